@@ -1,0 +1,33 @@
+"""The errors a user can meet, each with what was got, what was expected and what to do next."""
+
+
+class ExplainableModelError(Exception):
+    """Base of every error that is this library's own."""
+
+
+class LayerError(ExplainableModelError, ValueError):
+    """The target layer does not exist, never runs, or has no spatial map."""
+
+
+class InputError(ExplainableModelError, ValueError):
+    """An image or a class index that the network or the artifact cannot take."""
+
+
+class ModelError(ExplainableModelError, ValueError):
+    """A network that cannot be explained as it is: training mode, no gradient path, unusable output."""
+
+
+class LoweringError(ExplainableModelError, RuntimeError):
+    """The network cannot be turned into a forward-only graph."""
+
+
+class ArtifactError(ExplainableModelError, ValueError):
+    """A file that is missing, corrupt, foreign, of a newer schema, or cannot be written."""
+
+
+class VerificationError(ExplainableModelError, RuntimeError):
+    """An artifact that disagrees with the eager network."""
+
+
+class MissingRuntimeError(ExplainableModelError, ImportError):
+    """An optional runtime that the requested format needs is not installed."""

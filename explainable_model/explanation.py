@@ -1,0 +1,34 @@
+"""What every explainer returns, and the names that artifacts use for it. Imports nothing heavy."""
+
+from typing import Generic, NamedTuple, TypeVar
+
+ArrayT = TypeVar("ArrayT")
+
+IMAGE = "image"
+CLASS_IDX = "class_idx"
+LOGITS = "logits"
+CAM = "cam"
+
+INPUT_NAMES = (IMAGE, CLASS_IDX)
+OUTPUT_NAMES = (LOGITS, CLASS_IDX, CAM)
+
+PREDICTED = -1
+"""The class index that stands for "the class the network predicts"."""
+
+
+class Explanation(NamedTuple, Generic[ArrayT]):
+    """A prediction and the class activation map that explains it.
+
+    ``ArrayT`` is ``torch.Tensor`` from the eager and lowered modules and ``numpy.ndarray`` from a
+    loaded artifact.
+
+    Attributes:
+        logits: the network's own output, unchanged, e.g. ``(N, classes)``.
+        class_idx: ``(N,)`` int64, the class that was explained.
+        cam: ``(N, H, W)`` in ``[0, 1]`` at image size; ``(N, h, w)`` without upsampling, and
+            unbounded above without normalisation.
+    """
+
+    logits: ArrayT
+    class_idx: ArrayT
+    cam: ArrayT

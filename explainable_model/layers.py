@@ -1,0 +1,263 @@
+"""Finding the target layer, and reading its output as a spatial map."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from explainable_model.errors import LayerError
+from explainable_model.tap import first_tensor
+from explainable_model.targets import class_scores, find_logits, score_gradient
+
+ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]  # layer output -> (N, K, *spatial)
+
+MAX_PREFIX_TOKENS = 16  # class, distillation and register tokens in front of the patches
+
+# Never the automatic choice: they only repeat, pool or rearrange what another layer made, or make
+# queries, keys and values that mix one map with three meanings.
+PASSIVE_TYPES = (nn.Linear, nn.Identity, nn.Dropout, nn.Flatten, nn.Unflatten)
+PASSIVE_WORDS = ("Pool", "Dropout", "DropPath", "StochasticDepth", "Permute")
+
+
+@dataclass(frozen=True)
+class SpatialLayout:
+    """How a layer's output is arranged.
+
+    Attributes:
+        kind: ``channels_first`` ``(N, K, *grid)``, ``channels_last`` ``(N, *grid, K)`` or ``tokens``
+            ``(N, prefix + prod(grid), K)``.
+        grid: spatial size of the map.
+        prefix: tokens in front of the patches (class, distillation, registers).
+    """
+
+    kind: Literal["channels_first", "channels_last", "tokens"]
+    grid: tuple[int, ...]
+    prefix: int = 0
+
+    def to_map(self, activations: Tensor) -> Tensor:
+        """``(N, K, *grid)``; only rearranges, so it maps gradients as well as activations."""
+        if self.kind == "channels_first":
+            return activations
+        if self.kind == "channels_last":
+            return activations.movedim(-1, 1)
+        patches = activations[:, self.prefix :] if self.prefix else activations
+        return patches.transpose(1, 2).unflatten(2, self.grid)
+
+
+@dataclass(frozen=True)
+class LayerCandidate:
+    """A layer whose output has a spatial map, as one example showed it."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    layout: SpatialLayout
+
+
+def find_layout(shape: Sequence[int], image_shape: Sequence[int]) -> SpatialLayout | None:
+    """Read a layer's output shape as a spatial map of the image, or ``None`` if it is none.
+
+    Where more than one reading is possible, the grid whose aspect ratio is nearest to the image's
+    wins, channels first on a tie.
+
+    Args:
+        shape: the layer's output shape.
+        image_shape: ``(N, C, *spatial)`` with one to three spatial dimensions.
+    """
+    size = tuple(image_shape[2:])
+    if len(shape) == len(size) + 2:
+        readings = [
+            SpatialLayout("channels_first", tuple(shape[2:])),
+            SpatialLayout("channels_last", tuple(shape[1:-1])),
+        ]
+        if len(size) == 1:  # (N, K, L) and (N, L, K) cannot be told apart: the convolution's order
+            return readings[0]
+        fitting = [r for r in readings if all(0 < g <= s for g, s in zip(r.grid, size, strict=True))]
+        return min(fitting, key=lambda reading: _distortion(reading.grid, size), default=None)
+    if len(shape) == 3 and len(size) == 2:
+        return _token_layout(shape[1], size)
+    return None
+
+
+def _distortion(grid: Sequence[int], size: Sequence[int]) -> float:
+    """How far the grid's proportions are from the image's: 0 for the same stride in every direction."""
+    strides = [math.log(s / g) for g, s in zip(grid, size, strict=True)]
+    # A grid is rounded up or down to whole cells, which small grids feel most.
+    slack = max(math.log((g + 1) / g) for g in grid)
+    return max(0.0, max(strides) - min(strides) - slack)
+
+
+def _token_layout(tokens: int, size: Sequence[int]) -> SpatialLayout | None:
+    """The grid with the image's proportions and the fewest tokens in front of it."""
+    height, width = size
+    for prefix in range(min(tokens, MAX_PREFIX_TOKENS + 1)):
+        patches = tokens - prefix
+        rows = round(math.sqrt(patches * height / width))
+        if rows and patches % rows == 0 and patches > 1:
+            columns = patches // rows
+            stride = round(height / rows)
+            if _same_stride(rows, columns, stride, height, width):
+                return SpatialLayout("tokens", (rows, columns), prefix)
+    return None
+
+
+def _same_stride(rows: int, columns: int, stride: int, height: int, width: int) -> bool:
+    def cells(length: int) -> tuple[int, int]:
+        return length // stride, -(-length // stride)
+
+    return rows in cells(height) and columns in cells(width)
+
+
+def layout_of(
+    name: str, activations: Tensor, image: Tensor, reshape_transform: ReshapeTransform | None
+) -> ReshapeTransform:
+    """The function that reads this layer's output as ``(N, K, *spatial)``.
+
+    Raises:
+        LayerError: the output is not a spatial map of the image, or ``reshape_transform`` does not
+            make one.
+    """
+    expected = "(N, K, *grid), (N, *grid, K) or, for an image of height and width, (N, tokens, K)"
+    if reshape_transform is None:
+        layout = find_layout(activations.shape, image.shape)
+        if layout is None or activations.shape[0] != image.shape[0]:
+            raise LayerError(
+                f"target_layer {name!r} has no spatial map: its output has shape "
+                f"{tuple(activations.shape)} for an image of shape {tuple(image.shape)}; expected {expected}. "
+                "Choose another layer, or pass reshape_transform to rearrange this one's output."
+            )
+        return layout.to_map
+    mapped = reshape_transform(activations)
+    if mapped.ndim != image.ndim or mapped.shape[0] != image.shape[0]:
+        raise LayerError(
+            f"reshape_transform made {tuple(mapped.shape)} of {tuple(activations.shape)}; expected "
+            f"{image.ndim} dimensions (N, K, *spatial) for an image of shape {tuple(image.shape)}."
+        )
+    return reshape_transform
+
+
+def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
+    """The name, inside ``model``, of a layer given by name or as a module of it.
+
+    Raises:
+        LayerError: no such layer.
+    """
+    names = {id(module): name for name, module in model.named_modules(remove_duplicate=False)}
+    if isinstance(target_layer, nn.Module):
+        name = names.get(id(target_layer))
+        if name:
+            return name
+        raise LayerError(
+            f"target_layer is a {type(target_layer).__name__} that is not a module of "
+            f"{type(model).__name__}; expected one of its submodules or their names."
+        )
+    known = set(names.values()) - {""}
+    if target_layer in known:
+        return target_layer
+    raise LayerError(
+        f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, known)}"
+    )
+
+
+def _suggest(wrong: str, known: set[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(wrong, known, n=3)
+    top = sorted(name for name in known if "." not in name)
+    hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
+    return f"{hint}Its top-level layers are {', '.join(top)}; find_layers() lists those with a spatial map."
+
+
+def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
+    """Every layer whose output has a spatial map, in the order in which they ran.
+
+    A layer that ran several times is listed where it ran last.
+
+    Args:
+        model: the network, in evaluation mode.
+        image: ``(N, C, *spatial)``, an example that the network accepts.
+    """
+    with torch.no_grad():
+        return [candidate for candidate, _ in _probe(model, image)[0]]
+
+
+def default_layer(model: nn.Module, image: Tensor) -> str:
+    """The last layer with a spatial map all of which the prediction can depend on.
+
+    The gradient of the predicted class decides: the patch tokens after a transformer's last
+    attention get none where only the class token is read, so the choice there is the last block's
+    first norm; a layer that already is the class map (one channel per class) is passed over too.
+
+    Args:
+        model: the network, in evaluation mode.
+        image: ``(N, C, *spatial)``, an example that the network accepts.
+
+    Raises:
+        LayerError: no layer has a spatial map with a gradient.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        probe = image.detach().clone().requires_grad_()
+        found, logits = _probe(model, probe)
+        scores = class_scores(logits, image.shape[0])
+        for candidate, activations in reversed(found):
+            if not _is_passive(model.get_submodule(candidate.name)) and activations.requires_grad:
+                gradients = score_gradient(logits, scores, scores.argmax(1), activations, keep_graph=True)
+                if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
+                    return candidate.name
+    raise LayerError(
+        f"No layer of {type(model).__name__} has a spatial map that its prediction depends on, for an image "
+        f"of shape {tuple(image.shape)} ({len(found)} with a map; a classifier whose weights are all zero, as "
+        "some are before training, depends on none). Name one with target_layer=, with reshape_transform= "
+        "where its output is not a map as it stands."
+    )
+
+
+def _reaches_the_map(gradients: Tensor) -> bool:
+    channels = gradients.flatten(2).abs().sum((0, 2)) > 0
+    return bool(channels.any()) and (channels.numel() == 1 or int(channels.sum()) > 1)
+
+
+def _is_passive(layer: nn.Module) -> bool:
+    name = type(layer).__name__
+    return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
+
+
+def _probe(model: nn.Module, image: Tensor) -> tuple[list[tuple[LayerCandidate, Tensor]], Tensor]:
+    """Run once and keep, in the order of completion, each output with a spatial map of its own."""
+    outputs: dict[str, Tensor] = {}
+    with _record_outputs(model, outputs):
+        logits = find_logits(model(image))
+    # Several names may stand for one tensor: a container ends after its last part, and counts.
+    outermost = {
+        id(output): name for name, output in outputs.items() if not _is_passive(model.get_submodule(name))
+    }
+    found = []
+    for name, output in outputs.items():
+        layout = find_layout(output.shape, image.shape)
+        own = outermost.get(id(output), name) == name and output.shape[0] == image.shape[0]
+        if layout is not None and math.prod(layout.grid) > 1 and own and output is not logits:
+            kind = type(model.get_submodule(name)).__name__
+            found.append((LayerCandidate(name, kind, tuple(output.shape), layout), output))
+    return found, logits
+
+
+@contextmanager
+def _record_outputs(model: nn.Module, outputs: dict[str, Tensor]) -> Iterator[None]:
+    def recorder(name: str) -> Callable[..., None]:
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:
+            tensor = first_tensor(output)
+            if tensor is not None:
+                outputs.pop(name, None)  # keep the order of the last calls
+                outputs[name] = tensor
+
+        return record
+
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if name:
+                stack.enter_context(module.register_forward_hook(recorder(name)))  # type: ignore[arg-type]
+        yield

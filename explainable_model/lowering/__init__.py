@@ -1,0 +1,138 @@
+"""Lowering: from a network and a layer to a forward-only graph that predicts and explains."""
+
+import operator
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, fx, nn
+from torch._ops import OpOverload
+
+from explainable_model.errors import LoweringError
+from explainable_model.lowering.call import Call, Gradients, Lowering
+from explainable_model.lowering.capture import capture, decompose, graph_of, layer_of, quiet_export
+from explainable_model.lowering.differentiate import Tail, find_tail, missing_lowering
+from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get_attribute
+from explainable_model.lowering.lowered import LoweredModel, Recipe, TracedExplanation, batch_shapes
+from explainable_model.lowering.rules import LOWERINGS
+from explainable_model.model import ExplainableModel
+
+__all__ = ["LOWERINGS", "Call", "Gradients", "LoweredModel", "Lowering", "lower"]
+
+aten = torch.ops.aten
+IDENTITIES = (
+    aten.lift_fresh_copy.default, aten.detach_.default, aten.detach.default, aten.alias.default, aten.clone.default,
+)  # fmt: skip
+
+
+def lower(
+    explainable: ExplainableModel,
+    image: Tensor,
+    *,
+    lowerings: Mapping[OpOverload, Lowering] | None = None,
+) -> LoweredModel:
+    """Differentiate the tail of the network ahead of time.
+
+    The forward is exported once, cut at the target layer, and walked backwards from the score with
+    one vector-Jacobian product per operator, each written in forward operations; batch norm is
+    folded into the convolution before it. What comes out is a plain forward graph with an open
+    batch size.
+
+    Args:
+        explainable: the network and what to explain of it.
+        image: ``(N, C, *spatial)``, an example; its spatial size becomes the graph's.
+        lowerings: rows that are added to, or replace, those of ``LOWERINGS``.
+
+    Raises:
+        LoweringError: the network cannot be traced, or an operator on the way from the layer to the
+            score has no lowering; the error names it and the layer.
+        InputError, LayerError, ModelError: as the eager call.
+    """
+    with torch.no_grad():
+        explainable(image)  # whatever is wrong with the request is said by the eager call
+    layer = explainable.target_layer
+    assert layer is not None
+    table = {**LOWERINGS, **(lowerings or {})}
+    example = _at_least_two(image.detach())
+    recipe = Recipe(
+        model=type(explainable.model).__name__,
+        target_layer=layer,
+        method=explainable.method,
+        normalize=explainable.normalize,
+        upsample=explainable.upsample,
+        reshape_transform=explainable.reshape_transform,
+    )
+    graph, tail = _differentiable_graph(explainable, layer, example, table)
+    traced = TracedExplanation(graph, tail, recipe, table)
+    module = _trace(traced, example)
+    return LoweredModel(module, recipe, example, dynamic_batch=True)
+
+
+def _differentiable_graph(
+    explainable: ExplainableModel, layer: str, image: Tensor, table: Mapping[OpOverload, Lowering]
+) -> tuple[fx.GraphModule, Tail]:
+    """Forward graph and tail, with every operator of the tail one that has a lowering."""
+    program = capture(explainable.model, layer, image)
+    while True:
+        graph = graph_of(program)
+        tail = find_tail(graph.graph, layer)
+        missing = tail.missing(table)
+        if not missing:
+            break
+        smaller = decompose(program, set(missing))
+        if smaller is program or find_tail(graph_of(smaller).graph, layer).missing(table).keys() >= missing.keys():
+            raise missing_lowering(missing)
+        program = smaller
+    fold_batch_norm(graph)
+    return graph, find_tail(graph.graph, layer)
+
+
+def _trace(traced: TracedExplanation, example: Tensor) -> fx.GraphModule:
+    class_idx = torch.full((example.shape[0],), -1, dtype=torch.int64, device=example.device)
+    with quiet_export():
+        program = torch.export.export(traced, (example, class_idx), dynamic_shapes=batch_shapes(True), strict=False)
+    module = graph_of(program)
+    _drop_identities(module.graph)
+    fold_constants(module)
+    _name_nodes(module)
+    backward = sorted({str(n.target) for n in module.graph.nodes if "backward" in str(n.target)})
+    if backward:
+        raise LoweringError(f"The lowered graph still has {', '.join(backward)}: a lowering used autograd.")
+    return _flattened(module)
+
+
+def _flattened(module: fx.GraphModule) -> fx.GraphModule:
+    """The graph over buffers with flat names after their layers: TorchScript knows no dotted attributes."""
+    root, names = nn.Module(), {}
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            target = str(node.target)
+            if target not in names:
+                value = get_attribute(module, node)
+                assert value is not None
+                names[target] = re.sub(r"\W", "_", target.removeprefix("network.").removeprefix("model."))
+                root.register_buffer(names[target], value.detach())
+            node.target = names[target]
+    return fx.GraphModule(root, module.graph).eval()
+
+
+def _at_least_two(image: Tensor) -> Tensor:
+    """A batch of exactly two: ``torch.export`` reads a batch of one as a constant."""
+    return torch.cat([image, image])[:2].clone() if image.shape[0] < 2 else image[:2].clone()
+
+
+def _drop_identities(graph: fx.Graph) -> None:
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target in IDENTITIES and not node.kwargs:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+
+
+def _name_nodes(module: fx.GraphModule) -> None:
+    """Name each node after the layer it came from, so that a profile says which layer costs what."""
+    for node in module.graph.nodes:
+        if node.op == "call_function" and node.target is not operator.getitem:
+            layer, operation = layer_of(node), str(node.target).split(".")[1]
+            if layer:
+                node._rename(re.sub(r"\W", "_", f"{layer}_{operation}"))
+    module.recompile()

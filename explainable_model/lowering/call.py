@@ -1,0 +1,84 @@
+"""How an operator's lowering is called: the types, and the binding of arguments to ATen's names."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from torch import Tensor
+from torch._ops import OpOverload
+
+from explainable_model.errors import LoweringError
+
+Gradients: TypeAlias = Mapping[str, Tensor | Sequence[Tensor | None] | None]
+"""Gradient per ATen argument name; a sequence for an argument that is a list of tensors."""
+
+Lowering: TypeAlias = Callable[..., Gradients]
+"""``(call, grad, **arguments) -> Gradients``: the operator's vector-Jacobian product.
+
+``grad`` is the gradient of the operator's output (a list, with ``None`` for outputs nobody used,
+where it has several); the arguments come under ATen's names, and those that the function does not
+name must have their default value.
+"""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an operator on the way from the target layer to the score.
+
+    Attributes:
+        op: the operator.
+        output: what it returned, a tensor or a list of them.
+        needed: names of the arguments that want a gradient; ``tensors[1]`` inside a list.
+        saved: what the forward kept for the gradient, such as attention probabilities.
+    """
+
+    op: OpOverload
+    output: Any
+    needed: frozenset[str]
+    saved: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def needs(self, name: str) -> bool:
+        """Whether this argument wants a gradient."""
+        return name in self.needed
+
+
+@lru_cache(maxsize=None)
+def _parameters(lowering: Lowering) -> frozenset[str] | None:
+    """Names of the arguments that a lowering takes; ``None`` for one that takes any."""
+    parameters = inspect.signature(lowering).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return frozenset(parameters)
+
+
+def schema_arguments(op: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """Pairs of (schema argument, value), with defaults filled in."""
+    pairs = []
+    for position, argument in enumerate(op._schema.arguments):
+        if position < len(args):
+            pairs.append((argument, args[position]))
+        else:
+            pairs.append((argument, kwargs.get(argument.name, argument.default_value)))
+    return pairs
+
+
+def bind(lowering: Lowering, op: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments for a lowering.
+
+    Raises:
+        LoweringError: an argument that the lowering does not support has another than its default
+            value.
+    """
+    bound = {}
+    supported = _parameters(lowering)
+    for argument, value in schema_arguments(op, args, kwargs):
+        if supported is None or argument.name in supported:
+            bound[argument.name] = value
+        elif argument.has_default_value() and value != argument.default_value:
+            raise LoweringError(
+                f"Cannot lower {op} with {argument.name}={value!r}: its lowering supports "
+                f"{argument.name}={argument.default_value!r} only. Pass lowerings={{{op}: ...}} with one that does."
+            )
+    return bound

@@ -1,0 +1,140 @@
+"""Export the forward alone, with a mark at the target layer, as a functional graph."""
+
+import operator
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._ops import OpOverload
+from torch.export import Dim, ExportedProgram
+
+from explainable_model.errors import LayerError, LoweringError
+from explainable_model.explanation import IMAGE
+from explainable_model.tap import LayerTap
+from explainable_model.targets import find_logits
+
+aten = torch.ops.aten
+MAX_BATCH = 65_536
+
+# The mark is an operator of its own: unlike the layer's name in a node's metadata it survives
+# functionalisation, in-place operations after the layer, and layers that return their input.
+_library = torch.library.Library("explainable_model", "DEF")
+_library.define("tap(Tensor activations) -> Tensor")
+_library.impl("tap", torch.clone, "CompositeExplicitAutograd")
+TAP: OpOverload = torch.ops.explainable_model.tap.default
+
+
+class _LogitsOnly(nn.Module):
+    """The network with the prediction as its only output, whatever container it comes in."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        return find_logits(self.model(image))
+
+
+def capture(model: nn.Module, layer: str, image: Tensor, *, dynamic_batch: bool = True) -> ExportedProgram:
+    """Export ``image -> logits`` with a ``tap`` operator on the layer's output.
+
+    Args:
+        model: the network, in evaluation mode.
+        layer: name of the target layer.
+        image: ``(N, C, *spatial)``; N is 2 or more where the batch is dynamic (export reads 0 and 1
+            as constants).
+        dynamic_batch: leave the batch size open.
+
+    Returns:
+        A functional program (no in-place operations) of whole operators (convolution, linear,
+        layer norm and attention are kept).
+
+    Raises:
+        LoweringError: the network cannot be traced; the reason is ``torch.export``'s.
+    """
+    batch = {0: Dim("batch", min=1, max=MAX_BATCH)} if dynamic_batch else {}
+    tap = LayerTap()
+    with tap.listen(model.get_submodule(layer), lambda output, inputs: TAP(output)), quiet_export():
+        try:
+            program = torch.export.export(
+                _LogitsOnly(model), (image,), dynamic_shapes={IMAGE: batch}, strict=False
+            )
+        except (LayerError, LoweringError):
+            raise
+        except Exception as error:
+            raise LoweringError(_reason(model, error)) from error
+        return program.run_decompositions({})
+
+
+def decompose(program: ExportedProgram, operators: set[OpOverload]) -> ExportedProgram:
+    """Break just these operators up by PyTorch's own table of decompositions."""
+    table = torch.export.default_decompositions()
+    chosen: dict[Any, Callable[..., Any]] = {op: table[op] for op in operators if op in table}
+    if not chosen:
+        return program
+    with quiet_export():
+        return program.run_decompositions(chosen)
+
+
+def graph_of(program: ExportedProgram) -> fx.GraphModule:
+    """The program as a plain graph module: parameters as attributes, no guards, no assertions."""
+    module = program.module()
+    assert isinstance(module, fx.GraphModule)
+    graph = module.graph
+    for node in reversed(list(graph.nodes)):
+        is_guard = node.op == "call_module" and "guards" in str(node.target)
+        is_assertion = node.op == "call_function" and "_assert" in str(node.target)
+        if not node.users and (is_guard or is_assertion):
+            graph.erase_node(node)
+    graph.set_codegen(fx.graph.CodeGen())  # inputs and outputs are plain tensors, not trees
+    graph.eliminate_dead_code()
+    _restore_batch_norm(graph)
+    module.recompile()
+    return module
+
+
+def _restore_batch_norm(graph: fx.Graph) -> None:
+    """``_native_batch_norm_legit_no_training(...)[0]`` -> ``batch_norm``, which every runtime knows."""
+    for node in list(graph.nodes):
+        if node.target is not aten._native_batch_norm_legit_no_training.default:
+            continue
+        image, weight, bias, mean, var, momentum, eps = node.args
+        for user in list(node.users):
+            if user.target is not operator.getitem or user.args[1] != 0:
+                continue
+            with graph.inserting_before(user):
+                plain = graph.call_function(
+                    aten.batch_norm.default, (image, weight, bias, mean, var, False, momentum, eps, False)
+                )
+            plain.meta.update(user.meta)
+            user.replace_all_uses_with(plain)
+            graph.erase_node(user)
+        if not node.users:
+            graph.erase_node(node)
+
+
+def layer_of(node: fx.Node) -> str:
+    """Name of the layer that a node came from, or an empty string."""
+    stack: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
+    path = next(reversed(stack.values()))[0] if stack else ""
+    for prefix in ("L['self']", "model"):
+        path = path.removeprefix(prefix).removeprefix(".")
+    return path
+
+
+class quiet_export(warnings.catch_warnings):  # noqa: N801 - a context manager used like a function
+    """Silence what ``torch.export`` says about its own insides."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\b.*|copyreg")
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\b.*")
+
+
+def _reason(model: nn.Module, error: Exception) -> str:
+    return (
+        f"{type(model).__name__} cannot be traced by torch.export, so it cannot be lowered (it can still be "
+        f"explained eagerly). The reason: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+    )

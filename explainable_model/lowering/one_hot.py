@@ -1,0 +1,37 @@
+"""The gradient that a class score starts with, kept symbolic as long as that is cheaper."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """One in the column of each image's class, zero elsewhere.
+
+    A linear classifier turns it into a row of its weight: reading ``(N, features)`` values instead
+    of multiplying by ``(classes, features)``.
+
+    Attributes:
+        class_idx: ``(N,)`` int64.
+        scores: ``(N, classes)``, whose gradient this is.
+    """
+
+    class_idx: Tensor
+    scores: Tensor
+
+    def dense(self) -> Tensor:
+        """``(N, classes)`` in the dtype of the scores."""
+        # Comparing with a running count needs no scatter and takes its device from the scores.
+        classes = torch.ones_like(self.scores[:1], dtype=torch.int64).cumsum(1) - 1
+        return (self.class_idx.unsqueeze(1) == classes).to(self.scores.dtype)
+
+    def rows(self, weight: Tensor) -> Tensor:
+        """``dense() @ weight`` for a weight ``(classes, features)``."""
+        return weight.index_select(0, self.class_idx)
+
+
+def dense(grad: "Tensor | OneHot") -> Tensor:
+    """A gradient as a tensor."""
+    return grad.dense() if isinstance(grad, OneHot) else grad

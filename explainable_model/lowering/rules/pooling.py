@@ -1,0 +1,145 @@
+"""Max pooling: the gradient goes to the first largest value of each window."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from explainable_model.lowering.call import Call, Gradients, Lowering
+from explainable_model.lowering.rules.elementwise import mask
+from explainable_model.lowering.shapes import known, per_dim, shape_of
+
+aten = torch.ops.aten
+
+
+def max_pool(
+    call: Call, grad: Tensor, self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0,
+    dilation: Any = 1, ceil_mode: bool = False,
+) -> Gradients:  # fmt: skip
+    """max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1,
+    bool ceil_mode=False) -> Tensor; max_pool1d and max_pool3d alike
+    """
+    spatial = int(call.op._schema.name.removesuffix("_with_indices")[-2])
+    kernel, padding, dilation = (per_dim(v, spatial) for v in (kernel_size, padding, dilation))
+    stride = per_dim(stride, spatial) if stride else kernel
+    window = _Windows(self, call.output, kernel, stride, padding, dilation)
+    return {"self": window.gradient(grad, call.output)}
+
+
+def max_pool_with_indices(call: Call, grad: Any, **arguments: Any) -> Gradients:
+    """max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0,
+    int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor); max_pool3d_with_indices alike
+    """
+    values = Call(call.op, call.output[0], call.needed, call.saved)
+    return max_pool(values, grad[0], **arguments)
+
+
+class _Windows:
+    """The windows of a max pooling as strided slices of the padded input, one per place in the window.
+
+    Comparing each slice with the output finds the largest value without gathering or scattering;
+    zeros after a ReLU tie often, so only the first match counts, as in autograd.
+    """
+
+    def __init__(
+        self,
+        input: Tensor,
+        output: Tensor,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+    ) -> None:
+        self.spatial = len(kernel)
+        self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
+        self.size = list(input.shape[-self.spatial :])
+        self.out = list(output.shape[-self.spatial :])
+        # Enough on the right for every window, also those that ceil mode lets hang over.
+        reach = [(o - 1) * s + d * (k - 1) + 1 for o, s, d, k in zip(self.out, stride, dilation, kernel, strict=True)]
+        self.after = [max(r - n - p, 0) for r, n, p in zip(reach, self.size, padding, strict=True)]
+        self.input = input
+
+    def gradient(self, grad: Tensor, output: Tensor) -> Tensor:
+        parts: dict[tuple[int, ...], Tensor] = {}  # position modulo stride -> sum over window places
+        taken: Tensor | None = None
+        for place in itertools.product(*(range(k) for k in self.kernel)):
+            hit = self._slice(place) == output
+            share = mask(grad, hit if taken is None else hit & ~taken)
+            taken = hit if taken is None else taken | hit
+            offset = [p * d for p, d in zip(place, self.dilation, strict=True)]
+            phase = tuple(o % s for o, s in zip(offset, self.stride, strict=True))
+            shifted = self._shifted(share, [o // s for o, s in zip(offset, self.stride, strict=True)])
+            parts[phase] = shifted if phase not in parts else parts[phase] + shifted
+        return self._cropped(self._interleaved(parts))
+
+    def _slice(self, place: Sequence[int]) -> Tensor:
+        """The value at this place of every window."""
+        values = self._padded
+        for i, p in enumerate(place):
+            start = p * self.dilation[i]
+            end = start + (self.out[i] - 1) * self.stride[i] + 1
+            values = aten.slice.Tensor(values, values.ndim - self.spatial + i, start, end, self.stride[i])
+        return values
+
+    @property
+    def _padded(self) -> Tensor:
+        pads = self._pairs(self.padding, self.after)
+        return aten.constant_pad_nd(self.input, pads, float("-inf")) if any(pads) else self.input  # type: ignore[no-any-return]
+
+    @property
+    def _rows(self) -> list[int]:
+        """How many positions of each phase cover the padded input."""
+        padded = [n + p + a for n, p, a in zip(self.size, self.padding, self.after, strict=True)]
+        return [-(-length // s) for length, s in zip(padded, self.stride, strict=True)]
+
+    def _shifted(self, share: Tensor, shift: Sequence[int]) -> Tensor:
+        after = [rows - s - out for rows, s, out in zip(self._rows, shift, self.out, strict=True)]
+        pads = self._pairs(shift, after)
+        return aten.constant_pad_nd(share, pads, 0.0) if any(pads) else share  # type: ignore[no-any-return]
+
+    def _interleaved(self, parts: Mapping[tuple[int, ...], Tensor], phase: tuple[int, ...] = ()) -> Tensor:
+        """Lay the phases out side by side: position ``i * stride + phase``."""
+        i = len(phase)
+        if i == self.spatial:
+            some = next(iter(parts.values()))
+            return parts[phase] if phase in parts else torch.zeros_like(some)
+        tensors = [self._interleaved(parts, (*phase, p)) for p in range(self.stride[i])]
+        if len(tensors) == 1:
+            return tensors[0]
+        dim = tensors[0].ndim - self.spatial + i
+        return torch.stack(tensors, dim + 1).flatten(dim, dim + 1)
+
+    def _cropped(self, padded: Tensor) -> Tensor:
+        for i in range(self.spatial):
+            dim = padded.ndim - self.spatial + i
+            if not known(padded.shape[dim] == self.size[i]):
+                padded = padded.narrow(dim, self.padding[i], self.size[i])
+        return padded
+
+    def _pairs(self, before: Sequence[int], after: Sequence[int]) -> list[int]:
+        """Pads in ATen's order: last dimension first."""
+        return [value for i in reversed(range(self.spatial)) for value in (before[i], after[i])]
+
+
+def adaptive_max_pool(call: Call, grad: Any, self: Tensor, output_size: Any) -> Gradients:
+    """adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor); 1d and 3d alike"""
+    spatial = int(call.op._schema.name[-2])
+    flat = torch.zeros_like(self).flatten(-spatial)
+    # Windows may overlap, so that one value is the largest of two.
+    scattered = flat.scatter_add(-1, call.output[1].flatten(-spatial), grad[0].flatten(-spatial))
+    return {"self": scattered.reshape(shape_of(self))}
+
+
+TABLE: Mapping[OpOverload, Lowering] = {
+    aten.max_pool1d.default: max_pool,
+    aten.max_pool2d.default: max_pool,
+    aten.max_pool3d.default: max_pool,
+    aten.max_pool2d_with_indices.default: max_pool_with_indices,
+    aten.max_pool3d_with_indices.default: max_pool_with_indices,
+    aten.adaptive_max_pool1d.default: adaptive_max_pool,
+    aten.adaptive_max_pool2d.default: adaptive_max_pool,
+    aten.adaptive_max_pool3d.default: adaptive_max_pool,
+}

@@ -1,0 +1,135 @@
+"""Sums, means, extrema, norms and running sums."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from explainable_model.errors import LoweringError
+from explainable_model.lowering.call import Call, Gradients, Lowering
+
+aten = torch.ops.aten
+
+
+def _dims(tensor: Tensor, dim: int | Sequence[int] | None) -> list[int]:
+    if dim is None or dim == []:
+        return list(range(tensor.ndim))
+    return sorted(d % tensor.ndim for d in (dim if isinstance(dim, Sequence) else [dim]))
+
+
+def _restored(reduced: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
+    """A reduced tensor with the reduced dimensions put back as ones."""
+    for dim in [] if keepdim else dims:
+        reduced = reduced.unsqueeze(dim)
+    return reduced
+
+
+def sum_(call: Call, grad: Tensor, self: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Gradients:
+    """sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor"""
+    return {"self": _restored(grad, _dims(self, dim), keepdim).to(self.dtype).expand(self.shape)}
+
+
+def mean(call: Call, grad: Tensor, self: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Gradients:
+    """mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor"""
+    dims = _dims(self, dim)
+    share = grad.to(self.dtype) / math.prod(self.shape[d] for d in dims)
+    return {"self": _restored(share, dims, keepdim).expand(self.shape)}
+
+
+def variance(
+    call: Call, grad: Tensor, self: Tensor, dim: Any = None, correction: Any = None, keepdim: bool = False
+) -> Gradients:
+    """var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor"""
+    dims = _dims(self, dim)
+    count = math.prod(self.shape[d] for d in dims) - (1 if correction is None else correction)
+    centered = self - self.mean(dims, keepdim=True)
+    return {"self": _restored(grad, dims, keepdim) * (2.0 / count) * centered}
+
+
+def deviation(
+    call: Call, grad: Tensor, self: Tensor, dim: Any = None, correction: Any = None, keepdim: bool = False
+) -> Gradients:
+    """std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor"""
+    return variance(call, grad / (2 * call.output), self, dim, correction, keepdim)
+
+
+def var_mean(
+    call: Call, grad: Any, self: Tensor, dim: Any = None, correction: Any = None, keepdim: bool = False
+) -> Gradients:
+    """var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False)
+    -> (Tensor, Tensor)
+    """
+    of_var, of_mean = grad
+    parts = [] if of_var is None else [variance(call, of_var, self, dim, correction, keepdim)["self"]]
+    if of_mean is not None:
+        parts.append(mean(call, of_mean, self, dim, keepdim)["self"])
+    return {"self": sum(parts[1:], parts[0])}  # type: ignore[arg-type]
+
+
+def extremum(call: Call, grad: Tensor, self: Tensor, dim: Any = (), keepdim: bool = False) -> Gradients:
+    """amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor; amin alike; ties share equally"""
+    dims = _dims(self, list(dim))
+    hit = (self == _restored(call.output, dims, keepdim)).to(grad.dtype)
+    return {"self": _restored(grad, dims, keepdim) * hit / hit.sum(dims, keepdim=True)}
+
+
+def selected(call: Call, grad: Any, self: Tensor, dim: int, keepdim: bool = False) -> Gradients:
+    """max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices); min alike"""
+    dims = _dims(self, dim)
+    indices = _restored(call.output[1], dims, keepdim)
+    return {"self": torch.zeros_like(self).scatter(dim, indices, _restored(grad[0], dims, keepdim))}
+
+
+def ordered(call: Call, grad: Any, self: Tensor, dim: int = -1, **_: Any) -> Gradients:
+    """sort(Tensor self, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices); topk alike"""
+    return {"self": torch.zeros_like(self).scatter(dim, call.output[1], grad[0])}
+
+
+def cumsum(call: Call, grad: Tensor, self: Tensor, dim: int, **_: Any) -> Gradients:
+    """cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor"""
+    return {"self": grad.flip([dim]).cumsum(dim).flip([dim]).to(self.dtype)}
+
+
+def logsumexp(call: Call, grad: Tensor, self: Tensor, dim: Any, keepdim: bool = False) -> Gradients:
+    """logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor"""
+    dims = _dims(self, dim)
+    share = torch.exp(self - _restored(call.output, dims, keepdim))
+    return {"self": _restored(grad, dims, keepdim) * share}
+
+
+def vector_norm(
+    call: Call, grad: Tensor, self: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False
+) -> Gradients:
+    """linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *,
+    ScalarType? dtype=None) -> Tensor
+    """
+    dims = _dims(self, dim)
+    grad, norm = _restored(grad, dims, keepdim), _restored(call.output, dims, keepdim)
+    if ord == 1:
+        return {"self": grad * torch.sign(self)}
+    if ord != 2:
+        raise LoweringError(f"linalg_vector_norm with ord={ord!r}: only 1 and 2 have a lowering")
+    return {"self": grad * torch.where(norm == 0, 0.0, self / norm)}
+
+
+TABLE: Mapping[OpOverload, Lowering] = {
+    aten.sum.dim_IntList: sum_,
+    aten.sum.default: sum_,
+    aten.mean.dim: mean,
+    aten.mean.default: mean,
+    aten.var.correction: variance,
+    aten.std.correction: deviation,
+    aten.var_mean.correction: var_mean,
+    aten.amax.default: extremum,
+    aten.amin.default: extremum,
+    aten.max.dim: selected,
+    aten.min.dim: selected,
+    aten.sort.default: ordered,
+    aten.topk.default: ordered,
+    aten.cumsum.default: cumsum,
+    aten.logsumexp.default: logsumexp,
+    aten.linalg_vector_norm.default: vector_norm,
+}

@@ -1,0 +1,37 @@
+"""Shapes in a graph whose batch size is open."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+
+def known(condition: Any) -> bool:
+    """Whether a condition holds for every batch size; asking in any other way would fix the batch."""
+    return bool(statically_known_true(condition))
+
+
+def shape_of(tensor: Tensor) -> list[Any]:
+    """The shape, with -1 for a single open dimension: one constant in the exported graph."""
+    shape = list(tensor.shape)
+    open_dims = [i for i, size in enumerate(shape) if not isinstance(size, int)]
+    if len(open_dims) == 1 and 0 not in shape:
+        shape[open_dims[0]] = -1
+    return shape
+
+
+def unbroadcast(grad: Tensor, like: Any) -> Tensor | None:
+    """Sum a gradient over the dimensions in which its operand was broadcast; ``None`` for a number."""
+    if not isinstance(like, Tensor):
+        return None
+    if grad.ndim > like.ndim:
+        grad = grad.sum(list(range(grad.ndim - like.ndim)))
+    dims = [i for i in range(like.ndim) if known(like.shape[i] == 1) and not known(grad.shape[i] == 1)]
+    return grad.sum(dims, keepdim=True) if dims else grad
+
+
+def per_dim(value: int | Sequence[int], dims: int) -> list[int]:
+    """One value per spatial dimension, from ATen's "one for all" shorthand."""
+    values = list(value) if isinstance(value, Sequence) else [value]
+    return values * dims if len(values) == 1 else values

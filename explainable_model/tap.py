@@ -1,0 +1,124 @@
+"""The forward hook: where the target layer's activations leave the network."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+Change = Callable[[Tensor, tuple[Any, ...]], Tensor]  # (layer output, layer inputs) -> new output
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The first floating point tensor of a layer's output: itself, or the first in a container."""
+    if isinstance(output, Tensor):
+        return output if output.is_floating_point() else None
+    for value in _children(output):
+        found = first_tensor(value)
+        if found is not None:
+            return found
+    return None
+
+
+def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
+    """``output`` with ``old`` exchanged for ``new``; containers keep their type."""
+    if output is old:
+        return new
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return type(output)(*(replace_tensor(value, old, new) for value in output))
+    if isinstance(output, (tuple, list)):
+        return type(output)(replace_tensor(value, old, new) for value in output)
+    if isinstance(output, Mapping):
+        changed = {key: replace_tensor(value, old, new) for key, value in output.items()}
+        return type(output)(**changed) if is_dataclass(output) else type(output)(changed)  # type: ignore[call-arg]
+    if is_dataclass(output) and not isinstance(output, type):
+        names = [field.name for field in fields(output)]
+        return replace(
+            output, **{name: replace_tensor(getattr(output, name), old, new) for name in names}
+        )
+    return output
+
+
+def _children(output: Any) -> Iterator[Any]:
+    if isinstance(output, Mapping):
+        yield from output.values()
+    elif isinstance(output, (tuple, list)):
+        yield from output
+    elif is_dataclass(output) and not isinstance(output, type):
+        yield from (getattr(output, field.name) for field in fields(output))
+
+
+class LayerTap:
+    """A forward hook that is there only while somebody listens, and hears only its own thread.
+
+    The hook is put on the layer by the first listener and taken off by the last, so a network at
+    rest carries no hook of ours; each thread sees the outputs of its own calls alone.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._listeners = 0
+        self._handle: RemovableHandle | None = None
+
+    def __reduce__(self) -> tuple[type["LayerTap"], tuple[()]]:
+        return LayerTap, ()  # a copy of the module (deepcopy, pickle) gets a tap of its own
+
+    @contextmanager
+    def listen(self, layer: nn.Module, change: Change) -> Iterator[None]:
+        """Let ``change`` see, and exchange, each output of ``layer`` in this thread."""
+        with self._lock:
+            if self._listeners == 0:
+                self._handle = layer.register_forward_hook(self._hook)
+            self._listeners += 1
+        previous = getattr(self._local, "change", None)
+        self._local.change = change
+        try:
+            yield
+        finally:
+            self._local.change = previous
+            with self._lock:
+                self._listeners -= 1
+                if self._listeners == 0 and self._handle is not None:
+                    self._handle.remove()
+                    self._handle = None
+
+    def _hook(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        change: Change | None = getattr(self._local, "change", None)
+        activations = first_tensor(output)
+        if change is None or activations is None:
+            return None
+        return replace_tensor(output, activations, change(activations, inputs))
+
+
+class ActivationCapture:
+    """Turns the layer's output into the leaf of a new graph, so autograd sees only the tail.
+
+    Where a layer runs several times in one forward, the last call is the one explained.
+    """
+
+    def __init__(self) -> None:
+        self.activations: Tensor | None = None
+
+    def __call__(self, output: Tensor, inputs: tuple[Any, ...]) -> Tensor:
+        leaf = output.detach()
+        if _shares_storage(output, inputs):
+            leaf = leaf.clone()  # the layer returned (a view of) its input: others may overwrite it
+        self.activations = leaf.requires_grad_()
+        torch.set_grad_enabled(True)
+        # In-place operations after the layer must not overwrite what was captured.
+        return self.activations.clone()
+
+
+def _shares_storage(output: Tensor, inputs: tuple[Any, ...]) -> bool:
+    return any(
+        isinstance(value, Tensor)
+        and value.device == output.device
+        and value.layout is torch.strided
+        and value.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+        for value in inputs
+    )
