@@ -1,0 +1,45 @@
+"""Any trained PyTorch vision model in, one artifact out: the prediction and its class activation map."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from explainable_model.explanation import Explanation
+    from explainable_model.exporters import FORMATS, export
+    from explainable_model.layers import find_layers
+    from explainable_model.lowering import LOWERINGS, LoweredModel, lower
+    from explainable_model.metadata import Metadata
+    from explainable_model.methods import METHODS
+    from explainable_model.model import ExplainableModel
+    from explainable_model.preprocess import Preprocess
+    from explainable_model.runtime import Session, load, read_metadata
+
+# Where each public name lives. They are imported when first used, so that loading an ONNX artifact
+# does not import torch.
+_HOMES = {
+    "ExplainableModel": "model",
+    "Explanation": "explanation",
+    "FORMATS": "exporters",
+    "LOWERINGS": "lowering",
+    "LoweredModel": "lowering",
+    "METHODS": "methods",
+    "Metadata": "metadata",
+    "Preprocess": "preprocess",
+    "Session": "runtime",
+    "export": "exporters",
+    "find_layers": "layers",
+    "load": "runtime",
+    "lower": "lowering",
+    "read_metadata": "runtime",
+}
+
+__all__ = [
+    "FORMATS", "LOWERINGS", "METHODS", "ExplainableModel", "Explanation", "LoweredModel", "Metadata", "Preprocess",
+    "Session", "export", "find_layers", "load", "lower", "read_metadata",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -9,8 +9,10 @@ CLASS_IDX = "class_idx"
 LOGITS = "logits"
 CAM = "cam"
 
+EXPLAINED_CLASS_IDX = "explained_class_idx"  # ONNX lets no output share the name of an input
+
 INPUT_NAMES = (IMAGE, CLASS_IDX)
-OUTPUT_NAMES = (LOGITS, CLASS_IDX, CAM)
+OUTPUT_NAMES = (LOGITS, EXPLAINED_CLASS_IDX, CAM)
 
 PREDICTED = -1
 """The class index that stands for "the class the network predicts"."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,15 @@ from explainable_model.targets import (
 
 MODE_DEPENDENT = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class Attribution(NamedTuple):
+    """Logits ``(N, classes)``, class_idx ``(N,)``, activations and gradients ``(N, K, *spatial)``."""
+
+    logits: Tensor
+    class_idx: Tensor
+    activations: Tensor
+    gradients: Tensor
 
 
 class ExplainableModel(nn.Module):
@@ -115,6 +124,18 @@ class ExplainableModel(nn.Module):
             LayerError: the target layer did not run or has no spatial map.
             ModelError: training mode, or the prediction does not depend on the layer.
         """
+        logits, class_idx, activations, gradients = self.attribute(image, class_idx)
+        with torch.no_grad():
+            cam = find_method(self.method)(activations, gradients)
+            cam = finish(cam, image.shape[2:], normalize=self.normalize, upsample=self.upsample)
+        return Explanation(logits, class_idx, cam)
+
+    def attribute(self, image: Tensor, class_idx: Tensor | None = None) -> Attribution:
+        """What the CAM methods work with: the activations of the layer and the gradients of the score.
+
+        Arguments and errors as ``forward``; the layer's output and its gradient come as
+        ``(N, K, *spatial)``.
+        """
         self._refuse_training_mode()
         self._check_image(image)
         if class_idx is not None:
@@ -129,11 +150,11 @@ class ExplainableModel(nn.Module):
             if not logits.requires_grad:
                 captured, logits = self._run(layer, image, torch.enable_grad())
             with torch.enable_grad():
-                return self._explain(image, class_idx, layer, captured, logits)
+                return self._attribute(image, class_idx, layer, captured, logits)
 
-    def _explain(
+    def _attribute(
         self, image: Tensor, class_idx: Tensor | None, layer: str, activations: Tensor, logits: Tensor
-    ) -> Explanation[Tensor]:
+    ) -> Attribution:
         to_map = layout_of(layer, activations, image, self.reshape_transform)
         scores = class_scores(logits, image.shape[0])
         if class_idx is not None and class_idx.device.type == "cpu":
@@ -148,10 +169,7 @@ class ExplainableModel(nn.Module):
                 "anything that can be differentiated (a detach(), a no_grad() or an unused branch lies between). "
                 "Choose a layer on the path to the output."
             )
-        with torch.no_grad():
-            cam = find_method(self.method)(to_map(activations.detach()), to_map(gradients))
-            cam = finish(cam, image.shape[2:], normalize=self.normalize, upsample=self.upsample)
-        return Explanation(logits.detach(), class_idx, cam)
+        return Attribution(logits.detach(), class_idx, to_map(activations.detach()), to_map(gradients))
 
     def _run(self, layer: str, image: Tensor, grad_mode: Any) -> tuple[Tensor, Tensor]:
         """Activations of the layer, the leaf of the graph, and the logits at its end."""

@@ -107,10 +107,19 @@ class LoweredModel(nn.Module):
         return Explanation(*self.graph_module(image, class_idx))
 
     @cached_property
+    def _output_shapes(self) -> list[tuple[int, ...]]:
+        with torch.no_grad():
+            return [tuple(output.shape) for output in self.graph_module(*self.inputs)]
+
+    @property
     def logits_shape(self) -> tuple[int, ...]:
         """Shape of the logits for the example's batch."""
-        with torch.no_grad():
-            return tuple(self.graph_module(*self.inputs)[0].shape)
+        return self._output_shapes[0]
+
+    @property
+    def cam_shape(self) -> tuple[int, ...]:
+        """Shape of the maps for the example's batch."""
+        return self._output_shapes[2]
 
     @property
     def classes(self) -> int:

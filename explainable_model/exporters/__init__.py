@@ -1,0 +1,131 @@
+"""The formats an explanation can be exported to: one file each, and the table of them."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explainable_model.errors import ArtifactError
+from explainable_model.exporters.format import Format
+from explainable_model.exporters.onnx import ONNX
+from explainable_model.exporters.pt2 import PT2
+from explainable_model.exporters.torchscript import TORCHSCRIPT
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explainable_model.lowering import LoweredModel
+    from explainable_model.model import ExplainableModel
+    from explainable_model.preprocess import Preprocess
+
+FORMATS: Mapping[str, Format] = {
+    "torchscript": TORCHSCRIPT,
+    "onnx": ONNX,
+    "pt2": PT2,
+}
+
+
+def format_of(path: str | Path, name: str | None = None) -> Format:
+    """The format of that name, or the one that a file's suffix stands for.
+
+    Raises:
+        ArtifactError: no such format; the known ones are listed.
+    """
+    known = ", ".join(f"{fmt.name} ({', '.join(fmt.suffixes)})" for fmt in FORMATS.values())
+    if name is not None:
+        if name not in FORMATS:
+            raise ArtifactError(f"Unknown format {name!r}; known formats: {known}.")
+        return FORMATS[name]
+    suffix = Path(path).suffix.lower()
+    for fmt in FORMATS.values():
+        if suffix in fmt.suffixes:
+            return fmt
+    raise ArtifactError(f"{path} has the suffix {suffix!r}, which stands for no format; known formats: {known}.")
+
+
+def export(
+    explainable: "ExplainableModel | LoweredModel",
+    path: str | Path,
+    image: "Tensor | None" = None,
+    *,
+    format: str | None = None,
+    preprocess: "Preprocess | None" = None,
+    class_names: Sequence[str] | None = None,
+) -> Path:
+    """Write one artifact that predicts and explains, and prove it right before it is there.
+
+    The network is lowered, written to a temporary name, loaded in the format's own runtime and
+    compared with the network itself on images other than the example and at other batch sizes; only
+    then does it get its name.
+
+    Args:
+        explainable: the network and what to explain of it; or a lowered model, whose graph is then
+            what the artifact is compared with.
+        path: the file to write; its suffix picks the format.
+        image: ``(N, C, *spatial)``, an example; may be left out where ``explainable`` knows one.
+        format: key of ``FORMATS``, for another suffix.
+        preprocess: from pixels to input, for the metadata.
+        class_names: one per class, for the metadata.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArtifactError: unknown format, or a path that cannot be written; nothing is left behind.
+        LoweringError: an operator without a lowering, named with its layer.
+        VerificationError: the artifact disagrees with the network; nothing is left behind.
+        MissingRuntimeError: a package that the format needs is not installed.
+
+    Example:
+        >>> export(explainable, "resnet50.onnx", image)            # doctest: +SKIP
+        PosixPath('resnet50.onnx')
+    """
+    from explainable_model.exporters.write import describe, lowered_of
+    from explainable_model.verify import require_parity
+
+    path = Path(path)
+    fmt = format_of(path, format)
+    with _workshop(path) as workshop:
+        lowered = lowered_of(explainable, image)
+        metadata = describe(lowered, fmt.name, preprocess, class_names)
+        made = workshop.folder / path.name
+        fmt.write(lowered, made, metadata.to_json())
+        runner, _ = fmt.open(made, None)
+        require_parity(explainable, lowered, metadata, runner)
+        workshop.deliver()
+    return path
+
+
+class _workshop:  # noqa: N801 - a context manager used like a function
+    """A folder beside the target, so that finished files only need to be renamed; gone afterwards."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+
+    def __enter__(self) -> "_workshop":
+        parent = self._target.absolute().parent
+        try:
+            if self._target.is_dir():
+                raise IsADirectoryError(f"{self._target} is a directory")
+            self.folder = Path(tempfile.mkdtemp(prefix=f".{self._target.name}.", dir=parent))
+        except OSError as error:
+            raise ArtifactError(
+                f"{self._target} cannot be written ({error.strerror or error}); choose a file in an existing "
+                "folder that you may write to."
+            ) from error
+        return self
+
+    def deliver(self) -> None:
+        """Rename the files into place, what the main file refers to first."""
+        made = sorted(self.folder.iterdir(), key=lambda file: file.name == self._target.name)
+        for file in made:
+            os.replace(file, self._target.absolute().parent / file.name)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, ImportError):
+            raise ArtifactError(
+                f"{self._target} could not be written ({error.strerror or error}); nothing was left behind."
+            ) from error

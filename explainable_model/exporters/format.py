@@ -1,0 +1,66 @@
+"""What a format is, and what the formats share."""
+
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explainable_model.errors import ArtifactError
+from explainable_model.metadata import METADATA_KEY
+
+if TYPE_CHECKING:
+    from explainable_model.lowering import LoweredModel
+
+Array: TypeAlias = NDArray[Any]
+Runner: TypeAlias = Callable[[Array, NDArray[np.int64]], Sequence[Array]]
+"""``(image, class_idx) -> (logits, class_idx, cam)`` in the format's own runtime."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write a lowered model down, and the runtime that reads it.
+
+    Attributes:
+        name: key of ``FORMATS``.
+        suffixes: file name endings; the first is the usual one.
+        runtime: name of what runs it.
+        write: writes the file (and, for external data, files beside it), with the metadata text.
+        open: a runner for a file and the file's metadata text; the second argument is the number of
+            threads, ``None`` for all.
+        read_metadata: the metadata text of a file.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    runtime: str
+    write: Callable[["LoweredModel", Path, str], None]
+    open: Callable[[Path, int | None], tuple[Runner, str]]
+    read_metadata: Callable[[Path], str]
+
+
+def zip_metadata(path: Path) -> str:
+    """The metadata text of an artifact that is a zip archive (TorchScript, torch.export).
+
+    Raises:
+        ArtifactError: not a zip archive, damaged, or not made by this library.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith(f"extra/{METADATA_KEY}"):
+                    return archive.read(name).decode("utf-8")
+    except (zipfile.BadZipFile, OSError, EOFError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is damaged or not an archive ({error}); export it again.") from error
+    raise foreign(path)
+
+
+def foreign(path: Path) -> ArtifactError:
+    """The error for a readable file that this library did not make."""
+    return ArtifactError(
+        f"{path} was not exported by explainable_model: it has no {METADATA_KEY}. "
+        "Export the network with explainable_model.export(...)."
+    )

@@ -1,0 +1,102 @@
+"""ONNX, for ONNX Runtime and whatever else reads it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explainable_model.errors import ArtifactError, MissingRuntimeError
+from explainable_model.explanation import CLASS_IDX, IMAGE, INPUT_NAMES, OUTPUT_NAMES
+from explainable_model.exporters.format import Array, Format, Runner, foreign
+from explainable_model.metadata import METADATA_KEY
+
+if TYPE_CHECKING:
+    from explainable_model.lowering import LoweredModel
+
+OPSET = 18
+PROTOBUF_LIMIT = 2**31 - 2**20  # a protobuf message may not reach 2 GiB; leave room for the graph
+
+
+def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
+    """Write one ``.onnx`` file; weights beyond protobuf's 2 GiB go to ``<name>.data`` beside it."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingRuntimeError(
+            f"Exporting to ONNX needs {error.name}: pip install 'explainable-model[onnx]'."
+        ) from error
+    import torch
+
+    from explainable_model.lowering.capture import quiet_export
+
+    with quiet_export():
+        program = torch.onnx.export(
+            lowered.exported_program,
+            input_names=list(INPUT_NAMES),
+            output_names=list(OUTPUT_NAMES),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props[METADATA_KEY] = metadata
+    weights = sum(buffer.numel() * buffer.element_size() for buffer in lowered.graph_module.buffers())
+    program.save(path, external_data=weights > PROTOBUF_LIMIT)
+
+
+def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
+    """Run with ONNX Runtime on the CPU."""
+    session = _session(path, threads)
+    names = list(OUTPUT_NAMES)
+
+    def run(image: Array, class_idx: NDArray[np.int64]) -> Sequence[Array]:
+        outputs: Sequence[Array] = session.run(names, {IMAGE: image, CLASS_IDX: class_idx})
+        return outputs
+
+    return run, _metadata(session, path)
+
+
+def read_metadata(path: Path) -> str:
+    """The metadata text among the model's properties."""
+    return _metadata(_session(path, 1, optimize=False), path)
+
+
+def _metadata(session: Any, path: Path) -> str:
+    properties = session.get_modelmeta().custom_metadata_map
+    if METADATA_KEY not in properties:
+        raise foreign(path)
+    return str(properties[METADATA_KEY])
+
+
+def _session(path: Path, threads: int | None, *, optimize: bool = True) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingRuntimeError(
+            f"{path} needs ONNX Runtime: pip install onnxruntime, or 'explainable-model[onnx]'."
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads take no time from others
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no public base class
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArtifactError(f"{path} is damaged or not an ONNX model ONNX Runtime can load: {first}") from error
+
+
+ONNX = Format(
+    name="onnx",
+    suffixes=(".onnx",),
+    runtime="onnxruntime",
+    write=write,
+    open=open_,
+    read_metadata=read_metadata,
+)

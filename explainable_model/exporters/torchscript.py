@@ -1,0 +1,86 @@
+"""TorchScript, for libtorch, TorchServe and ``torch.jit.load``."""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+
+from explainable_model.errors import ArtifactError
+from explainable_model.exporters.format import Format, Runner, zip_metadata
+from explainable_model.metadata import METADATA_KEY
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from explainable_model.lowering import LoweredModel
+
+
+def scriptable(lowered: "LoweredModel") -> "nn.Module":
+    """A module that ``torch.jit.script`` compiles: ``(image, class_idx=None) -> (logits, class_idx, cam)``."""
+    import torch
+    from torch import fx
+
+    from explainable_model.exporters.scripted import ScriptedExplanation
+
+    graph = copy.deepcopy(lowered.graph_module.graph)
+    for node in graph.nodes:
+        if node.target is torch.ops.aten.sym_size.int:
+            node.target = torch.ops.aten.size.int
+        if isinstance(node.target, torch._ops.OpOverload):
+            node.target = node.target.overloadpacket  # TorchScript chooses the overload itself
+    return ScriptedExplanation(fx.GraphModule(lowered.graph_module, graph)).eval()
+
+
+@contextmanager
+def quiet_torchscript() -> Iterator[None]:
+    """Without torch.jit's word, at each call, that it is deprecated: TorchScript is what is asked for."""
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", category=category, message=r".*torch\.jit\..*")
+        yield
+
+
+def script(lowered: "LoweredModel") -> Any:
+    """The lowered model as a ``torch.jit.ScriptModule``."""
+    import torch
+
+    with quiet_torchscript():
+        return torch.jit.script(scriptable(lowered))
+
+
+def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
+    """Write a ``.ts`` archive with the metadata among its extra files."""
+    import torch
+
+    module = script(lowered)
+    with quiet_torchscript():
+        torch.jit.save(module, str(path), _extra_files={METADATA_KEY: metadata})
+
+
+def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
+    """Run with ``torch.jit.load`` on the CPU."""
+    import torch
+
+    from explainable_model.exporters.torch_runner import torch_runner
+
+    metadata = zip_metadata(path)
+    try:
+        with quiet_torchscript():
+            module = torch.jit.load(str(path), map_location="cpu").eval()
+    except RuntimeError as error:
+        raise ArtifactError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    return torch_runner(module, threads), metadata
+
+
+
+TORCHSCRIPT = Format(
+    name="torchscript",
+    suffixes=(".ts", ".pt"),
+    runtime="libtorch",
+    write=write,
+    open=open_,
+    read_metadata=zip_metadata,
+)

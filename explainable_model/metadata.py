@@ -1,0 +1,131 @@
+"""What an artifact says about itself: one JSON text, the same in every format. Needs no torch."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from explainable_model.errors import ArtifactError
+from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
+from explainable_model.preprocess import Preprocess
+
+SCHEMA_VERSION = 1
+METADATA_KEY = "explainable_model.json"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The artifact's answer to a fixed image, so that any device can check its own.
+
+    The image is ``sin(i + n)`` for element i of image n, counted over (C, *spatial).
+
+    Attributes:
+        class_idx: the predicted class of each image.
+        logits: the logits of those classes.
+        cam: each map reduced to its mean over an 8 x 8 grid of cells, row by row.
+        logits_tolerance, cam_tolerance: how much a device may differ.
+    """
+
+    class_idx: list[int]
+    logits: list[float]
+    cam: list[list[float]]
+    logits_tolerance: float
+    cam_tolerance: float
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Everything a program needs to feed an artifact and to read what it returns.
+
+    Attributes:
+        format: key of ``FORMATS``.
+        model: class name of the network.
+        method: key of ``METHODS``.
+        target_layer: name of the explained layer.
+        normalize: whether maps are scaled to [0, 1].
+        upsample: whether maps have the size of the image.
+        image_shape: shape of the input; ``None`` for an open batch.
+        dtype: of image, logits and cam.
+        classes: how many classes can be explained.
+        logits_shape: shape of the prediction; ``None`` for an open batch.
+        cam_shape: shape of the maps; ``None`` for an open batch.
+        preprocess: from pixels to input, if known.
+        class_names: one per class, if known.
+        reference: the answer to a fixed image.
+        versions: of what made the artifact.
+        schema_version: of this record.
+    """
+
+    format: str
+    model: str
+    method: str
+    target_layer: str
+    normalize: bool
+    upsample: bool
+    image_shape: list[int | None]
+    dtype: str
+    classes: int
+    logits_shape: list[int | None]
+    cam_shape: list[int | None]
+    preprocess: Preprocess | None = None
+    class_names: list[str] | None = None
+    reference: Reference | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def batch(self) -> int | None:
+        """The only batch size accepted, or ``None`` for any."""
+        return self.image_shape[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record with what follows from it: names, shapes, dtypes and ranges of inputs and outputs."""
+        record = asdict(self)
+        record["inputs"] = {
+            IMAGE: {"shape": self.image_shape, "dtype": self.dtype, "range": self._value_range()},
+            CLASS_IDX: {"shape": self.image_shape[:1], "dtype": "int64", "range": [PREDICTED, self.classes - 1]},
+        }
+        record["outputs"] = {
+            LOGITS: {"shape": self.logits_shape, "dtype": self.dtype, "range": None},
+            EXPLAINED_CLASS_IDX: {"shape": self.image_shape[:1], "dtype": "int64", "range": [0, self.classes - 1]},
+            CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": [0, 1] if self.normalize else [0, None]},
+        }
+        record["batch_rule"] = "any" if self.batch is None else f"exactly {self.batch}"
+        return record
+
+    def _value_range(self) -> list[float] | None:
+        return list(self.preprocess.value_range) if self.preprocess else None
+
+    def to_json(self) -> str:
+        """The record as JSON text."""
+        return json.dumps(self.to_dict())
+
+
+def parse_metadata(text: str, path: Path) -> Metadata:
+    """The record in an artifact's text.
+
+    Raises:
+        ArtifactError: not our record, or one of a newer schema.
+    """
+    try:
+        record = json.loads(text)
+        version = record["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} has metadata that cannot be read ({error}); export it again.") from error
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} has metadata of schema {version}; this version reads up to {SCHEMA_VERSION}. "
+            "Upgrade explainable-model, or export the artifact with this version."
+        )
+    try:
+        known = {name: record[name] for name in Metadata.__dataclass_fields__ if name in record}
+        if known.get("preprocess"):
+            fields = known["preprocess"]
+            tuples = {name: tuple(fields[name]) for name in ("size", "mean", "std")}
+            known["preprocess"] = Preprocess(**{**fields, **tuples})
+        if known.get("reference"):
+            known["reference"] = Reference(**known["reference"])
+        return Metadata(**known)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{path} has incomplete metadata ({error}); export it again.") from error

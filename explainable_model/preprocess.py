@@ -1,0 +1,113 @@
+"""From a photo to the network's input, on the host, with Pillow and NumPy alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explainable_model.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FloatArray = NDArray[np.floating[Any]]
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the photo
+
+MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a photo becomes the network's input: ``(pixel / 255 - mean) / std`` after resizing.
+
+    Attributes:
+        size: ``(height, width)`` of the input.
+        mean: per channel, in units of [0, 1].
+        std: per channel, in units of [0, 1].
+        resize: length of the shorter side before the centre crop; ``None`` squashes the whole photo
+            to ``size``.
+        interpolation: one of nearest, bilinear, bicubic, lanczos.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    resize: int | None = None
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            known = ", ".join(INTERPOLATIONS)
+            raise ValueError(f"Unknown interpolation {self.interpolation!r}; expected one of {known}.")
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            raise ValueError(
+                f"mean has {len(self.mean)} and std {len(self.std)} value(s); expected 1 (grey) or 3 (RGB) of each."
+            )
+        if min(self.size) < 1 or min(self.std) <= 0:
+            raise ValueError(f"size {self.size} and std {self.std} must be positive.")
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Smallest and largest value of the input."""
+        low = min((0.0 - m) / s for m, s in zip(self.mean, self.std, strict=True))
+        high = max((1.0 - m) / s for m, s in zip(self.mean, self.std, strict=True))
+        return low, high
+
+    def box(self, width: int, height: int) -> Box:
+        """The part of a photo of that size which the network sees."""
+        if self.resize is None:
+            return 0.0, 0.0, float(width), float(height)
+        scale = min(width, height) / self.resize
+        crop_height, crop_width = (min(n * scale, full) for n, full in zip(self.size, (height, width), strict=True))
+        left, top = (width - crop_width) / 2, (height - crop_height) / 2
+        return left, top, left + crop_width, top + crop_height
+
+    def __call__(self, photo: "Image") -> FloatArray:
+        """A photo as ``(1, C, H, W)`` float32."""
+        from PIL import Image
+
+        picture = photo.convert("RGB" if len(self.mean) == 3 else "L")
+        resample = Image.Resampling[self.interpolation.upper()]
+        height, width = self.size
+        picture = picture.resize((width, height), resample, box=self.box(*picture.size))
+        pixels = np.asarray(picture, dtype=np.float32).reshape(height, width, -1) / np.float32(255)
+        normalized = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return np.ascontiguousarray(normalized.transpose(2, 0, 1)[None])
+
+
+def open_photo(path: str | Path) -> "Image":
+    """Read a picture of any mode as RGB, upright (EXIF orientation applied).
+
+    Raises:
+        InputError: the file is missing, not a picture, truncated, or larger than 100 megapixels.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as photo:
+            if photo.width * photo.height > MAX_PIXELS:
+                raise InputError(f"{path} has {photo.width} x {photo.height} pixels; expected at most {MAX_PIXELS:,}.")
+            upright = ImageOps.exif_transpose(photo)
+            return _to_rgb(upright)
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}.") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG or the like.") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Is it truncated or damaged?") from error
+
+
+def _to_rgb(photo: "Image") -> "Image":
+    from PIL import Image
+
+    if photo.mode.startswith(("I", "F")):  # 16 bits and more: Pillow's own conversion would clip
+        values = np.asarray(photo, dtype=np.float64)
+        top = 65535.0 if photo.mode.startswith("I") else max(float(values.max()), 1e-12)
+        return Image.fromarray((values.clip(0, top) / top * 255).astype(np.uint8)).convert("RGB")
+    if photo.mode in ("RGBA", "LA", "PA") or "transparency" in photo.info:
+        background = Image.new("RGBA", photo.size, "white")
+        return Image.alpha_composite(background, photo.convert("RGBA")).convert("RGB")
+    return photo.convert("RGB")

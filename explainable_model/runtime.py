@@ -1,0 +1,118 @@
+"""``load(path)``: one session type over every format. Needs no torch for ONNX."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from explainable_model.errors import ArtifactError, InputError
+from explainable_model.explanation import PREDICTED, Explanation
+from explainable_model.exporters import format_of
+from explainable_model.exporters.format import Array, Format, Runner
+from explainable_model.metadata import Metadata, parse_metadata
+
+
+class Session:
+    """An artifact in its own runtime, called like ``ExplainableModel`` with NumPy arrays.
+
+    Made by ``load``.
+
+    Attributes:
+        path: the file.
+        metadata: what the artifact says about itself.
+    """
+
+    def __init__(self, path: Path, metadata: Metadata, runner: Runner) -> None:
+        self.path = path
+        self.metadata = metadata
+        self._run = runner
+
+    def __call__(self, image: ArrayLike, class_idx: ArrayLike | None = None) -> Explanation[NDArray[Any]]:
+        """Predict and explain.
+
+        Args:
+            image: ``(N, C, *spatial)`` in the artifact's dtype; a CPU tensor is taken as well.
+            class_idx: ``(N,)`` int64, the classes to explain; ``-1`` or ``None`` for the predicted.
+
+        Returns:
+            ``Explanation(logits, class_idx, cam)`` of NumPy arrays.
+
+        Raises:
+            InputError: another shape, dtype or batch size than the artifact's, NaN, or a class out
+                of range.
+        """
+        pixels = self._checked_image(np.asarray(image))
+        classes = np.full(len(pixels), PREDICTED, np.int64) if class_idx is None else np.asarray(class_idx)
+        outputs = self._run(pixels, self._checked_class_idx(classes, len(pixels)))
+        return Explanation(*outputs)
+
+    def _checked_image(self, image: Array) -> Array:
+        expected = self.metadata.image_shape
+        shape = "(" + ", ".join("N" if n is None else str(n) for n in expected) + ")"
+        matches = len(image.shape) == len(expected) and all(
+            want in (None, got) for want, got in zip(expected, image.shape, strict=True)
+        )
+        if not matches or image.shape[0] == 0:
+            raise InputError(f"image has shape {image.shape}; {self.path.name} expects {shape}.")
+        if str(image.dtype) != self.metadata.dtype:
+            raise InputError(
+                f"image is {image.dtype}; {self.path.name} expects {self.metadata.dtype}: "
+                f"image.astype('{self.metadata.dtype}') after scaling and normalising."
+            )
+        if not np.isfinite(image).all():
+            raise InputError("image has NaN or infinite values; expected finite ones.")
+        return np.ascontiguousarray(image)
+
+    def _checked_class_idx(self, class_idx: Array, batch: int) -> NDArray[np.int64]:
+        if class_idx.dtype != np.int64 or class_idx.shape != (batch,):
+            raise InputError(
+                f"class_idx is {class_idx.dtype} of shape {class_idx.shape}; expected int64 of shape ({batch},), "
+                f"one class per image, {PREDICTED} for the predicted one."
+            )
+        classes = self.metadata.classes
+        outside = class_idx[(class_idx < PREDICTED) | (class_idx >= classes)]
+        if outside.size:
+            raise InputError(
+                f"class_idx {outside[0]} is out of range; {self.path.name} has {classes} class(es): expected 0 to "
+                f"{classes - 1}, or {PREDICTED} for the predicted class."
+            )
+        return np.ascontiguousarray(class_idx)
+
+
+def load(path: str | Path, *, threads: int | None = None) -> Session:
+    """Open an artifact in its own runtime.
+
+    Args:
+        path: a file made by ``export``; the suffix tells the format.
+        threads: how many threads the runtime may use; ``None`` leaves it to the runtime.
+
+    Raises:
+        ArtifactError: missing, damaged, foreign, of a newer schema, or of an unknown suffix.
+        MissingRuntimeError: the runtime is not installed.
+
+    Example:
+        >>> session = load("resnet50.onnx")                        # doctest: +SKIP
+        >>> logits, class_idx, cam = session(image)                # doctest: +SKIP
+    """
+    path, fmt = _existing(path)
+    runner, metadata = fmt.open(path, threads)
+    return Session(path, parse_metadata(metadata, path), runner)
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """What an artifact says about itself, whatever its format.
+
+    Raises:
+        ArtifactError: as ``load``.
+    """
+    path, fmt = _existing(path)
+    return parse_metadata(fmt.read_metadata(path), path)
+
+
+def _existing(path: str | Path) -> tuple[Path, Format]:
+    path = Path(path)
+    fmt = format_of(path)
+    if not path.is_file():
+        raise ArtifactError(f"There is no artifact {path}.")
+    return path, fmt
