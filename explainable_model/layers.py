@@ -45,7 +45,7 @@ class SpatialLayout:
         if self.kind == "channels_last":
             return activations.movedim(-1, 1)
         patches = activations[:, self.prefix :] if self.prefix else activations
-        return patches.transpose(1, 2).unflatten(2, self.grid)
+        return patches.transpose(1, 2).reshape(-1, patches.shape[2], *self.grid)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
     Raises:
         LayerError: no such layer.
     """
-    names = {id(module): name for name, module in model.named_modules(remove_duplicate=False)}
+    names: dict[int, str] = {id(module): name for name, module in model.named_modules(remove_duplicate=False)}
     if isinstance(target_layer, nn.Module):
         name = names.get(id(target_layer))
         if name:
@@ -158,9 +158,7 @@ def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
     known = set(names.values()) - {""}
     if target_layer in known:
         return target_layer
-    raise LayerError(
-        f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, known)}"
-    )
+    raise LayerError(f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, known)}")
 
 
 def _suggest(wrong: str, known: set[str]) -> str:
@@ -232,9 +230,7 @@ def _probe(model: nn.Module, image: Tensor) -> tuple[list[tuple[LayerCandidate, 
     with _record_outputs(model, outputs):
         logits = find_logits(model(image))
     # Several names may stand for one tensor: a container ends after its last part, and counts.
-    outermost = {
-        id(output): name for name, output in outputs.items() if not _is_passive(model.get_submodule(name))
-    }
+    outermost = {id(output): name for name, output in outputs.items() if not _is_passive(model.get_submodule(name))}
     found = []
     for name, output in outputs.items():
         layout = find_layout(output.shape, image.shape)
@@ -259,5 +255,5 @@ def _record_outputs(model: nn.Module, outputs: dict[str, Tensor]) -> Iterator[No
     with ExitStack() as stack:
         for name, module in model.named_modules():
             if name:
-                stack.enter_context(module.register_forward_hook(recorder(name)))  # type: ignore[arg-type]
+                stack.enter_context(module.register_forward_hook(recorder(name)))
         yield

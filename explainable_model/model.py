@@ -179,7 +179,8 @@ class ExplainableModel(nn.Module):
         if capture.activations is None:
             raise LayerError(
                 f"target_layer {layer!r} did not run, or returned no floating point tensor, in the forward of "
-                f"{type(self.model).__name__}. Containers such as ModuleList never run themselves: name a layer in them."
+                f"{type(self.model).__name__}. Containers such as ModuleList never run themselves: name a layer "
+                "in them."
             )
         return capture.activations, logits
 
@@ -199,7 +200,11 @@ class ExplainableModel(nn.Module):
     def _check_image(self, image: Tensor) -> None:
         check_image(image)
         parameter = next((p for p in self.model.parameters() if p.is_floating_point()), None)
-        if parameter is not None and image.dtype != parameter.dtype and not torch.is_autocast_enabled(image.device.type):
+        if (
+            parameter is not None
+            and image.dtype != parameter.dtype
+            and not torch.is_autocast_enabled(image.device.type)
+        ):
             raise InputError(
                 f"image is {image.dtype} and the network is {parameter.dtype}; convert one: "
                 f"image.to({parameter.dtype}) or model.to({image.dtype})."

@@ -37,9 +37,7 @@ def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
         return type(output)(**changed) if is_dataclass(output) else type(output)(changed)  # type: ignore[call-arg]
     if is_dataclass(output) and not isinstance(output, type):
         names = [field.name for field in fields(output)]
-        return replace(
-            output, **{name: replace_tensor(getattr(output, name), old, new) for name in names}
-        )
+        return replace(output, **{name: replace_tensor(getattr(output, name), old, new) for name in names})
     return output
 
 

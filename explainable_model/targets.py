@@ -95,9 +95,7 @@ def check_class_idx(class_idx: Tensor, batch: int) -> None:
             f"e.g. torch.tensor([281]). Use {PREDICTED} or None for the predicted class."
         )
     if class_idx.shape != (batch,):
-        raise InputError(
-            f"class_idx has shape {tuple(class_idx.shape)}; expected ({batch},), one class per image."
-        )
+        raise InputError(f"class_idx has shape {tuple(class_idx.shape)}; expected ({batch},), one class per image.")
 
 
 def check_class_range(class_idx: Tensor, classes: int) -> None:
@@ -137,16 +135,13 @@ def score_gradient(
     seed = torch.zeros_like(scores).scatter_(1, class_idx.unsqueeze(1), 1.0)
     activation = _final_activation(logits)
     if activation is None:
-        (gradients,) = torch.autograd.grad(
-            scores, [activations], seed, retain_graph=keep_graph, allow_unused=True
-        )
+        (gradients,) = torch.autograd.grad(scores, [activations], seed, retain_graph=keep_graph, allow_unused=True)
         return gradients
-    (at_activation,) = torch.autograd.grad(
-        scores, [GradientEdge(activation, 0)], seed, retain_graph=True
-    )
-    below = GradientEdge(*activation.next_functions[0])
-    if below.node is None:
+    (at_activation,) = torch.autograd.grad(scores, [GradientEdge(activation, 0)], seed, retain_graph=True)
+    node, output = activation.next_functions[0]
+    if node is None:
         return None
+    below = GradientEdge(node, output)
     (gradients,) = torch.autograd.grad(
         [below], [activations], [at_activation], retain_graph=keep_graph, allow_unused=True
     )

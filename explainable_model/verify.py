@@ -162,15 +162,15 @@ def _compare(expected: _Expected, runner: Runner, tolerance: Tolerance) -> Itera
     logits, class_idx, cam = runner(expected.image, expected.class_idx)
     for name, got, want in (("logits", logits, expected.logits), ("cam", cam, expected.cam)):
         if got.shape != want.shape or not np.isfinite(got).all():
-            problem = f"{name} has shape {got.shape} instead of {want.shape}" if got.shape != want.shape else (
-                f"{name} is not finite"
+            problem = (
+                f"{name} has shape {got.shape} instead of {want.shape}"
+                if got.shape != want.shape
+                else (f"{name} is not finite")
             )
             yield _Row(np.inf, np.inf, np.inf, 0.0, False, f"{problem} at batch {batch}")
             return
     for n in range(batch):
-        row = _compare_one(
-            logits[n], cam[n], expected.logits[n], expected.cam[n], expected.condition[n], tolerance
-        )
+        row = _compare_one(logits[n], cam[n], expected.logits[n], expected.cam[n], expected.condition[n], tolerance)
         same = bool(class_idx[n] == expected.class_idx[n]) and _same_prediction(
             int(predicted[n]), int(expected.class_idx[n]), expected.logits[n], tolerance
         )

@@ -98,7 +98,7 @@ def export(
     return path
 
 
-class _workshop:  # noqa: N801 - a context manager used like a function
+class _workshop:
     """A folder beside the target, so that finished files only need to be renamed; gone afterwards."""
 
     def __init__(self, target: Path) -> None:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from explainable_model.errors import ArtifactError
 from explainable_model.exporters.format import Format, Runner, zip_metadata
 from explainable_model.metadata import METADATA_KEY
@@ -69,11 +68,10 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     metadata = zip_metadata(path)
     try:
         with quiet_torchscript():
-            module = torch.jit.load(str(path), map_location="cpu").eval()
+            module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ArtifactError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     return torch_runner(module, threads), metadata
-
 
 
 TORCHSCRIPT = Format(

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -44,7 +44,7 @@ class Call:
         return name in self.needed
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parameters(lowering: Lowering) -> frozenset[str] | None:
     """Names of the arguments that a lowering takes; ``None`` for one that takes any."""
     parameters = inspect.signature(lowering).parameters

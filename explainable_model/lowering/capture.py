@@ -2,7 +2,8 @@
 
 import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ MAX_BATCH = 65_536
 
 # The mark is an operator of its own: unlike the layer's name in a node's metadata it survives
 # functionalisation, in-place operations after the layer, and layers that return their input.
-_library = torch.library.Library("explainable_model", "DEF")
+_library: Any = torch.library.Library("explainable_model", "DEF")  # type: ignore[no-untyped-call]
 _library.define("tap(Tensor activations) -> Tensor")
 _library.impl("tap", torch.clone, "CompositeExplicitAutograd")
 TAP: OpOverload = torch.ops.explainable_model.tap.default
@@ -58,14 +59,13 @@ def capture(model: nn.Module, layer: str, image: Tensor, *, dynamic_batch: bool 
     tap = LayerTap()
     with tap.listen(model.get_submodule(layer), lambda output, inputs: TAP(output)), quiet_export():
         try:
-            program = torch.export.export(
-                _LogitsOnly(model), (image,), dynamic_shapes={IMAGE: batch}, strict=False
-            )
+            program = torch.export.export(_LogitsOnly(model), (image,), dynamic_shapes={IMAGE: batch}, strict=False)
         except (LayerError, LoweringError):
             raise
         except Exception as error:
             raise LoweringError(_reason(model, error)) from error
-        return program.run_decompositions({})
+        functional: ExportedProgram = program.run_decompositions({})
+        return functional
 
 
 def decompose(program: ExportedProgram, operators: set[OpOverload]) -> ExportedProgram:
@@ -75,7 +75,8 @@ def decompose(program: ExportedProgram, operators: set[OpOverload]) -> ExportedP
     if not chosen:
         return program
     with quiet_export():
-        return program.run_decompositions(chosen)
+        smaller: ExportedProgram = program.run_decompositions(chosen)
+        return smaller
 
 
 def graph_of(program: ExportedProgram) -> fx.GraphModule:
@@ -118,19 +119,19 @@ def _restore_batch_norm(graph: fx.Graph) -> None:
 def layer_of(node: fx.Node) -> str:
     """Name of the layer that a node came from, or an empty string."""
     stack: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
-    path = next(reversed(stack.values()))[0] if stack else ""
+    path = list(stack.values())[-1][0] if stack else ""
     for prefix in ("L['self']", "model"):
         path = path.removeprefix(prefix).removeprefix(".")
     return path
 
 
-class quiet_export(warnings.catch_warnings):  # noqa: N801 - a context manager used like a function
+@contextmanager
+def quiet_export() -> Iterator[None]:
     """Silence what ``torch.export`` says about its own insides."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\b.*|copyreg")
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\b.*")
+        yield
 
 
 def _reason(model: nn.Module, error: Exception) -> str:

@@ -86,7 +86,7 @@ def find_tail(graph: fx.Graph, layer: str) -> Tail:
             "run themselves: name a layer in them."
         )
     (logits,) = next(node for node in reversed(graph.nodes) if node.op == "output").args
-    output = logits if isinstance(logits, fx.Node) else logits[0]  # type: ignore[index]
+    output = logits if isinstance(logits, fx.Node) else logits[0]
     reached = {taps[-1]}
     for node in graph.nodes:
         if node.op == "call_function" and _is_floating(node) and reached.intersection(node.all_input_nodes):
@@ -239,7 +239,8 @@ def _add(gradients: dict[fx.Node, Any], node: Any, grad: Any) -> None:
 def _add_part(gradients: dict[fx.Node, Any], node: fx.Node, grad: Any, values: Environment) -> None:
     """Gradient of one output of an operator that has several."""
     source, index = node.args
-    assert isinstance(source, fx.Node) and isinstance(index, int)
+    assert isinstance(source, fx.Node)
+    assert isinstance(index, int)
     parts = gradients.setdefault(source, [None] * len(values[source]))
     grad = dense(grad)
     parts[index] = grad if parts[index] is None else parts[index] + grad

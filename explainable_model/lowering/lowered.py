@@ -50,9 +50,8 @@ class TracedExplanation(nn.Module):
             logits, activations = values[self._tail.output], values[self._tail.tap]
             scores = class_scores(logits, image.shape[0])
             class_idx = resolve_class_idx(class_idx, scores)
-            seed: Tensor | OneHot = OneHot(class_idx, scores)
-            if logits.ndim != 2:
-                seed = _spread(seed.dense(), logits)
+            one_hot = OneHot(class_idx, scores)
+            seed = one_hot if logits.ndim == 2 else _spread(one_hot.dense(), logits)
             gradients = run_backward(self._tail, values, saved, seed, self._lowerings)
         recipe = self._recipe
         to_map = layout_of(recipe.target_layer, activations, image, recipe.reshape_transform)
