@@ -15,7 +15,7 @@ from explainable_model.targets import class_scores, find_logits, score_gradient
 
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]  # layer output -> (N, K, *spatial)
 
-MAX_PREFIX_TOKENS = 16  # class, distillation and register tokens in front of the patches
+PREFIX_TOKENS = (0, 1, 2, 3, 4, 5, 8, 9)  # class and distillation tokens, 4 or 8 registers, with or without class
 
 # Never the automatic choice: they only repeat, pool or rearrange what another layer made, or make
 # queries, keys and values that mix one map with three meanings.
@@ -94,8 +94,8 @@ def _distortion(grid: Sequence[int], size: Sequence[int]) -> float:
 def _token_layout(tokens: int, size: Sequence[int]) -> SpatialLayout | None:
     """The grid with the image's proportions and the fewest tokens in front of it."""
     height, width = size
-    for prefix in range(min(tokens, MAX_PREFIX_TOKENS + 1)):
-        patches = tokens - prefix
+    for prefix in PREFIX_TOKENS:
+        patches = max(tokens - prefix, 0)
         rows = round(math.sqrt(patches * height / width))
         if rows and patches % rows == 0 and patches > 1:
             columns = patches // rows

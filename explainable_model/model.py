@@ -215,8 +215,14 @@ class ExplainableModel(nn.Module):
         """Say what the network would have accepted, where its own error does not."""
         try:
             yield
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, IndexError) as error:
             first = next((m for m in self.model.modules() if isinstance(m, CONVOLUTIONS)), None)
+            if first is not None and len(first.kernel_size) + 2 != image.ndim:
+                expected = f"(N, C, {', '.join('DHW'[-len(first.kernel_size) :])})"
+                raise InputError(
+                    f"image has shape {tuple(image.shape)}; the first convolution of {type(self.model).__name__} "
+                    f"expects {expected}. Add a missing batch dimension with image.unsqueeze(0)."
+                ) from error
             if first is not None and first.in_channels != image.shape[1]:
                 raise InputError(
                     f"image has shape {tuple(image.shape)}, so {image.shape[1]} channel(s); the first convolution of "

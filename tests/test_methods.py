@@ -1,0 +1,41 @@
+"""Each CAM method by hand and against an independent replica in float64."""
+
+import doctest
+
+import pytest
+import torch
+
+from explainable_model import METHODS, methods
+from explainable_model.methods import find_method, gradcam
+
+
+def test_gradcam_by_hand() -> None:
+    activations = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, -1.0], [1.0, 0.0]]]])
+    gradients = torch.tensor([[[[1.0, 1.0], [1.0, 5.0]], [[-4.0, 0.0], [0.0, 0.0]]]])
+    # Weights: 8 / 4 = 2 and -4 / 4 = -1.
+    assert METHODS["gradcam"](activations, gradients).tolist() == [[[2.0, 5.0], [5.0, 8.0]]]
+
+
+@pytest.mark.parametrize("spatial", [(4,), (3, 5), (2, 3, 4)])
+def test_gradcam_replica(spatial: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    activations = torch.randn(3, 4, *spatial, generator=generator, dtype=torch.float64)
+    gradients = torch.randn(3, 4, *spatial, generator=generator, dtype=torch.float64)
+    expected = torch.zeros(3, *spatial, dtype=torch.float64)
+    for n in range(3):
+        for k in range(4):
+            expected[n] += gradients[n, k].sum() / gradients[n, k].numel() * activations[n, k]
+    assert (METHODS["gradcam"](activations, gradients) - expected).abs().max() < 1e-12
+
+
+def test_docstring_examples() -> None:
+    module = __import__("explainable_model.methods.gradcam", fromlist=["gradcam"])
+    assert callable(gradcam)
+    results = doctest.testmod(module, extraglobs={"torch": torch})
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_unknown_method_lists_the_known() -> None:
+    with pytest.raises(ValueError, match=f"Unknown method 'cam9'; known methods: {', '.join(methods.METHODS)}"):
+        find_method("cam9")
