@@ -1,5 +1,7 @@
 """ONNX, for ONNX Runtime and whatever else reads it."""
 
+import ast
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +44,41 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
             verbose=False,
         )
     assert program is not None
+    _tidy(program.model)
     program.model.metadata_props[METADATA_KEY] = metadata
     weights = sum(buffer.numel() * buffer.element_size() for buffer in lowered.graph_module.buffers())
     program.save(path, external_data=weights > PROTOBUF_LIMIT)
+
+
+def _tidy(model: Any) -> None:
+    """Names a person can read: layer and operator for nodes, ``batch`` for the open dimension.
+
+    What the exporter notes about where each node came from (with paths of this machine) is dropped.
+    """
+    counts: Counter[str] = Counter()
+    for node in model.graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+        layer = scopes[-2].removeprefix("model").removeprefix(".") if len(scopes) > 1 else ""
+        name = f"{layer.replace('.', '/') or 'explanation'}/{node.op_type}"
+        counts[name] += 1
+        node.name = name if counts[name] == 1 else f"{name}_{counts[name] - 1}"
+        node.metadata_props.clear()
+        for value in node.outputs:
+            _name_open_dimension(value)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        _name_open_dimension(value)
+    for value in list(model.graph.initializers.values()):
+        value.name = value.name.removeprefix("network.")
+
+
+def _name_open_dimension(value: Any) -> None:
+    import onnx_ir
+
+    if value.shape is not None:
+        value.shape = onnx_ir.Shape(
+            "batch" if isinstance(size, onnx_ir.SymbolicDim) and str(size.value).isidentifier() else size
+            for size in value.shape
+        )
 
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
@@ -89,6 +123,11 @@ def _session(path: Path, threads: int | None, *, optimize: bool = True) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no public base class
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "NOT_IMPLEMENTED" in first:
+            raise ArtifactError(
+                f"ONNX Runtime has no kernel for a part of {path.name}: {first}. Its CPU kernels are mostly for "
+                "float32: export network.float() with a float32 image."
+            ) from error
         raise ArtifactError(f"{path} is damaged or not an ONNX model ONNX Runtime can load: {first}") from error
 
 

@@ -33,8 +33,13 @@ REARRANGEMENTS = frozenset(
 )  # fmt: skip
 # A folded batch norm may change strides, so that a strict view of the first trace fails.
 RELAXED = {aten.view.default: aten.reshape.default, aten._unsafe_view.default: aten.reshape.default}
-# Nothing differentiable comes out of these.
-SIZES = frozenset({aten.sym_size.int, aten.sym_numel.default, aten.sym_stride.int})
+# Nothing differentiable comes out of these: the network stops the gradient itself, or only a shape is read.
+WITHOUT_GRADIENT = frozenset(
+    {aten.detach.default, aten.full_like.default, aten.zeros_like.default, aten.ones_like.default,
+     aten.empty_like.default, aten.rand_like.default, aten.randn_like.default, aten.new_zeros.default,
+     aten.new_ones.default, aten.new_full.default, aten.new_empty.default, aten.sign.default, aten.floor.default,
+     aten.ceil.default, aten.round.default, aten.trunc.default}
+)  # fmt: skip
 
 Environment = dict[fx.Node, Any]
 
@@ -58,7 +63,7 @@ class Tail:
         found: dict[OpOverload, str] = {}
         for node in self.path:
             target: Any = node.target
-            if target not in lowerings and target not in (TAP, operator.getitem, *SIZES):
+            if target not in lowerings and target not in (TAP, operator.getitem):
                 if not (target in FINAL_ACTIVATIONS and node in self.skipped):
                     found.setdefault(target, layer_of(node))
         return found
@@ -89,7 +94,7 @@ def find_tail(graph: fx.Graph, layer: str) -> Tail:
     output = logits if isinstance(logits, fx.Node) else logits[0]
     reached = {taps[-1]}
     for node in graph.nodes:
-        if node.op == "call_function" and _is_floating(node) and reached.intersection(node.all_input_nodes):
+        if node.op == "call_function" and _carries_gradient(node) and reached.intersection(node.all_input_nodes):
             reached.add(node)
     used = set(_ancestors(output))
     path = tuple(node for node in graph.nodes if node in reached and node in used)
@@ -101,13 +106,11 @@ def find_tail(graph: fx.Graph, layer: str) -> Tail:
     return Tail(taps[-1], output, path)
 
 
-def _is_floating(node: fx.Node) -> bool:
+def _carries_gradient(node: fx.Node) -> bool:
     value = node.meta.get("val")
     values = value if isinstance(value, (tuple, list)) else [value]
-    # A gradient stops where the network itself stops it.
-    return node.target is not aten.detach.default and any(
-        isinstance(v, Tensor) and v.is_floating_point() for v in values
-    )
+    floating = any(isinstance(v, Tensor) and v.is_floating_point() for v in values)
+    return floating and node.target not in WITHOUT_GRADIENT
 
 
 def _ancestors(node: fx.Node) -> Iterator[fx.Node]:
@@ -163,7 +166,7 @@ def run_backward(
     on_path, skipped = frozenset(tail.path), tail.skipped
     for node in reversed(tail.path):
         grad = gradients.pop(node, None)
-        if grad is None or node.target in SIZES:
+        if grad is None:
             continue
         if node is tail.tap:
             return dense(grad)

@@ -30,7 +30,7 @@ def fold_batch_norm(module: fx.GraphModule) -> int:
     """
     count = 0
     for node in list(module.graph.nodes):
-        if node.target is aten.batch_norm.default and _fold_one(module, node, f"folded_{count}"):
+        if node.target is aten.batch_norm.default and _fold_one(module, node):
             count += 1
     module.graph.eliminate_dead_code()
     drop_unused_attributes(module)
@@ -38,7 +38,7 @@ def fold_batch_norm(module: fx.GraphModule) -> int:
     return count
 
 
-def _fold_one(module: fx.GraphModule, norm: fx.Node, name: str) -> bool:
+def _fold_one(module: fx.GraphModule, norm: fx.Node) -> bool:
     layer = norm.args[0]
     if not isinstance(layer, fx.Node) or len(layer.users) != 1 or not _is_foldable(layer):
         return False
@@ -54,8 +54,9 @@ def _fold_one(module: fx.GraphModule, norm: fx.Node, name: str) -> bool:
     folded = (weight.double() * scale.reshape(-1, *[1] * (weight.ndim - 1))).to(weight.dtype)
     shift = (shift if beta is None else shift + beta.double()).to(weight.dtype)
     with module.graph.inserting_before(layer):
-        new_weight = add_constant(module, f"{_attribute_name(weight_node)}_{name}", folded)
-        new_bias = add_constant(module, f"{_attribute_name(weight_node)}_bias_{name}", shift)
+        parent = str(weight_node.target).rpartition(".")[0]
+        new_weight = add_constant(module, f"{parent}.folded_weight", folded)
+        new_bias = add_constant(module, f"{parent}.folded_bias", shift)
     layer.args = (layer.args[0], new_weight, new_bias, *layer.args[3:])
     norm.replace_all_uses_with(layer)
     module.graph.erase_node(norm)
@@ -73,14 +74,15 @@ def _constant(module: nn.Module, argument: Any) -> Tensor | None:
     return get_attribute(module, argument) if isinstance(argument, fx.Node) else None
 
 
-def _attribute_name(node: Any) -> str:
-    return str(node.target).replace(".", "_")
-
-
 def add_constant(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
-    """Register a constant and return the node that reads it, at the graph's insertion point."""
-    module.register_buffer(name, value.detach().contiguous())
-    node = module.graph.get_attr(name)
+    """Register a constant (under a free name like this one) and return the node that reads it."""
+    parent, _, leaf = name.rpartition(".")
+    owner, stem, count = module.get_submodule(parent), leaf, 0
+    while hasattr(owner, leaf):
+        count += 1
+        leaf = f"{stem}_{count}"
+    owner.register_buffer(leaf, value.detach().contiguous())
+    node = module.graph.get_attr(f"{parent}.{leaf}".lstrip("."))
     node.meta["val"] = value
     return node
 

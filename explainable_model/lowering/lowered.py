@@ -136,11 +136,24 @@ class LoweredModel(nn.Module):
         """The graph as a ``torch.export`` program."""
         with quiet_export():
             return torch.export.export(
-                self.graph_module,
+                _Retraced(self.graph_module),
                 self.inputs,
                 dynamic_shapes=batch_shapes(self.dynamic_batch),
                 strict=False,
             )
+
+
+class _Retraced(nn.Module):
+    """Runs a graph node by node, so that what is traced from it keeps the names of its layers."""
+
+    def __init__(self, network: fx.GraphModule) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, class_idx: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with preserve_node_meta():
+            outputs: tuple[Tensor, Tensor, Tensor] = fx.Interpreter(self.network).run(image, class_idx)
+        return outputs
 
 
 def batch_shapes(dynamic: bool) -> dict[str, Any]:
