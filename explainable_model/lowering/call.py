@@ -82,3 +82,26 @@ def bind(lowering: Lowering, op: OpOverload, args: Sequence[Any], kwargs: Mappin
                 f"{argument.name}={argument.default_value!r} only. Pass lowerings={{{op}: ...}} with one that does."
             )
     return bound
+
+
+def gradient_for(call: Call, gradients: Gradients, name: str) -> Tensor | None:
+    """The gradient that a lowering gave for one argument that wants it; ``None`` stands for zero.
+
+    Args:
+        call: what was called.
+        gradients: what the lowering returned.
+        name: the argument; ``tensors[1]`` inside a list.
+
+    Raises:
+        LoweringError: the lowering does not differentiate with respect to this argument.
+    """
+    argument, _, index = name.rstrip("]").partition("[")
+    if argument not in gradients:
+        raise LoweringError(
+            f"Cannot lower {call.op} where its {argument!r} depends on the target layer: its lowering differentiates "
+            f"with respect to {', '.join(gradients)} only. Pass lowerings={{{call.op}: ...}} with one that does."
+        )
+    gradient = gradients[argument]
+    if gradient is None or isinstance(gradient, Tensor):
+        return gradient
+    return gradient[int(index)]

@@ -22,13 +22,26 @@ def shape_of(tensor: Tensor) -> list[Any]:
 
 
 def unbroadcast(grad: Tensor, like: Any) -> Tensor | None:
-    """Sum a gradient over the dimensions in which its operand was broadcast; ``None`` for a number."""
+    """Sum a gradient over the dimensions in which its operand was broadcast; ``None`` for a number.
+
+    It comes in the operand's dtype, undoing a promotion too.
+    """
     if not isinstance(like, Tensor):
         return None
     if grad.ndim > like.ndim:
         grad = grad.sum(list(range(grad.ndim - like.ndim)))
     dims = [i for i in range(like.ndim) if known(like.shape[i] == 1) and not known(grad.shape[i] == 1)]
-    return grad.sum(dims, keepdim=True) if dims else grad
+    return cast(grad.sum(dims, keepdim=True) if dims else grad, like)
+
+
+def cast(grad: Tensor, like: Tensor) -> Tensor:
+    """A gradient in the dtype of its operand, without a node in the graph where it has it already."""
+    return grad if grad.dtype == like.dtype else grad.to(like.dtype)
+
+
+def unflatten(tensor: Tensor, dim: int, sizes: Sequence[Any]) -> Tensor:
+    """``tensor.unflatten``, which has no types."""
+    return tensor.unflatten(dim, sizes)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def per_dim(value: int | Sequence[int], dims: int) -> list[int]:

@@ -8,22 +8,30 @@ from torch._ops import OpOverload
 
 from explainable_model.lowering.call import Lowering
 from explainable_model.lowering.rules import (
+    activation,
+    arithmetic,
     attention,
     convolution,
-    elementwise,
+    functions,
     indexing,
+    joining,
     linear,
     normalization,
+    padding,
     pooling,
     rearrange,
     reduction,
     resample,
+    sampling,
+    windows,
 )
 
 SavingForward: TypeAlias = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 LOWERINGS: Mapping[OpOverload, Lowering] = {
-    **elementwise.TABLE,
+    **arithmetic.TABLE,
+    **functions.TABLE,
+    **activation.TABLE,
     **linear.TABLE,
     **attention.TABLE,
     **convolution.TABLE,
@@ -31,8 +39,12 @@ LOWERINGS: Mapping[OpOverload, Lowering] = {
     **reduction.TABLE,
     **pooling.TABLE,
     **resample.TABLE,
+    **padding.TABLE,
+    **sampling.TABLE,
     **rearrange.TABLE,
+    **joining.TABLE,
     **indexing.TABLE,
+    **windows.TABLE,
 }
 """Operator -> ``(call, grad, **arguments) -> gradients``; a row's arguments have ATen's names."""
 

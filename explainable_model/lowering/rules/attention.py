@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from explainable_model.lowering.call import Call, Gradients, Lowering
-from explainable_model.lowering.shapes import unbroadcast
+from explainable_model.lowering.shapes import unbroadcast, unflatten
 
 aten = torch.ops.aten
 MASKED = -3.0e38  # stands for minus infinity, which gives NaN in rows that are masked altogether
@@ -37,12 +37,17 @@ def _probabilities(
 ) -> Tensor:
     key = _repeat_heads(key, query, enable_gqa)
     scores = torch.matmul(query * _scale(query, scale), key.transpose(-2, -1))
+    floor = max(MASKED, torch.finfo(scores.dtype).min)
     if is_causal:
-        attn_mask = torch.ones_like(scores[..., :, :], dtype=torch.bool).tril()
-    if attn_mask is not None:
-        floor = max(MASKED, torch.finfo(scores.dtype).min)
-        scores = torch.where(attn_mask, scores, floor) if attn_mask.dtype == torch.bool else scores + attn_mask
-    return torch.softmax(scores, -1)
+        one_matrix = scores[(slice(0, 1),) * (scores.ndim - 2)]
+        allowed = torch.ones_like(one_matrix, dtype=torch.bool).tril()
+        return torch.softmax(torch.where(allowed, scores, floor), -1)
+    if attn_mask is None:
+        return torch.softmax(scores, -1)
+    if attn_mask.dtype != torch.bool:
+        return torch.softmax(scores + attn_mask.clamp_min(floor / 2), -1)
+    # A row that is masked altogether attends to nothing, as in ATen.
+    return torch.softmax(torch.where(attn_mask, scores, floor), -1) * attn_mask.to(scores.dtype)
 
 
 def _scale(query: Tensor, scale: float | None) -> float:
@@ -89,7 +94,7 @@ def _sum_heads(grad: Tensor | None, like: Tensor, enable_gqa: bool) -> Tensor | 
     if grad is None or not enable_gqa:
         return None if grad is None else unbroadcast(grad, like)
     heads = like.shape[-3]
-    return grad.unflatten(-3, (heads, grad.shape[-3] // heads)).sum(-3)
+    return unflatten(grad, -3, (heads, grad.shape[-3] // heads)).sum(-3)
 
 
 TABLE: Mapping[OpOverload, Lowering] = {

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from explainable_model.lowering.call import Call, Gradients, Lowering
-from explainable_model.lowering.shapes import per_dim
+from explainable_model.lowering.shapes import known, per_dim
 
 aten = torch.ops.aten
 CONVOLVE: Mapping[int, Any] = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
@@ -23,7 +23,12 @@ def convolution(
     """
     dims = weight.ndim - 2
     stride, padding, dilation = per_dim(stride, dims), per_dim(padding, dims), per_dim(dilation, dims)
-    return {"input": input_gradient(grad, input.shape[2:], weight, stride, padding, dilation, groups)}
+    at_input = at_weight = None
+    if call.needs("input"):
+        at_input = input_gradient(grad, input.shape[2:], weight, stride, padding, dilation, groups)
+    if call.needs("weight"):
+        at_weight = weight_gradient(grad, input, weight.shape[2:], stride, padding, dilation, groups)
+    return {"input": at_input, "weight": at_weight, "bias": _bias_gradient(call, grad)}
 
 
 def convolution_same(
@@ -34,15 +39,50 @@ def convolution_same(
     SymInt[2] dilation=1, SymInt groups=1) -> Tensor; conv1d and conv3d alike
     """
     dims = weight.ndim - 2
-    stride, dilation = per_dim(stride, dims), per_dim(dilation, dims)
-    total = [dilation[i] * (weight.shape[2 + i] - 1) if padding == "same" else 0 for i in range(dims)]
-    before = [t // 2 for t in total]
+    spread = per_dim(dilation, dims)
+    total = [spread[i] * (weight.shape[2 + i] - 1) if padding == "same" else 0 for i in range(dims)]
     # With an even kernel the padding is one longer at the end: differentiate the padded input, then crop.
-    padded = [size + t for size, t in zip(input.shape[2:], total, strict=True)]
-    whole = input_gradient(grad, padded, weight, stride, [0] * dims, dilation, groups)
-    for i in range(dims):
-        whole = whole.narrow(2 + i, before[i], input.shape[2 + i]) if total[i] else whole
-    return {"input": whole}
+    pads = [p for t in reversed(total) for p in (t // 2, t - t // 2)]
+    padded = aten.constant_pad_nd(input, pads, 0.0) if any(pads) else input
+    gradients = dict(convolution(call, grad, padded, weight, bias, stride, 0, dilation, groups))
+    if any(pads) and isinstance(whole := gradients["input"], Tensor):
+        gradients["input"] = aten.constant_pad_nd(whole, [-p for p in pads], 0.0)
+    return gradients
+
+
+def transposed_convolution(
+    call: Call, grad: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None,
+    stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+) -> Gradients:  # fmt: skip
+    """conv_transpose2d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1,
+    SymInt[2] padding=0, SymInt[2] output_padding=0, SymInt groups=1, SymInt[2] dilation=1) -> Tensor;
+    conv_transpose1d and conv_transpose3d alike
+    """
+    dims = weight.ndim - 2
+    stride, padding, dilation = per_dim(stride, dims), per_dim(padding, dims), per_dim(dilation, dims)
+    at_input = at_weight = None
+    if call.needs("input"):
+        at_input = CONVOLVE[dims](grad, weight, None, stride, padding, dilation, groups)
+        for i in range(2, input.ndim):  # output padding adds a row that may yield one position too many
+            if not known(at_input.shape[i] == input.shape[i]):
+                at_input = at_input.narrow(i, 0, input.shape[i])
+    if call.needs("weight"):  # input and gradient change places
+        at_weight = weight_gradient(input, grad, weight.shape[2:], stride, padding, dilation, groups)
+    return {"input": at_input, "weight": at_weight, "bias": _bias_gradient(call, grad)}
+
+
+def any_convolution(
+    call: Call, grad: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None,
+    stride: Any, padding: Any, dilation: Any, transposed: bool, output_padding: Any, groups: int,
+) -> Gradients:  # fmt: skip
+    """convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation,
+    bool transposed, SymInt[] output_padding, SymInt groups) -> Tensor
+    """
+    if transposed:
+        return transposed_convolution(
+            call, grad, input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+    return convolution(call, grad, input, weight, bias, stride, padding, dilation, groups)
 
 
 def input_gradient(
@@ -63,18 +103,15 @@ def input_gradient(
     reach = [dilation[i] * (weight.shape[2 + i] - 1) for i in range(dims)]
     if all(s == 1 for s in stride) and all(p <= r for p, r in zip(padding, reach, strict=True)):
         around = [r - p for r, p in zip(reach, padding, strict=True)]
-        convolve = CONVOLVE[dims]
-        return convolve(grad, transposed_kernel(weight, groups), None, [1] * dims, around, dilation, groups)  # type: ignore[no-any-return]
+        return CONVOLVE[dims](  # type: ignore[no-any-return]
+            grad, transposed_kernel(weight, groups), None, [1] * dims, around, dilation, groups
+        )
     # What the strides never reached gets no gradient: extra rows at the end.
-    extra = [
-        size[i] - ((grad.shape[2 + i] - 1) * stride[i] + reach[i] + 1 - 2 * padding[i]) for i in range(dims)
-    ]
-    if all(isinstance(e, int) and e < max(stride[i], dilation[i]) for i, e in enumerate(extra)):
+    extra = [size[i] - ((grad.shape[2 + i] - 1) * stride[i] + reach[i] + 1 - 2 * padding[i]) for i in range(dims)]
+    if all(isinstance(e, int) for e in extra):
         return aten.convolution(grad, weight, None, stride, padding, dilation, True, extra, groups)  # type: ignore[no-any-return]
     whole = aten.convolution(grad, weight, None, stride, [0] * dims, dilation, True, [0] * dims, groups)
-    pads = []
-    for i in reversed(range(dims)):
-        pads += [-padding[i], size[i] - (grad.shape[2 + i] - 1) * stride[i] - reach[i] - 1 + padding[i]]
+    pads = [p for i in reversed(range(dims)) for p in (-padding[i], extra[i] - padding[i])]
     return aten.constant_pad_nd(whole, pads, 0.0)  # type: ignore[no-any-return]
 
 
@@ -83,29 +120,40 @@ def transposed_kernel(weight: Tensor, groups: int) -> Tensor:
     out_channels, in_per_group, *kernel = weight.shape
     if any(k != 1 for k in kernel):
         weight = weight.flip(list(range(2, weight.ndim)))
-    if groups == 1:
+    if known(groups == 1):
         return weight.transpose(0, 1)
-    if in_per_group == 1 and out_channels == groups:  # depthwise: one kernel per channel either way
+    if in_per_group == 1 and known(out_channels == groups):  # depthwise: one kernel per channel either way
         return weight
     grouped = weight.reshape(groups, out_channels // groups, in_per_group, *kernel)
     return grouped.transpose(1, 2).reshape(groups * in_per_group, out_channels // groups, *kernel)
 
 
-def transposed_convolution(
-    call: Call, grad: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None,
-    stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-) -> Gradients:  # fmt: skip
-    """conv_transpose2d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1,
-    SymInt[2] padding=0, SymInt[2] output_padding=0, SymInt groups=1, SymInt[2] dilation=1) -> Tensor;
-    conv_transpose1d and conv_transpose3d.input alike
+def weight_gradient(
+    grad: Tensor,
+    input: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Gradient of a convolution with respect to its kernel, for kernels that depend on the image.
+
+    A convolution again: the images are its channels, the gradient is its kernel, and stride and
+    dilation change places.
     """
-    dims = weight.ndim - 2
-    settings = (per_dim(v, dims) for v in (stride, padding, dilation))
-    gradient = CONVOLVE[dims](grad, weight, None, *settings, groups)
-    for i in range(dims):  # output padding adds a row that may yield one position too many
-        if gradient.shape[2 + i] != input.shape[2 + i]:
-            gradient = gradient.narrow(2 + i, 0, input.shape[2 + i])
-    return {"input": gradient}
+    images, channels, *size = input.shape
+    dims = len(size)
+    grouped = input.reshape(images, groups, channels // groups, *size).transpose(0, 2)
+    planes = grouped.reshape(channels // groups, groups * images, *size)
+    gradient = CONVOLVE[dims](planes, grad.transpose(0, 1), None, dilation, padding, stride, groups).transpose(0, 1)
+    for i, length in enumerate(kernel, start=2):  # rows that the strides never reached yield positions too many
+        gradient = gradient.narrow(i, 0, length)
+    return gradient  # type: ignore[no-any-return]
+
+
+def _bias_gradient(call: Call, grad: Tensor) -> Tensor | None:
+    return grad.sum([0, *range(2, grad.ndim)]) if call.needs("bias") else None
 
 
 TABLE: Mapping[OpOverload, Lowering] = {
@@ -118,4 +166,5 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.conv_transpose1d.default: transposed_convolution,
     aten.conv_transpose2d.input: transposed_convolution,
     aten.conv_transpose3d.input: transposed_convolution,
+    aten.convolution.default: any_convolution,
 }

@@ -1,5 +1,6 @@
 """Matrix products."""
 
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,12 +33,22 @@ linear.takes_one_hot = True  # type: ignore[attr-defined]
 
 
 def _over_rows(tensor: Tensor) -> Tensor:
-    return tensor if tensor.ndim == 2 else tensor.flatten(0, -2)
+    return tensor.reshape(-1, tensor.shape[-1])
 
 
 def matmul(call: Call, grad: Tensor, self: Tensor, other: Tensor) -> Gradients:
     """matmul(Tensor self, Tensor other) -> Tensor"""
     return _product(call, "self", "other", grad, self, other)
+
+
+def mv(call: Call, grad: Tensor, self: Tensor, vec: Tensor) -> Gradients:
+    """mv(Tensor self, Tensor vec) -> Tensor"""
+    return _product(call, "self", "vec", grad, self, vec)
+
+
+def dot(call: Call, grad: Tensor, self: Tensor, tensor: Tensor) -> Gradients:
+    """dot(Tensor self, Tensor tensor) -> Tensor"""
+    return _product(call, "self", "tensor", grad, self, tensor)
 
 
 def bmm(call: Call, grad: Tensor, self: Tensor, mat2: Tensor) -> Gradients:
@@ -46,69 +57,87 @@ def bmm(call: Call, grad: Tensor, self: Tensor, mat2: Tensor) -> Gradients:
 
 
 def _product(call: Call, left: str, right: str, grad: Tensor, a: Tensor, b: Tensor) -> Gradients:
-    if a.ndim == 1:  # a vector is one row, its product one row less
-        grad, a_rows = grad.unsqueeze(-1 if b.ndim == 1 else -2), a.unsqueeze(0)
-    else:
-        a_rows = a
-    b_columns = b.unsqueeze(1) if b.ndim == 1 else b
-    if b.ndim == 1:
-        grad = grad.unsqueeze(-1)
-    grad_a = grad_b = None
+    # A vector on the left is one row, on the right one column, which the product has lost.
+    rows, columns = (a.unsqueeze(0) if a.ndim == 1 else a), (b.unsqueeze(1) if b.ndim == 1 else b)
+    grad = grad.unsqueeze(-1) if b.ndim == 1 else grad
+    grad = grad.unsqueeze(-2) if a.ndim == 1 else grad
+    at_a = at_b = None
     if call.needs(left):
-        grad_a = unbroadcast(torch.matmul(grad, b_columns.transpose(-2, -1)), a_rows)
-        grad_a = grad_a.squeeze(0) if a.ndim == 1 and grad_a is not None else grad_a
+        at_a = unbroadcast(torch.matmul(grad, columns.transpose(-2, -1)), rows)
     if call.needs(right):
-        grad_b = unbroadcast(torch.matmul(a_rows.transpose(-2, -1), grad), b_columns)
-        grad_b = grad_b.squeeze(1) if b.ndim == 1 and grad_b is not None else grad_b
-    return {left: grad_a, right: grad_b}
+        at_b = unbroadcast(torch.matmul(rows.transpose(-2, -1), grad), columns)
+    return {
+        left: at_a.squeeze(0) if at_a is not None and a.ndim == 1 else at_a,
+        right: at_b.squeeze(1) if at_b is not None and b.ndim == 1 else at_b,
+    }
 
 
 def addmm(
     call: Call, grad: Tensor, self: Tensor, mat1: Tensor, mat2: Tensor, beta: Any = 1, alpha: Any = 1
 ) -> Gradients:
     """addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor"""
-    product = grad if alpha == 1 else grad * alpha
-    return {
-        "self": unbroadcast(grad if beta == 1 else grad * beta, self) if call.needs("self") else None,
-        "mat1": product @ mat2.t() if call.needs("mat1") else None,
-        "mat2": mat1.t() @ product if call.needs("mat2") else None,
-    }
+    return _added(call, grad, self, "mat1", "mat2", mat1, mat2, beta, alpha)
 
 
 def baddbmm(
     call: Call, grad: Tensor, self: Tensor, batch1: Tensor, batch2: Tensor, beta: Any = 1, alpha: Any = 1
 ) -> Gradients:
-    """baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor"""
-    product = grad if alpha == 1 else grad * alpha
-    return {
-        "self": unbroadcast(grad if beta == 1 else grad * beta, self) if call.needs("self") else None,
-        "batch1": product @ batch2.transpose(1, 2) if call.needs("batch1") else None,
-        "batch2": batch1.transpose(1, 2) @ product if call.needs("batch2") else None,
-    }
+    """baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor; addbmm, which
+    sums the products over the batch, alike
+    """
+    return _added(call, grad, self, "batch1", "batch2", batch1, batch2, beta, alpha)
+
+
+def addmv(call: Call, grad: Tensor, self: Tensor, mat: Tensor, vec: Tensor, beta: Any = 1, alpha: Any = 1) -> Gradients:
+    """addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor"""
+    return _added(call, grad, self, "mat", "vec", mat, vec, beta, alpha)
+
+
+def _added(
+    call: Call, grad: Tensor, self: Tensor, left: str, right: str, a: Tensor, b: Tensor, beta: Any, alpha: Any
+) -> Gradients:
+    product = _product(call, left, right, grad if alpha == 1 else grad * alpha, a, b)
+    at_self = unbroadcast(grad if beta == 1 else grad * beta, self) if call.needs("self") else None
+    return {"self": at_self, **product}
 
 
 def einsum(call: Call, grad: Tensor, equation: str, tensors: Sequence[Tensor]) -> Gradients:
     """einsum(str equation, Tensor[] tensors, *, int[]? path=None) -> Tensor"""
-    inputs, output = _parse(equation)
+    inputs, output = _parse(equation, tensors)
     gradients: list[Tensor | None] = []
-    for index, letters in enumerate(inputs):
+    for index, (letters, tensor) in enumerate(zip(inputs, tensors, strict=True)):
         if not call.needs(f"tensors[{index}]"):
             gradients.append(None)
             continue
+        if len(set(letters)) < len(letters):
+            raise LoweringError(f"einsum {equation!r} reads the diagonal of operand {index}, which has no lowering")
         others = [i for i in range(len(tensors)) if i != index]
         available = set(output).union(*(inputs[i] for i in others))
-        if not set(letters) <= available or len(set(letters)) < len(letters):
-            raise LoweringError(f"einsum {equation!r} sums operand {index} over an index of its own, or repeats one")
+        kept = "".join(letter for letter in letters if letter in available)
         terms = ",".join([output, *(inputs[i] for i in others)])
-        gradients.append(torch.einsum(f"{terms}->{letters}", grad, *(tensors[i] for i in others)))
+        gradient = torch.einsum(f"{terms}->{kept}", grad, *(tensors[i] for i in others))
+        for dim, letter in enumerate(letters):  # an index of its own was summed: every place gets the same
+            gradient = gradient if letter in available else gradient.unsqueeze(dim)
+        gradients.append(
+            unbroadcast(
+                gradient.expand([-1 if n in available else s for n, s in zip(letters, tensor.shape, strict=True)]),
+                tensor,
+            )
+        )
     return {"tensors": gradients}
 
 
-def _parse(equation: str) -> tuple[list[str], str]:
+def _parse(equation: str, tensors: Sequence[Tensor]) -> tuple[list[str], str]:
+    """The letters of each operand and of the output, with "..." and a missing output spelled out."""
     left, arrow, output = equation.replace(" ", "").partition("->")
-    if not arrow or "..." in equation:
-        raise LoweringError(f"einsum {equation!r}: only equations with '->' and without '...' have a lowering")
-    return left.split(","), output
+    inputs = left.split(",")
+    ranks = [tensor.ndim - len(term.replace("...", "")) for term, tensor in zip(inputs, tensors, strict=True)]
+    rest = "".join(letter for letter in string.ascii_letters if letter not in equation)[: max(ranks)]
+    if not arrow:
+        letters = left.replace(",", "").replace("...", "")
+        output = ("..." if "..." in left else "") + "".join(sorted(n for n in letters if letters.count(n) == 1))
+    spelled = [term.replace("...", rest[len(rest) - rank :]) for term, rank in zip(inputs, ranks, strict=True)]
+    return spelled, output.replace("...", rest)
 
 
 TABLE: Mapping[OpOverload, Lowering] = {
@@ -116,7 +145,11 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.matmul.default: matmul,
     aten.bmm.default: bmm,
     aten.mm.default: bmm,
+    aten.mv.default: mv,
+    aten.dot.default: dot,
     aten.addmm.default: addmm,
+    aten.addmv.default: addmv,
     aten.baddbmm.default: baddbmm,
+    aten.addbmm.default: baddbmm,
     aten.einsum.default: einsum,
 }

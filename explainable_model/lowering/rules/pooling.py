@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from explainable_model.lowering.call import Call, Gradients, Lowering
-from explainable_model.lowering.rules.elementwise import mask
+from explainable_model.lowering.rules.arithmetic import mask
 from explainable_model.lowering.shapes import known, per_dim, shape_of
 
 aten = torch.ops.aten
@@ -22,19 +22,27 @@ def max_pool(
     """max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1,
     bool ceil_mode=False) -> Tensor; max_pool1d and max_pool3d alike
     """
+    return {"self": _max_pool_gradient(call, grad, self, call.output, kernel_size, stride, padding, dilation)}
+
+
+def max_pool_with_indices(
+    call: Call, grad: Any, self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0,
+    dilation: Any = 1, ceil_mode: bool = False,
+) -> Gradients:  # fmt: skip
+    """max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0,
+    int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor); max_pool1d_with_indices and
+    max_pool3d_with_indices alike
+    """
+    return {"self": _max_pool_gradient(call, grad[0], self, call.output[0], kernel_size, stride, padding, dilation)}
+
+
+def _max_pool_gradient(
+    call: Call, grad: Tensor, self: Tensor, output: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any
+) -> Tensor:
     spatial = int(call.op._schema.name.removesuffix("_with_indices")[-2])
     kernel, padding, dilation = (per_dim(v, spatial) for v in (kernel_size, padding, dilation))
     stride = per_dim(stride, spatial) if stride else kernel
-    window = _Windows(self, call.output, kernel, stride, padding, dilation)
-    return {"self": window.gradient(grad, call.output)}
-
-
-def max_pool_with_indices(call: Call, grad: Any, **arguments: Any) -> Gradients:
-    """max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0,
-    int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor); max_pool3d_with_indices alike
-    """
-    values = Call(call.op, call.output[0], call.needed, call.saved)
-    return max_pool(values, grad[0], **arguments)
+    return _Windows(self, output, kernel, stride, padding, dilation).gradient(grad, output)
 
 
 class _Windows:
@@ -87,7 +95,7 @@ class _Windows:
     @property
     def _padded(self) -> Tensor:
         pads = self._pairs(self.padding, self.after)
-        return aten.constant_pad_nd(self.input, pads, float("-inf")) if any(pads) else self.input  # type: ignore[no-any-return]
+        return aten.constant_pad_nd(self.input, pads, float("-inf")) if any(pads) else self.input
 
     @property
     def _rows(self) -> list[int]:
@@ -98,7 +106,7 @@ class _Windows:
     def _shifted(self, share: Tensor, shift: Sequence[int]) -> Tensor:
         after = [rows - s - out for rows, s, out in zip(self._rows, shift, self.out, strict=True)]
         pads = self._pairs(shift, after)
-        return aten.constant_pad_nd(share, pads, 0.0) if any(pads) else share  # type: ignore[no-any-return]
+        return aten.constant_pad_nd(share, pads, 0.0) if any(pads) else share
 
     def _interleaved(self, parts: Mapping[tuple[int, ...], Tensor], phase: tuple[int, ...] = ()) -> Tensor:
         """Lay the phases out side by side: position ``i * stride + phase``."""
@@ -125,7 +133,9 @@ class _Windows:
 
 
 def adaptive_max_pool(call: Call, grad: Any, self: Tensor, output_size: Any) -> Gradients:
-    """adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor); 1d and 3d alike"""
+    """adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor); adaptive_max_pool1d and
+    adaptive_max_pool3d alike
+    """
     spatial = int(call.op._schema.name[-2])
     flat = torch.zeros_like(self).flatten(-spatial)
     # Windows may overlap, so that one value is the largest of two.
@@ -137,6 +147,7 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.max_pool1d.default: max_pool,
     aten.max_pool2d.default: max_pool,
     aten.max_pool3d.default: max_pool,
+    aten.max_pool1d_with_indices.default: max_pool_with_indices,
     aten.max_pool2d_with_indices.default: max_pool_with_indices,
     aten.max_pool3d_with_indices.default: max_pool_with_indices,
     aten.adaptive_max_pool1d.default: adaptive_max_pool,

@@ -6,17 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.nn import functional
 
-from explainable_model.errors import LoweringError
 from explainable_model.lowering.call import Call, Gradients, Lowering
-from explainable_model.lowering.shapes import known, shape_of, unbroadcast
+from explainable_model.lowering.shapes import known, shape_of, unbroadcast, unflatten
 
 aten = torch.ops.aten
 
 
 def reshaped(call: Call, grad: Tensor, self: Tensor, **_: Any) -> Gradients:
-    """view(Tensor(a) self, SymInt[] size) -> Tensor(a); reshape, flatten, unflatten, squeeze and unsqueeze alike"""
+    """view(Tensor(a) self, SymInt[] size) -> Tensor(a); _unsafe_view, reshape, flatten, unflatten, squeeze and
+    unsqueeze alike
+    """
     return {"self": grad.reshape(shape_of(self))}
 
 
@@ -41,36 +41,6 @@ def movedim(call: Call, grad: Tensor, self: Tensor, source: Any, destination: An
     return {"self": grad.movedim(destination, source)}
 
 
-def expand(call: Call, grad: Tensor, self: Tensor, size: Sequence[Any], implicit: bool = False) -> Gradients:
-    """expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)"""
-    return {"self": unbroadcast(grad, self)}
-
-
-def repeat(call: Call, grad: Tensor, self: Tensor, repeats: Sequence[Any]) -> Gradients:
-    """repeat(Tensor self, SymInt[] repeats) -> Tensor"""
-    new = len(repeats) - self.ndim
-    if new:
-        grad = grad.sum(list(range(new))) if all(known(r == 1) for r in repeats[:new]) else _sum_new(grad, repeats, new)
-    for dim, times in enumerate(repeats[new:]):
-        if not known(times == 1):
-            grad = grad.unflatten(dim, (times, self.shape[dim])).sum(dim)
-    return {"self": grad}
-
-
-def _sum_new(grad: Tensor, repeats: Sequence[Any], new: int) -> Tensor:
-    return grad.sum(list(range(new)))
-
-
-def repeat_interleave(
-    call: Call, grad: Tensor, self: Tensor, repeats: int, dim: int | None = None, output_size: Any = None
-) -> Gradients:
-    """repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor"""
-    if dim is None:
-        return {"self": grad.reshape(-1, repeats).sum(1).reshape(shape_of(self))}
-    dim %= self.ndim
-    return {"self": grad.unflatten(dim, (self.shape[dim], repeats)).sum(dim + 1)}
-
-
 def roll(call: Call, grad: Tensor, self: Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Gradients:
     """roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor"""
     return {"self": torch.roll(grad, [-s for s in shifts], list(dims))}
@@ -78,143 +48,53 @@ def roll(call: Call, grad: Tensor, self: Tensor, shifts: Sequence[Any], dims: Se
 
 def flip(call: Call, grad: Tensor, self: Tensor, dims: Sequence[int]) -> Gradients:
     """flip(Tensor self, int[] dims) -> Tensor"""
-    return {"self": grad.flip(dims)}
+    return {"self": grad.flip(list(dims))}
 
 
-# Joining and splitting
+# Copies of one element: the gradients of all of them add up
 
 
-def cat(call: Call, grad: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Gradients:
-    """cat(Tensor[] tensors, int dim=0) -> Tensor"""
-    parts: list[Tensor | None] = []
-    start: Any = 0
-    for index, tensor in enumerate(tensors):
-        length = tensor.shape[dim]
-        parts.append(grad.narrow(dim, start, length) if call.needs(f"tensors[{index}]") else None)
-        start = start + length
-    return {"tensors": parts}
+def expand(call: Call, grad: Tensor, self: Tensor, **_: Any) -> Gradients:
+    """expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a); expand_as alike"""
+    return {"self": unbroadcast(grad, self)}
 
 
-def stack(call: Call, grad: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Gradients:
-    """stack(Tensor[] tensors, int dim=0) -> Tensor"""
-    return {
-        "tensors": [grad.select(dim, i) if call.needs(f"tensors[{i}]") else None for i in range(len(tensors))]
-    }
+def repeat(call: Call, grad: Tensor, self: Tensor, repeats: Sequence[Any]) -> Gradients:
+    """repeat(Tensor self, SymInt[] repeats) -> Tensor"""
+    new = len(repeats) - self.ndim
+    if new:
+        grad = grad.sum(list(range(new)))
+    for dim, times in enumerate(repeats[new:]):
+        if not known(times == 1):
+            grad = unflatten(grad, dim, (times, self.shape[dim])).sum(dim)
+    return {"self": grad}
 
 
-def split(call: Call, grad: Sequence[Tensor | None], self: Tensor, dim: int = 0, **_: Any) -> Gradients:
-    """split.Tensor(Tensor(a) self, SymInt split_size, int dim=0) -> Tensor(a)[]; split_with_sizes, chunk alike"""
-    return {"self": torch.cat(_filled(grad, call.output), dim)}
-
-
-def unbind(call: Call, grad: Sequence[Tensor | None], self: Tensor, dim: int = 0) -> Gradients:
-    """unbind.int(Tensor(a) self, int dim=0) -> Tensor(a)[]"""
-    return {"self": torch.stack(_filled(grad, call.output), dim)}
-
-
-def _filled(grads: Sequence[Tensor | None], outputs: Sequence[Tensor]) -> list[Tensor]:
-    return [torch.zeros_like(o) if g is None else g for g, o in zip(grads, outputs, strict=True)]
-
-
-def select(call: Call, grad: Tensor, self: Tensor, dim: int, index: Any) -> Gradients:
-    """select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)"""
+def repeat_interleave(call: Call, grad: Tensor, self: Tensor, repeats: int, dim: int | None = None) -> Gradients:
+    """repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor"""
+    if dim is None:
+        return {"self": grad.reshape(-1, repeats).sum(1).reshape(shape_of(self))}
     dim %= self.ndim
-    length = self.shape[dim]
-    index = index + length if index < 0 else index
-    return {"self": _placed(grad.unsqueeze(dim), dim, index, length - 1 - index)}
+    return {"self": unflatten(grad, dim, (self.shape[dim], repeats)).sum(dim + 1)}
 
 
-def slice_(
-    call: Call, grad: Tensor, self: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> Gradients:
-    """slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)"""
-    dim %= self.ndim
-    length = self.shape[dim]
-    start = 0 if start is None else start
-    start = max(start + length, 0) if start < 0 else start
-    if step != 1:
-        grad = _spread(grad, dim, step)
-    return {"self": _placed(grad, dim, start, length - start - grad.shape[dim])}
+# Parts of a matrix
 
 
-def _spread(grad: Tensor, dim: int, step: int) -> Tensor:
-    """``step - 1`` zeros between neighbours."""
-    wide = _placed(grad.unsqueeze(dim + 1), dim + 1, 0, step - 1).flatten(dim, dim + 1)
-    return wide.narrow(dim, 0, wide.shape[dim] - (step - 1))
+def tril(call: Call, grad: Tensor, self: Tensor, diagonal: Any = 0) -> Gradients:
+    """tril(Tensor self, SymInt diagonal=0) -> Tensor"""
+    return {"self": torch.tril(grad, diagonal)}
 
 
-def _placed(grad: Tensor, dim: int, before: Any, after: Any) -> Tensor:
-    """Zeros around the gradient along one dimension; negative values crop."""
-    if known(before == 0) and known(after == 0):
-        return grad
-    pads = [0, 0] * (grad.ndim - 1 - dim) + [before, after]
-    return aten.constant_pad_nd(grad, pads, 0.0)  # type: ignore[no-any-return]
+def triu(call: Call, grad: Tensor, self: Tensor, diagonal: Any = 0) -> Gradients:
+    """triu(Tensor self, SymInt diagonal=0) -> Tensor"""
+    return {"self": torch.triu(grad, diagonal)}
 
 
-def slice_scatter(
-    call: Call, grad: Tensor, self: Tensor, src: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> Gradients:
-    """slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1)
-    -> Tensor
-    """
-    zeros = torch.zeros_like(src) if call.needs("self") else None
-    return {
-        "self": None if zeros is None else aten.slice_scatter(grad, zeros, dim, start, end, step),
-        "src": aten.slice.Tensor(grad, dim, start, end, step) if call.needs("src") else None,
-    }
-
-
-# Between channels and space
-
-
-def pixel_shuffle(call: Call, grad: Tensor, self: Tensor, upscale_factor: int) -> Gradients:
-    """pixel_shuffle(Tensor self, int upscale_factor) -> Tensor"""
-    return {"self": functional.pixel_unshuffle(grad, upscale_factor)}
-
-
-def pixel_unshuffle(call: Call, grad: Tensor, self: Tensor, downscale_factor: int) -> Gradients:
-    """pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor"""
-    return {"self": functional.pixel_shuffle(grad, downscale_factor)}
-
-
-def channel_shuffle(call: Call, grad: Tensor, self: Tensor, groups: int) -> Gradients:
-    """channel_shuffle(Tensor self, SymInt groups) -> Tensor"""
-    # Transposing (groups, channels / groups) back is the shuffle by the other factor.
-    return {"self": functional.channel_shuffle(grad, self.shape[1] // groups)}
-
-
-def im2col(
-    call: Call, grad: Tensor, self: Tensor, kernel_size: Any, dilation: Any, padding: Any, stride: Any
-) -> Gradients:
-    """im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor"""
-    return {"self": aten.col2im(grad, list(self.shape[-2:]), kernel_size, dilation, padding, stride)}
-
-
-def col2im(
-    call: Call, grad: Tensor, self: Tensor, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
-) -> Gradients:
-    """col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding,
-    int[2] stride) -> Tensor
-    """
-    return {"self": aten.im2col(grad, kernel_size, dilation, padding, stride)}
-
-
-def unfold(call: Call, grad: Tensor, self: Tensor, dimension: int, size: int, step: int) -> Gradients:
-    """unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)"""
-    dim = dimension % self.ndim
-    windows, length = call.output.shape[dim], self.shape[dim]
-    if not isinstance(windows, int) or not isinstance(length, int):
-        raise LoweringError("unfold along a dimension of open size; export with it fixed")
-    grad = grad.movedim(-1, dim + 1)
-    if step >= size:
-        spread = _placed(grad, dim + 1, 0, step - size).flatten(dim, dim + 1)
-        return {"self": _placed(spread, dim, 0, length - windows * step)}
-    # Overlapping windows: each place in the window is a slice of the input with that step.
-    parts = []
-    for place in range(size):
-        spread = _spread(grad.select(dim + 1, place), dim, step)
-        parts.append(_placed(spread, dim, place, length - place - spread.shape[dim]))
-    return {"self": sum(parts[1:], parts[0])}
+def diagonal(call: Call, grad: Tensor, self: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Gradients:
+    """diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)"""
+    zeros = torch.zeros_like(self, dtype=grad.dtype)
+    return {"self": aten.diagonal_scatter(zeros, grad, offset, dim1, dim2)}
 
 
 TABLE: Mapping[OpOverload, Lowering] = {
@@ -232,27 +112,13 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.t.default: t,
     aten.movedim.int: movedim,
     aten.movedim.intlist: movedim,
-    aten.expand.default: expand,
-    aten.repeat.default: repeat,
-    aten.repeat_interleave.self_int: repeat_interleave,
     aten.roll.default: roll,
     aten.flip.default: flip,
-    aten.cat.default: cat,
-    aten.stack.default: stack,
-    aten.split.Tensor: split,
-    aten.split_with_sizes.default: split,
-    aten.chunk.default: split,
-    aten.unsafe_split.Tensor: split,
-    aten.unsafe_chunk.default: split,
-    aten.tensor_split.sections: split,
-    aten.unbind.int: unbind,
-    aten.select.int: select,
-    aten.slice.Tensor: slice_,
-    aten.slice_scatter.default: slice_scatter,
-    aten.pixel_shuffle.default: pixel_shuffle,
-    aten.pixel_unshuffle.default: pixel_unshuffle,
-    aten.channel_shuffle.default: channel_shuffle,
-    aten.im2col.default: im2col,
-    aten.col2im.default: col2im,
-    aten.unfold.default: unfold,
+    aten.expand.default: expand,
+    aten.expand_as.default: expand,
+    aten.repeat.default: repeat,
+    aten.repeat_interleave.self_int: repeat_interleave,
+    aten.tril.default: tril,
+    aten.triu.default: triu,
+    aten.diagonal.default: diagonal,
 }

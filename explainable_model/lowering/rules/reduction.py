@@ -10,12 +10,13 @@ from torch._ops import OpOverload
 
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.call import Call, Gradients, Lowering
+from explainable_model.lowering.shapes import cast
 
 aten = torch.ops.aten
 
 
 def _dims(tensor: Tensor, dim: int | Sequence[int] | None) -> list[int]:
-    if dim is None or dim == []:
+    if dim is None or (isinstance(dim, Sequence) and not dim):
         return list(range(tensor.ndim))
     return sorted(d % tensor.ndim for d in (dim if isinstance(dim, Sequence) else [dim]))
 
@@ -29,13 +30,13 @@ def _restored(reduced: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
 
 def sum_(call: Call, grad: Tensor, self: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Gradients:
     """sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor"""
-    return {"self": _restored(grad, _dims(self, dim), keepdim).to(self.dtype).expand(self.shape)}
+    return {"self": cast(_restored(grad, _dims(self, dim), keepdim), self).expand(self.shape)}
 
 
 def mean(call: Call, grad: Tensor, self: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Gradients:
     """mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor"""
     dims = _dims(self, dim)
-    share = grad.to(self.dtype) / math.prod(self.shape[d] for d in dims)
+    share = cast(grad, self) / math.prod(self.shape[d] for d in dims)
     return {"self": _restored(share, dims, keepdim).expand(self.shape)}
 
 
@@ -43,17 +44,23 @@ def variance(
     call: Call, grad: Tensor, self: Tensor, dim: Any = None, correction: Any = None, keepdim: bool = False
 ) -> Gradients:
     """var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor"""
+    return {"self": _of_variance(grad, self, dim, correction, keepdim)}
+
+
+def _of_variance(grad: Tensor, self: Tensor, dim: Any, correction: Any, keepdim: bool) -> Tensor:
     dims = _dims(self, dim)
     count = math.prod(self.shape[d] for d in dims) - (1 if correction is None else correction)
     centered = self - self.mean(dims, keepdim=True)
-    return {"self": _restored(grad, dims, keepdim) * (2.0 / count) * centered}
+    return _restored(grad, dims, keepdim) * (2.0 / count) * centered
 
 
 def deviation(
     call: Call, grad: Tensor, self: Tensor, dim: Any = None, correction: Any = None, keepdim: bool = False
 ) -> Gradients:
     """std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor"""
-    return variance(call, grad / (2 * call.output), self, dim, correction, keepdim)
+    # Of equal values the deviation has no slope; autograd takes zero.
+    halved = torch.where(call.output == 0, 0.0, grad / (2 * call.output))
+    return {"self": _of_variance(halved, self, dim, correction, keepdim)}
 
 
 def var_mean(
@@ -63,24 +70,32 @@ def var_mean(
     -> (Tensor, Tensor)
     """
     of_var, of_mean = grad
-    parts = [] if of_var is None else [variance(call, of_var, self, dim, correction, keepdim)["self"]]
-    if of_mean is not None:
-        parts.append(mean(call, of_mean, self, dim, keepdim)["self"])
-    return {"self": sum(parts[1:], parts[0])}  # type: ignore[arg-type]
+    share = None if of_mean is None else mean(call, of_mean, self, dim, keepdim)["self"]
+    if of_var is None:
+        return {"self": share}
+    spread = _of_variance(of_var, self, dim, correction, keepdim)
+    return {"self": spread + share if isinstance(share, Tensor) else spread}
 
 
 def extremum(call: Call, grad: Tensor, self: Tensor, dim: Any = (), keepdim: bool = False) -> Gradients:
-    """amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor; amin alike; ties share equally"""
-    dims = _dims(self, list(dim))
+    """amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor; amin, and max and min of all, alike;
+    ties share equally
+    """
+    dims = _dims(self, dim)
     hit = (self == _restored(call.output, dims, keepdim)).to(grad.dtype)
     return {"self": _restored(grad, dims, keepdim) * hit / hit.sum(dims, keepdim=True)}
 
 
 def selected(call: Call, grad: Any, self: Tensor, dim: int, keepdim: bool = False) -> Gradients:
-    """max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices); min alike"""
+    """max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices); min, median alike"""
     dims = _dims(self, dim)
     indices = _restored(call.output[1], dims, keepdim)
     return {"self": torch.zeros_like(self).scatter(dim, indices, _restored(grad[0], dims, keepdim))}
+
+
+def kth_value(call: Call, grad: Any, self: Tensor, k: Any, dim: int = -1, keepdim: bool = False) -> Gradients:
+    """kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)"""
+    return selected(call, grad, self, dim, keepdim)
 
 
 def ordered(call: Call, grad: Any, self: Tensor, dim: int = -1, **_: Any) -> Gradients:
@@ -90,7 +105,7 @@ def ordered(call: Call, grad: Any, self: Tensor, dim: int = -1, **_: Any) -> Gra
 
 def cumsum(call: Call, grad: Tensor, self: Tensor, dim: int, **_: Any) -> Gradients:
     """cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor"""
-    return {"self": grad.flip([dim]).cumsum(dim).flip([dim]).to(self.dtype)}
+    return {"self": cast(grad, self).flip([dim]).cumsum(dim).flip([dim])}
 
 
 def logsumexp(call: Call, grad: Tensor, self: Tensor, dim: Any, keepdim: bool = False) -> Gradients:
@@ -98,6 +113,17 @@ def logsumexp(call: Call, grad: Tensor, self: Tensor, dim: Any, keepdim: bool = 
     dims = _dims(self, dim)
     share = torch.exp(self - _restored(call.output, dims, keepdim))
     return {"self": _restored(grad, dims, keepdim) * share}
+
+
+def product(call: Call, grad: Tensor, self: Tensor, dim: int, keepdim: bool = False) -> Gradients:
+    """prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor"""
+    dim %= self.ndim
+    # The product of the others, without dividing by a factor that may be zero: a row for each factor left out.
+    rows = self.movedim(dim, -1)
+    here = torch.ones_like(rows, dtype=torch.int64).cumsum(-1)
+    left_out = here.unsqueeze(-1) == here.unsqueeze(-2)
+    others = torch.where(left_out, 1.0, rows.unsqueeze(-2)).prod(-1)
+    return {"self": _restored(grad, [dim], keepdim) * others.movedim(-1, dim)}
 
 
 def vector_norm(
@@ -110,9 +136,15 @@ def vector_norm(
     grad, norm = _restored(grad, dims, keepdim), _restored(call.output, dims, keepdim)
     if ord == 1:
         return {"self": grad * torch.sign(self)}
-    if ord != 2:
-        raise LoweringError(f"linalg_vector_norm with ord={ord!r}: only 1 and 2 have a lowering")
-    return {"self": grad * torch.where(norm == 0, 0.0, self / norm)}
+    if ord == 2:
+        return {"self": grad * torch.where(norm == 0, 0.0, self / norm)}
+    if ord == math.inf:
+        hit = (self.abs() == norm).to(grad.dtype)
+        return {"self": grad * torch.sign(self) * hit / hit.sum(dims, keepdim=True)}
+    if ord < 1:
+        raise LoweringError(f"linalg_vector_norm with ord={ord!r}: only orders of 1 and more have a lowering")
+    share = torch.where(norm == 0, 0.0, torch.pow(self.abs() / norm, ord - 1))
+    return {"self": grad * torch.sign(self) * share}
 
 
 TABLE: Mapping[OpOverload, Lowering] = {
@@ -125,11 +157,17 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.var_mean.correction: var_mean,
     aten.amax.default: extremum,
     aten.amin.default: extremum,
+    aten.max.default: extremum,
+    aten.min.default: extremum,
     aten.max.dim: selected,
     aten.min.dim: selected,
+    aten.median.dim: selected,
+    aten.kthvalue.default: kth_value,
     aten.sort.default: ordered,
+    aten.sort.stable: ordered,
     aten.topk.default: ordered,
     aten.cumsum.default: cumsum,
     aten.logsumexp.default: logsumexp,
+    aten.prod.dim_int: product,
     aten.linalg_vector_norm.default: vector_norm,
 }

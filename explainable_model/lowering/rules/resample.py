@@ -1,4 +1,4 @@
-"""Pooling by averages, resizing and padding: all one separable linear map ``Y = A_1 X A_2^T``."""
+"""Pooling by averages and resizing: all one separable linear map ``Y = A_1 X A_2^T``."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -43,11 +43,6 @@ def matrix_of(function: Callable[[Tensor], Tensor], size: Any) -> Tensor:
         return columns.reshape(size, -1).t().contiguous()
 
 
-def constant_matrix(rows: Sequence[Sequence[float]]) -> Tensor:
-    with _disable_current_modes():
-        return torch.tensor(rows, dtype=torch.float64)
-
-
 # Average pooling
 
 
@@ -58,38 +53,29 @@ def avg_pool(
     """avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False,
     bool count_include_pad=True, int? divisor_override=None) -> Tensor; avg_pool1d and avg_pool3d alike
     """
-    dims = call.op._schema.name[-2]
-    spatial = int(dims)
+    spatial = int(call.op._schema.name[-2])
     kernel, padding = per_dim(kernel_size, spatial), per_dim(padding, spatial)
     stride = per_dim(stride, spatial) if stride else kernel
     matrices = []
     for i in range(spatial):
-        size, out = self.shape[i - spatial], grad.shape[i - spatial]
-        divisor = 1 if divisor_override else None
-        matrices.append(
-            _average_matrix(size, out, kernel[i], stride[i], padding[i], count_include_pad, divisor)
-        )
+        window = functional.avg_pool1d if divisor_override is None else _sum_pool1d
+        settings = (kernel[i], stride[i], padding[i], ceil_mode, count_include_pad)
+        matrices.append(matrix_of(lambda t, w=window, s=settings: w(t, *s), self.shape[i - spatial]))  # type: ignore[misc]
     gradient = separable_gradient(grad, matrices)
-    return {"self": gradient / divisor_override if divisor_override else gradient}
+    return {"self": gradient if divisor_override is None else gradient / divisor_override}
 
 
-def _average_matrix(
-    size: Any, out: Any, kernel: int, stride: int, padding: int, include_pad: bool, divisor: int | None
-) -> Tensor:
-    if not isinstance(size, int):
-        raise LoweringError("average pooling needs a fixed height and width; export with them fixed")
-    rows = [[0.0] * size for _ in range(out)]
-    for o, row in enumerate(rows):
-        start = o * stride - padding
-        end = min(start + kernel, size + padding)  # in ceil mode the last window may hang over the padding
-        first, last = max(start, 0), min(end, size)
-        share = 1.0 / (divisor or (end - start if include_pad else last - first))
-        row[first:last] = [share] * (last - first)
-    return constant_matrix(rows)
+def _sum_pool1d(image: Tensor, kernel: int, stride: int, padding: int, ceil_mode: bool, _: bool) -> Tensor:
+    pooled = functional.avg_pool2d(
+        image.unsqueeze(2), (1, kernel), (1, stride), (0, padding), ceil_mode, divisor_override=1
+    )
+    return pooled.squeeze(2)
 
 
 def adaptive_avg_pool(call: Call, grad: Tensor, self: Tensor, output_size: Any) -> Gradients:
-    """adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor; adaptive_avg_pool1d and 3d alike"""
+    """adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor; adaptive_avg_pool1d,
+    adaptive_avg_pool3d, _adaptive_avg_pool2d and _adaptive_avg_pool3d alike
+    """
     spatial = int(call.op._schema.name[-2])
     size, out = self.shape[-spatial:], grad.shape[-spatial:]
     if all(known(o == 1) for o in out):
@@ -104,96 +90,87 @@ def adaptive_avg_pool(call: Call, grad: Tensor, self: Tensor, output_size: Any) 
 # Resizing
 
 
-def _resize(call: Call, grad: Tensor, input: Tensor, one_dim: Callable[[Tensor, int], Tensor]) -> Gradients:
+def _resize(
+    grad: Tensor,
+    input: Tensor,
+    output_size: Sequence[Any] | None,
+    scale_factors: Sequence[float] | None,
+    mode: str,
+    align_corners: bool | None = None,
+    antialias: bool = False,
+) -> Gradients:
+    """Gradient of a resize; a scale that was asked for and the ratio of the sizes may differ."""
     matrices = []
-    for size, out in zip(input.shape[2:], grad.shape[2:], strict=True):
-        matrices.append(matrix_of(lambda t, out=out: one_dim(t, out), size))  # type: ignore[misc]
+    for i, (size, out) in enumerate(zip(input.shape[2:], grad.shape[2:], strict=True)):
+        if scale_factors is None or output_size is not None:
+            wanted: dict[str, Any] = {"size": (out, 4)}
+        else:
+            wanted = {"scale_factor": (scale_factors[i], 1.0)}
+        matrices.append(matrix_of(lambda t, w=wanted: _resized_rows(t, w, mode, align_corners, antialias), size))  # type: ignore[misc]
     return {"input": separable_gradient(grad, matrices)}
 
 
-def upsample_nearest(call: Call, grad: Tensor, input: Tensor, **_: Any) -> Gradients:
-    """upsample_nearest2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor; 1d, 3d alike"""
-    return _resize(call, grad, input, lambda t, out: functional.interpolate(t, size=out, mode="nearest"))
+def _resized_rows(
+    rows: Tensor, wanted: Mapping[str, Any], mode: str, align_corners: bool | None, antialias: bool
+) -> Tensor:
+    """``(N, 1, size)`` resized as the height of an image whose width stays 4 (antialiasing goes wrong at width 1)."""
+    plane = rows.unsqueeze(3).expand(-1, -1, -1, 4).contiguous()
+    resized = functional.interpolate(plane, mode=mode, align_corners=align_corners, antialias=antialias, **wanted)
+    return resized[..., 0]
 
 
-def upsample_nearest_exact(call: Call, grad: Tensor, input: Tensor, **_: Any) -> Gradients:
-    """_upsample_nearest_exact2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor"""
-    return _resize(call, grad, input, lambda t, out: functional.interpolate(t, size=out, mode="nearest-exact"))
-
-
-def upsample_linear(call: Call, grad: Tensor, input: Tensor, align_corners: bool, **_: Any) -> Gradients:
-    """upsample_bilinear2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors)
-    -> Tensor; linear1d and trilinear3d alike
+def upsample_nearest(
+    call: Call, grad: Tensor, input: Tensor, output_size: Any, scale_factors: Sequence[float] | None
+) -> Gradients:
+    """upsample_nearest2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor;
+    upsample_nearest1d, upsample_nearest3d alike
     """
-
-    def one_dim(t: Tensor, out: int) -> Tensor:
-        return functional.interpolate(t, size=out, mode="linear", align_corners=align_corners)
-
-    return _resize(call, grad, input, one_dim)
+    return _resize(grad, input, output_size, scale_factors, "nearest")
 
 
-def _planar(mode: str, align_corners: bool, antialias: bool) -> Callable[[Tensor, int], Tensor]:
-    """A two-dimensional resize along one axis; a width of 4 keeps torch's antialiasing kernel right."""
-
-    def one_dim(t: Tensor, out: int) -> Tensor:
-        plane = t.unsqueeze(3).expand(-1, -1, -1, 4).contiguous()
-        resized = functional.interpolate(
-            plane, size=(out, 4), mode=mode, align_corners=align_corners, antialias=antialias
-        )
-        return resized[..., 0]
-
-    return one_dim
+def upsample_nearest_exact(
+    call: Call, grad: Tensor, input: Tensor, output_size: Any, scale_factors: Sequence[float] | None
+) -> Gradients:
+    """_upsample_nearest_exact2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor;
+    _upsample_nearest_exact1d, _upsample_nearest_exact3d alike
+    """
+    return _resize(grad, input, output_size, scale_factors, "nearest-exact")
 
 
-def upsample_bicubic(call: Call, grad: Tensor, input: Tensor, align_corners: bool, **_: Any) -> Gradients:
+def upsample_linear(
+    call: Call, grad: Tensor, input: Tensor, output_size: Any, align_corners: bool, scale_factors: Any
+) -> Gradients:
+    """upsample_bilinear2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors)
+    -> Tensor; upsample_linear1d, upsample_trilinear3d alike
+    """
+    return _resize(grad, input, output_size, scale_factors, "bilinear", align_corners)
+
+
+def upsample_bicubic(
+    call: Call, grad: Tensor, input: Tensor, output_size: Any, align_corners: bool, scale_factors: Any
+) -> Gradients:
     """upsample_bicubic2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors)
     -> Tensor
     """
-    return _resize(call, grad, input, _planar("bicubic", align_corners, antialias=False))
+    return _resize(grad, input, output_size, scale_factors, "bicubic", align_corners)
 
 
-def upsample_bilinear_aa(call: Call, grad: Tensor, input: Tensor, align_corners: bool, **_: Any) -> Gradients:
+def upsample_bilinear_aa(
+    call: Call, grad: Tensor, input: Tensor, output_size: Any, align_corners: bool, scale_factors: Any
+) -> Gradients:
     """_upsample_bilinear2d_aa.vec(Tensor input, SymInt[]? output_size, bool align_corners,
     float[]? scale_factors) -> Tensor
     """
-    return _resize(call, grad, input, _planar("bilinear", align_corners, antialias=True))
+    return _resize(grad, input, output_size, scale_factors, "bilinear", align_corners, antialias=True)
 
 
-def upsample_bicubic_aa(call: Call, grad: Tensor, input: Tensor, align_corners: bool, **_: Any) -> Gradients:
+def upsample_bicubic_aa(
+    call: Call, grad: Tensor, input: Tensor, output_size: Any, align_corners: bool, scale_factors: Any
+) -> Gradients:
     """_upsample_bicubic2d_aa.vec(Tensor input, SymInt[]? output_size, bool align_corners,
     float[]? scale_factors) -> Tensor
     """
-    return _resize(call, grad, input, _planar("bicubic", align_corners, antialias=True))
-
-
-# Padding
-
-
-def pad(
-    call: Call, grad: Tensor, self: Tensor, pad: Sequence[Any], mode: str = "constant", value: Any = None
-) -> Gradients:
-    """pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor"""
-    if mode == "constant":
-        return constant_pad(call, grad, self, pad, value)
-    spatial = len(pad) // 2
-    matrices = []
-    for i in range(spatial):
-        around = list(pad[2 * (spatial - 1 - i) : 2 * (spatial - i)])
-        matrices.append(
-            matrix_of(lambda t, a=around: functional.pad(t, a, mode=mode), self.shape[i - spatial])  # type: ignore[misc]
-        )
-    return {"self": separable_gradient(grad, matrices)}
-
-
-def constant_pad(call: Call, grad: Tensor, self: Tensor, pad: Sequence[Any], value: Any = 0) -> Gradients:
-    """constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor"""
-    if all(known(p >= 0) for p in pad):
-        for i, before in enumerate(pad[::2]):
-            dim = self.ndim - 1 - i
-            if not (known(before == 0) and known(pad[2 * i + 1] == 0)):
-                grad = grad.narrow(dim, before, self.shape[dim])
-        return {"self": grad}
-    return {"self": aten.constant_pad_nd(grad, [-p for p in pad], 0.0)}
+    return _resize(grad, input, output_size, scale_factors, "bicubic", align_corners, antialias=True)
 
 
 TABLE: Mapping[OpOverload, Lowering] = {
@@ -217,6 +194,4 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.upsample_bicubic2d.vec: upsample_bicubic,
     aten._upsample_bilinear2d_aa.vec: upsample_bilinear_aa,
     aten._upsample_bicubic2d_aa.vec: upsample_bicubic_aa,
-    aten.pad.default: pad,
-    aten.constant_pad_nd.default: constant_pad,
 }
