@@ -66,14 +66,13 @@ def test_forgives_rounding_and_a_few_flipped_pixels(made: tuple[ExplainableModel
 
     def flipped(logits: Any, idx: Any, cam: Any) -> Any:
         cam = cam.copy()
-        cam[:, 0, 0] += 1e-2
+        cam[:1, 0, 0] += 1e-2  # the first image of each batch
         return logits, idx, cam
 
-    for change in (rounding, flipped):
+    for change, count in ((rounding, 0), (flipped, 3)):
         parity = check_parity(*made, altered(made[1], change))
         assert parity.passed, parity.reason
-        assert parity.images == 10
-        assert parity.batches == [1, 2, 7]
+        assert (parity.images, parity.batches, parity.flipped) == (10, [1, 2, 7], count)
 
 
 def test_fresh_images_are_fresh() -> None:
