@@ -11,6 +11,7 @@ import torch
 from explainable_model import FORMATS, ExplainableModel, LoweredModel, Preprocess, export, load, lower, read_metadata
 from explainable_model.errors import ArtifactError, InputError, LoweringError, VerificationError
 from explainable_model.exporters import format_of
+from explainable_model.exporters.torchscript import quiet_torchscript
 from explainable_model.verify import TOLERANCES
 from tests.nets import CASES, TinyResNet, XrayClassifier, images, seeded
 from tests.test_lowering import Exotic
@@ -80,7 +81,7 @@ def test_export_in_one_call_with_metadata(suffix: str, tmp_path: Path) -> None:
 
 def test_torchscript_is_a_plain_tuple_with_an_optional_class() -> None:
     explainable = ExplainableModel(seeded(TinyResNet()), "layer1", example=images(1))
-    with pytest.warns(FutureWarning, match="torch.jit.script"):
+    with quiet_torchscript():
         scripted = torch.jit.script(explainable)
     result = scripted(images(3))
     assert isinstance(result, tuple)
@@ -88,7 +89,7 @@ def test_torchscript_is_a_plain_tuple_with_an_optional_class() -> None:
     assert torch.allclose(result[2], want.cam, atol=1e-5)
     assert torch.equal(scripted(images(3), torch.tensor([1, 2, 3]))[1], torch.tensor([1, 2, 3]))
     assert "prim::PythonOp" not in str(scripted.inlined_graph)
-    with pytest.warns(FutureWarning), pytest.raises(InputError, match="needs an example image"):
+    with quiet_torchscript(), pytest.raises(InputError, match="needs an example image"):
         torch.jit.script(ExplainableModel(seeded(TinyResNet()), "layer1"))
 
 
@@ -114,7 +115,9 @@ def test_onnx_is_one_file_with_named_ends(tmp_path: Path) -> None:
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
     assert {"layer1/conv1/Conv", "layer1/shortcut/0/Conv", "fc/Gather"} <= set(names)
-    assert {"layer1_conv1_folded_weight", "layer1_conv1_folded_bias", "fc_weight"} <= {i.name for i in model.graph.initializer}
+    assert {"layer1_conv1_folded_weight", "layer1_conv1_folded_bias", "fc_weight"} <= {
+        i.name for i in model.graph.initializer
+    }
     assert [i.type.tensor_type.shape.dim[0].dim_param for i in model.graph.input] == ["batch", "batch"]
     assert [o.type.tensor_type.shape.dim[0].dim_param for o in model.graph.output] == ["batch"] * 3
     assert str(Path(__file__).parent).encode() not in path.read_bytes(), "no path of the machine it was made on"
@@ -204,7 +207,9 @@ def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "folder.ts").mkdir()
     with pytest.raises(ArtifactError, match="is a directory"):
         export(explainable, tmp_path / "folder.ts", images(1))
-    with pytest.raises(ArtifactError, match=r"suffix '\.tflite', which stands for no format; known formats: torchscript"):
+    with pytest.raises(
+        ArtifactError, match=r"suffix '\.tflite', which stands for no format; known formats: torchscript"
+    ):
         export(explainable, tmp_path / "net.tflite", images(1))
     with pytest.raises(ArtifactError, match="Unknown format 'tensorrt'"):
         export(explainable, tmp_path / "net.onnx", images(1), format="tensorrt")

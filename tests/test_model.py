@@ -21,9 +21,7 @@ def prefix_of(network: nn.Module) -> int | None:
 
 @pytest.mark.parametrize("where", ["last", "early"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_equals_the_reference(
-    case: Case, network: nn.Module, where: str, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_equals_the_reference(case: Case, network: nn.Module, where: str, dtype: torch.dtype, tolerance: float) -> None:
     layer = getattr(case, where)
     network = network.to(dtype)
     image = images(3, case.size).to(dtype)
@@ -347,6 +345,7 @@ def test_channels_last_and_non_square_images() -> None:
     assert torch.allclose(got.cam, expected.cam, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.compile of torch 2.11 calls it
 def test_copies_and_wrappers() -> None:
     network = seeded(TinyResNet())
     expected = ExplainableModel(network, "layer1")(images(2))
@@ -477,8 +476,12 @@ def test_reshape_transform() -> None:
 
 
 def test_signals_and_volumes() -> None:
-    signal = seeded(nn.Sequential(nn.Conv1d(2, 4, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3)))
-    volume = seeded(nn.Sequential(nn.Conv3d(1, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3)))
+    signal = seeded(
+        nn.Sequential(nn.Conv1d(2, 4, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3))
+    )
+    volume = seeded(
+        nn.Sequential(nn.Conv3d(1, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3))
+    )
     for network, size in ((signal, (2, 40)), (volume, (1, 9, 10, 11))):
         image = images(2, size)
         got = ExplainableModel(network, "1", normalize=False)(image)

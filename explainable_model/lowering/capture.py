@@ -81,7 +81,8 @@ def decompose(program: ExportedProgram, operators: set[OpOverload]) -> ExportedP
 
 def graph_of(program: ExportedProgram) -> fx.GraphModule:
     """The program as a plain graph module: parameters as attributes, no guards, no assertions."""
-    module = program.module()
+    with quiet_export():
+        module = program.module()
     assert isinstance(module, fx.GraphModule)
     graph = module.graph
     for node in reversed(list(graph.nodes)):
@@ -129,8 +130,9 @@ def layer_of(node: fx.Node) -> str:
 def quiet_export() -> Iterator[None]:
     """Silence what ``torch.export`` says about its own insides."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\b.*|copyreg")
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\b.*")
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"(torch|copyreg|copy)\b")
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch.export.load, to 2.12
         yield
 
 
