@@ -119,10 +119,12 @@ def test_a_gradient_has_the_shape_and_dtype_of_its_argument(row: Example, dtype:
     assert worst < LOW_PRECISION[dtype]
 
 
-def test_a_training_dropout_has_no_lowering() -> None:
-    call = Call(aten.dropout.default, normal(2, 3), frozenset({"input"}))
+@pytest.mark.parametrize(
+    ("op", "settings"), [(aten.dropout.default, (0.5, True)), (aten.rrelu.default, (0.1, 0.3, True))], ids=str
+)
+def test_what_is_random_in_training_mode_has_no_lowering(op: OpOverload, settings: tuple[Any, ...]) -> None:
     with pytest.raises(LoweringError, match="training mode"):
-        LOWERINGS[aten.dropout.default](call, normal(2, 3), normal(2, 3), 0.5, True)
+        LOWERINGS[op](Call(op, normal(2, 3), frozenset()), normal(2, 3), normal(2, 3), *settings)
 
 
 def test_a_gradient_that_a_rule_does_not_give_raises() -> None:

@@ -107,6 +107,7 @@ FUNCTIONS = [
     example(aten.softshrink.default, normal(4, 24), 0.8, note="lambd"),
     example(aten.glu.default, normal(2, 6, 3), 1, note="channels"),
     example(aten.glu.default, normal(2, 6, 3), -2, note="negative-dim"),
+    example(aten.rrelu.default, normal(4, 6), 0.1, 0.3),
     example(aten.prelu.default, normal(2, 3, 4, 5), normal(3)),
     example(aten.prelu.default, normal(2, 3), normal(1), note="one"),
     example(aten.prelu.default, normal(5), normal(1), note="vector"),

@@ -54,6 +54,8 @@ PRODUCTS = [
     example(aten.linear.default, normal(2, 3, 5, 7), normal(9, 7), note="no-bias"),
     example(aten.bmm.default, normal(2, 5, 7), normal(2, 7, 4)),
     example(aten.mm.default, normal(5, 7), normal(7, 4)),
+    example(aten.cdist.default, normal(2, 5, 7), normal(2, 4, 7)),
+    example(aten.cdist.default, normal(2, 3, 5, 7), normal(4, 7), note="broadcast"),
     example(aten.mv.default, normal(5, 7), normal(7)),
     example(aten.dot.default, normal(7), normal(7)),
     example(aten.addmm.default, normal(4), normal(5, 7), normal(7, 4)),
@@ -108,6 +110,7 @@ DYNAMIC = [
     example(
         aten.einsum.default, "b...c,cd->b...d", [normal(2, 3, 4, 5), normal(5, 6)], note="dots", batched=("tensors[0]",)
     ),
+    example(aten.cdist.default, normal(2, 5, 7), normal(4, 7)),
     *ATTENTION,
 ]
 
@@ -153,6 +156,16 @@ def test_a_linear_layer_reads_its_row_from_a_one_hot_gradient() -> None:
     call = Call(aten.linear.default, scores, frozenset({"input"}))
     gradient = LOWERINGS[aten.linear.default](call, OneHot(torch.tensor([3, 8]), scores), features, weight)["input"]
     assert torch.equal(gradient, weight[[3, 8]])
+
+
+def test_equal_points_have_no_distance_gradient() -> None:
+    points = normal(3, 4)
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    call = Call(aten.cdist.default, distances, frozenset({"x1"}))
+    gradient = LOWERINGS[call.op](call, torch.eye(3).double(), points, points)["x1"]
+    assert torch.equal(gradient, torch.zeros_like(points))
+    with pytest.raises(LoweringError, match="Euclidean"):
+        LOWERINGS[call.op](call, distances, points, points, 1.0)
 
 
 def test_a_diagonal_in_an_einsum_has_no_lowering() -> None:

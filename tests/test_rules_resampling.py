@@ -31,6 +31,9 @@ MAX_POOLS = [
     example(aten.max_pool2d.default, rectified(2, 3, 8, 8), [2, 2], note="default-stride"),
     example(aten.max_pool2d.default, rectified(2, 3, 8, 8), [3], [2], [1], note="one-for-all"),
     example(aten.max_pool2d.default, normal(2, 3, 7, 6), [7, 6], note="whole-image"),
+    example(aten.max_pool2d.default, rectified(2, 3, 9, 8), [7, 7], [1, 2], [3, 3], note="large-kernel"),
+    example(aten.max_pool1d.default, rectified(2, 3, 90), [40], [7], [5], [1], True, note="large-kernel"),
+    example(aten.max_pool3d.default, rectified(2, 2, 5, 6, 7), [4, 3, 3], [1, 2, 2], [1, 1, 1], note="large-kernel"),
     example(aten.max_pool2d.default, rectified(3, 8, 8), [2, 2], note="no-batch"),
     example(aten.max_pool1d.default, rectified(2, 3, 13), [3], [2], [1], [1], True),
     example(aten.max_pool3d.default, rectified(2, 2, 5, 6, 7), [3, 2, 2], [2, 2, 1], [1, 0, 1]),
@@ -176,7 +179,7 @@ GRIDS = [
 EXAMPLES = MAX_POOLS + AVERAGE_POOLS + RESIZES + PADDINGS + GRIDS
 DYNAMIC = [
     *MAX_POOLS[4:30:5],
-    *(row for row in MAX_POOLS[24:] if row.note != "no-batch"),
+    *(row for row in MAX_POOLS[48:] if row.note != "no-batch"),
     *AVERAGE_POOLS[48:],
     *RESIZES[::12],
     *PADDINGS[::2],

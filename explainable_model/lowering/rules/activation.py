@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from explainable_model.errors import LoweringError
 from explainable_model.lowering.call import Call, Gradients, Lowering
 from explainable_model.lowering.rules.arithmetic import mask
 from explainable_model.lowering.shapes import unbroadcast
@@ -38,6 +39,17 @@ def threshold(call: Call, grad: Tensor, self: Tensor, threshold: Any, value: Any
 def leaky_relu(call: Call, grad: Tensor, self: Tensor, negative_slope: Any = 0.01) -> Gradients:
     """leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor"""
     return {"self": torch.where(self > 0, grad, grad * negative_slope)}
+
+
+def rrelu(
+    call: Call, grad: Tensor, self: Tensor, lower: Any = 0.125, upper: Any = 1 / 3, training: bool = False
+) -> Gradients:
+    """rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.3333333333333333, bool training=False,
+    Generator? generator=None) -> Tensor
+    """
+    if training:
+        raise LoweringError("rrelu in training mode is random; call .eval() on the network")
+    return leaky_relu(call, grad, self, (lower + upper) / 2)
 
 
 def prelu(call: Call, grad: Tensor, self: Tensor, weight: Tensor) -> Gradients:
@@ -143,6 +155,7 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.hardtanh.default: hardtanh,
     aten.threshold.default: threshold,
     aten.leaky_relu.default: leaky_relu,
+    aten.rrelu.default: rrelu,
     aten.prelu.default: prelu,
     aten.elu.default: elu,
     aten.celu.default: celu,

@@ -101,6 +101,23 @@ def _added(
     return {"self": at_self, **product}
 
 
+def cdist(
+    call: Call, grad: Tensor, x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: int | None = None
+) -> Gradients:
+    """cdist(Tensor x1, Tensor x2, float p=2, int? compute_mode=None) -> Tensor"""
+    if p != 2:
+        raise LoweringError(f"cdist with p={p!r}: only Euclidean distances have a lowering")
+    # Each distance pulls its two points apart along the line between them; equal points stay.
+    pull = torch.where(call.output == 0, 0.0, grad / call.output)
+    at_x1 = at_x2 = None
+    if call.needs("x1"):
+        at_x1 = unbroadcast(x1 * pull.sum(-1, keepdim=True) - torch.matmul(pull, x2), x1)
+    if call.needs("x2"):
+        back = pull.transpose(-2, -1)
+        at_x2 = unbroadcast(x2 * back.sum(-1, keepdim=True) - torch.matmul(back, x1), x2)
+    return {"x1": at_x1, "x2": at_x2}
+
+
 def einsum(call: Call, grad: Tensor, equation: str, tensors: Sequence[Tensor]) -> Gradients:
     """einsum(str equation, Tensor[] tensors, *, int[]? path=None) -> Tensor"""
     inputs, output = _parse(equation, tensors)
@@ -151,5 +168,6 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.addmv.default: addmv,
     aten.baddbmm.default: baddbmm,
     aten.addbmm.default: baddbmm,
+    aten.cdist.default: cdist,
     aten.einsum.default: einsum,
 }

@@ -1,6 +1,7 @@
 """Max pooling: the gradient goes to the first largest value of each window."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,14 @@ from explainable_model.lowering.shapes import known, per_dim, shape_of
 aten = torch.ops.aten
 
 
+MANY_PLACES = 32  # windows of more than this become a scatter, lest the graph holds thousands of slices
+WITH_INDICES: Mapping[int, Any] = {
+    1: aten.max_pool1d_with_indices.default,
+    2: aten.max_pool2d_with_indices.default,
+    3: aten.max_pool3d_with_indices.default,
+}
+
+
 def max_pool(
     call: Call, grad: Tensor, self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0,
     dilation: Any = 1, ceil_mode: bool = False,
@@ -22,27 +31,29 @@ def max_pool(
     """max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1,
     bool ceil_mode=False) -> Tensor; max_pool1d and max_pool3d alike
     """
-    return {"self": _max_pool_gradient(call, grad, self, call.output, kernel_size, stride, padding, dilation)}
-
-
-def max_pool_with_indices(
-    call: Call, grad: Any, self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0,
-    dilation: Any = 1, ceil_mode: bool = False,
-) -> Gradients:  # fmt: skip
-    """max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0,
-    int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor); max_pool1d_with_indices and
-    max_pool3d_with_indices alike
-    """
-    return {"self": _max_pool_gradient(call, grad[0], self, call.output[0], kernel_size, stride, padding, dilation)}
-
-
-def _max_pool_gradient(
-    call: Call, grad: Tensor, self: Tensor, output: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any
-) -> Tensor:
-    spatial = int(call.op._schema.name.removesuffix("_with_indices")[-2])
+    spatial = int(call.op._schema.name[-2])
     kernel, padding, dilation = (per_dim(v, spatial) for v in (kernel_size, padding, dilation))
     stride = per_dim(stride, spatial) if stride else kernel
-    return _Windows(self, output, kernel, stride, padding, dilation).gradient(grad, output)
+    if math.prod(kernel) > MANY_PLACES:
+        _, indices = WITH_INDICES[spatial](self, kernel, stride, padding, dilation, ceil_mode)
+        return {"self": _scattered(self, indices, grad, spatial)}
+    windows = _Windows(self, call.output, kernel, stride, padding, dilation)
+    return {"self": windows.gradient(grad, call.output)}
+
+
+def max_pool_with_indices(call: Call, grad: Any, self: Tensor, **_: Any) -> Gradients:
+    """max_pool2d_with_indices(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0,
+    int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor); max_pool1d_with_indices,
+    max_pool3d_with_indices, adaptive_max_pool1d, adaptive_max_pool2d and adaptive_max_pool3d alike
+    """
+    spatial = int(call.op._schema.name.removesuffix("_with_indices")[-2])
+    return {"self": _scattered(self, call.output[1], grad[0], spatial)}
+
+
+def _scattered(self: Tensor, indices: Tensor, grad: Tensor, spatial: int) -> Tensor:
+    """The gradient added up where the largest values were; windows may overlap."""
+    zeros = torch.zeros_like(self).flatten(-spatial)
+    return zeros.scatter_add(-1, indices.flatten(-spatial), grad.flatten(-spatial)).reshape(shape_of(self))
 
 
 class _Windows:
@@ -132,17 +143,6 @@ class _Windows:
         return [value for i in reversed(range(self.spatial)) for value in (before[i], after[i])]
 
 
-def adaptive_max_pool(call: Call, grad: Any, self: Tensor, output_size: Any) -> Gradients:
-    """adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor); adaptive_max_pool1d and
-    adaptive_max_pool3d alike
-    """
-    spatial = int(call.op._schema.name[-2])
-    flat = torch.zeros_like(self).flatten(-spatial)
-    # Windows may overlap, so that one value is the largest of two.
-    scattered = flat.scatter_add(-1, call.output[1].flatten(-spatial), grad[0].flatten(-spatial))
-    return {"self": scattered.reshape(shape_of(self))}
-
-
 TABLE: Mapping[OpOverload, Lowering] = {
     aten.max_pool1d.default: max_pool,
     aten.max_pool2d.default: max_pool,
@@ -150,7 +150,7 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.max_pool1d_with_indices.default: max_pool_with_indices,
     aten.max_pool2d_with_indices.default: max_pool_with_indices,
     aten.max_pool3d_with_indices.default: max_pool_with_indices,
-    aten.adaptive_max_pool1d.default: adaptive_max_pool,
-    aten.adaptive_max_pool2d.default: adaptive_max_pool,
-    aten.adaptive_max_pool3d.default: adaptive_max_pool,
+    aten.adaptive_max_pool1d.default: max_pool_with_indices,
+    aten.adaptive_max_pool2d.default: max_pool_with_indices,
+    aten.adaptive_max_pool3d.default: max_pool_with_indices,
 }
