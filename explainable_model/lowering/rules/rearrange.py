@@ -93,8 +93,12 @@ def triu(call: Call, grad: Tensor, self: Tensor, diagonal: Any = 0) -> Gradients
 
 def diagonal(call: Call, grad: Tensor, self: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Gradients:
     """diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)"""
-    zeros = torch.zeros_like(self, dtype=grad.dtype)
-    return {"self": aten.diagonal_scatter(zeros, grad, offset, dim1, dim2)}
+    rows, columns, length = self.shape[dim1], self.shape[dim2], grad.shape[-1]
+    above, left = max(-offset, 0), max(offset, 0)
+    # A square matrix with the gradient on its diagonal, set into zeros of the argument's size.
+    around = [left, columns - left - length, above, rows - above - length]
+    matrix = aten.constant_pad_nd(torch.diag_embed(grad), around, 0.0)
+    return {"self": matrix.movedim((-2, -1), (dim1, dim2))}
 
 
 TABLE: Mapping[OpOverload, Lowering] = {
