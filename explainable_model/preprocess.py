@@ -1,5 +1,6 @@
 """From a photo to the network's input, on the host, with Pillow and NumPy alone."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,11 +58,21 @@ class Preprocess:
         return low, high
 
     def box(self, width: int, height: int) -> Box:
-        """The part of a photo of that size which the network sees."""
+        """The part of a photo of that size which the network sees.
+
+        A crop that would leave the photo (of other proportions than the photo, or larger than
+        ``resize``) is shrunk until it fits, so that the photo is never distorted.
+
+        Args:
+            width: of the photo.
+            height: of the photo.
+        """
         if self.resize is None:
             return 0.0, 0.0, float(width), float(height)
         scale = min(width, height) / self.resize
-        crop_height, crop_width = (min(n * scale, full) for n, full in zip(self.size, (height, width), strict=True))
+        crop_height, crop_width = self.size[0] * scale, self.size[1] * scale
+        shrink = min(1.0, height / crop_height, width / crop_width)
+        crop_height, crop_width = min(crop_height * shrink, height), min(crop_width * shrink, width)
         left, top = (width - crop_width) / 2, (height - crop_height) / 2
         return left, top, left + crop_width, top + crop_height
 
@@ -84,29 +95,38 @@ def open_photo(path: str | Path) -> "Image":
     Raises:
         InputError: the file is missing, not a picture, truncated, or larger than 100 megapixels.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(path) as photo:
-            if photo.width * photo.height > MAX_PIXELS:
-                raise InputError(f"{path} has {photo.width} x {photo.height} pixels; expected at most {MAX_PIXELS:,}.")
-            upright = ImageOps.exif_transpose(photo)
-            return _to_rgb(upright)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow finds odd in a file; what it cannot read it raises
+            return _read(path)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG or the like.") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them raise
         raise InputError(f"{path} cannot be read: {error}. Is it truncated or damaged?") from error
+
+
+def _read(path: str | Path) -> "Image":
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as photo:
+        if photo.width * photo.height > MAX_PIXELS:
+            raise InputError(f"{path} has {photo.width} x {photo.height} pixels; expected at most {MAX_PIXELS:,}.")
+        return _to_rgb(ImageOps.exif_transpose(photo))
 
 
 def _to_rgb(photo: "Image") -> "Image":
     from PIL import Image
 
     if photo.mode.startswith(("I", "F")):  # 16 bits and more: Pillow's own conversion would clip
-        values = np.asarray(photo, dtype=np.float64)
+        values = np.nan_to_num(np.asarray(photo, dtype=np.float64), posinf=0.0, neginf=0.0)
         top = 65535.0 if photo.mode.startswith("I") else max(float(values.max()), 1e-12)
-        return Image.fromarray((values.clip(0, top) / top * 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((values.clip(0, top) / top * 255).round().astype(np.uint8)).convert("RGB")
     if photo.mode in ("RGBA", "LA", "PA") or "transparency" in photo.info:
         background = Image.new("RGBA", photo.size, "white")
         return Image.alpha_composite(background, photo.convert("RGBA")).convert("RGB")

@@ -1,0 +1,261 @@
+"""Pictures of maps: as colours, over the photo, and side by side with a caption."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from explainable_model.errors import InputError
+from explainable_model.preprocess import Box
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
+
+Pixels: TypeAlias = NDArray[np.uint8]  # (h, w, 3)
+UnitMap: TypeAlias = NDArray[np.float32]  # (h, w), in [0, 1]
+
+COLORMAP = "turbo"  # the order of jet's colours without its false edges at cyan and yellow
+ALPHA = 0.5
+PANE = 320  # longest side of each picture of a panel
+MARGIN = 24
+GAP = 12
+CAPTION_SIZE = 20
+LINE_HEIGHT = 28
+CAPTION_LINES = 2
+INK = (32, 32, 32)
+UNSEEN = (232, 232, 232)  # of a heatmap, where the network did not look
+
+
+def heatmap(cam: ArrayLike, colormap: str = COLORMAP) -> Pixels:
+    """A map as colours.
+
+    Args:
+        cam: ``(h, w)``, finite, not negative; a map that exceeds 1 is divided by its maximum.
+        colormap: a name that matplotlib knows.
+
+    Returns:
+        ``(h, w, 3)`` uint8, RGB.
+
+    Raises:
+        InputError: another number of dimensions, NaN, or an unknown colormap.
+    """
+    entries = np.minimum(_unit_map(cam) * 256, 255).astype(np.uint8)
+    colors: Pixels = _palette(colormap)[entries]
+    return colors
+
+
+def check_look(colormap: str, alpha: float) -> None:
+    """Refuse what ``heatmap`` and ``overlay`` would, before any work is done.
+
+    Raises:
+        InputError: an unknown colormap (the nearest are listed), or an alpha outside [0, 1].
+    """
+    _palette(colormap)
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha is {alpha}; expected 0 (the photo alone) to 1 (the heatmap alone).")
+
+
+def overlay(
+    photo: "Image", cam: ArrayLike, *, colormap: str = COLORMAP, alpha: float = ALPHA, box: Box | None = None
+) -> "Image":
+    """The photo with the map over the part that the network saw: ``(1 - alpha) photo + alpha heatmap``.
+
+    Args:
+        photo: of any size and mode.
+        cam: ``(h, w)``, resized to the box.
+        colormap: a name that matplotlib knows.
+        alpha: 0 shows the photo alone, 1 the heatmap alone.
+        box: what the map covers, as from ``Preprocess.box``; the whole photo by default. Outside of
+            it the photo stays as it is.
+
+    Returns:
+        RGB, of the photo's size.
+
+    Raises:
+        InputError: as ``heatmap``, an alpha outside [0, 1], or a box that leaves the photo.
+    """
+    from PIL import Image
+
+    check_look(colormap, alpha)
+    picture = photo.convert("RGB")
+    region = _whole_pixels(box, picture.size)
+    colors = _colors(cam, region, colormap)
+    picture.paste(Image.blend(picture.crop(region), colors, alpha), region[:2])
+    return picture
+
+
+def hottest_point(cam: ArrayLike, box: Box) -> tuple[float, float]:
+    """Where in the photo the map is largest: ``(column, row)`` in pixels, the centre of the map's cell.
+
+    Args:
+        cam: ``(h, w)``.
+        box: what the map covers, as from ``Preprocess.box``.
+    """
+    values = np.asarray(cam)
+    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    left, top, right, bottom = box
+    height, width = values.shape
+    return left + (int(column) + 0.5) * (right - left) / width, top + (int(row) + 0.5) * (bottom - top) / height
+
+
+def panel(
+    photo: "Image",
+    cam: ArrayLike,
+    caption: str,
+    box: Box | None = None,
+    *,
+    colormap: str = COLORMAP,
+    alpha: float = ALPHA,
+) -> "Image":
+    """Photo, heatmap and overlay side by side on white, under a caption.
+
+    All panels are equally wide, so that they can be stacked: three columns of 320 pixels, in which
+    the pictures are fitted and centred.
+
+    Args:
+        photo: of any size and mode.
+        cam: ``(h, w)``.
+        caption: one or two lines; what does not fit is cut with an ellipsis.
+        box: what the map covers; the whole photo by default.
+        colormap: a name that matplotlib knows.
+        alpha: of the heatmap in the overlay.
+    """
+    from PIL import Image, ImageDraw
+
+    size = _fitted(photo.size)
+    original = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    small = None if box is None else _scaled(box, photo.size, size)
+    region = _whole_pixels(small, size)
+    heat = Image.new("RGB", size, UNSEEN)
+    heat.paste(_colors(cam, region, colormap), region[:2])
+    blended = overlay(original, cam, colormap=colormap, alpha=alpha, box=small)
+
+    width = 2 * MARGIN + 3 * PANE + 2 * GAP
+    font = _font()
+    lines = _wrap(caption, font, width - 2 * MARGIN)
+    top = MARGIN + LINE_HEIGHT * len(lines) + (GAP if lines else 0)
+    sheet = Image.new("RGB", (width, top + size[1] + MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(lines):
+        draw.text((MARGIN, MARGIN + number * LINE_HEIGHT), line, font=font, fill=INK)
+    for column, picture in enumerate((original, heat, blended)):
+        left = MARGIN + column * (PANE + GAP) + (PANE - size[0]) // 2
+        sheet.paste(picture, (left, top))
+    return sheet
+
+
+def contact_sheet(panels: Sequence["Image"]) -> "Image":
+    """Panels under each other, with the same margin between them as around them.
+
+    Raises:
+        InputError: no panel.
+    """
+    from PIL import Image
+
+    if not panels:
+        raise InputError("A contact sheet needs at least one panel; got none.")
+    height = sum(each.height - MARGIN for each in panels) + MARGIN  # neighbours share a margin
+    sheet = Image.new("RGB", (max(each.width for each in panels), height), "white")
+    top = 0
+    for each in panels:
+        sheet.paste(each, (0, top))
+        top += each.height - MARGIN
+    return sheet
+
+
+def save_picture(picture: "Image", path: Path) -> Path:
+    """Write a PNG under a temporary name and rename it, so that ``path`` is never half a file."""
+    made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        picture.save(made, format="PNG")
+        os.replace(made, path)
+    finally:
+        made.unlink(missing_ok=True)
+    return path
+
+
+def _palette(colormap: str) -> Pixels:
+    """256 colours, from those of 0 to those of 1."""
+    import matplotlib
+
+    if colormap not in matplotlib.colormaps:
+        near = difflib.get_close_matches(colormap, list(matplotlib.colormaps), n=3)
+        known = ", ".join(near or ["turbo", "jet", "viridis", "inferno"])
+        raise InputError(f"Unknown colormap {colormap!r}; matplotlib has others, for example {known}.")
+    colors: Pixels = np.asarray(matplotlib.colormaps[colormap](np.linspace(0, 1, 256), bytes=True))[:, :3]
+    return colors
+
+
+def _unit_map(cam: ArrayLike) -> UnitMap:
+    values = np.asarray(cam, dtype=np.float32)
+    if values.ndim != 2 or values.size == 0:
+        raise InputError(f"cam has shape {values.shape}; expected (h, w), one map of one image: cam[0].")
+    if not np.isfinite(values).all():
+        raise InputError("cam has NaN or infinite values; expected finite ones.")
+    unit: UnitMap = np.clip(values / max(float(values.max()), 1.0), 0.0, 1.0)
+    return unit
+
+
+def _colors(cam: ArrayLike, region: tuple[int, int, int, int], colormap: str) -> "Image":
+    """The heatmap at the size of the region; values are interpolated, not colours."""
+    from PIL import Image
+
+    left, top, right, bottom = region
+    values = Image.fromarray(_unit_map(cam)).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
+    return Image.fromarray(heatmap(np.clip(np.asarray(values), 0.0, 1.0), colormap))
+
+
+def _whole_pixels(box: Box | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The box in whole pixels, at least one in each direction."""
+    if box is None:
+        return 0, 0, *size
+    left, top, right, bottom = box
+    if not (-0.5 <= left < right <= size[0] + 0.5 and -0.5 <= top < bottom <= size[1] + 0.5):
+        raise InputError(f"box {box} is not inside the photo of {size[0]} x {size[1]} pixels; see Preprocess.box().")
+    column, row = (min(round(start), full - 1) for start, full in zip((left, top), size, strict=True))
+    return column, row, max(round(right), column + 1), max(round(bottom), row + 1)
+
+
+def _scaled(box: Box, size: tuple[int, int], to: tuple[int, int]) -> Box:
+    across, down = to[0] / size[0], to[1] / size[1]
+    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
+
+
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    scale = PANE / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _font() -> "FreeTypeFont":
+    """DejaVu Sans, which comes with matplotlib: Pillow's own font has no letter beyond ASCII."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), CAPTION_SIZE)
+
+
+def _wrap(caption: str, font: Any, width: int) -> list[str]:
+    """At most two lines that fit; the rest is cut."""
+    lines: list[str] = []
+    for word in caption.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > CAPTION_LINES:
+        lines = [*lines[: CAPTION_LINES - 1], " ".join(lines[CAPTION_LINES - 1 :])]
+    return [_cut(line, font, width) for line in lines]
+
+
+def _cut(line: str, font: Any, width: int) -> str:
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"
