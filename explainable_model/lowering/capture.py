@@ -137,7 +137,8 @@ def quiet_export() -> Iterator[None]:
 
 
 def _reason(model: nn.Module, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (
         f"{type(model).__name__} cannot be traced by torch.export, so it cannot be lowered (it can still be "
-        f"explained eagerly). The reason: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+        f"explained eagerly). The reason: {reason}"
     )

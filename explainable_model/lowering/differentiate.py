@@ -63,9 +63,9 @@ class Tail:
         found: dict[OpOverload, str] = {}
         for node in self.path:
             target: Any = node.target
-            if target not in lowerings and target not in (TAP, operator.getitem):
-                if not (target in FINAL_ACTIVATIONS and node in self.skipped):
-                    found.setdefault(target, layer_of(node))
+            known = target in lowerings or target in (TAP, operator.getitem) or node in self.skipped
+            if not known:
+                found.setdefault(target, layer_of(node))
         return found
 
     @property

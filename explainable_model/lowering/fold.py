@@ -54,6 +54,7 @@ def _fold_one(module: fx.GraphModule, norm: fx.Node) -> bool:
     folded = (weight.double() * scale.reshape(-1, *[1] * (weight.ndim - 1))).to(weight.dtype)
     shift = (shift if beta is None else shift + beta.double()).to(weight.dtype)
     with module.graph.inserting_before(layer):
+        assert isinstance(weight_node, fx.Node)
         parent = str(weight_node.target).rpartition(".")[0]
         new_weight = add_constant(module, f"{parent}.folded_weight", folded)
         new_bias = add_constant(module, f"{parent}.folded_bias", shift)
