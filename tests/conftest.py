@@ -7,6 +7,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the suite is the same with 
 import pytest
 import torch
 
+from tests.cli_run import artifacts, photos  # noqa: F401 - fixtures
 from tests.nets import CASES, Case, seeded
 
 

@@ -1,6 +1,7 @@
 """Tiny seeded networks: every trait that has broken an explainer, small enough to run in milliseconds."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +146,7 @@ class XrayClassifier(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         channels = [3, width, 2 * width, 4 * width, 8 * width, 16 * width]
-        self.blocks = nn.Sequential(*(XrayBlock(a, b) for a, b in zip(channels, channels[1:], strict=False)))
+        self.blocks = nn.Sequential(*(XrayBlock(a, b) for a, b in pairwise(channels)))
         self.classify = nn.Conv2d(channels[-1], 1, 8, bias=False)
         self.dropout = nn.Dropout(0.5)
 

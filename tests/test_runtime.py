@@ -13,6 +13,7 @@ import torch
 from explainable_model import ExplainableModel, export, load, lower, read_metadata
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.exporters.torchscript import quiet_torchscript
+from explainable_model.lowering.capture import quiet_export
 from explainable_model.metadata import METADATA_KEY
 from tests.nets import TinyResNet, images, seeded
 
@@ -76,8 +77,9 @@ def test_damaged_truncated_and_foreign_files(artifacts: dict[str, Path], suffix:
 def test_foreign_artifacts(tmp_path: Path) -> None:
     with quiet_torchscript():
         torch.jit.save(torch.jit.script(seeded(TinyResNet())), tmp_path / "net.ts")
-    torch.export.save(torch.export.export(seeded(TinyResNet()), (images(2),)), tmp_path / "net.pt2")
-    torch.onnx.export(seeded(TinyResNet()), (images(2),), tmp_path / "net.onnx", dynamo=True, verbose=False)
+    with quiet_export():
+        torch.export.save(torch.export.export(seeded(TinyResNet()), (images(2),)), tmp_path / "net.pt2")
+        torch.onnx.export(seeded(TinyResNet()), (images(2),), tmp_path / "net.onnx", dynamo=True, verbose=False)
     for suffix in SUFFIXES:
         for function in (load, read_metadata):
             with pytest.raises(ArtifactError, match="was not exported by explainable_model"):

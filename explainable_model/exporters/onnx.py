@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explainable_model.errors import ArtifactError, MissingRuntimeError
+from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
 from explainable_model.explanation import CLASS_IDX, IMAGE, INPUT_NAMES, OUTPUT_NAMES
 from explainable_model.exporters.format import Array, Format, Runner, foreign
 from explainable_model.metadata import METADATA_KEY
@@ -34,20 +34,31 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
 
     from explainable_model.lowering.capture import quiet_export
 
+    exported = lowered.exported_program
     with quiet_export():
-        program = torch.onnx.export(
-            lowered.exported_program,
-            input_names=list(INPUT_NAMES),
-            output_names=list(OUTPUT_NAMES),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                exported,
+                input_names=list(INPUT_NAMES),
+                output_names=list(OUTPUT_NAMES),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise LoweringError(f"{lowered.recipe.model} cannot be translated to ONNX: {_reason(error)}") from error
     assert program is not None
     _tidy(program.model)
     program.model.metadata_props[METADATA_KEY] = metadata
     weights = sum(buffer.numel() * buffer.element_size() for buffer in lowered.graph_module.buffers())
     program.save(path, external_data=weights > PROTOBUF_LIMIT)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, in one line: the exporter's own message is a page of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _tidy(model: Any) -> None:

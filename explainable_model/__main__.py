@@ -1,0 +1,8 @@
+"""``python -m explainable_model``."""
+
+import sys
+
+from explainable_model.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Trained weights from a file into a network, completely or not at all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from explainable_model.errors import MissingRuntimeError, ModelError
+
+StateDict: TypeAlias = dict[str, Tensor]
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # what training scripts put the weights under
+PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
+# BatchNorm's counter of training steps: not in checkpoints from before PyTorch 0.4.1, not used in evaluation.
+COUNTER = "num_batches_tracked"
+SHOWN = 3
+
+
+def load_checkpoint(model: nn.Module, path: str | Path) -> None:
+    """Load trained weights, each of which must have its place and its shape.
+
+    Wrappers (``{"state_dict": ...}``) and the prefixes that DataParallel, ``torch.compile`` and
+    Lightning add are taken off.
+
+    Args:
+        model: the network; unchanged where an error is raised.
+        path: ``.safetensors``, or what ``torch.save`` wrote of a ``state_dict``.
+
+    Raises:
+        ModelError: no such file, not a checkpoint, or not one of this network; the first missing,
+            unexpected and mis-shaped keys are listed.
+        MissingRuntimeError: safetensors is not installed.
+    """
+    path = Path(path)
+    state = _matched(read_state_dict(path), model.state_dict())
+    own = model.state_dict()
+    problems = [
+        _listed("missing", [k for k in own if k not in state and not k.endswith(COUNTER)]),
+        _listed("unexpected", [k for k in state if k not in own]),
+        _listed(
+            "mis-shaped",
+            [
+                f"{k} {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
+                for k in own
+                if k in state and state[k].shape != own[k].shape
+            ],
+        ),
+    ]
+    if any(problems):
+        raise ModelError(
+            f"{path} is not a checkpoint of this {type(model).__name__}: {'; '.join(p for p in problems if p)}. "
+            "Use the network that it was trained with, with the same number of classes."
+        )
+    model.load_state_dict(state, strict=False)  # strict but for the counters: see above
+
+
+def read_state_dict(path: Path) -> StateDict:
+    """The tensors of a checkpoint, out of their wrapper.
+
+    Raises:
+        ModelError, MissingRuntimeError: as ``load_checkpoint``.
+    """
+    if not path.is_file():
+        raise ModelError(f"There is no checkpoint {path}.")
+    content = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        found = (
+            f"the keys {', '.join(map(str, list(content)[:SHOWN]))}"
+            if isinstance(content, Mapping)
+            else (f"a {type(content).__name__}")
+        )
+        raise ModelError(f"{path} holds {found}; expected a state dict: torch.save(model.state_dict(), path).")
+    return tensors
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise MissingRuntimeError(f"{path} needs the safetensors package: pip install safetensors.") from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged or not a safetensors file: {error}.") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever a foreign file makes it raise
+        raise ModelError(
+            f"{path} cannot be read as tensors alone: it is damaged, not a PyTorch file, or holds whole Python "
+            "objects, which could run code. Expected what torch.save(model.state_dict(), path) writes."
+        ) from error
+
+
+def _matched(state: StateDict, own: Mapping[str, Tensor]) -> StateDict:
+    """Without the prefixes that every key has and the network's do not."""
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in PREFIXES:
+            if all(k.startswith(prefix) for k in state) and not any(k.startswith(prefix) for k in own):
+                state = {k.removeprefix(prefix): v for k, v in state.items()}
+                stripped = True
+    return state
+
+
+def _listed(kind: str, found: list[str]) -> str:
+    if not found:
+        return ""
+    more = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"{kind} {', '.join(found[:SHOWN])}{more}"

@@ -1,0 +1,282 @@
+"""What each command of the command line does: arguments in, an outcome to print out."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explainable_model.console import Console
+from explainable_model.errors import ArtifactError, InputError, LayerError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explainable_model.explaining import Explainer
+    from explainable_model.exporters.format import Runner
+    from explainable_model.metadata import Metadata
+    from explainable_model.models import NamedModel
+    from explainable_model.verify import Parity
+
+FAILED = 1  # exit code of a verification that did not pass
+USAGE = 2  # exit code of a mistake in what was asked for
+METHOD = "gradcam"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command found.
+
+    Attributes:
+        text: for people.
+        record: for ``--json``.
+        code: exit code.
+        errors: what went wrong with a part of the work.
+    """
+
+    text: str
+    record: dict[str, Any]
+    code: int = 0
+    errors: Sequence[str] = ()
+
+
+def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Real weights, real photos, every format."""
+    from explainable_model.demo import run_demo
+    from explainable_model.verify import TOLERANCES
+
+    report = run_demo(arguments.out, colormap=arguments.colormap, alpha=arguments.alpha, say=console.say)
+    text = f"{report.to_table()}\n\nPictures and artifacts are in {arguments.out}; start with {report.contact_sheet}."
+    allowed = TOLERANCES["float32"].cam
+    if report.worst <= allowed:
+        return Outcome(text, report.to_dict())
+    reason = f"an artifact's map differs from the eager network's by {report.worst:.1e}, allowed {allowed:.0e}."
+    return Outcome(text, report.to_dict(), FAILED, [reason])
+
+
+def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Pictures of photos; one that cannot be read does not stop the others."""
+    from explainable_model.explaining import Look, explain_photo, free_stems, label, resolve_class
+    from explainable_model.overlay import check_look
+    from explainable_model.preprocess import open_photo
+
+    check_look(arguments.colormap, arguments.alpha)
+    look = Look(arguments.colormap, arguments.alpha)
+    explainer = _explainer(arguments, console)
+    class_idx = resolve_class(arguments.class_wanted, explainer.class_names)
+    out = _folder(arguments.out)
+    found, failed = [], []
+    work = list(zip(arguments.photos, free_stems(arguments.photos, out), strict=True))
+    for path, stem in console.each(work, "explaining"):
+        try:
+            photo = open_photo(path)
+        except InputError as error:
+            failed.append({"photo": str(path), "error": str(error)})
+        else:
+            found.append(explain_photo(explainer, photo, path, class_idx, look, out / stem))
+    text = "\n".join(f"{each['photo']}: {label(each)} -> {each['panel']}" for each in found)
+    code = USAGE if failed else 0
+    return Outcome(text, {"photos": found, "errors": failed}, code, [each["error"] for each in failed])
+
+
+def _explainer(arguments: argparse.Namespace, console: Console) -> "Explainer":
+    from explainable_model.explaining import artifact_explainer, model_explainer
+
+    if arguments.artifact is None:
+        return model_explainer(_load_network(arguments, console), arguments.layer, arguments.method or METHOD)
+    _refuse(arguments, "checkpoint", "pretrained", "classes", "layer", "method", why="an artifact has that inside")
+    return artifact_explainer(arguments.artifact)
+
+
+def _refuse(arguments: argparse.Namespace, *names: str, why: str) -> None:
+    given = [f"--{name}" for name in names if vars(arguments)[name]]
+    if given:
+        raise InputError(f"{', '.join(given)} belongs to --model, which was not given; {why}.")
+
+
+def export(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """One artifact, compared with the network before it gets its name."""
+    from explainable_model.explaining import network_failures
+    from explainable_model.exporters import export as write
+    from explainable_model.exporters import format_of
+    from explainable_model.model import ExplainableModel
+    from explainable_model.models import resized
+    from explainable_model.runtime import read_metadata
+
+    path: Path = arguments.out
+    fmt = format_of(path, arguments.format)
+    if path.suffix.lower() not in fmt.suffixes:
+        raise ArtifactError(
+            f"{path} is to be of format {fmt.name}, whose files end in {' or '.join(fmt.suffixes)}: the suffix tells "
+            f"every reader the format. Expected for example -o {path.with_suffix(fmt.suffixes[0])}."
+        )
+    named = _load_network(arguments, console)
+    image = _example_image(named, arguments.size)
+    preprocess = named.preprocess and resized(named.preprocess, (image.shape[2], image.shape[3]))
+    explainable = ExplainableModel(named.model, arguments.layer, arguments.method or METHOD)
+    with network_failures(named.model, image.shape):
+        explainable(image)
+    console.say(f"lowering, exporting to {fmt.name} and comparing with the network")
+    write(explainable, path, image, format=fmt.name, preprocess=preprocess, class_names=named.class_names)
+    metadata = read_metadata(path)
+    size = path.stat().st_size
+    text = f"{path}: {_headline(metadata)}, {_megabytes(size)}. It agrees with the network."
+    return Outcome(text, {"path": str(path), "bytes": size, **_without_names(metadata)})
+
+
+def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """An artifact against its recorded answer, and against the network where one is named."""
+    from explainable_model.exporters import format_of
+    from explainable_model.metadata import parse_metadata
+    from explainable_model.runtime import read_metadata
+    from explainable_model.verify import check_reference
+
+    path: Path = arguments.file
+    if arguments.model is None:
+        _refuse(arguments, "checkpoint", "pretrained", "classes", why="an artifact has its weights inside")
+    read_metadata(path)  # a missing or foreign file is told before any runtime sees it
+    runner, text = format_of(path).open(path, None)
+    metadata = parse_metadata(text, path)
+    console.say(f"running {path}")
+    reason = check_reference(metadata, runner)
+    record: dict[str, Any] = {"path": str(path), "reference": reason or "agrees"}
+    compared = "the recorded answer"
+    if arguments.model is not None:
+        parity = _parity(arguments, console, metadata, runner)
+        record["parity"] = parity.to_dict()
+        compared += f" and the network ({parity.images} images: maps within {parity.cam:.1e}, logits within "
+        compared += f"{parity.logits:.1e} of the largest)"
+        reason = reason or parity.reason
+    record.update(passed=not reason, reason=reason)
+    if reason:
+        return Outcome(f"{path}: FAILED: {reason}", record, FAILED)
+    return Outcome(f"{path}: {_headline(metadata)}. It agrees with {compared}.", record)
+
+
+def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata", runner: "Runner") -> "Parity":
+    import torch
+
+    from explainable_model.explaining import network_failures
+    from explainable_model.lowering import lower
+    from explainable_model.model import ExplainableModel
+    from explainable_model.verify import check_parity
+
+    named = _load_network(arguments, console)
+    explainable = ExplainableModel(
+        named.model, metadata.target_layer, metadata.method, normalize=metadata.normalize, upsample=metadata.upsample
+    )
+    shape = [n or 1 for n in metadata.image_shape]  # an open batch is None
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(getattr(torch, metadata.dtype))
+    with network_failures(named.model, image.shape):
+        logits = explainable(image).logits
+    if list(logits.shape[1:]) != metadata.logits_shape[1:]:
+        raise InputError(
+            f"{arguments.model} returns logits of shape {tuple(logits.shape)}; {arguments.file} was made from a "
+            f"network with {tuple(metadata.logits_shape)}. Name the network it was made from."
+        )
+    console.say("comparing with the network")
+    return check_parity(explainable, lower(explainable, image), metadata, runner)
+
+
+def inspect(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """What an artifact says about itself."""
+    from explainable_model.runtime import read_metadata
+
+    metadata = read_metadata(arguments.file)
+    record = metadata.to_dict()
+    names, reference = record.pop("class_names"), record.pop("reference")
+    if record["preprocess"] and record["preprocess"]["resize"] is None:
+        record["preprocess"]["resize"] = "to size, whatever the proportions"
+    lines = [f"{key}: {_plain(value)}" for key, value in record.items()]
+    lines.append(f"class_names: {f'{len(names)}, from {names[0]!r} to {names[-1]!r}' if names else 'not recorded'}")
+    lines.append(f"reference answer: {'recorded' if reference else 'not recorded'}")
+    return Outcome("\n".join(lines), {"path": str(arguments.file), **metadata.to_dict()})
+
+
+def layers(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Every layer that has a spatial map, and the one that is taken where none is named."""
+    from explainable_model.explaining import network_failures
+    from explainable_model.layers import default_layer, find_layers
+
+    named = _load_network(arguments, console)
+    image = _example_image(named, arguments.size)
+    with network_failures(named.model, image.shape):
+        candidates = find_layers(named.model, image)
+        try:
+            default, reason = default_layer(named.model, image), ""
+        except LayerError as error:
+            default, reason = None, str(error)
+    rows = [("", "layer", "type", "output")]
+    rows += [("*" if c.name == default else "", c.name, c.type, " x ".join(map(str, c.shape))) for c in candidates]
+    text = f"{_columns(rows)}\n* is taken where no layer is named." if default else f"{_columns(rows)}\n{reason}"
+    found = [{"name": c.name, "type": c.type, "shape": list(c.shape), "layout": c.layout.kind} for c in candidates]
+    return Outcome(text, {"model": arguments.model, "image": list(image.shape), "default": default, "layers": found})
+
+
+def _load_network(arguments: argparse.Namespace, console: Console) -> "NamedModel":
+    console.say(f"loading {arguments.model}")
+    from explainable_model.models import has_random_weights, load_named_model
+
+    named = load_named_model(
+        arguments.model,
+        checkpoint=arguments.checkpoint,
+        pretrained=arguments.pretrained,
+        classes=arguments.classes,
+    )
+    if has_random_weights(arguments.model, arguments.checkpoint, arguments.pretrained):
+        console.warn(f"{arguments.model} has random weights; name trained ones with --checkpoint or --pretrained.")
+    return named
+
+
+def _example_image(named: "NamedModel", size: tuple[int, int] | None) -> "Tensor":
+    """Seeded noise of the network's size."""
+    import torch
+
+    from explainable_model.explaining import dtype_of
+
+    if size is None:
+        if named.preprocess is None:
+            raise InputError(
+                f"Nothing is known about the size of the images of this {type(named.model).__name__}; give it with "
+                "--size HEIGHTxWIDTH, for example --size 224x224."
+            )
+        size = named.preprocess.size
+    first = next((m for m in named.model.modules() if isinstance(m, torch.nn.Conv2d)), None)
+    channels = len(named.preprocess.mean) if named.preprocess else first.in_channels if first else 3
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, channels, *size, generator=generator).to(dtype_of(named.model))
+
+
+def _folder(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {out} cannot be made ({error.strerror}); choose another with --out.") from error
+    return out
+
+
+def _headline(metadata: "Metadata") -> str:
+    return f"{metadata.method} of {metadata.model} at {metadata.target_layer} as {metadata.format}"
+
+
+def _without_names(metadata: "Metadata") -> dict[str, Any]:
+    return {key: value for key, value in metadata.to_dict().items() if key not in ("class_names", "reference")}
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return "(" + ", ".join("any" if part is None else _plain(part) for part in value) + ")"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "unknown" if value is None else str(value)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

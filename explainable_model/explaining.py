@@ -1,0 +1,266 @@
+"""Photos in, pictures and answers out, by a network or by an artifact. Needs no torch for ONNX."""
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explainable_model.errors import ExplainableModelError, InputError, ModelError
+from explainable_model.explanation import Explanation
+from explainable_model.overlay import hottest_point, overlay, panel, save_picture
+from explainable_model.preprocess import Box, Preprocess
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from explainable_model.models import NamedModel
+
+Answer: TypeAlias = Explanation[NDArray[Any]]
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Whatever predicts and explains one image.
+
+    Attributes:
+        run: ``(image (1, C, H, W), class_idx (1,) or None) -> Explanation`` of arrays for one image.
+        preprocess: from a photo to the image.
+        class_names: one per class, if known.
+    """
+
+    run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
+    preprocess: Preprocess
+    class_names: Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the pictures are coloured, see ``overlay``."""
+
+    colormap: str
+    alpha: float
+
+
+def artifact_explainer(path: Path) -> Explainer:
+    """An artifact in its own runtime.
+
+    Raises:
+        ArtifactError, MissingRuntimeError: as ``load``.
+        InputError: it does not say how a photo becomes its input.
+    """
+    from explainable_model.runtime import load
+
+    session = load(path)
+    metadata = session.metadata
+    if metadata.preprocess is None:
+        raise InputError(
+            f"{path} does not say how a photo becomes its input; export it with preprocess=Preprocess(...), or with "
+            "a network that is known to explainable_model.models."
+        )
+    copies = metadata.batch or 1
+
+    def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
+        batch = np.repeat(image.astype(metadata.dtype), copies, 0)
+        return _first(session(batch, None if class_idx is None else np.repeat(class_idx, copies)))
+
+    return Explainer(run, metadata.preprocess, metadata.class_names)
+
+
+def model_explainer(named: "NamedModel", layer: str | None, method: str) -> Explainer:
+    """A network with autograd.
+
+    Raises:
+        LayerError, ModelError: as ``ExplainableModel``.
+        InputError: nobody knows how a photo becomes its input.
+    """
+    import torch
+
+    from explainable_model.model import ExplainableModel
+
+    if named.preprocess is None:
+        raise InputError(
+            f"Nothing is known about how a photo becomes the input of this {type(named.model).__name__}; let the "
+            "factory return explainable_model.models.NamedModel(model, Preprocess(...), class_names)."
+        )
+    explainable = ExplainableModel(named.model, layer, method)
+    dtype = dtype_of(named.model)
+
+    def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
+        pixels = torch.from_numpy(image).to(dtype)
+        classes = None if class_idx is None else torch.from_numpy(class_idx)
+        with network_failures(named.model, tuple(pixels.shape)):
+            logits, explained, cam = explainable(pixels, classes)
+        return _first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
+
+    return Explainer(run, named.preprocess, named.class_names)
+
+
+def dtype_of(model: Any) -> Any:
+    """The floating point type that a network computes in."""
+    import torch
+
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+@contextmanager
+def network_failures(model: Any, shape: Sequence[int]) -> Iterator[None]:
+    """Say which network failed on what, where its own error is a stranger's."""
+    try:
+        yield
+    except ExplainableModelError:
+        raise
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"{type(model).__name__} failed on an image of shape {tuple(shape)}: {error or type(error).__name__}. "
+            "Is that the size it was built for?"
+        ) from error
+
+
+def resolve_class(wanted: str | None, class_names: Sequence[str] | None) -> int | None:
+    """The index of a class given by number or name; ``None`` stands for the predicted one.
+
+    A name matches the whole class name or one of its parts between commas, in any case.
+
+    Raises:
+        InputError: no class, or more than one, of that name; or no names are known.
+    """
+    if wanted is None:
+        return None
+    if wanted.lstrip("+-").isdecimal():
+        return _in_range(int(wanted), class_names)
+    if class_names is None:
+        raise InputError(f"The class is {wanted!r}, and no class names are known; give its number.")
+    key = wanted.strip().casefold()
+    found = [n for n, name in enumerate(class_names) if name.casefold() == key]
+    found = found or [n for n, name in enumerate(class_names) if key in _parts(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"The classes {', '.join(map(str, found))} are all named {wanted!r}; give a number.")
+    known = {part: n for n, name in enumerate(class_names) for part in _parts(name)}
+    near = [f"{part} ({known[part]})" for part in difflib.get_close_matches(key, known, n=4)]
+    hint = f"Nearest: {', '.join(near)}." if near else "No class has a name like it; give a number."
+    raise InputError(f"There is no class {wanted!r} among {len(class_names)}. {hint}")
+
+
+def _in_range(class_idx: int, class_names: Sequence[str] | None) -> int:
+    if class_idx < 0 or (class_names is not None and class_idx >= len(class_names)):
+        top = f"0 to {len(class_names) - 1}" if class_names is not None else "0 or more"
+        raise InputError(f"The class is {class_idx}; expected {top}.")
+    return class_idx
+
+
+def _parts(name: str) -> list[str]:
+    return [part.strip().casefold() for part in name.split(",")]
+
+
+def explain_photo(
+    explainer: Explainer, photo: "Image", path: Path, class_idx: int | None, look: Look, target: Path
+) -> dict[str, Any]:
+    """Explain one photo and write ``<target>-panel.png`` and ``<target>-overlay.png``.
+
+    Args:
+        explainer: what explains it.
+        photo: as from ``open_photo``.
+        path: where it came from.
+        class_idx: the class to explain; ``None`` for the predicted.
+        look: of the pictures.
+        target: an existing folder and the beginning of the file names.
+
+    Returns:
+        What was found, for JSON.
+    """
+    classes = None if class_idx is None else np.asarray([class_idx], np.int64)
+    answer = explainer.run(explainer.preprocess(photo), classes)
+    box = explainer.preprocess.box(*photo.size)
+    found = _found(answer, explainer.class_names)
+    pictures = _draw(photo, answer, _caption(path, found), box, look)
+    files = {
+        kind: save_picture(picture, target.with_name(f"{target.name}-{kind}.png")) for kind, picture in pictures.items()
+    }
+    return {
+        "photo": str(path),
+        **found,
+        "hottest": list(hottest_point(answer.cam[0], box)),
+        "box": list(box),
+        **{kind: str(file) for kind, file in files.items()},
+    }
+
+
+def _draw(photo: "Image", answer: Answer, caption: str, box: Box, look: Look) -> dict[str, "Image"]:
+    cam = answer.cam[0]
+    return {
+        "panel": panel(photo, cam, caption, box, colormap=look.colormap, alpha=look.alpha),
+        "overlay": overlay(photo, cam, colormap=look.colormap, alpha=look.alpha, box=box),
+    }
+
+
+def _found(answer: Answer, class_names: Sequence[str] | None) -> dict[str, Any]:
+    """The explained class and the best ones; probabilities only where the logits are one per class."""
+
+    def name(index: int) -> str | None:
+        return class_names[index] if class_names is not None else None
+
+    class_idx = int(answer.class_idx[0])
+    odds = probabilities(answer.logits)
+    top = []
+    if odds is not None:
+        best = [int(n) for n in np.argsort(-odds, kind="stable")[:TOP]]
+        top = [{"class_idx": n, "class_name": name(n), "probability": float(odds[n])} for n in best]
+    return {
+        "class_idx": class_idx,
+        "class_name": name(class_idx),
+        "probability": None if odds is None else float(odds[class_idx]),
+        "top": top,
+    }
+
+
+def probabilities(logits: NDArray[Any]) -> NDArray[np.float64] | None:
+    """Softmax of ``(1, classes)``; logits that already are a distribution stay; else ``None``."""
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        return None
+    values: NDArray[np.float64] = logits[0].astype(np.float64)
+    if values.min() >= 0 and abs(values.sum() - 1) < 1e-3:
+        return values
+    odds = np.exp(values - values.max())
+    shares: NDArray[np.float64] = odds / odds.sum()
+    return shares
+
+
+def label(found: dict[str, Any]) -> str:
+    """The explained class in words: ``Egyptian cat, 79%``."""
+    name = found["class_name"] or f"class {found['class_idx']}"
+    if found["probability"] is None:
+        return str(name)
+    return f"{name}, {found['probability']:.0%}" if found["probability"] >= 0.005 else f"{name}, below 1%"
+
+
+def _caption(path: Path, found: dict[str, Any]) -> str:
+    return f"{path.name}: {label(found)}"
+
+
+def free_stems(photos: Sequence[Path], out: Path) -> list[str]:
+    """One file name each, so that no picture overwrites another photo's, nor a photo itself."""
+    taken: set[str] = set()
+    inputs = {photo.resolve() for photo in photos}
+    stems = []
+    for photo in photos:
+        stem, number = photo.stem, 1
+        while stem.casefold() in taken or any(
+            (out / f"{stem}-{k}.png").resolve() in inputs for k in ("panel", "overlay")
+        ):
+            number += 1
+            stem = f"{photo.stem}-{number}"
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems
+
+
+def _first(answer: Answer) -> Answer:
+    return Explanation(*(output[:1] for output in answer))
