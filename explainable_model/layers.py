@@ -1,6 +1,7 @@
 """Finding the target layer, and reading its output as a spatial map."""
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -243,10 +244,12 @@ def _probe(model: nn.Module, image: Tensor) -> tuple[list[tuple[LayerCandidate, 
 
 @contextmanager
 def _record_outputs(model: nn.Module, outputs: dict[str, Tensor]) -> Iterator[None]:
+    thread = threading.get_ident()  # the network may be running in others at the same time
+
     def recorder(name: str) -> Callable[..., None]:
         def record(module: nn.Module, inputs: Any, output: Any) -> None:
             tensor = first_tensor(output)
-            if tensor is not None:
+            if tensor is not None and threading.get_ident() == thread:
                 outputs.pop(name, None)  # keep the order of the last calls
                 outputs[name] = tensor
 

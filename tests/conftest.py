@@ -7,7 +7,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the suite is the same with 
 import pytest
 import torch
 
-from tests.cli_run import artifacts, photos  # noqa: F401 - fixtures
+from tests.cli_run import artifacts_fixture, photos_fixture  # noqa: F401
 from tests.nets import CASES, Case, seeded
 
 

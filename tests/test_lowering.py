@@ -181,6 +181,9 @@ def test_errors_are_those_of_the_eager_call() -> None:
     for image, class_idx in ((images(1) * float("nan"), None), (images(1), torch.tensor([5])), (images(1).int(), None)):
         with pytest.raises(InputError):
             lowered(image, class_idx)
+    for image in (images(1, (3, 48, 48)), images(1, (1, 32, 32)), images(1).double()):
+        with pytest.raises(InputError, match=r"lowered for torch.float32 of shape \(N, 3, 32, 32\)"):
+            lowered(image)
 
 
 class Branching(nn.Module):

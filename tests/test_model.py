@@ -130,10 +130,12 @@ def test_frees_what_it_captured() -> None:
     assert result.cam.shape == (1, 32, 32)
 
 
-def test_threads_on_one_module_do_not_mix() -> None:
-    explainable = ExplainableModel(seeded(TinyResNet()), "layer1")
+@pytest.mark.parametrize("layer", ["layer1", None])
+def test_threads_on_one_module_do_not_mix(layer: str | None) -> None:
+    network = seeded(TinyResNet())
     batches = [images(1 + n % 3, seed=n) for n in range(48)]
-    expected = [explainable(batch) for batch in batches]
+    expected = [ExplainableModel(network, layer or "layer2")(batch) for batch in batches]
+    explainable = ExplainableModel(network, layer)  # without a name, eight threads look for the layer at once
     results: dict[int, torch.Tensor] = {}
     barrier = threading.Barrier(8)
 

@@ -1,5 +1,6 @@
 """load(): what a session accepts, what it refuses, and what it does not import."""
 
+import io
 import json
 import subprocess
 import sys
@@ -107,6 +108,36 @@ def test_newer_and_broken_metadata(
     for function in (load, read_metadata):
         with pytest.raises(ArtifactError, match=message):
             function(path)
+
+
+class Payload:
+    """Unpickling this makes a file."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.trace), "w")
+
+
+def test_an_archive_that_would_run_code_is_refused(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    trace = tmp_path / "it-ran"
+    buffer = io.BytesIO()
+    torch.save(Payload(trace), buffer)
+    for victim in ("sample_inputs/model.pt", "weights/model.pt", "model_weights_config.json"):
+        path = tmp_path / "net.pt2"
+        with zipfile.ZipFile(artifacts[".pt2"]) as old, zipfile.ZipFile(path, "w") as new:
+            for name in old.namelist():
+                content = old.read(name)
+                if name.endswith(victim):
+                    pickled = content.replace(b'"use_pickle": false', b'"use_pickle": true')
+                    content = pickled if victim.endswith("json") else buffer.getvalue()
+                new.writestr(name, content)
+            if victim.startswith("weights/"):
+                new.writestr("net/data/weights/model.pt", buffer.getvalue())
+        with pytest.raises(ArtifactError, match="could run code"):
+            load(path)
+        assert not trace.exists()
 
 
 def test_loading_onnx_does_not_import_torch(artifacts: dict[str, Path]) -> None:

@@ -1,5 +1,8 @@
 """``torch.export``'s own archive, for PyTorch programs and ahead-of-time compilation."""
 
+import io
+import json
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +32,41 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     from explainable_model.lowering.capture import quiet_export
 
     metadata = zip_metadata(path)
+    _refuse_code(path)
     try:
         with quiet_export():
             program = torch.export.load(path)
     except Exception as error:  # torch.export raises whatever its parts raise
         raise ArtifactError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     return torch_runner(program.module(), threads), metadata
+
+
+def _refuse_code(path: Path) -> None:
+    """Refuse an archive with a pickle that could execute something.
+
+    ``torch.export.load`` reads pickles without ``weights_only``; archives of ours have a single one, the
+    sample inputs, which are plain tensors. Everything else in them is raw data and JSON.
+    """
+    import torch
+
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        suspicious = len(set(names)) != len(names) or any("custom_obj" in name for name in names)
+        for name in names:
+            content = archive.read(name) if name.endswith((".pt", "_config.json")) else b""
+            if name.endswith("_config.json"):
+                payloads = json.loads(content).get("config", {}).values()
+                suspicious |= any(payload.get("use_pickle", True) for payload in payloads)
+            elif content:
+                try:
+                    torch.load(io.BytesIO(content), weights_only=True)
+                except Exception:  # whatever the restricted unpickler does not like
+                    suspicious = True
+    if suspicious:
+        raise ArtifactError(
+            f"{path} holds pickled objects that could run code when loaded; artifacts of explainable-model do not. "
+            "Export the network again, and do not load this file."
+        )
 
 
 PT2 = Format(

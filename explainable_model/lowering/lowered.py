@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.export import Dim, ExportedProgram
 
+from explainable_model.errors import InputError
 from explainable_model.explanation import CLASS_IDX, IMAGE, PREDICTED, Explanation
 from explainable_model.layers import ReshapeTransform, layout_of
 from explainable_model.lowering.call import Lowering
@@ -98,6 +99,12 @@ class LoweredModel(nn.Module):
             InputError: an image or class index that the graph cannot take.
         """
         check_image(image)
+        if image.shape[1:] != self.example.shape[1:] or image.dtype != self.example.dtype:
+            raise InputError(
+                f"image is {image.dtype} of shape {tuple(image.shape)}; the network was lowered for "
+                f"{self.example.dtype} of shape (N, {', '.join(map(str, self.example.shape[1:]))}). "
+                "Lower it again for another size."
+            )
         if class_idx is None:
             class_idx = torch.full((image.shape[0],), PREDICTED, dtype=torch.int64, device=image.device)
         check_class_idx(class_idx, image.shape[0])
