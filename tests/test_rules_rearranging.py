@@ -147,7 +147,7 @@ EXAMPLES = VIEWS + JOINING + CUTTING + SPACE + INDEXING
 # These fix the batch size in their arguments, or write to every image by its number.
 FIXED = {
     "view", "_unsafe_view", "reshape", "t", "roll-flat", "expand_as", "index.Tensor-apart", "gather", "scatter.src",
-    "scatter.value", "scatter_add", "max_unpool2d", "copy-converted", "expand-new-dimension", "cat-empty",
+    "scatter.value", "scatter_add", "max_unpool2d", "copy", "copy-converted", "expand-new-dimension", "cat-empty",
     "embedding", "embedding-padding", "slice.Tensor-0,1,2",
 }  # fmt: skip
 _parts = normal(2, 3), normal(2, 5)

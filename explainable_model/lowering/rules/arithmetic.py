@@ -198,7 +198,8 @@ def clamp_tensor(
     """clamp.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor; clamp_min.Tensor and clamp_max.Tensor
     alike
     """
-    # The maximum with the lower limit, then the minimum with the upper one; ties are halved at each.
+    # The maximum with the lower limit, then the minimum with the upper one; ties are halved at each, as in
+    # PyTorch 2.15 (2.11 passes the whole gradient at a limit).
     raised = self if min is None else torch.maximum(self, min)
     at_min = at_max = None
     if max is not None:
