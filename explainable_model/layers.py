@@ -168,13 +168,15 @@ def _suggest(wrong: str, known: set[str]) -> str:
     near = difflib.get_close_matches(wrong, known, n=3)
     top = sorted(name for name in known if "." not in name)
     hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
-    return f"{hint}Its top-level layers are {', '.join(top)}; find_layers() lists those with a spatial map."
+    listing = "find_layers(model, image), or the command explainable-model layers, lists those with a spatial map"
+    return f"{hint}Its top-level layers are {', '.join(top)}; {listing}."
 
 
 def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
     """Every layer whose output has a spatial map, in the order in which they ran.
 
-    A layer that ran several times is listed where it ran last.
+    A layer that ran several times is listed where it ran last. Layers without a gradient, which the
+    automatic choice passes over, are listed as well.
 
     Args:
         model: the network, in evaluation mode.
@@ -216,8 +218,9 @@ def default_layer(model: nn.Module, image: Tensor) -> str:
 
 
 def _reaches_the_map(gradients: Tensor) -> bool:
-    channels = gradients.flatten(2).abs().sum((0, 2)) > 0
-    return bool(channels.any()) and (channels.numel() == 1 or int(channels.sum()) > 1)
+    """Whether there is a gradient, and in more channels of an image than the one of its class."""
+    channels = (gradients.flatten(2).abs().sum(2) > 0).sum(1)
+    return int(channels.max()) > min(1, gradients.shape[1] - 1)
 
 
 def _is_passive(layer: nn.Module) -> bool:

@@ -73,7 +73,8 @@ def test_default_layer(name: str, expected: str) -> None:
 
 def test_default_layer_skips_the_class_map_itself() -> None:
     body = seeded(TinySegmenter())
-    assert default_layer(body, images(1)) == "backbone"  # not "classifier", whose channels are the classes
+    for batch in (1, 8):  # not "classifier", whose channels are the classes, whichever those of a batch are
+        assert default_layer(body, images(batch)) == "backbone"
 
 
 def test_default_layer_of_a_zero_head_is_an_error() -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from explainable_model import LOWERINGS, ExplainableModel, LoweredModel, lower
 from explainable_model.errors import InputError, LayerError, LoweringError, ModelError
+from explainable_model.exporters.torchscript import script
 from explainable_model.lowering.capture import capture, graph_of, quiet_export
 from explainable_model.verify import TOLERANCES
 from tests.nets import Case, TinyMobileNet, TinyResNet, TinyViT, XrayClassifier, images, seeded
@@ -210,3 +211,56 @@ def test_the_mark_survives_functionalisation() -> None:
     assert len(taps) == 1
     assert not [n for n in program.graph.nodes if n.op == "call_function" and str(n.target).split(".")[1].endswith("_")]
     assert operator.getitem not in {n.target for n in program.graph.nodes}
+
+
+class Assigning(nn.Module):
+    """Assignments into the layer's output, broadcast, converted and by a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        activations = self.conv(image) * 1.0
+        activations[:, 0] = 0.5
+        activations[:, 1] = activations[:, 2]
+        activations[:, 3, 0] = torch.ones(32)
+        return self.fc(torch.tanh(activations).mean((2, 3)))
+
+
+class Attending(nn.Module):
+    """torch's own attention module, which computes with the batch size in Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 8, 8)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.block(self.patch(image).flatten(2).transpose(1, 2)).mean(1))
+
+
+@pytest.mark.parametrize(("network", "layer"), [(Assigning, "conv"), (Attending, "patch")])
+def test_hard_networks_in_torchscript(network: type[nn.Module], layer: str) -> None:
+    explainable = ExplainableModel(seeded(network()), layer, normalize=False)
+    lowered = lower(explainable, images(2))
+    assert_same(lowered, explainable, images(3, seed=5))
+    cam = script(lowered)(images(3, seed=5))[2]
+    assert torch.allclose(cam, explainable(images(3, seed=5)).cam, rtol=1e-4)
+
+
+class Fourier(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.fc(torch.fft.rfft2(self.conv(image)).abs().mean((2, 3)))
+
+
+def test_a_complex_path_is_refused_not_cut() -> None:
+    with pytest.raises(LoweringError, match=r"Cannot lower aten\."):
+        lower(ExplainableModel(seeded(Fourier()), "conv"), images(2))

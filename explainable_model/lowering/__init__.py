@@ -1,6 +1,5 @@
 """Lowering: from a network and a layer to a forward-only graph that predicts and explains."""
 
-import operator
 import re
 from collections.abc import Mapping
 
@@ -131,7 +130,7 @@ def _drop_identities(graph: fx.Graph) -> None:
 def _name_nodes(module: fx.GraphModule) -> None:
     """Name each node after the layer it came from, so that a profile says which layer costs what."""
     for node in module.graph.nodes:
-        if node.op == "call_function" and node.target is not operator.getitem:
+        if isinstance(node.target, OpOverload):  # not the arithmetic on sizes
             layer, operation = layer_of(node), str(node.target).split(".")[1]
             if layer:
                 node._rename(re.sub(r"\W", "_", f"{layer}_{operation}"))

@@ -93,6 +93,7 @@ def graph_of(program: ExportedProgram) -> fx.GraphModule:
     graph.set_codegen(fx.graph.CodeGen())  # inputs and outputs are plain tensors, not trees
     graph.eliminate_dead_code()
     _restore_batch_norm(graph)
+    _simplify_assignments(graph)
     module.recompile()
     return module
 
@@ -115,6 +116,18 @@ def _restore_batch_norm(graph: fx.Graph) -> None:
             graph.erase_node(user)
         if not node.users:
             graph.erase_node(node)
+
+
+def _simplify_assignments(graph: fx.Graph) -> None:
+    """``y[...] = v`` leaves ``fill`` and ``copy`` behind, whose functional forms TorchScript cannot run."""
+    for node in list(graph.nodes):
+        if node.target is aten.fill.Scalar:
+            node.target = aten.full_like.default
+        elif node.target is aten.copy.default:
+            target, source = (argument.meta["val"] for argument in node.args[:2])
+            if target.dtype == source.dtype and target.shape == source.shape:
+                node.replace_all_uses_with(node.args[1])
+                graph.erase_node(node)
 
 
 def layer_of(node: fx.Node) -> str:

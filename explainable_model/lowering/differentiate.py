@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 from torch.fx.traceback import preserve_node_meta, set_current_meta
 
 from explainable_model.errors import LayerError, LoweringError, ModelError
-from explainable_model.lowering.call import Call, Lowering, bind, schema_arguments
+from explainable_model.lowering.call import Call, Lowering, bind, gradient_for, schema_arguments
 from explainable_model.lowering.capture import TAP, layer_of
 from explainable_model.lowering.fold import get_attribute
 from explainable_model.lowering.one_hot import OneHot, dense
@@ -109,7 +109,7 @@ def find_tail(graph: fx.Graph, layer: str) -> Tail:
 def _carries_gradient(node: fx.Node) -> bool:
     value = node.meta.get("val")
     values = value if isinstance(value, (tuple, list)) else [value]
-    floating = any(isinstance(v, Tensor) and v.is_floating_point() for v in values)
+    floating = any(isinstance(v, Tensor) and (v.is_floating_point() or v.is_complex()) for v in values)
     return floating and node.target not in WITHOUT_GRADIENT
 
 
@@ -208,13 +208,7 @@ def _differentiate_node(
         raise LoweringError(f"In layer {layer_of(node)!r}: {error}") from error
     for name, source in needed.items():
         if isinstance(source, fx.Node):
-            _add(gradients, source, result.get(name.partition("[")[0]) if "[" not in name else _item(result, name))
-
-
-def _item(result: Mapping[str, Any], name: str) -> Any:
-    argument, _, index = name.rstrip("]").partition("[")
-    parts = result.get(argument)
-    return None if parts is None else parts[int(index)]
+            _add(gradients, source, gradient_for(call, result, name))
 
 
 def _needed(node: fx.Node, on_path: frozenset[fx.Node]) -> dict[str, Any]:

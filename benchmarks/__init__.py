@@ -1,0 +1,1 @@
+"""Measurements of explainable_model: run with ``python -m benchmarks``."""
