@@ -2,6 +2,8 @@
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +233,23 @@ def test_wrong_descriptions(tmp_path: Path) -> None:
 def test_another_suffix_by_format(tmp_path: Path) -> None:
     path = export(ExplainableModel(seeded(TinyResNet()), "layer2"), tmp_path / "net.pt", images(1))
     assert read_metadata(path).format == "torchscript"
+
+
+def test_a_write_that_the_system_refuses_leaves_nothing(tmp_path: Path) -> None:
+    code = f"""
+import os, resource
+from explainable_model import ExplainableModel, export, lower
+from explainable_model.errors import ArtifactError
+from tests.nets import TinyResNet, images, seeded
+lowered = lower(ExplainableModel(seeded(TinyResNet()), "layer2"), images(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))  # no file may grow beyond this
+for suffix in {SUFFIXES}:
+    try:
+        export(lowered, {str(tmp_path)!r} + "/net" + suffix)
+    except ArtifactError as error:
+        assert "nothing was left behind" in str(error), error
+    else:
+        raise AssertionError(suffix)
+    assert os.listdir({str(tmp_path)!r}) == [], suffix
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -20,8 +20,10 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
 
     from explainable_model.lowering.capture import quiet_export
 
+    archive = io.BytesIO()  # torch's own writer ends the whole process where the disk is full
     with quiet_export():
-        torch.export.save(lowered.exported_program, path, extra_files={METADATA_KEY: metadata})
+        torch.export.save(lowered.exported_program, archive, extra_files={METADATA_KEY: metadata})
+    path.write_bytes(archive.getbuffer())
 
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:

@@ -1,6 +1,7 @@
 """TorchScript, for libtorch, TorchServe and ``torch.jit.load``."""
 
 import copy
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,8 +57,10 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     import torch
 
     module = script(lowered)
+    archive = io.BytesIO()  # torch's own writer ends the whole process where the disk is full
     with quiet_torchscript():
-        torch.jit.save(module, str(path), _extra_files={METADATA_KEY: metadata})
+        torch.jit.save(module, archive, _extra_files={METADATA_KEY: metadata})
+    path.write_bytes(archive.getbuffer())
 
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
