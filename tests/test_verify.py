@@ -60,6 +60,45 @@ def test_notices_a_predicted_class_that_is_always_the_same(
     assert parity.classes < 1
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
+def test_raw_maps_are_compared_in_their_own_units(scale: float) -> None:
+    network = seeded(TinyResNet())
+    with torch.no_grad():
+        network.fc.weight.mul_(scale)
+        network.fc.bias.mul_(scale)
+    explainable = ExplainableModel(network, "layer1", normalize=False)
+    lowered = lower(explainable, images(1))
+    metadata = describe(lowered, "torchscript", None, None)
+    assert check_parity(explainable, lowered, metadata, altered(lowered, lambda *right: right)).passed
+    parity = check_parity(explainable, lowered, metadata, altered(lowered, WRONG["slightly"][0]))
+    assert not parity.passed
+
+
+def test_one_map_that_is_zero_is_noticed(made: tuple[ExplainableModel, LoweredModel, Metadata]) -> None:
+    def first_is_zero(logits: Any, idx: Any, cam: Any) -> Any:
+        cam = cam.copy()
+        cam[0] = 0
+        return logits, idx, cam
+
+    parity = check_parity(*made, altered(made[1], first_is_zero))
+    assert not parity.passed
+    assert "correlation 0.0000" in parity.reason
+
+
+def test_another_class_is_asked_for_where_the_map_is_zero() -> None:
+    network = seeded(TinyResNet())
+    with torch.no_grad():  # class 0 wins everywhere, with a map that is negative everywhere
+        network.fc.weight[0] = -network.fc.weight[1:].abs().amax(0)
+        network.fc.bias[0] = 100.0
+    explainable = ExplainableModel(network, "layer2")
+    assert explainable(fresh_images(images(1), 7, 0)).cam.max() == 0
+    lowered = lower(explainable, images(1))
+    metadata = describe(lowered, "torchscript", None, None)
+    assert check_parity(explainable, lowered, metadata, altered(lowered, lambda *right: right)).passed
+    parity = check_parity(explainable, lowered, metadata, altered(lowered, WRONG["zero"][0]))
+    assert not parity.passed
+
+
 def test_forgives_rounding_and_a_few_flipped_pixels(made: tuple[ExplainableModel, LoweredModel, Metadata]) -> None:
     def rounding(logits: Any, idx: Any, cam: Any) -> Any:
         return logits * (1 + 1e-6), idx, cam + 1e-6

@@ -38,15 +38,14 @@ class _LogitsOnly(nn.Module):
         return find_logits(self.model(image))
 
 
-def capture(model: nn.Module, layer: str, image: Tensor, *, dynamic_batch: bool = True) -> ExportedProgram:
+def capture(model: nn.Module, layer: str, image: Tensor) -> ExportedProgram:
     """Export ``image -> logits`` with a ``tap`` operator on the layer's output.
 
     Args:
         model: the network, in evaluation mode.
         layer: name of the target layer.
-        image: ``(N, C, *spatial)``; N is 2 or more where the batch is dynamic (export reads 0 and 1
-            as constants).
-        dynamic_batch: leave the batch size open.
+        image: ``(N, C, *spatial)`` with N of 2 or more: export reads 0 and 1 as constants, and the batch
+            size is left open.
 
     Returns:
         A functional program (no in-place operations) of whole operators (convolution, linear,
@@ -55,7 +54,7 @@ def capture(model: nn.Module, layer: str, image: Tensor, *, dynamic_batch: bool 
     Raises:
         LoweringError: the network cannot be traced; the reason is ``torch.export``'s.
     """
-    batch = {0: Dim("batch", min=1, max=MAX_BATCH)} if dynamic_batch else {}
+    batch = {0: Dim("batch", min=1, max=MAX_BATCH)}
     tap = LayerTap()
     with tap.listen(model.get_submodule(layer), lambda output, inputs: TAP(output)), quiet_export():
         try:
