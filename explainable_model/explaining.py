@@ -179,7 +179,7 @@ def explain_photo(
     classes = None if class_idx is None else np.asarray([class_idx], np.int64)
     answer = explainer.run(explainer.preprocess(photo), classes)
     box = explainer.preprocess.box(*photo.size)
-    found = _found(answer, explainer.class_names)
+    found = found_classes(answer, explainer.class_names)
     pictures = _draw(photo, answer, _caption(path, found), box, look)
     files = {
         kind: save_picture(picture, target.with_name(f"{target.name}-{kind}.png")) for kind, picture in pictures.items()
@@ -201,23 +201,29 @@ def _draw(photo: "Image", answer: Answer, caption: str, box: Box, look: Look) ->
     }
 
 
-def _found(answer: Answer, class_names: Sequence[str] | None) -> dict[str, Any]:
-    """The explained class and the best ones; probabilities only where the logits are one per class."""
+def found_classes(answer: Answer, class_names: Sequence[str] | None, top: int = TOP) -> dict[str, Any]:
+    """The explained class and the best ones; probabilities only where the logits are one per class.
+
+    Args:
+        answer: of one image.
+        class_names: one per class, if known.
+        top: how many of the best classes to list.
+    """
 
     def name(index: int) -> str | None:
         return class_names[index] if class_names is not None else None
 
     class_idx = int(answer.class_idx[0])
     odds = probabilities(answer.logits)
-    top = []
+    best = []
     if odds is not None:
-        best = [int(n) for n in np.argsort(-odds, kind="stable")[:TOP]]
-        top = [{"class_idx": n, "class_name": name(n), "probability": float(odds[n])} for n in best]
+        order = [int(n) for n in np.argsort(-odds, kind="stable")[:top]]
+        best = [{"class_idx": n, "class_name": name(n), "probability": float(odds[n])} for n in order]
     return {
         "class_idx": class_idx,
         "class_name": name(class_idx),
         "probability": None if odds is None else float(odds[class_idx]),
-        "top": top,
+        "top": best,
     }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (h, w, 3)
 UnitMap: TypeAlias = NDArray[np.float32]  # (h, w), in [0, 1]
+Colormap: TypeAlias = str | Pixels  # a name that matplotlib knows, or (256, 3) colours as from ``palette``
 
 COLORMAP = "turbo"  # the order of jet's colours without its false edges at cyan and yellow
 ALPHA = 0.5
@@ -31,12 +32,12 @@ INK = (32, 32, 32)
 UNSEEN = (232, 232, 232)  # of a heatmap, where the network did not look
 
 
-def heatmap(cam: ArrayLike, colormap: str = COLORMAP) -> Pixels:
+def heatmap(cam: ArrayLike, colormap: Colormap = COLORMAP) -> Pixels:
     """A map as colours.
 
     Args:
         cam: ``(h, w)``, finite, not negative; a map that exceeds 1 is divided by its maximum.
-        colormap: a name that matplotlib knows.
+        colormap: a name that matplotlib knows, or colours as from ``palette``.
 
     Returns:
         ``(h, w, 3)`` uint8, RGB.
@@ -44,31 +45,72 @@ def heatmap(cam: ArrayLike, colormap: str = COLORMAP) -> Pixels:
     Raises:
         InputError: another number of dimensions, NaN, or an unknown colormap.
     """
-    entries = np.minimum(_unit_map(cam) * 256, 255).astype(np.uint8)
-    colors: Pixels = _palette(colormap)[entries]
+    entries = np.minimum(unit_map(cam) * 256, 255).astype(np.uint8)
+    colors: Pixels = palette(colormap)[entries]
     return colors
 
 
-def check_look(colormap: str, alpha: float) -> None:
+def unit_map(cam: ArrayLike) -> UnitMap:
+    """A map in [0, 1]: one that exceeds 1 is divided by its maximum.
+
+    Raises:
+        InputError: another number of dimensions, or NaN.
+    """
+    values = np.asarray(cam, dtype=np.float32)
+    if values.ndim != 2 or values.size == 0:
+        raise InputError(f"cam has shape {values.shape}; expected (h, w), one map of one image: cam[0].")
+    if not np.isfinite(values).all():
+        raise InputError("cam has NaN or infinite values; expected finite ones.")
+    unit: UnitMap = np.clip(values / max(float(values.max()), 1.0), 0.0, 1.0)
+    return unit
+
+
+def palette(colormap: Colormap = COLORMAP) -> Pixels:
+    """256 colours, from those of 0 to those of 1: what a program without matplotlib needs to draw heatmaps.
+
+    Args:
+        colormap: a name that matplotlib knows; a palette stays as it is.
+
+    Returns:
+        ``(256, 3)`` uint8, RGB.
+
+    Raises:
+        InputError: an unknown name (the nearest are listed), or an array that is no palette.
+    """
+    if isinstance(colormap, np.ndarray):
+        if colormap.shape != (256, 3) or colormap.dtype != np.uint8:
+            raise InputError(f"The palette is {colormap.dtype} of shape {colormap.shape}; expected uint8 (256, 3).")
+        return colormap
+    import matplotlib
+
+    if colormap not in matplotlib.colormaps:
+        near = difflib.get_close_matches(colormap, list(matplotlib.colormaps), n=3)
+        known = ", ".join(near or ["turbo", "jet", "viridis", "inferno"])
+        raise InputError(f"Unknown colormap {colormap!r}; matplotlib has others, for example {known}.")
+    colors: Pixels = np.asarray(matplotlib.colormaps[colormap](np.linspace(0, 1, 256), bytes=True))[:, :3]
+    return colors
+
+
+def check_look(colormap: Colormap, alpha: float) -> None:
     """Refuse what ``heatmap`` and ``overlay`` would, before any work is done.
 
     Raises:
         InputError: an unknown colormap (the nearest are listed), or an alpha outside [0, 1].
     """
-    _palette(colormap)
+    palette(colormap)
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha is {alpha}; expected 0 (the photo alone) to 1 (the heatmap alone).")
 
 
 def overlay(
-    photo: "Image", cam: ArrayLike, *, colormap: str = COLORMAP, alpha: float = ALPHA, box: Box | None = None
+    photo: "Image", cam: ArrayLike, *, colormap: Colormap = COLORMAP, alpha: float = ALPHA, box: Box | None = None
 ) -> "Image":
     """The photo with the map over the part that the network saw: ``(1 - alpha) photo + alpha heatmap``.
 
     Args:
         photo: of any size and mode.
         cam: ``(h, w)``, resized to the box.
-        colormap: a name that matplotlib knows.
+        colormap: a name that matplotlib knows, or colours as from ``palette``.
         alpha: 0 shows the photo alone, 1 the heatmap alone.
         box: what the map covers, as from ``Preprocess.box``; the whole photo by default. Outside of
             it the photo stays as it is.
@@ -109,7 +151,7 @@ def panel(
     caption: str,
     box: Box | None = None,
     *,
-    colormap: str = COLORMAP,
+    colormap: Colormap = COLORMAP,
     alpha: float = ALPHA,
 ) -> "Image":
     """Photo, heatmap and overlay side by side on white, under a caption.
@@ -122,7 +164,7 @@ def panel(
         cam: ``(h, w)``.
         caption: one or two lines; what does not fit is cut with an ellipsis.
         box: what the map covers; the whole photo by default.
-        colormap: a name that matplotlib knows.
+        colormap: a name that matplotlib knows, or colours as from ``palette``.
         alpha: of the heatmap in the overlay.
     """
     from PIL import Image, ImageDraw
@@ -179,34 +221,12 @@ def save_picture(picture: "Image", path: Path) -> Path:
     return path
 
 
-def _palette(colormap: str) -> Pixels:
-    """256 colours, from those of 0 to those of 1."""
-    import matplotlib
-
-    if colormap not in matplotlib.colormaps:
-        near = difflib.get_close_matches(colormap, list(matplotlib.colormaps), n=3)
-        known = ", ".join(near or ["turbo", "jet", "viridis", "inferno"])
-        raise InputError(f"Unknown colormap {colormap!r}; matplotlib has others, for example {known}.")
-    colors: Pixels = np.asarray(matplotlib.colormaps[colormap](np.linspace(0, 1, 256), bytes=True))[:, :3]
-    return colors
-
-
-def _unit_map(cam: ArrayLike) -> UnitMap:
-    values = np.asarray(cam, dtype=np.float32)
-    if values.ndim != 2 or values.size == 0:
-        raise InputError(f"cam has shape {values.shape}; expected (h, w), one map of one image: cam[0].")
-    if not np.isfinite(values).all():
-        raise InputError("cam has NaN or infinite values; expected finite ones.")
-    unit: UnitMap = np.clip(values / max(float(values.max()), 1.0), 0.0, 1.0)
-    return unit
-
-
-def _colors(cam: ArrayLike, region: tuple[int, int, int, int], colormap: str) -> "Image":
+def _colors(cam: ArrayLike, region: tuple[int, int, int, int], colormap: Colormap) -> "Image":
     """The heatmap at the size of the region; values are interpolated, not colours."""
     from PIL import Image
 
     left, top, right, bottom = region
-    values = Image.fromarray(_unit_map(cam)).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
+    values = Image.fromarray(unit_map(cam)).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
     return Image.fromarray(heatmap(np.clip(np.asarray(values), 0.0, 1.0), colormap))
 
 

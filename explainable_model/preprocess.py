@@ -112,17 +112,19 @@ def open_photo(path: str | Path) -> "Image":
 
 
 def _read(path: str | Path) -> "Image":
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(path) as photo:
         if photo.width * photo.height > MAX_PIXELS:
             raise InputError(f"{path} has {photo.width} x {photo.height} pixels; expected at most {MAX_PIXELS:,}.")
-        return _to_rgb(ImageOps.exif_transpose(photo))
+        return upright_rgb(photo)
 
 
-def _to_rgb(photo: "Image") -> "Image":
-    from PIL import Image
+def upright_rgb(photo: "Image") -> "Image":
+    """A picture of any mode as RGB: EXIF orientation applied, 16 bits scaled to 8, transparency over white."""
+    from PIL import Image, ImageOps
 
+    photo = ImageOps.exif_transpose(photo)
     if photo.mode.startswith(("I", "F")):  # 16 bits and more: Pillow's own conversion would clip
         values = np.nan_to_num(np.asarray(photo, dtype=np.float64), posinf=0.0, neginf=0.0)
         top = 65535.0 if photo.mode.startswith("I") else max(float(values.max()), 1e-12)

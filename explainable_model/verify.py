@@ -289,7 +289,7 @@ def make_reference(lowered: "LoweredModel") -> Reference:
     dtype = str(example.dtype).removeprefix("torch.")
     return Reference(
         class_idx=[int(c) for c in class_idx],
-        logits=_chosen(_array(logits.float()), class_idx.cpu().numpy()),
+        logits=class_scores(_array(logits.float()), class_idx.cpu().numpy()),
         cam=[_reduced(_array(m.double())) for m in cam],
         logits_tolerance=10 * TOLERANCES[dtype].logits,
         cam_tolerance=10 * TOLERANCES[dtype].cam,
@@ -303,7 +303,7 @@ def check_reference(metadata: Metadata, runner: Runner) -> str:
         return "the artifact has no recorded answer to compare with"
     wanted = np.asarray(reference.class_idx, np.int64)
     logits, _, cam = runner(reference_image(metadata), wanted)
-    got = _chosen(logits, wanted)
+    got = class_scores(logits, wanted)
     scale = max(1.0, max(abs(value) for value in reference.logits))
     off_logits = max(abs(a - b) for a, b in zip(got, reference.logits, strict=True)) / scale
     maps = [_reduced(m.astype(np.float64)) for m in cam]
@@ -315,7 +315,8 @@ def check_reference(metadata: Metadata, runner: Runner) -> str:
     return ""
 
 
-def _chosen(logits: Array, class_idx: NDArray[np.int64]) -> list[float]:
+def class_scores(logits: Array, class_idx: NDArray[np.int64]) -> list[float]:
+    """The network's own output for one class per image; its sum where there is one per pixel."""
     scores = logits.reshape(len(logits), -1) if logits.ndim < 3 else logits.reshape(*logits.shape[:2], -1).sum(2)
     return [float(scores[n, c]) for n, c in enumerate(class_idx)]
 

@@ -19,6 +19,7 @@ from explainable_model.overlay import (
     heatmap,
     hottest_point,
     overlay,
+    palette,
     panel,
     save_picture,
 )
@@ -211,3 +212,10 @@ def test_save_picture_replaces_at_once(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["cat.png"], "no half a file, no temporary one"
     with Image.open(target) as saved:
         assert saved.getpixel((1, 1)) == (0, 0, 255)
+
+
+def test_a_palette_stands_for_its_name() -> None:
+    cam = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    assert np.array_equal(heatmap(cam, palette("jet")), heatmap(cam, "jet"))
+    with pytest.raises(InputError, match="The palette is float64"):
+        heatmap(cam, np.zeros((256, 3)))  # type: ignore[arg-type]

@@ -1,0 +1,229 @@
+"""An artifact behind HTTP: batches of requests to batches of responses."""
+
+import base64
+import io
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explainable_model.errors import ArtifactError, InputError
+from explainable_model.explaining import TOP, Answer, found_classes, resolve_class
+from explainable_model.explanation import PREDICTED, Explanation
+from explainable_model.metadata import Metadata
+from explainable_model.overlay import ALPHA, COLORMAP, Colormap, overlay, unit_map
+from explainable_model.preprocess import Preprocess
+from explainable_model.serving.contract import (
+    JSON,
+    PNG,
+    Request,
+    RequestError,
+    Response,
+    image_bytes,
+    read_photo,
+    text_field,
+    wants_picture,
+)
+from explainable_model.verify import check_reference, class_scores
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Run: TypeAlias = Callable[[NDArray[Any], NDArray[np.int64]], Sequence[NDArray[Any]]]
+"""``(image, class_idx) -> (logits, class_idx, cam)``: a ``Session``, or a runner on another device."""
+
+EXPLANATION_HEADER = "X-Explanation"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a deployer may set.
+
+    Attributes:
+        max_pixels: a larger picture is refused before it is decoded.
+        overlay_side: overlays are made at most this large, so that a batch does not wait for one.
+        colormap: of the overlays; a palette where matplotlib is not installed.
+        alpha: of the heatmap in the overlays.
+    """
+
+    max_pixels: int = 25_000_000
+    overlay_side: int = 1024
+    colormap: Colormap = COLORMAP
+    alpha: float = ALPHA
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Milliseconds that one batch took, in total.
+
+    Attributes:
+        decode: bytes to input.
+        explain: the artifact itself.
+        encode: explanation to bytes.
+    """
+
+    decode: float
+    explain: float
+    encode: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A request that can be answered."""
+
+    image: NDArray[Any]  # (1, C, H, W)
+    class_idx: int
+    top: int
+    size: tuple[int, int]  # width, height of the photo
+    picture: "Image | None"  # to draw the overlay on, where one is wanted
+
+
+class Service:
+    """An artifact behind HTTP: a batch of requests in, as many responses out, each with a status of its own."""
+
+    def __init__(self, run: Run, metadata: Metadata, settings: Settings | None = None) -> None:
+        """Make sure that the artifact gives right answers on this machine, which also warms it up.
+
+        Args:
+            run: the artifact in its runtime.
+            metadata: the artifact's.
+            settings: of the deployer.
+
+        Raises:
+            ArtifactError: an artifact that does not take pictures, does not say how a picture becomes
+                its input, or does not reproduce its recorded answer.
+        """
+        if metadata.preprocess is None or len(metadata.image_shape) != 4:
+            raise ArtifactError(
+                f"The {metadata.format} artifact of {metadata.model} does not say how a picture becomes its input; "
+                "export it with preprocess=Preprocess(...)."
+            )
+        self.metadata = metadata
+        self.settings = settings or Settings()
+        self._preprocess: Preprocess = metadata.preprocess
+        self._run = run
+        for _ in range(2):  # TorchScript compiles in its second call
+            problem = check_reference(metadata, run)
+            if problem:
+                raise ArtifactError(
+                    f"The {metadata.format} artifact of {metadata.model} does not reproduce its recorded answer on "
+                    f"this machine: {problem}. Export it again, or use another version of its runtime."
+                )
+
+    def answer(self, requests: Sequence[Request]) -> tuple[list[Response], Durations]:
+        """Answer a batch.
+
+        Whatever is wrong with one request becomes its own response. An error of the artifact itself
+        is the whole batch's and is raised.
+        """
+        started = time.perf_counter()
+        jobs = [_attempt(self._decode, request) for request in requests]
+        decoded = time.perf_counter()
+        explanations = iter(self._explain([job for job in jobs if isinstance(job, _Job)]))
+        explained = time.perf_counter()
+        responses = [_attempt(self._encode, job, next(explanations)) if isinstance(job, _Job) else job for job in jobs]
+        encoded = time.perf_counter()
+        spans = (decoded - started, explained - decoded, encoded - explained)
+        return responses, Durations(*(1000 * span for span in spans))
+
+    def _decode(self, request: Request) -> _Job:
+        fields = request.fields
+        as_picture = wants_picture(text_field(fields, "accept") or request.accept)
+        class_idx, top = self._class_idx(text_field(fields, "class")), self._top(text_field(fields, "top"))
+        photo = read_photo(image_bytes(fields), self.settings.max_pixels)
+        return _Job(self._input(photo), class_idx, top, photo.size, self._shrunk(photo) if as_picture else None)
+
+    def _input(self, photo: "Image") -> NDArray[Any]:
+        return self._preprocess(photo).astype(self.metadata.dtype)
+
+    def _shrunk(self, photo: "Image") -> "Image":
+        small = photo.copy()
+        small.thumbnail((self.settings.overlay_side, self.settings.overlay_side))
+        return small
+
+    def _class_idx(self, wanted: str | None) -> int:
+        if wanted == str(PREDICTED):
+            return PREDICTED
+        try:
+            class_idx = resolve_class(wanted, self.metadata.class_names)
+        except InputError as error:
+            raise RequestError(HTTPStatus.BAD_REQUEST, str(error)) from error
+        if class_idx is not None and class_idx >= self.metadata.classes:
+            raise RequestError(
+                HTTPStatus.BAD_REQUEST, f"The class is {class_idx}; expected 0 to {self.metadata.classes - 1}."
+            )
+        return PREDICTED if class_idx is None else class_idx
+
+    def _top(self, wanted: str | None) -> int:
+        if wanted is None:
+            return TOP
+        if not (wanted.isascii() and wanted.isdecimal() and 0 <= int(wanted) <= self.metadata.classes):
+            raise RequestError(
+                HTTPStatus.BAD_REQUEST, f"top is {wanted!r}; expected a number from 0 to {self.metadata.classes}."
+            )
+        return int(wanted)
+
+    def _explain(self, jobs: Sequence[_Job]) -> list[Answer]:
+        """One answer per job, in as many runs as the artifact's batch size asks for."""
+        size = self.metadata.batch or max(len(jobs), 1)
+        answers = []
+        for start in range(0, len(jobs), size):
+            part = jobs[start : start + size]
+            filled = [*part, *[part[-1]] * (size - len(part))]
+            image = np.concatenate([job.image for job in filled])
+            outputs = self._run(image, np.asarray([job.class_idx for job in filled], np.int64))
+            answers += [Explanation(*(output[n : n + 1] for output in outputs)) for n in range(len(part))]
+        return answers
+
+    def _encode(self, job: _Job, answer: Answer) -> Response:
+        cam, score = answer.cam[0], class_scores(answer.logits, answer.class_idx)[0]
+        if not (np.isfinite(cam).all() and np.isfinite(answer.logits).all()):
+            raise RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "The network's answer to this picture is not finite.")
+        found = {**found_classes(answer, self.metadata.class_names, job.top), "score": score}
+        if job.picture is not None:
+            headers = {EXPLANATION_HEADER: json.dumps({key: value for key, value in found.items() if key != "top"})}
+            return Response(HTTPStatus.OK, PNG, _png(self._overlay(job.picture, cam)), headers)
+        record = {
+            **found,
+            "heatmap": base64.b64encode(_png(_grey(cam))).decode(),
+            "size": list(job.size),
+            "box": list(self._preprocess.box(*job.size)),
+        }
+        return Response(HTTPStatus.OK, JSON, json.dumps(record).encode())
+
+    def _overlay(self, picture: "Image", cam: NDArray[Any]) -> "Image":
+        box = self._preprocess.box(*picture.size)
+        return overlay(picture, cam, colormap=self.settings.colormap, alpha=self.settings.alpha, box=box)
+
+
+def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:
+    """What a step makes of one request, or the response that says why it cannot."""
+    try:
+        return step(*arguments)
+    except RequestError as error:
+        return error.response()
+    except Exception:  # a fault of ours must not take the batch with it
+        log.exception("a request failed")
+        return RequestError(
+            HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed on this request; see its log."
+        ).response()
+
+
+def _grey(cam: NDArray[Any]) -> "Image":
+    from PIL import Image
+
+    return Image.fromarray((unit_map(cam) * 255).round().astype(np.uint8))
+
+
+def _png(picture: "Image") -> bytes:
+    made = io.BytesIO()
+    picture.save(made, format="PNG", compress_level=1)
+    return made.getvalue()

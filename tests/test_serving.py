@@ -1,0 +1,264 @@
+"""The HTTP contract without a server: requests against the network itself, in batches with broken ones."""
+
+import base64
+import io
+import json
+import runpy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from explainable_model import ExplainableModel, load
+from explainable_model.errors import ArtifactError
+from explainable_model.explaining import probabilities
+from explainable_model.overlay import overlay, palette
+from explainable_model.preprocess import open_photo
+from explainable_model.serving import Request, Response, Service, Settings
+from explainable_model.serving.contract import wants_picture
+from tests.cli_nets import CLASS_NAMES, PREPROCESS, named
+
+PICTURES = runpy.run_path(str(Path(__file__).parents[1] / "export" / "http" / "pictures.py"))
+
+
+def make_photo() -> Image.Image:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    return coarse.resize((120, 90), Image.Resampling.BICUBIC)
+
+
+GOOD: dict[str, bytes] = PICTURES["good"](make_photo())
+BAD: dict[str, tuple[bytes, int]] = PICTURES["bad"](make_photo())
+
+
+@pytest.fixture(params=["onnx", "ts"])
+def service(request: pytest.FixtureRequest, artifacts: dict[str, Path]) -> Service:
+    session = load(artifacts[request.param], threads=1)
+    return Service(session, session.metadata)
+
+
+def ask(service: Service, *requests: Request) -> list[Response]:
+    responses, durations = service.answer(requests)
+    assert len(responses) == len(requests)
+    assert min(durations.decode, durations.explain, durations.encode) >= 0
+    return responses
+
+
+def heatmap_of(record: dict[str, Any]) -> NDArray[np.float64]:
+    with Image.open(io.BytesIO(base64.b64decode(record["heatmap"]))) as picture:
+        assert picture.mode == "L"
+        return np.asarray(picture, np.float64) / 255
+
+
+def eagerly(image: bytes, class_idx: int, tmp_path: Path) -> tuple[NDArray[Any], int, NDArray[Any]]:
+    (tmp_path / "photo").write_bytes(image)
+    pixels = torch.from_numpy(PREPROCESS(open_photo(tmp_path / "photo")))
+    logits, explained, cam = ExplainableModel(named().model)(pixels, torch.tensor([class_idx]))
+    return logits.numpy(), int(explained), cam.numpy()[0]
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_every_good_picture_is_answered_as_by_the_network(service: Service, kind: str, tmp_path: Path) -> None:
+    (response,) = ask(service, Request({"image": GOOD[kind], "class": "espresso", "top": "2"}))
+    assert response.status == 200
+    assert response.content_type == "application/json"
+    record = json.loads(response.body)
+    logits, class_idx, cam = eagerly(GOOD[kind], CLASS_NAMES.index("espresso"), tmp_path)
+    odds = probabilities(logits)
+    assert odds is not None
+    assert record["class_idx"] == class_idx
+    assert record["class_name"] == "espresso"
+    assert record["probability"] == pytest.approx(odds[class_idx], rel=1e-4)
+    assert record["score"] == pytest.approx(logits[0, class_idx], rel=1e-4, abs=1e-5)
+    assert [entry["class_idx"] for entry in record["top"]] == list(np.argsort(-odds)[:2])
+    assert np.abs(heatmap_of(record) - cam).max() <= 0.5 / 255 + 1e-3
+    size = open_photo(tmp_path / "photo").size
+    assert record["size"] == list(size)
+    assert record["box"] == list(PREPROCESS.box(*size))
+
+
+def test_a_broken_picture_fails_alone(service: Service) -> None:
+    """All bad ones and all good ones in one batch: each gets the answer that it gets alone."""
+    pictures = [picture for pair in zip(BAD.values(), GOOD.values(), strict=False) for picture in (pair[0][0], pair[1])]
+    responses = ask(service, *(Request({"image": picture}) for picture in pictures))
+    assert [int(response.status) for response in responses[::2]] == [status for _, status in BAD.values()]
+    assert {int(response.status) for response in responses[1::2]} == {200}
+    for picture, response in zip(pictures[1::2], responses[1::2], strict=True):
+        (alone,) = ask(service, Request({"image": picture}))
+        both = [json.loads(each.body) for each in (alone, response)]
+        maps = [heatmap_of(record) for record in both]
+        assert both[0]["class_idx"] == both[1]["class_idx"]
+        assert np.abs(maps[0] - maps[1]).max() <= 1.01 / 255
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_errors_say_what_was_expected(service: Service, kind: str) -> None:
+    image, status = BAD[kind]
+    (response,) = ask(service, Request({"image": image}))
+    record = json.loads(response.body)
+    assert response.content_type == "application/json"
+    assert record["code"] == int(response.status) == status
+    assert record["message"].endswith((".", "?"))
+    assert "picture" in record["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "There is no picture"),
+        ({"image": "not base64!"}, "image is not base64"),
+        ({"image": 3}, "There is no picture"),
+        ({"image": GOOD["png"], "class": "crane"}, "are all named 'crane'"),
+        ({"image": GOOD["png"], "class": "a dog"}, "There is no class 'a dog' among 5"),
+        ({"image": GOOD["png"], "class": "5"}, "expected 0 to 4"),
+        ({"image": GOOD["png"], "class": b"-2"}, "expected 0 to 4"),
+        ({"image": GOOD["png"], "top": "-1"}, "expected a number from 0 to 5"),
+        ({"image": GOOD["png"], "top": "many"}, "expected a number from 0 to 5"),
+    ],
+)
+def test_wrong_fields(service: Service, fields: dict[str, Any], message: str) -> None:
+    (response, fine) = ask(service, Request(fields), Request({"image": GOOD["png"]}))
+    assert response.status == 400
+    assert message in json.loads(response.body)["message"]
+    assert fine.status == 200
+
+
+def test_base64_form_text_and_json_numbers_mean_the_same(service: Service) -> None:
+    raw = GOOD["png"]
+    ways = [
+        {"image": raw, "class": b"tiger cat"},
+        {"image": bytearray(raw), "class": "1"},
+        {"image": base64.b64encode(raw).decode(), "class": 1},
+    ]
+    bodies = {response.body for response in ask(service, *(Request(fields) for fields in ways))}
+    assert len(bodies) == 1
+    assert json.loads(bodies.pop())["class_idx"] == 1
+
+
+def test_overlay_is_the_library_s_own(service: Service) -> None:
+    settings = Settings(overlay_side=64, colormap=palette("jet"), alpha=0.25)
+    service = Service(service._run, service.metadata, settings)
+    (json_answer, picture_answer) = ask(
+        service, Request({"image": GOOD["png"]}), Request({"image": GOOD["png"]}, accept="image/png")
+    )
+    assert picture_answer.content_type == "image/png"
+    record, explanation = json.loads(json_answer.body), json.loads(picture_answer.headers["X-Explanation"])
+    assert explanation == {key: record[key] for key in ("class_idx", "class_name", "probability", "score")}
+    photo = Image.open(io.BytesIO(GOOD["png"])).convert("RGB")
+    photo.thumbnail((64, 64))
+    expected = overlay(photo, heatmap_of(record), colormap="jet", alpha=0.25, box=PREPROCESS.box(*photo.size))
+    got = Image.open(io.BytesIO(picture_answer.body))
+    assert got.size == photo.size
+    assert np.abs(np.asarray(got, np.int16) - np.asarray(expected, np.int16)).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("accept", "picture"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("image/png", True),
+        ("IMAGE/PNG; q=0.9", True),
+        ("image/avif,image/webp,image/*,*/*;q=0.8", True),
+        ("application/json, image/png", False),
+        ("text/html", False),
+    ],
+)
+def test_accept(accept: str, picture: bool) -> None:
+    assert wants_picture(accept) is picture
+
+
+def test_the_size_is_checked_before_decoding(service: Service) -> None:
+    service = Service(service._run, service.metadata, Settings(max_pixels=100))
+    (response,) = ask(service, Request({"image": GOOD["png"]}))
+    assert response.status == 413
+    assert "expected at most 100" in json.loads(response.body)["message"]
+
+
+def test_an_artifact_of_one_batch_size_is_filled_up(service: Service) -> None:
+    sizes = []
+
+    def run(image: NDArray[Any], class_idx: NDArray[np.int64]) -> Any:
+        sizes.append(len(image))
+        return service._run(image, class_idx)
+
+    fixed = Service(run, replace(service.metadata, image_shape=[4, 3, 32, 32], reference=_first_four(service)))
+    sizes.clear()
+    requests = [Request({"image": image, "class": 2}) for image in list(GOOD.values())[:6]]
+    assert [response.status for response in ask(fixed, *requests)] == [200] * 6
+    assert sizes == [4, 4]
+
+
+def _first_four(service: Service) -> Any:
+    """The reference of an artifact of batch 4: those of its images that an open batch records, twice."""
+    from explainable_model.metadata import Reference
+    from explainable_model.verify import _reduced, class_scores, reference_image
+
+    metadata = replace(service.metadata, image_shape=[4, 3, 32, 32])
+    logits, class_idx, cam = service._run(reference_image(metadata), np.full(4, -1, np.int64))
+    return Reference(
+        class_idx=[int(n) for n in class_idx],
+        logits=class_scores(logits, class_idx),
+        cam=[_reduced(each.astype(np.float64)) for each in cam],
+        logits_tolerance=1e-4,
+        cam_tolerance=1e-4,
+    )
+
+
+def test_answers_that_are_not_finite_and_faults_of_ours(service: Service) -> None:
+    healthy = service._run
+    requests = [Request({"image": GOOD["png"]}), Request({"image": GOOD["jpeg"]})]
+
+    def sick(image: NDArray[Any], class_idx: NDArray[np.int64]) -> Any:
+        logits, explained, cam = healthy(image, class_idx)
+        cam[0] = np.nan
+        return logits, explained, cam
+
+    service._run = sick
+    first, second = ask(service, *requests)
+    assert (first.status, second.status) == (500, 200)
+    assert "not finite" in json.loads(first.body)["message"]
+
+    def dying(image: NDArray[Any], class_idx: NDArray[np.int64]) -> Any:
+        raise RuntimeError("out of memory")
+
+    service._run = dying
+    with pytest.raises(RuntimeError, match="out of memory"):
+        service.answer(requests)
+    assert [response.status for response in ask(service, Request({"image": b"no picture"}))] == [415]
+
+
+def test_artifacts_that_cannot_be_served(service: Service) -> None:
+    run, metadata = service._run, service.metadata
+    with pytest.raises(ArtifactError, match="does not say how a picture becomes its input"):
+        Service(run, replace(metadata, preprocess=None))
+    with pytest.raises(ArtifactError, match="does not reproduce its recorded answer on this machine: the map differs"):
+        Service(lambda image, class_idx: [*run(image, class_idx)[:2], 1 - run(image, class_idx)[2]], metadata)
+
+
+def test_no_torch_and_no_matplotlib_for_onnx(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    """What a server must have: NumPy, Pillow and the artifact's runtime."""
+    np.save(tmp_path / "palette.npy", palette())
+    (tmp_path / "photo.png").write_bytes(GOOD["png"])
+    code = """
+import sys
+import numpy as np
+from explainable_model import load
+from explainable_model.serving import Request, Service, Settings
+session = load(sys.argv[1])
+service = Service(session, session.metadata, Settings(colormap=np.load(sys.argv[2])))
+responses, _ = service.answer([Request({"image": open(sys.argv[3], "rb").read()}, accept="image/png")])
+assert responses[0].content_type == "image/png", responses[0].body
+assert not {"torch", "matplotlib"} & set(sys.modules), sorted(sys.modules)
+"""
+    files = [str(artifacts["onnx"]), str(tmp_path / "palette.npy"), str(tmp_path / "photo.png")]
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
