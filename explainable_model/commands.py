@@ -1,13 +1,15 @@
 """What each command of the command line does: arguments in, an outcome to print out."""
 
 import argparse
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.console import Console
-from explainable_model.errors import ArtifactError, InputError, LayerError
+from explainable_model.errors import ArtifactError, InputError, LayerError, StaticBatchWarning
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,7 +119,8 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     with network_failures(named.model, image.shape):
         explainable(image)
     console.say(f"lowering, exporting to {fmt.name} and comparing with the network")
-    write(explainable, path, image, format=fmt.name, preprocess=preprocess, class_names=named.class_names)
+    with _said_in_one_line(console):
+        write(explainable, path, image, format=fmt.name, preprocess=preprocess, class_names=named.class_names)
     metadata = read_metadata(path)
     size = path.stat().st_size
     text = f"{path}: {_headline(metadata)}, {_megabytes(size)}. It agrees with the network."
@@ -245,6 +248,19 @@ def _example_image(named: "NamedModel", size: tuple[int, int] | None) -> "Tensor
     channels = len(named.preprocess.mean) if named.preprocess else first.in_channels if first else 3
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, channels, *size, generator=generator).to(dtype_of(named.model))
+
+
+@contextmanager
+def _said_in_one_line(console: Console) -> Iterator[None]:
+    """Our own warnings as the console says them; others stay as they are."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", StaticBatchWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, StaticBatchWarning):
+            console.warn(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _folder(out: Path) -> Path:

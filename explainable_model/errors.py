@@ -21,6 +21,14 @@ class LoweringError(ExplainableModelError, RuntimeError):
     """The network cannot be turned into a forward-only graph."""
 
 
+class TraceError(LoweringError):
+    """``torch.export`` cannot follow the network, perhaps only because a dimension was left open."""
+
+
+class StaticBatchWarning(UserWarning):
+    """The network refuses an open batch size: what was made takes the example's batch size only."""
+
+
 class ArtifactError(ExplainableModelError, ValueError):
     """A file that is missing, corrupt, foreign, of a newer schema, or cannot be written."""
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class ScriptedExplanation(nn.Module):
     """The lowered graph with an optional class index and a plain tuple as its result."""
 
-    image_shape: List[int]  # noqa: UP006 - without the batch
+    image_shape: List[int]  # noqa: UP006 - with -1 where it is open
 
     def __init__(self, graph: nn.Module, image_shape: List[int]) -> None:  # noqa: UP006
         super().__init__()
@@ -18,8 +18,11 @@ class ScriptedExplanation(nn.Module):
 
     def forward(self, image: Tensor, class_idx: Optional[Tensor] = None) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006, UP045
         """``(logits, class_idx, cam)``; without ``class_idx`` the predicted class is explained."""
-        if list(image.shape)[1:] != self.image_shape:
-            raise RuntimeError(f"image has shape {list(image.shape)}; expected a batch of {self.image_shape}")
+        fits = len(image.shape) == len(self.image_shape)
+        for size, expected in zip(list(image.shape), self.image_shape):  # noqa: B905 - TorchScript knows no strict=
+            fits = fits and (expected == -1 or size == expected)
+        if not fits:
+            raise RuntimeError(f"image has shape {list(image.shape)}; expected {self.image_shape}, where -1 is any")
         if class_idx is None:
             class_idx = torch.full([image.shape[0]], -1, dtype=torch.int64, device=image.device)
         result: Tuple[Tensor, Tensor, Tensor] = self.graph(image, class_idx)  # noqa: UP006

@@ -31,7 +31,8 @@ def scriptable(lowered: "LoweredModel") -> "nn.Module":
             node.target = torch.ops.aten.size.int
         if isinstance(node.target, torch._ops.OpOverload):
             node.target = node.target.overloadpacket  # TorchScript chooses the overload itself
-    image_shape = list(lowered.example.shape[1:])
+    batch = -1 if lowered.dynamic_batch else lowered.example.shape[0]
+    image_shape = [batch, *lowered.example.shape[1:]]
     return ScriptedExplanation(fx.GraphModule(lowered.graph_module, graph), image_shape).eval()
 
 

@@ -1,19 +1,21 @@
 """Lowering: from a network and a layer to a forward-only graph that predicts and explains."""
 
 import re
+import warnings
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 
-from explainable_model.errors import LoweringError
+from explainable_model.errors import ExplainableModelError, LoweringError, StaticBatchWarning, TraceError
 from explainable_model.lowering.call import Call, Gradients, Lowering
-from explainable_model.lowering.capture import capture, decompose, graph_of, layer_of, quiet_export
+from explainable_model.lowering.capture import capture, decompose, graph_of, layer_of, quiet_export, reason_of
 from explainable_model.lowering.differentiate import Tail, find_tail, missing_lowering
 from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get_attribute
-from explainable_model.lowering.lowered import LoweredModel, Recipe, TracedExplanation, batch_shapes
+from explainable_model.lowering.lowered import LoweredModel, Recipe, TracedExplanation, open_shapes
 from explainable_model.lowering.rules import LOWERINGS
+from explainable_model.lowering.shapes import OpenDims
 from explainable_model.model import ExplainableModel
 
 __all__ = ["LOWERINGS", "Call", "Gradients", "LoweredModel", "Lowering", "lower"]
@@ -35,7 +37,8 @@ def lower(
     The forward is exported once, cut at the target layer, and walked backwards from the score with
     one vector-Jacobian product per operator, each written in forward operations; batch norm is
     folded into the convolution before it. What comes out is a plain forward graph with an open
-    batch size.
+    batch size; for a network that takes one batch size only, or a different path for each, it is the
+    example's, with a ``StaticBatchWarning``.
 
     Args:
         explainable: the network and what to explain of it.
@@ -52,7 +55,6 @@ def lower(
     layer = explainable.target_layer
     assert layer is not None
     table = {**LOWERINGS, **(lowerings or {})}
-    example = _at_least_two(image.detach())
     recipe = Recipe(
         model=type(explainable.model).__name__,
         target_layer=layer,
@@ -61,17 +63,34 @@ def lower(
         upsample=explainable.upsample,
         reshape_transform=explainable.reshape_transform,
     )
-    graph, tail = _differentiable_graph(explainable, layer, example, table)
-    traced = TracedExplanation(graph, tail, recipe, table)
-    module = _trace(traced, example)
-    return LoweredModel(module, recipe, example, dynamic_batch=True)
+    try:
+        return _lower(explainable.model, recipe, _at_least_two(image.detach()), table, OpenDims())
+    except TraceError as refusal:
+        # Whatever else is wrong with the network is said by this second attempt.
+        lowered = _lower(explainable.model, recipe, image.detach().clone(), table, OpenDims(batch=False))
+        batch = image.shape[0]
+        warnings.warn(
+            f"{recipe.model} refuses an open batch size, so it was lowered for a batch of exactly {batch}, the "
+            f"example's. The reason: {reason_of(refusal.__cause__ or refusal)}",
+            StaticBatchWarning,
+            stacklevel=2,
+        )
+        return lowered
+
+
+def _lower(
+    model: nn.Module, recipe: Recipe, example: Tensor, table: Mapping[OpOverload, Lowering], dims: OpenDims
+) -> LoweredModel:
+    graph, tail = _differentiable_graph(model, recipe.target_layer, example, table, dims)
+    module = _trace(TracedExplanation(graph, tail, recipe, table), example, dims)
+    return LoweredModel(module, recipe, example, dynamic_batch=dims.batch)
 
 
 def _differentiable_graph(
-    explainable: ExplainableModel, layer: str, image: Tensor, table: Mapping[OpOverload, Lowering]
+    model: nn.Module, layer: str, image: Tensor, table: Mapping[OpOverload, Lowering], dims: OpenDims
 ) -> tuple[fx.GraphModule, Tail]:
     """Forward graph and tail, with every operator of the tail one that has a lowering."""
-    program = capture(explainable.model, layer, image)
+    program = capture(model, layer, image, dims)
     while True:
         graph = graph_of(program)
         tail = find_tail(graph.graph, layer)
@@ -86,10 +105,16 @@ def _differentiable_graph(
     return graph, find_tail(graph.graph, layer)
 
 
-def _trace(traced: TracedExplanation, example: Tensor) -> fx.GraphModule:
+def _trace(traced: TracedExplanation, example: Tensor, dims: OpenDims) -> fx.GraphModule:
     class_idx = torch.full((example.shape[0],), -1, dtype=torch.int64, device=example.device)
+    shapes = open_shapes(dims, example)
     with quiet_export():
-        program = torch.export.export(traced, (example, class_idx), dynamic_shapes=batch_shapes(True), strict=False)
+        try:
+            program = torch.export.export(traced, (example, class_idx), dynamic_shapes=shapes, strict=False)
+        except ExplainableModelError:
+            raise
+        except Exception as error:  # torch.export raises whatever its parts raise
+            raise TraceError(f"The lowered graph cannot be traced. The reason: {reason_of(error)}") from error
     module = graph_of(program)
     _drop_identities(module.graph)
     fold_constants(module)

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
-from explainable_model.errors import LayerError, LoweringError
+from explainable_model.errors import LayerError, LoweringError, TraceError
 from explainable_model.explanation import IMAGE
+from explainable_model.lowering.shapes import OpenDims
 from explainable_model.tap import LayerTap
 from explainable_model.targets import find_logits
 
 aten = torch.ops.aten
-MAX_BATCH = 65_536
 
 # The mark is an operator of its own: unlike the layer's name in a node's metadata it survives
 # functionalisation, in-place operations after the layer, and layers that return their input.
@@ -38,31 +38,32 @@ class _LogitsOnly(nn.Module):
         return find_logits(self.model(image))
 
 
-def capture(model: nn.Module, layer: str, image: Tensor) -> ExportedProgram:
+def capture(model: nn.Module, layer: str, image: Tensor, dims: OpenDims) -> ExportedProgram:
     """Export ``image -> logits`` with a ``tap`` operator on the layer's output.
 
     Args:
         model: the network, in evaluation mode.
         layer: name of the target layer.
-        image: ``(N, C, *spatial)`` with N of 2 or more: export reads 0 and 1 as constants, and the batch
-            size is left open.
+        image: ``(N, C, *spatial)``; N is 2 or more where the batch size is to be open, for export reads 0
+            and 1 as constants.
+        dims: the dimensions to leave open.
 
     Returns:
         A functional program (no in-place operations) of whole operators (convolution, linear,
         layer norm and attention are kept).
 
     Raises:
-        LoweringError: the network cannot be traced; the reason is ``torch.export``'s.
+        TraceError: the network cannot be traced; the reason is ``torch.export``'s.
     """
-    batch = {0: Dim("batch", min=1, max=MAX_BATCH)}
+    shapes = {IMAGE: dims.of_image(image)}
     tap = LayerTap()
     with tap.listen(model.get_submodule(layer), lambda output, inputs: TAP(output)), quiet_export():
         try:
-            program = torch.export.export(_LogitsOnly(model), (image,), dynamic_shapes={IMAGE: batch}, strict=False)
+            program = torch.export.export(_LogitsOnly(model), (image,), dynamic_shapes=shapes, strict=False)
         except (LayerError, LoweringError):
             raise
         except Exception as error:
-            raise LoweringError(_reason(model, error)) from error
+            raise TraceError(_reason(model, error)) from error
         functional: ExportedProgram = program.run_decompositions({})
         return functional
 
@@ -148,9 +149,16 @@ def quiet_export() -> Iterator[None]:
         yield
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says, without the pages of advice that may follow."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    if lines[0].startswith("Constraints violated") and len(lines) > 1:  # what they are comes as a list
+        lines = [lines[1].strip().removeprefix("- ").partition(" If you're using")[0]]
+    return lines[0]
+
+
 def _reason(model: nn.Module, error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (
         f"{type(model).__name__} cannot be traced by torch.export, so it cannot be lowered (it can still be "
-        f"explained eagerly). The reason: {reason}"
+        f"explained eagerly). The reason: {reason_of(error)}"
     )

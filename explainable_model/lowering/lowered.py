@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
 from explainable_model.errors import InputError
 from explainable_model.explanation import CLASS_IDX, IMAGE, PREDICTED, Explanation
 from explainable_model.layers import ReshapeTransform, layout_of
 from explainable_model.lowering.call import Lowering
-from explainable_model.lowering.capture import MAX_BATCH, quiet_export
+from explainable_model.lowering.capture import quiet_export
 from explainable_model.lowering.differentiate import Tail, preserve_node_meta, run_backward, run_forward
 from explainable_model.lowering.one_hot import OneHot
+from explainable_model.lowering.shapes import OpenDims
 from explainable_model.methods import find_method
 from explainable_model.model import check_image
 from explainable_model.postprocess import finish
@@ -99,10 +100,14 @@ class LoweredModel(nn.Module):
             InputError: an image or class index that the graph cannot take.
         """
         check_image(image)
-        if image.shape[1:] != self.example.shape[1:] or image.dtype != self.example.dtype:
+        wanted = list(self.example.shape)
+        if self.dynamic_batch:
+            wanted[0] = image.shape[0]
+        if list(image.shape) != wanted or image.dtype != self.example.dtype:
+            batch = "N" if self.dynamic_batch else str(wanted[0])
             raise InputError(
                 f"image is {image.dtype} of shape {tuple(image.shape)}; the network was lowered for "
-                f"{self.example.dtype} of shape (N, {', '.join(map(str, self.example.shape[1:]))}). "
+                f"{self.example.dtype} of shape ({', '.join([batch, *map(str, wanted[1:])])}). "
                 "Lower it again for another size."
             )
         if class_idx is None:
@@ -145,7 +150,7 @@ class LoweredModel(nn.Module):
             return torch.export.export(
                 _Retraced(self.graph_module),
                 self.inputs,
-                dynamic_shapes=batch_shapes(self.dynamic_batch),
+                dynamic_shapes=open_shapes(OpenDims(batch=self.dynamic_batch), self.example),
                 strict=False,
             )
 
@@ -163,7 +168,6 @@ class _Retraced(nn.Module):
         return outputs
 
 
-def batch_shapes(dynamic: bool) -> dict[str, Any]:
+def open_shapes(dims: OpenDims, image: Tensor) -> dict[str, Any]:
     """``dynamic_shapes`` of the two inputs for ``torch.export``."""
-    batch = {0: Dim("batch", min=1, max=MAX_BATCH)} if dynamic else {}
-    return {IMAGE: batch, CLASS_IDX: batch}
+    return {IMAGE: dims.of_image(image), CLASS_IDX: dims.of_class_idx()}

@@ -1,10 +1,33 @@
 """Shapes in a graph whose batch size is open."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+MAX_BATCH = 65_536
+
+
+@dataclass(frozen=True)
+class OpenDims:
+    """Which dimensions of the image are open in a graph.
+
+    Attributes:
+        batch: any batch size, or only the example's.
+    """
+
+    batch: bool = True
+
+    def of_image(self, image: Tensor) -> dict[int, Any]:
+        """``dynamic_shapes`` of the image for ``torch.export``."""
+        return self.of_class_idx()
+
+    def of_class_idx(self) -> dict[int, Any]:
+        """``dynamic_shapes`` of the class index for ``torch.export``."""
+        return {0: Dim("batch", min=1, max=MAX_BATCH)} if self.batch else {}
 
 
 def known(condition: Any) -> bool:
