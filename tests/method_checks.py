@@ -28,9 +28,7 @@ HARD: dict[str, Callable[[Tensor, torch.dtype], Tensor]] = {
     "constant": lambda noise, dtype: torch.full_like(noise, 0.3),
     "negative": lambda noise, dtype: -noise.abs() - 0.1,
     "one hot": lambda noise, dtype: (noise == noise.max()).to(noise.dtype),
-    "cancelling": lambda noise, dtype: (
-        noise - noise.flatten(2).mean(2).reshape(*noise.shape[:2], *[1] * (noise.ndim - 2))
-    ),
+    "cancelling": lambda noise, dtype: noise - noise.mean(tuple(range(min(2, noise.ndim - 1), noise.ndim)), True),
     "tiny": lambda noise, dtype: noise.clamp(-1, 1) * TINY[dtype],
     "huge": lambda noise, dtype: noise.clamp(-1, 1) * HUGE[dtype],
 }
