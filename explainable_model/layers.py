@@ -18,6 +18,10 @@ ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]  # layer output -> (N, 
 
 PREFIX_TOKENS = (0, 1, 2, 3, 4, 5, 8, 9)  # class and distillation tokens, 4 or 8 registers, with or without class
 
+# A stride that differs more than this (in logarithm, beyond rounding) from one direction to the other makes a
+# reading doubtful: queries of shape (N, heads, tokens, width) are no map of heads or tokens by width.
+DOUBTFUL_DISTORTION = 0.1
+
 # Never the automatic choice: they only repeat, pool or rearrange what another layer made, or make
 # queries, keys and values that mix one map with three meanings.
 PASSIVE_TYPES = (nn.Linear, nn.Identity, nn.Dropout, nn.Flatten, nn.Unflatten)
@@ -93,24 +97,23 @@ def _distortion(grid: Sequence[int], size: Sequence[int]) -> float:
 
 
 def _token_layout(tokens: int, size: Sequence[int]) -> SpatialLayout | None:
-    """The grid with the image's proportions and the fewest tokens in front of it."""
+    """The grid with the image's proportions and the fewest tokens in front of it.
+
+    Grids whose cells cover the image exactly, as patches do, come first: nine tokens of a 28 by 28 image are two
+    by two patches behind a class token and four registers, not three by three.
+    """
     height, width = size
+    rounded: SpatialLayout | None = None
     for prefix in PREFIX_TOKENS:
         patches = max(tokens - prefix, 0)
         rows = round(math.sqrt(patches * height / width))
         if rows and patches % rows == 0 and patches > 1:
-            columns = patches // rows
-            stride = round(height / rows)
-            if _same_stride(rows, columns, stride, height, width):
-                return SpatialLayout("tokens", (rows, columns), prefix)
-    return None
-
-
-def _same_stride(rows: int, columns: int, stride: int, height: int, width: int) -> bool:
-    def cells(length: int) -> tuple[int, int]:
-        return length // stride, -(-length // stride)
-
-    return rows in cells(height) and columns in cells(width)
+            grid = (rows, patches // rows)
+            if height % rows == width % grid[1] == 0 and height // rows == width // grid[1]:
+                return SpatialLayout("tokens", grid, prefix)
+            if rounded is None and _distortion(grid, size) == 0:
+                rounded = SpatialLayout("tokens", grid, prefix)
+    return rounded
 
 
 def layout_of(
@@ -182,8 +185,8 @@ def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
         model: the network, in evaluation mode.
         image: ``(N, C, *spatial)``, an example that the network accepts.
     """
-    with torch.no_grad():
-        return [candidate for candidate, _ in _probe(model, image)[0]]
+    with torch.inference_mode(False), torch.no_grad():
+        return [candidate for candidate, _ in _probe(model, image.detach().clone())[0]]
 
 
 def default_layer(model: nn.Module, image: Tensor) -> str:
@@ -204,7 +207,9 @@ def default_layer(model: nn.Module, image: Tensor) -> str:
         probe = image.detach().clone().requires_grad_()
         found, logits = _probe(model, probe)
         scores = class_scores(logits, image.shape[0])
-        for candidate, activations in reversed(found):
+        found.reverse()
+        found.sort(key=lambda each: _is_doubtful(each[0], image))
+        for candidate, activations in found:
             if not _is_passive(model.get_submodule(candidate.name)) and activations.requires_grad:
                 gradients = score_gradient(logits, scores, scores.argmax(1), activations, keep_graph=True)
                 if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
@@ -221,6 +226,10 @@ def _reaches_the_map(gradients: Tensor) -> bool:
     """Whether there is a gradient, and in more channels of an image than the one of its class."""
     channels = (gradients.flatten(2).abs().sum(2) > 0).sum(1)
     return int(channels.max()) > min(1, gradients.shape[1] - 1)
+
+
+def _is_doubtful(candidate: LayerCandidate, image: Tensor) -> bool:
+    return _distortion(candidate.layout.grid, image.shape[2:]) > DOUBTFUL_DISTORTION
 
 
 def _is_passive(layer: nn.Module) -> bool:
@@ -248,13 +257,19 @@ def _probe(model: nn.Module, image: Tensor) -> tuple[list[tuple[LayerCandidate, 
 @contextmanager
 def _record_outputs(model: nn.Module, outputs: dict[str, Tensor]) -> Iterator[None]:
     thread = threading.get_ident()  # the network may be running in others at the same time
+    states: dict[int, int] = {}  # how often each output had been written to when it was last seen
 
     def recorder(name: str) -> Callable[..., None]:
         def record(module: nn.Module, inputs: Any, output: Any) -> None:
             tensor = first_tensor(output)
-            if tensor is not None and threading.get_ident() == thread:
-                outputs.pop(name, None)  # keep the order of the last calls
+            if tensor is None or threading.get_ident() != thread:
+                return
+            outputs.pop(name, None)  # keep the order of the last calls
+            # What is only handed on is another layer's output; an in-place operation makes its own of it.
+            handed_on = any(tensor is value for value in inputs) and states.get(id(tensor)) == tensor._version
+            if not handed_on:
                 outputs[name] = tensor
+            states[id(tensor)] = tensor._version
 
         return record
 

@@ -26,6 +26,10 @@ from tests.nets import CASES, TinyResNet, TinySegmenter, TinyViT, images, seeded
         ((2, 261, 192), (2, 3, 224, 224), ("tokens", (16, 16), 5)),
         ((2, 141, 192), (2, 3, 224, 160), ("tokens", (14, 10), 1)),
         ((2, 281, 192), (2, 3, 224, 320), ("tokens", (14, 20), 1)),
+        ((2, 29, 192), (2, 3, 64, 96), ("tokens", (4, 6), 5)),
+        ((2, 9, 192), (2, 3, 28, 28), ("tokens", (2, 2), 5)),
+        ((2, 730, 192), (2, 3, 224, 224), ("tokens", (27, 27), 1)),
+        ((2, 1054, 192), (2, 3, 224, 320), ("tokens", (27, 39), 1)),
         ((2, 4, 18), (2, 2, 40), ("channels_first", (18,), 0)),
         ((2, 4, 3, 4, 5), (2, 1, 9, 12, 15), ("channels_first", (3, 4, 5), 0)),
         ((2, 1000), (2, 3, 224, 224), None),
@@ -82,6 +86,63 @@ def test_default_layer_of_a_zero_head_is_an_error() -> None:
     nn.init.zeros_(network.head.weight)
     with pytest.raises(LayerError, match="weights are all zero"):
         ExplainableModel(network)(images(1))
+
+
+class HandsOn(nn.Module):
+    """A block that also hands the map of an earlier layer on, unchanged, in front of its own."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, stride=2)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (image.sigmoid_() if self.in_place else image), self.conv(image)
+
+
+class Forked(nn.Module):
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.block = HandsOn(in_place=in_place)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        first, second = self.block(self.stem(image))
+        return self.head(second.mean((2, 3)) + first.mean((2, 3)))
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_layer_that_hands_its_input_on_is_not_listed_for_it(in_place: bool) -> None:
+    found = [layer.name for layer in find_layers(seeded(Forked(in_place=in_place)), images(1))]
+    assert found == (["block.conv", "block"] if in_place else ["stem", "block.conv"])
+
+
+class Attentive(nn.Module):
+    """Attention with normed queries and keys, read by a class token: only its input is a map with a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 16, 16)
+        self.norm = nn.LayerNorm(32)
+        self.query_norm = nn.LayerNorm(8)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(image).flatten(2).transpose(1, 2)
+        tokens = self.norm(torch.cat([tokens.mean(1, keepdim=True), tokens], 1))
+        heads = self.query_norm(tokens.unflatten(2, (4, 8)).transpose(1, 2))  # (N, heads, tokens, width)
+        attended = nn.functional.scaled_dot_product_attention(heads, heads, heads)
+        return self.head(attended.transpose(1, 2).flatten(2)[:, 0])
+
+
+def test_queries_are_not_taken_for_a_map() -> None:
+    assert default_layer(seeded(Attentive()), images(1, (3, 64, 64))) == "norm"
+
+
+def test_find_layers_under_inference_mode() -> None:
+    with torch.inference_mode():
+        assert find_layers(seeded(TinyResNet()), images(1))[-1].name == "layer2"
 
 
 def test_find_layers() -> None:
