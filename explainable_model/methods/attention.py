@@ -1,0 +1,82 @@
+"""Methods that read a transformer's attention: rollout and LeGrad."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from explainable_model.methods.precision import in_float32
+
+
+@in_float32
+def rollout(attentions: Sequence[Tensor], prefix: int) -> Tensor:
+    """How much each patch reaches the class token through all layers, residual connections included.
+
+    ``R = B_L ... B_2 B_1`` with ``B_l = norm((mean_h A_lh + I) / 2)``, where ``A_lh`` is the attention of
+    head ``h`` in layer ``l`` (rows are queries, of sum one) and ``norm`` divides rows by their sum. The
+    map is the row of the class token over the columns of the patches. It explains no class.
+
+    Where this differs from the paper: it leaves open what to do without a class token. Where the network
+    averages its tokens, the map is the mean of the rows of all patches.
+
+    Args:
+        attentions: ``(N, heads, T, T)`` after the softmax, one for each layer from the first to the last.
+        prefix: number of tokens before the patches: the class token first, then distillation and
+            register tokens; zero where there is no class token.
+
+    Returns:
+        ``(N, T - prefix)``, not negative.
+
+    Source: Abnar and Zuidema 2020, arXiv 2005.00928, section 3, equation 1.
+
+    Example:
+        >>> attention = torch.tensor([[[[0., 1.], [0., 1.]]]])
+        >>> rollout([attention, attention], prefix=1)
+        tensor([[0.7500]])
+    """
+    reached = _with_residual(attentions[0])
+    for attention in attentions[1:]:
+        reached = torch.matmul(_with_residual(attention), reached)
+    if prefix == 0:
+        return reached.mean(1)
+    return reached[:, 0, prefix:]
+
+
+@in_float32
+def legrad(gradients: Sequence[Tensor], prefix: int) -> Tensor:
+    """How much more attention to each patch would raise the score.
+
+    ``map_p = (1 / L) sum_l mean_h mean_i relu(g_lhip)``, where ``g_lhip`` is the derivative of the score
+    by the attention that query ``i`` of head ``h`` in layer ``l`` pays to patch ``p``; queries are all
+    tokens, keys the patches alone. The attention itself is not read. Scaling the map to [0, 1] is the
+    caller's.
+
+    In the paper each layer has a score of its own, the classifier applied to the tokens of that layer;
+    where the gradients given are those of the network's own score, this is that variant. The paper adds
+    the layers up; their mean is the same map once normalised.
+
+    Args:
+        gradients: ``(N, heads, T, T)``, by the attention after the softmax, one for each layer; rows are
+            queries, columns keys.
+        prefix: number of tokens before the patches.
+
+    Returns:
+        ``(N, T - prefix)``, not negative.
+
+    Source: Bousselham et al. 2025, LeGrad, arXiv 2404.03214, equations 6 to 9.
+
+    Example:
+        >>> legrad([torch.tensor([[[[9., 4.], [9., -8.]]]])], prefix=1)
+        tensor([[2.]])
+    """
+    total = torch.stack([gradient.relu().mean((1, 2)) for gradient in gradients])
+    return total.mean(0)[:, prefix:]
+
+
+def _with_residual(attention: Tensor) -> Tensor:
+    """``norm((mean_h A_h + I) / 2)``: ``(N, T, T)``."""
+    mean = attention.mean(1)
+    # Comparing running counts takes the device from the attention; torch.eye would write it into the graph.
+    count = torch.ones_like(mean[:1, 0]).cumsum(1)
+    mixed = (mean + (count.unsqueeze(1) == count.unsqueeze(2)).to(mean.dtype)) / 2
+    return mixed / mixed.sum(2, keepdim=True)
