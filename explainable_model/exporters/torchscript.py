@@ -64,8 +64,8 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     path.write_bytes(archive.getbuffer())
 
 
-def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
-    """Run with ``torch.jit.load`` on the CPU."""
+def open_(path: Path, threads: int | None, device: str = "cpu") -> tuple[Runner, str]:
+    """Run with ``torch.jit.load``, on the CPU or, as in a server, on the device that is asked for."""
     import torch
 
     from explainable_model.exporters.torch_runner import torch_runner
@@ -73,10 +73,10 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     metadata = zip_metadata(path)
     try:
         with quiet_torchscript():
-            module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+            module = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ArtifactError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-    return torch_runner(module, threads), metadata
+    return torch_runner(module, threads, device), metadata
 
 
 TORCHSCRIPT = Format(

@@ -27,7 +27,8 @@ def fem(activations: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``.
 
-    Source: Fuad et al. 2020, Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA.
+    Source: Fuad et al. 2020, Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA,
+    section III.
 
     Example:
         >>> fem(torch.tensor([[[[6., 0., 0.], [0., 0., 0.]]]]))

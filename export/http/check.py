@@ -1,0 +1,238 @@
+"""Hold a server to the HTTP contract: right answers, right refusals, and nothing lost under a bounded load.
+
+python check.py http://127.0.0.1:8080 --name lite0 --artifact lite0.ts photo.jpg --header "Authorization: Bearer KEY"
+"""
+
+import argparse
+import base64
+import functools
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from client import Client, Reply
+from load import Load, Shot, fire
+from pictures import bad, good
+from PIL import Image
+
+from explainable_model.explaining import Explainer, artifact_explainer, found_classes, model_explainer
+from explainable_model.overlay import overlay
+from explainable_model.preprocess import upright_rgb
+
+ROUNDING = 0.5 / 255  # the heatmap is a picture of 8 bits
+TOLERANCE = 1e-3  # of map and probability between two runtimes
+BROKEN_SHARE = 0.01
+
+
+@dataclass
+class Check:
+    """A server, what it should say, and what it said wrong.
+
+    Attributes:
+        explainer: the network or artifact that says what is right.
+        connect: opens a connection.
+        name: of the model in URLs.
+        problems: found so far.
+        done: how many replies were judged.
+    """
+
+    explainer: Explainer
+    connect: Callable[[], Client]
+    name: str
+    problems: list[str] = field(default_factory=list)
+    done: int = 0
+
+    @functools.cached_property
+    def client(self) -> Client:
+        """For one request at a time."""
+        return self.connect()
+
+    @property
+    def path(self) -> str:
+        """Of predictions."""
+        return f"/predictions/{self.name}"
+
+    def note(self, what: str, problem: str) -> None:
+        """Count a reply, and keep what is wrong with it."""
+        self.done += 1
+        if problem:
+            self.problems.append(f"{what}: {problem}")
+
+    def expected(self, picture: bytes, class_idx: int | None = None) -> "Expected":
+        """What the explainer says of a picture."""
+        photo = upright_rgb(Image.open(io.BytesIO(picture)))
+        classes = None if class_idx is None else np.asarray([class_idx], np.int64)
+        answer = self.explainer.run(self.explainer.preprocess(photo), classes)
+        box = self.explainer.preprocess.box(*photo.size)
+        return Expected(found_classes(answer, self.explainer.class_names), answer.cam[0], photo, box)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A right answer."""
+
+    found: dict[str, Any]
+    cam: Any
+    photo: Image.Image
+    box: tuple[float, float, float, float]
+
+    def problem(self, reply: Reply) -> str:
+        """What is wrong with a reply, or an empty string."""
+        if (reply.status, reply.content_type.split(";")[0]) != (200, "application/json"):
+            return f"status {reply.status}, {reply.content_type}: {reply.body[:200]!r}"
+        record = reply.json()
+        if (record["class_idx"], record["class_name"]) != (self.found["class_idx"], self.found["class_name"]):
+            return f"class {record['class_name']} instead of {self.found['class_name']}"
+        if self.found["probability"] is not None and abs(record["probability"] - self.found["probability"]) > TOLERANCE:
+            return f"probability {record['probability']} instead of {self.found['probability']}"
+        if (record["size"], record["box"]) != (list(self.photo.size), list(self.box)):
+            return f"size and box {record['size']}, {record['box']} instead of {self.photo.size}, {self.box}"
+        got = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["heatmap"]))), np.float64) / 255
+        off = float(np.abs(got - self.cam).max()) if got.shape == self.cam.shape else np.inf
+        return f"the heatmap differs by {off:.4f}" if off > ROUNDING + TOLERANCE else ""
+
+    def overlay_problem(self, reply: Reply) -> str:
+        """What is wrong with an overlay; its size and colours are the server's choice, its place is not."""
+        if (reply.status, reply.content_type) != (200, "image/png"):
+            return f"status {reply.status}, {reply.content_type}: {reply.body[:200]!r}"
+        explanation = json.loads(reply.headers.get("X-Explanation") or "{}")
+        if explanation.get("class_idx") != self.found["class_idx"]:
+            return f"X-Explanation says {explanation}"
+        got = Image.open(io.BytesIO(reply.body)).convert("RGB")
+        want = overlay(self.photo, self.cam, box=self.box).resize(got.size)
+        correlation = np.corrcoef(np.asarray(got).ravel(), np.asarray(want).ravel())[0, 1]
+        return f"the overlay correlates {correlation:.3f} with the library's own" if not correlation > 0.9 else ""
+
+
+def check_answers(check: Check, photos: Sequence[bytes]) -> None:
+    """Every way to send a picture and to ask for an answer."""
+    client = check.client
+    for photo in photos:
+        right = check.expected(photo)
+        for path in (check.path, f"/explanations/{check.name}"):
+            check.note(f"POST {path}", right.problem(client.post_picture(path, photo)))
+        check.note("a form", right.problem(client.post_form(check.path, photo, top="3")))
+        check.note("JSON", right.problem(client.post_json(check.path, photo)))
+        check.note("Accept", right.overlay_problem(client.post_picture(check.path, photo, Accept="image/png")))
+        check.note("accept", right.overlay_problem(client.post_form(check.path, photo, accept="image/png")))
+        other = right.found["top"][1]["class_idx"] if len(right.found["top"]) > 1 else right.found["class_idx"]
+        right = check.expected(photo, other)
+        check.note("another class", right.problem(client.post_json(check.path, photo, **{"class": other})))
+        check.note("another class", right.problem(client.post_form(check.path, photo, **{"class": str(other)})))
+
+
+def check_pictures(check: Check, photo: bytes) -> None:
+    """Pictures of every kind, good and bad in turn, so that each good one comes after a bad one."""
+    whole = Image.open(io.BytesIO(photo))
+    refused = list(bad(whole).items())
+    for number, (kind, picture) in enumerate(good(whole).items()):
+        what, (broken, status) = refused[number % len(refused)]
+        check.note(what, refusal_problem(check.client.post_picture(check.path, broken), status))
+        check.note(
+            f"a picture, {kind}", check.expected(picture).problem(check.client.post_picture(check.path, picture))
+        )
+
+
+def check_requests(check: Check, photo: bytes) -> None:
+    """Requests that are wrong in themselves."""
+    client, small = check.client, good(Image.open(io.BytesIO(photo)))["jpeg"]
+    wrong = {
+        "no such class": (client.post_json(check.path, small, **{"class": "no such class"}), 400),
+        "a class out of range": (client.post_form(check.path, small, **{"class": "1000000"}), 400),
+        "a wrong number of classes": (client.post_form(check.path, small, top="-3"), 400),
+        "no JSON": (client.post(check.path, b'{"image": ', "application/json"), 400),
+        "JSON of another kind": (client.post(check.path, b"[1, 2]", "application/json"), 400),
+        "JSON without a picture": (client.post(check.path, b"{}", "application/json"), 400),
+        "no base64": (client.post(check.path, b'{"image": "!"}', "application/json"), 400),
+        "a form without a picture": (client.post(check.path, b"--b--\r\n", "multipart/form-data; boundary=b"), 400),
+        "another model": (client.post_picture("/predictions/no-such-model", small), 404),
+    }
+    for what, (reply, status) in wrong.items():
+        check.note(what, refusal_problem(reply, status))
+
+
+def refusal_problem(reply: Reply, status: int) -> str:
+    """What is wrong with a refusal, or an empty string."""
+    record = reply.json()
+    if (reply.status, record.get("code")) != (status, status):
+        return f"status {reply.status}, expected {status}: {reply.body[:200]!r}"
+    return "" if len(str(record.get("message", ""))) > 10 else f"no message: {record}"
+
+
+def check_load(check: Check, photos: Sequence[bytes], requests: int, clients: int) -> Load:
+    """Different pictures in turn, so that a reply that belongs to another request is seen."""
+    kinds = good(Image.open(io.BytesIO(photos[0])))
+    whole = [*photos, kinds["grey"], kinds["rotated by EXIF"]]
+    fine = [Shot(picture, check.expected(picture).problem) for picture in whole]
+    refused = bad(Image.open(io.BytesIO(photos[0]))).values()
+    broken = [Shot(picture, functools.partial(refusal_problem, status=status)) for picture, status in refused]
+    every = round(1 / BROKEN_SHARE)
+    shots = [
+        broken[n // every % len(broken)] if n % every == every // 2 else fine[n % len(fine)] for n in range(requests)
+    ]
+    load = fire(check.connect, check.path, shots, clients)
+    check.done += load.requests
+    check.problems += [f"under load: {problem}" for problem in load.problems]
+    if sum(load.statuses.values()) != requests:
+        check.problems.append(f"under load: {sum(load.statuses.values())} of {requests} requests were accounted for")
+    return load
+
+
+def explainer_of(arguments: argparse.Namespace) -> Explainer:
+    """What says what is right: the network itself, or an artifact."""
+    if arguments.artifact is not None:
+        return artifact_explainer(arguments.artifact)
+    from explainable_model.models import load_named_model
+
+    return model_explainer(load_named_model(arguments.model), arguments.layer, arguments.method)
+
+
+def headers_of(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """``Name: value``."""
+    for line in lines:
+        name, _, value = line.partition(":")
+        yield name.strip(), value.strip()
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("url", help="http://HOST:PORT")
+    parser.add_argument("photos", nargs="+", type=Path)
+    parser.add_argument("--name", required=True, help="of the model in URLs")
+    right = parser.add_mutually_exclusive_group(required=True)
+    right.add_argument("--artifact", type=Path, help="compare with an artifact")
+    right.add_argument("--model", help="compare with a network: package.module:factory")
+    parser.add_argument("--layer", help="of the network")
+    parser.add_argument("--method", default="gradcam")
+    parser.add_argument("--header", action="append", default=[], help="sent with every request, for a token")
+    parser.add_argument("--requests", type=int, default=300, help="of the load")
+    parser.add_argument("--clients", type=int, default=8, help="of the load, at a time")
+    parser.add_argument("--json", type=Path, help="write what was measured")
+    arguments = parser.parse_args()
+
+    connect = functools.partial(Client, arguments.url, dict(headers_of(arguments.header)))
+    check = Check(explainer_of(arguments), connect, arguments.name)
+    photos = [path.read_bytes() for path in arguments.photos]
+    check_answers(check, photos)
+    check_pictures(check, photos[0])
+    check_requests(check, photos[0])
+    summary = {
+        "one_client": check_load(check, photos, max(arguments.requests // 10, 1), 1).summary(),
+        "load": check_load(check, photos, arguments.requests, arguments.clients).summary(),
+        "replies": check.done,
+        "problems": check.problems,
+    }
+    print(json.dumps(summary, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(summary, indent=2) + "\n")
+    return 1 if check.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
