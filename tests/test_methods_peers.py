@@ -9,12 +9,17 @@ import pytorch_grad_cam
 import torch
 import torchcam.methods
 from pytorch_grad_cam.utils import svd_on_activations
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget, ClassifierOutputTarget
 from torch import Tensor, nn
 
 from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam
 from explainable_model.methods.elementwise import elementwise, hirescam, layercam
+from explainable_model.methods.finercam import finercam_weights
+from explainable_model.methods.fusion import fuse_layercam, refinecam
 from explainable_model.methods.gradcam import gradcam
+from explainable_model.methods.input_gradient import fullgrad
+from explainable_model.methods.masking import ablationcam, scorecam, upsampled_masks
+from explainable_model.methods.shapleycam import shapleycam
 from explainable_model.methods.xgradcam import xgradcam
 from explainable_model.postprocess import minmax
 from tests import method_checks as checks
@@ -113,3 +118,89 @@ def test_kpcacam_up_to_sign(attribution: tuple[Tensor, Tensor]) -> None:
     expected = svd_on_activations.get_2d_projection_kernel(activations.numpy())
     assert np.abs(expected).max() > 0.1
     assert up_to_sign(kpcacam(activations), torch.from_numpy(expected)) < 1e-4
+
+
+def class_scores(logits: Tensor) -> Tensor:
+    """The score of the class to explain: logits ``(2, ..., 5)`` -> ``(2, ...)``."""
+    return torch.stack([image_logits[..., class_idx] for image_logits, class_idx in zip(logits, CLASSES, strict=True)])
+
+
+def finished(cam: Tensor) -> Tensor:
+    return minmax(cam.detach().relu())
+
+
+def test_fusion() -> None:
+    maps = [finished(cam) for cam in checks.inputs([(5, 6)] * 3, batch=2, dtype=torch.float32)]
+    expected = torchcam.methods.LayerCAM.fuse_cams([cam.clone() for cam in maps])
+    assert (fuse_layercam(maps) - expected).abs().max() < TOLERANCE
+    expected = torchcam.methods.RefineCAM.fuse_cams([cam.clone() for cam in maps], normalized=False)
+    assert (refinecam(maps) - expected).abs().max() < TOLERANCE
+
+
+def test_finercam(network: nn.Module) -> None:
+    with torchcam.methods.FinerCAM(network, "features") as explainer:
+        (expected,) = explainer(CLASSES, network(image()))
+    activations = network.features(image())
+    logits = network.head(activations)
+    weights = finercam_weights(logits.detach(), torch.tensor(CLASSES))
+    (gradients,) = torch.autograd.grad((weights * logits).sum(), activations)
+    assert expected.max() > 0.99
+    assert (finished(gradcam(activations, gradients)) - expected).abs().max() < TOLERANCE
+
+
+def test_scorecam(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> None:
+    # Maps of image size: how the masks are resized is where the libraries differ.
+    activations, _ = attribution
+    with torch.no_grad():
+        masked = image().unsqueeze(1) * upsampled_masks(activations, (8, 8)).unsqueeze(2)
+        scores = class_scores(network(masked.flatten(0, 1)).reshape(2, 8, 5))
+    cam = finished(scorecam(activations, scores))
+    with pytorch_grad_cam.ScoreCAM(model=network, target_layers=[network.features]) as explainer:
+        expected = explainer(input_tensor=image(), targets=[ClassifierOutputTarget(c) for c in CLASSES])
+    assert (cam - torch.from_numpy(expected)).abs().max() < TOLERANCE
+    with torchcam.methods.ScoreCAM(network, "features") as explainer:
+        with torch.no_grad():
+            network(image())
+        (expected,) = explainer(CLASSES)
+    assert (cam - expected).abs().max() < TOLERANCE
+
+
+def test_ablationcam_up_to_the_sign_of_the_score(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> None:
+    activations, _ = attribution
+    with torch.no_grad():
+        score = class_scores(network.head(activations))
+        keep = 1 - torch.eye(8)[:, :, None, None]
+        without = network.head((activations.unsqueeze(1) * keep).flatten(0, 1))
+        ablated = class_scores(without.reshape(2, 8, 5))
+    assert (score < 0).any()
+    assert (score > 0).any()
+    cam = ablationcam(activations, score, ablated) * score.sign()[:, None, None]
+    with pytorch_grad_cam.AblationCAM(model=network, target_layers=[network.features]) as explainer:
+        expected = explainer(input_tensor=image(), targets=[ClassifierOutputTarget(c) for c in CLASSES])
+    assert expected.max() > 0.99
+    assert (finished(cam) - torch.from_numpy(expected)).abs().max() < TOLERANCE
+
+
+def test_shapleycam_of_probabilities(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> None:
+    activations = attribution[0].clone().requires_grad_()
+    score = class_scores(network.head(activations).softmax(1))
+    (gradients,) = torch.autograd.grad(score.sum(), activations, create_graph=True)
+    (products,) = torch.autograd.grad((gradients * attribution[0]).sum(), activations)
+    with pytorch_grad_cam.ShapleyCAM(model=network, target_layers=[network.features]) as explainer:
+        expected = explainer(input_tensor=image(), targets=[ClassifierOutputSoftmaxTarget(c) for c in CLASSES])
+    assert expected.max() > 0.99
+    assert (finished(shapleycam(activations, gradients, products)) - torch.from_numpy(expected)).abs().max() < TOLERANCE
+
+
+def test_fullgrad(network: nn.Module) -> None:
+    convolutions = [network.features[0], network.features[2], network.head[0]]
+    outputs = [image().requires_grad_()]
+    for convolution in convolutions:
+        outputs.append(convolution(outputs[-1] if len(outputs) == 1 else outputs[-1].relu()))
+    score = class_scores(network.head[3](outputs[-1].relu().flatten(1)))
+    gradients = torch.autograd.grad(score.sum(), outputs)
+    biases = [g * c.bias.detach()[:, None, None] for g, c in zip(gradients[1:], convolutions, strict=True)]
+    with pytorch_grad_cam.FullGrad(model=network, target_layers=[]) as explainer:
+        expected = explainer(input_tensor=image(), targets=[ClassifierOutputTarget(c) for c in CLASSES])
+    # The library adds 1e-7 to every range, and those of the bias gradients are small.
+    assert (finished(fullgrad(image(), gradients[0], biases)) - torch.from_numpy(expected)).abs().max() < 1e-3

@@ -63,7 +63,7 @@ def legrad(gradients: Sequence[Tensor], prefix: int) -> Tensor:
     Returns:
         ``(N, T - prefix)``, not negative.
 
-    Source: Bousselham et al. 2025, LeGrad, arXiv 2404.03214, equations 6 to 9.
+    Source: Bousselham et al. 2025, LeGrad, arXiv 2404.03214.
 
     Example:
         >>> legrad([torch.tensor([[[[9., 4.], [9., -8.]]]])], prefix=1)

@@ -35,7 +35,7 @@ def eigencam(activations: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``.
 
-    Source: Muhammad and Yeasin 2020, arXiv 2008.00299, section 3.
+    Source: Muhammad and Yeasin 2020, arXiv 2008.00299.
 
     Example:
         >>> eigencam(torch.tensor([[[[3., 0.]], [[4., 0.]]]]))
@@ -99,7 +99,7 @@ def kpcacam(activations: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``, of mean zero.
 
-    Source: Karmani et al. 2024, arXiv 2410.00267; kernel PCA: Schoelkopf et al. 1998, equation 20.
+    Source: Karmani et al. 2024, arXiv 2410.00267; kernel PCA: Schoelkopf et al. 1998.
 
     Example:
         >>> kpcacam(torch.tensor([[[[2., 0.]]]])) > 0

@@ -20,7 +20,7 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``.
 
-    Source: Draelos and Carin 2020, arXiv 2011.08891, equation 5.
+    Source: Draelos and Carin 2020, arXiv 2011.08891.
 
     Example:
         >>> activations = torch.tensor([[[[1., 2.], [3., 4.]]]])
@@ -46,7 +46,7 @@ def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``.
 
-    Source: Jiang et al. 2021, LayerCAM, IEEE Transactions on Image Processing 30, equations 5 to 7.
+    Source: Jiang et al. 2021, LayerCAM, IEEE Transactions on Image Processing 30.
 
     Example:
         >>> activations = torch.tensor([[[[1., 2.], [3., 4.]]]])

@@ -27,8 +27,7 @@ def fem(activations: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``.
 
-    Source: Fuad et al. 2020, Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA,
-    section III.
+    Source: Fuad et al. 2020, Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA.
 
     Example:
         >>> fem(torch.tensor([[[[6., 0., 0.], [0., 0., 0.]]]]))

@@ -1,9 +1,12 @@
 """Grad-CAM."""
 
-import torch
 from torch import Tensor
 
+from explainable_model.methods.precision import in_float32
+from explainable_model.methods.weighting import weighted_sum
 
+
+@in_float32
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Weight every channel by the spatial mean of its gradient and sum.
 
@@ -26,6 +29,4 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
         tensor([[[0.5000, 1.0000],
                  [1.5000, 2.0000]]])
     """
-    spatial = activations.shape[2:]
-    weights = gradients.flatten(2).mean(2)
-    return torch.matmul(weights.unsqueeze(1), activations.flatten(2)).reshape(-1, *spatial)
+    return weighted_sum(gradients.flatten(2).mean(2), activations)

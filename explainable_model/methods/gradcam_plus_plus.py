@@ -41,7 +41,7 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``.
 
-    Source: Chattopadhyay et al. 2018, arXiv 1710.11063, equations 5 and 19.
+    Source: Chattopadhyay et al. 2018, arXiv 1710.11063, equation 19.
 
     Example:
         >>> activations = torch.tensor([[[[1., 0.], [0., 1.]]]])
@@ -76,7 +76,7 @@ def smoothgradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``.
 
-    Source: Omeiza et al. 2019, arXiv 1908.01224, section 3.
+    Source: Omeiza et al. 2019, arXiv 1908.01224.
 
     Example:
         >>> activations = torch.tensor([[[[1., 0.], [0., 1.]]]])

@@ -34,7 +34,7 @@ def upsampled_masks(activations: Tensor, size: Sequence[int]) -> Tensor:
     Returns:
         ``(N, K, *size)``.
 
-    Source: Wang et al. 2020, Score-CAM, arXiv 1910.01279, equations 4 and 6.
+    Source: Wang et al. 2020, Score-CAM, arXiv 1910.01279.
 
     Example:
         >>> upsampled_masks(torch.tensor([[[[1., 3.]], [[5., 5.]]]]), (1, 2))
@@ -62,7 +62,7 @@ def scorecam_weights(scores: Tensor) -> Tensor:
     Returns:
         ``(N, K)``, each row of sum one.
 
-    Source: Wang et al. 2020, arXiv 1910.01279, equation 5 and the normalisation under it.
+    Source: Wang et al. 2020, arXiv 1910.01279.
 
     Example:
         >>> scorecam_weights(torch.tensor([[1., 3.]]).log())
@@ -82,7 +82,7 @@ def scorecam(activations: Tensor, scores: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``.
 
-    Source: Wang et al. 2020, arXiv 1910.01279, equation 3.
+    Source: Wang et al. 2020, arXiv 1910.01279.
 
     Example:
         >>> scorecam(torch.tensor([[[[1., 3.]], [[2., 0.]]]]), torch.zeros(1, 2))
@@ -106,7 +106,7 @@ def ablation_weights(score: Tensor, ablated: Tensor) -> Tensor:
     Returns:
         ``(N, K)``.
 
-    Source: Desai and Ramaswamy 2020, Ablation-CAM, WACV, equation 3.
+    Source: Desai and Ramaswamy 2020, Ablation-CAM, WACV.
 
     Example:
         >>> ablation_weights(torch.tensor([4.]), torch.tensor([[3., 5.]]))
@@ -129,7 +129,7 @@ def ablationcam(activations: Tensor, score: Tensor, ablated: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``.
 
-    Source: Desai and Ramaswamy 2020, Ablation-CAM, WACV, equation 4.
+    Source: Desai and Ramaswamy 2020, Ablation-CAM, WACV.
 
     Example:
         >>> ablationcam(torch.tensor([[[[4., 8.]]]]), torch.tensor([4.]), torch.tensor([[3.]]))
@@ -156,7 +156,7 @@ def reciprocam_masks(spatial: Sequence[int], *, gaussian: bool = False, dtype: t
     Returns:
         ``(P, *spatial)`` with P the number of positions, in row-major order.
 
-    Source: Byun and Lee 2022, Recipro-CAM, arXiv 2209.14074, section 3.
+    Source: Byun and Lee 2022, Recipro-CAM, arXiv 2209.14074.
 
     Example:
         >>> reciprocam_masks((1, 3), gaussian=True)
@@ -192,7 +192,7 @@ def vit_reciprocam_masks(
     Returns:
         ``(P, prefix + P, 1)`` with P the number of patches, to multiply tokens ``(prefix + P, K)`` with.
 
-    Source: Byun and Lee 2023, ViT-ReciproCAM, arXiv 2310.02588, section 3.
+    Source: Byun and Lee 2023, ViT-ReciproCAM, arXiv 2310.02588.
 
     Example:
         >>> vit_reciprocam_masks((1, 2), prefix=1, gaussian=False).squeeze(2)
@@ -220,7 +220,7 @@ def reciprocam(scores: Tensor, spatial: Sequence[int]) -> Tensor:
     Returns:
         Map ``(N, *spatial)``, zero at its smallest.
 
-    Source: Byun and Lee 2022, Recipro-CAM, arXiv 2209.14074, section 3.
+    Source: Byun and Lee 2022, Recipro-CAM, arXiv 2209.14074.
 
     Example:
         >>> reciprocam(torch.tensor([[-3., -1.]]), (1, 2))

@@ -29,7 +29,7 @@ def xgradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *spatial)``.
 
-    Source: Fu et al. 2020, arXiv 2008.02312, equation 8.
+    Source: Fu et al. 2020, arXiv 2008.02312.
 
     Example:
         >>> activations = torch.tensor([[[[1., 3.], [0., 0.]]]])
