@@ -1,0 +1,131 @@
+/** What happens when: the network is loaded, a photo comes in, a class is chosen. */
+
+import { PREDICTED, openArtifact } from "./artifact.js";
+import { startCamera, stopCamera, takePhoto } from "./camera.js";
+import { UserError } from "./errors.js";
+import { download, listenForFiles } from "./intake.js";
+import { megabytes, openPhoto } from "./photo.js";
+import * as view from "./view.js";
+
+const ASSETS = "./assets/";
+const query = new URLSearchParams(location.search);
+const options = { backend: query.get("backend"), threads: Number(query.get("threads")) || null };
+const video = document.getElementById("video");
+
+let artifact = null; // what answers
+let photo = null; // what is explained
+let palette = null;
+let work = Promise.resolve(); // one thing at a time, in the order it was asked for
+
+/** Do something after everything that was asked for before, and say in place what went wrong with it. */
+function enqueue(task) {
+  work = work.then(async () => {
+    try {
+      await task();
+    } catch (error) {
+      if (!(error instanceof UserError)) console.error(error);
+      view.showError(error instanceof UserError ? error.message : `Something went wrong: ${error.message ?? error}`);
+    }
+  });
+  return work;
+}
+
+async function loadSite() {
+  const site = JSON.parse(new TextDecoder().decode(await download(`${ASSETS}site.json`)));
+  palette = site.palette;
+  view.showScale(palette);
+  view.showExamples(site.examples.map((example) => ({ ...example, file: ASSETS + example.file })), takeExample);
+  const bytes = await download(ASSETS + site.model, (share, loaded) =>
+    view.showModel(`Loading the network, ${megabytes(loaded)}`, share || null));
+  await useArtifact(bytes, site.model);
+}
+
+async function useArtifact(bytes, name) {
+  view.setState("model", "loading");
+  view.showModel(`Starting ${name}`);
+  const opened = await openArtifact(bytes, name, options);
+  await artifact?.close();
+  artifact = opened;
+  if (photo) await explain(PREDICTED);
+}
+
+/** An artifact that cannot be used leaves the one before in place. */
+function enqueueArtifact(load) {
+  return enqueue(async () => {
+    try {
+      await load();
+    } finally {
+      view.setState("model", artifact ? "ready" : "missing");
+      view.showModel(artifact ? view.describeArtifact(artifact) : "No network is loaded.");
+    }
+  });
+}
+
+async function usePhoto(file) {
+  const opened = await openPhoto(file);
+  photo?.close();
+  photo = opened;
+  leaveCamera();
+  view.showError("");
+  view.showPhoto(photo);
+  view.setState("state", "result");
+  if (!artifact) throw new UserError("The photo waits for a network: open an artifact (.onnx).");
+  await explain(PREDICTED);
+  view.sweep();
+}
+
+async function explain(classIdx) {
+  view.setState("busy", "yes");
+  await painted();
+  try {
+    const answer = await artifact.explain(photo, classIdx);
+    view.showAnswer(answer, artifact.metadata, photo, palette);
+    // For pages that embed this one, and for the tests.
+    dispatchEvent(new CustomEvent("explained", { detail: { ...answer, metadata: artifact.metadata } }));
+  } finally {
+    view.setState("busy", "no");
+  }
+}
+
+/** The network blocks this thread: let the page show that it works before it does. */
+function painted() {
+  return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+}
+
+function take(file) {
+  if (!file.name.toLowerCase().endsWith(".onnx")) return enqueue(() => usePhoto(file));
+  return enqueueArtifact(async () => {
+    view.showError("");
+    await useArtifact(new Uint8Array(await file.arrayBuffer()), file.name);
+  });
+}
+
+function takeExample(url) {
+  enqueue(async () => usePhoto(new File([await download(url)], url.split("/").at(-1))));
+}
+
+function leaveCamera() {
+  stopCamera(video);
+  view.setState("state", photo ? "result" : "empty");
+}
+
+const ACTIONS = {
+  choose: () => document.getElementById("file").click(),
+  "choose-model": () => document.getElementById("model-file").click(),
+  camera: () => enqueue(async () => {
+    await startCamera(video);
+    view.showError("");
+    view.setState("state", "camera");
+  }),
+  shoot: () => enqueue(async () => usePhoto(await takePhoto(video))),
+  "stop-camera": leaveCamera,
+};
+
+document.addEventListener("click", (event) => ACTIONS[event.target.closest("[data-action]")?.dataset.action]?.());
+document.getElementById("classes").addEventListener("change", (event) =>
+  enqueue(() => explain(Number(event.target.value))));
+document.getElementById("reveal").addEventListener("input", view.onReveal);
+document.getElementById("strength").addEventListener("input", view.onStrength);
+document.getElementById("alert-close").addEventListener("click", () => view.showError(""));
+listenForFiles(take);
+enqueueArtifact(loadSite);

@@ -1,0 +1,85 @@
+/** An artifact of explainable_model in this browser: photo in, classes and heatmap out. */
+
+import { UserError } from "./errors.js";
+import { readMetadata } from "./metadata.js";
+import { prepare } from "./prepare.js";
+import { referenceFailure } from "./reference.js";
+import { backends, openSession } from "./runtime.js";
+
+const TOP = 5;
+export const PREDICTED = -1;
+
+/**
+ * Open an artifact with the first backend that gives the recorded answer.
+ *
+ * @param {Uint8Array} model the ONNX file
+ * @param {string} name of the file, for messages
+ * @param {{backend?: string | null, threads?: number | null}} options see `backends` and `openSession`
+ * @returns {Promise<{metadata, label, note, explain, close}>}
+ */
+export async function openArtifact(model, name, { backend = null, threads = null } = {}) {
+  const metadata = readMetadata(model, name);
+  const failures = [];
+  for (const candidate of await backends(backend)) {
+    const { session, reason } = await tryBackend(candidate, model, metadata, threads);
+    if (session) {
+      const explain = (photo, classIdx = PREDICTED) => explainWith(session.run, metadata, photo, classIdx);
+      return { metadata, label: session.label, note: failures.join(" "), explain, close: session.release };
+    }
+    failures.push(`${candidate === "webgpu" ? "WebGPU" : "WebAssembly"} was not used: ${reason}.`);
+  }
+  throw new UserError(`${name} does not run here. ${failures.join(" ")}`);
+}
+
+/** A session that gives the recorded answer, or the reason why there is none: a backend may fail, or be wrong. */
+async function tryBackend(candidate, model, metadata, threads) {
+  let session;
+  let reason;
+  try {
+    session = await openSession(candidate, model, threads);
+    reason = await referenceFailure(metadata, session.run);
+  } catch (error) {
+    // onnxruntime-web throws bare numbers too: addresses of exceptions inside WebAssembly.
+    reason = error instanceof Error ? error.message.split("\n")[0].slice(0, 200) : "it does not start";
+  }
+  if (!reason) return { session };
+  await session?.release();
+  return { reason };
+}
+
+async function explainWith(run, metadata, photo, classIdx) {
+  const start = performance.now();
+  const { pixels, shape, box } = prepare(photo, metadata);
+  const prepared = performance.now();
+  const outputs = await run(pixels, shape, classIdx);
+  const { logits, explained_class_idx: explained, cam } = outputs;
+  const done = performance.now();
+  const [, height, width] = cam.dims;
+  const odds = probabilities(logits);
+  return {
+    classIdx: Number(explained.data[0]),
+    probabilities: odds,
+    top: odds ? best(odds) : [Number(explained.data[0])],
+    logits: logits.data,
+    cam: { values: cam.data, height, width },
+    box,
+    prepareMs: prepared - start,
+    runMs: done - prepared,
+  };
+}
+
+/** Softmax of (1, classes); logits that already are a distribution stay; else null. */
+export function probabilities({ data, dims }) {
+  if (dims.length !== 2 || dims[1] < 2) return null;
+  const values = Float64Array.from(data);
+  const sum = values.reduce((a, b) => a + b, 0);
+  if (values.every((value) => value >= 0) && Math.abs(sum - 1) < 1e-3) return values;
+  const highest = values.reduce((a, b) => Math.max(a, b));
+  const odds = values.map((value) => Math.exp(value - highest));
+  const total = odds.reduce((a, b) => a + b, 0);
+  return odds.map((odd) => odd / total);
+}
+
+function best(odds) {
+  return Array.from(odds.keys()).sort((a, b) => odds[b] - odds[a] || a - b).slice(0, TOP);
+}

@@ -1,0 +1,90 @@
+/** The record that every artifact carries, read from the ONNX file itself: onnxruntime-web does not hand it out. */
+
+import { UserError } from "./errors.js";
+
+const METADATA_KEY = "explainable_model.json";
+const SCHEMA_VERSION = 1;
+const METADATA_PROPS = 14; // field of onnx.ModelProto: repeated StringStringEntryProto {key = 1, value = 2}
+const LENGTH_DELIMITED = 2;
+const FIXED_BYTES = { 1: 8, 5: 4 }; // wire types of fixed length
+
+/**
+ * @param {Uint8Array} model the ONNX file
+ * @param {string} name of the file, for messages
+ * @returns {object} the record, checked to be one that this page can feed
+ */
+export function readMetadata(model, name) {
+  const text = recordText(model, name);
+  if (text === undefined) {
+    throw new UserError(`${name} is an ONNX model without the record of explainable_model: export it with ` +
+      "explainable_model.export(…), which adds the heatmap.");
+  }
+  return checked(parsed(text, name), name);
+}
+
+function recordText(model, name) {
+  try {
+    for (const [field, entry] of fields(model)) {
+      if (field !== METADATA_PROPS) continue;
+      const pair = new Map([...fields(entry)].map(([key, value]) => [key, new TextDecoder().decode(value)]));
+      if (pair.get(1) === METADATA_KEY) return pair.get(2);
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new UserError(`${name} is not an ONNX model, or it is damaged (${error.message}).`);
+  }
+  return undefined;
+}
+
+/** The length-delimited fields of a protobuf message: `[number, bytes]`; the others are passed over. */
+function* fields(message) {
+  let at = 0;
+  const varint = () => {
+    let value = 0;
+    for (let scale = 1; ; scale *= 128) {
+      if (at >= message.length) throw new RangeError("it ends within a number");
+      const byte = message[at++];
+      value += (byte & 127) * scale;
+      if (byte < 128) return value;
+    }
+  };
+  while (at < message.length) {
+    const tag = varint();
+    const [field, wire] = [Math.floor(tag / 8), tag % 8];
+    if (wire === 0) varint();
+    else if (wire in FIXED_BYTES) at += FIXED_BYTES[wire];
+    else if (wire !== LENGTH_DELIMITED) throw new RangeError(`unknown wire type ${wire}`);
+    else {
+      const end = varint() + at; // reading the length moves `at`
+      if (end > message.length) throw new RangeError("it ends within a field");
+      yield [field, message.subarray(at, end)];
+      at = end;
+    }
+  }
+}
+
+function parsed(text, name) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new UserError(`${name} has a record that cannot be read (${error.message}); export it again.`);
+  }
+}
+
+function checked(metadata, name) {
+  const refuse = (got, expected) => new UserError(`${name} ${got}; this page expects ${expected}.`);
+  if (!(metadata.schema_version <= SCHEMA_VERSION)) {
+    throw refuse(`has a record of schema ${metadata.schema_version}`, `up to ${SCHEMA_VERSION}: use a newer page`);
+  }
+  const [batch, channels, ...spatial] = metadata.image_shape;
+  if (spatial.length !== 2) throw refuse(`takes images of shape (${metadata.image_shape})`, "(N, C, H, W)");
+  if (batch !== null && batch !== 1) throw refuse(`takes exactly ${batch} images`, "one, or any number");
+  if (metadata.dtype !== "float32") throw refuse(`computes in ${metadata.dtype}`, "float32");
+  if (!metadata.preprocess) {
+    throw refuse("does not say how a photo becomes its input", "an export with preprocess=Preprocess(…)");
+  }
+  if (metadata.preprocess.mean.length !== channels) {
+    throw refuse(`prepares ${metadata.preprocess.mean.length} channel(s) and takes ${channels}`, "the same number");
+  }
+  return metadata;
+}

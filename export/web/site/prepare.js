@@ -1,0 +1,55 @@
+/** From a photo to the network's input, by the artifact's own record: equal to `explainable_model.Preprocess`. */
+
+import { resample } from "./resample.js";
+
+/**
+ * @param {{width: number, height: number, rows: Function}} photo RGB, as from `openPhoto`
+ * @param {object} metadata of the artifact
+ * @returns {{pixels: Float32Array, shape: number[], box: number[]}} the input, and which part of the photo it shows
+ */
+export function prepare(photo, metadata) {
+  const { preprocess } = metadata;
+  const channels = preprocess.mean.length;
+  const box = seenBox(preprocess, photo.width, photo.height);
+  const source = channels === 1 ? grey(photo) : photo;
+  const levels = resample(source, box, preprocess.size, preprocess.interpolation, channels);
+  return { pixels: normalized(levels, preprocess), shape: [1, channels, ...preprocess.size], box };
+}
+
+/** The part of a photo that the network sees: left, top, right, bottom. */
+export function seenBox({ size, resize }, width, height) {
+  if (resize === null) return [0, 0, width, height];
+  const scale = Math.min(width, height) / resize;
+  let [cropHeight, cropWidth] = [size[0] * scale, size[1] * scale];
+  const shrink = Math.min(1, height / cropHeight, width / cropWidth);
+  [cropHeight, cropWidth] = [Math.min(cropHeight * shrink, height), Math.min(cropWidth * shrink, width)];
+  const [left, top] = [(width - cropWidth) / 2, (height - cropHeight) / 2];
+  return [left, top, left + cropWidth, top + cropHeight];
+}
+
+/** (H, W, C) levels to (C, H, W) values, each operation rounded to single precision as NumPy does. */
+function normalized(levels, { mean, std }) {
+  const channels = mean.length;
+  const area = levels.length / channels;
+  const values = new Float32Array(levels.length);
+  for (let channel = 0; channel < channels; channel++) {
+    const [centre, spread] = [Math.fround(mean[channel]), Math.fround(std[channel])];
+    const table = Float32Array.from({ length: 256 }, (_, level) =>
+      Math.fround(Math.fround(level / 255) - centre) / spread);
+    for (let n = 0; n < area; n++) values[channel * area + n] = table[levels[n * channels + channel]];
+  }
+  return values;
+}
+
+/** Luma of ITU-R BT.601 in 16-bit fixed point, as Pillow's mode L. */
+function grey(photo) {
+  const rows = (top, count) => {
+    const rgb = photo.rows(top, count);
+    const luma = new Uint8Array(rgb.length / 3);
+    for (let n = 0, at = 0; n < luma.length; n++, at += 3) {
+      luma[n] = (rgb[at] * 19595 + rgb[at + 1] * 38470 + rgb[at + 2] * 7471 + 0x8000) >> 16;
+    }
+    return luma;
+  };
+  return { width: photo.width, height: photo.height, rows };
+}

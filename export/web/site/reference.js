@@ -1,0 +1,56 @@
+/** The artifact's own test: its recorded answer to a fixed image, against what this device computes. */
+
+const GRID = 8;
+
+/**
+ * @param {object} metadata of the artifact
+ * @param {Function} run of a session
+ * @returns {Promise<string>} what differs, or an empty string
+ */
+export async function referenceFailure(metadata, run) {
+  const { reference, image_shape: [, ...shape] } = metadata;
+  if (!reference) return "";
+  const image = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, n) => Math.sin(n));
+  const wanted = reference.class_idx[0];
+  const { logits, cam } = await run(image, [1, ...shape], wanted);
+  const offLogits = Math.abs(score(logits, wanted) - reference.logits[0])
+    / Math.max(1, ...reference.logits.map(Math.abs));
+  if (!(offLogits <= reference.logits_tolerance)) return `logits differ by ${offLogits.toExponential(1)}`;
+  const cells = reduced(cam.data, cam.dims[1], cam.dims[2]);
+  const offCam = Math.max(...cells.map((cell, n) => Math.abs(cell - reference.cam[0][n])));
+  const scale = Math.max(1, ...reference.cam.flat());
+  return offCam <= reference.cam_tolerance * scale ? "" : `the heatmap differs by ${offCam.toExponential(1)}`;
+}
+
+/** A class's logit; summed over the picture where there is one per pixel. */
+function score(logits, classIdx) {
+  const perClass = logits.dims.slice(2).reduce((a, b) => a * b, 1);
+  const from = classIdx * perClass;
+  return logits.data.subarray(from, from + perClass).reduce((a, b) => a + b, 0);
+}
+
+/** A map's means over 8 x 8 cells, fewer where it is smaller. */
+function reduced(map, height, width) {
+  const [down, across] = [edges(height), edges(width)];
+  const cells = [];
+  for (let r = 0; r + 1 < down.length; r++) {
+    for (let c = 0; c + 1 < across.length; c++) {
+      let sum = 0;
+      for (let row = down[r]; row < down[r + 1]; row++) {
+        for (let column = across[c]; column < across[c + 1]; column++) sum += map[row * width + column];
+      }
+      cells.push(sum / ((down[r + 1] - down[r]) * (across[c + 1] - across[c])));
+    }
+  }
+  return cells;
+}
+
+function edges(length) {
+  const parts = Math.min(length, GRID);
+  return Array.from({ length: parts + 1 }, (_, n) => roundHalfEven((n * length) / parts));
+}
+
+function roundHalfEven(value) {
+  const floor = Math.floor(value);
+  return value - floor === 0.5 ? floor + (floor % 2) : Math.round(value);
+}

@@ -1,0 +1,53 @@
+/** onnxruntime-web: WebGPU where there is a graphics card, else WebAssembly. Both lie beside the page. */
+
+const VENDOR = new URL("./assets/vendor/", import.meta.url).href;
+const MODULES = { webgpu: "ort.webgpu.min.mjs", wasm: "ort.wasm.min.mjs" };
+
+/**
+ * @param {string | null} wanted "webgpu" or "wasm"; null takes what the device has
+ * @returns {Promise<string[]>} backends to try, best first
+ */
+export async function backends(wanted) {
+  if (wanted) return [wanted];
+  return (await hasGraphicsCard()) ? ["webgpu", "wasm"] : ["wasm"];
+}
+
+/** Software emulation of a graphics card is slower than WebAssembly. */
+async function hasGraphicsCard() {
+  try {
+    const adapter = await navigator.gpu?.requestAdapter();
+    return Boolean(adapter) && !(adapter.info ?? adapter).isFallbackAdapter;
+  } catch {
+    return false; // a browser that has WebGPU switched off may say so by throwing
+  }
+}
+
+/**
+ * @param {string} backend "webgpu" or "wasm"
+ * @param {Uint8Array} model the ONNX file
+ * @param {number | null} threads of WebAssembly; null for half of the cores, at most four
+ * @returns {Promise<{run: Function, release: Function, label: string}>} `run(image, shape, classIdx)`
+ */
+export async function openSession(backend, model, threads) {
+  const ort = await import(VENDOR + MODULES[backend]);
+  ort.env.logLevel = "error";
+  ort.env.wasm.wasmPaths = VENDOR;
+  ort.env.wasm.numThreads = threadCount(threads);
+  const session = await ort.InferenceSession.create(model, {
+    executionProviders: [backend],
+    logSeverityLevel: 3, // errors only
+  });
+  const run = (pixels, shape, classIdx) => session.run({
+    image: new ort.Tensor("float32", pixels, shape),
+    class_idx: new ort.Tensor("int64", BigInt64Array.of(BigInt(classIdx)), [1]),
+  });
+  const count = ort.env.wasm.numThreads;
+  const label = backend === "webgpu" ? "WebGPU" : `WebAssembly, ${count} thread${count === 1 ? "" : "s"}`;
+  return { run, release: () => session.release(), label };
+}
+
+/** Threads share memory, which browsers allow only to pages served with the COOP and COEP headers. */
+function threadCount(wanted) {
+  if (!globalThis.crossOriginIsolated) return 1;
+  return wanted ?? Math.min(4, Math.ceil((navigator.hardwareConcurrency || 1) / 2));
+}

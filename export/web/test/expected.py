@@ -1,0 +1,144 @@
+"""What the page is compared with: files to open, and what the network itself says of them in Python.
+
+python export/web/test/expected.py FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from PIL import Image
+from torch import nn
+
+from explainable_model import ExplainableModel, Preprocess, export
+from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
+from explainable_model.metadata import METADATA_KEY
+from explainable_model.preprocess import open_photo
+
+SITE_MODEL = Path(__file__).parents[1] / "site" / "assets" / "model.onnx"
+ORIENTATION = 0x112  # EXIF tag; 6 asks the reader to turn the picture clockwise
+CROPPING = Preprocess(size=(48, 40), mean=(0.45,), std=(0.25,), resize=56, interpolation="bicubic")
+ALSO_EXPLAINED = 3  # further classes of the top five
+
+
+def write_photos(folder: Path) -> list[str]:
+    """Pictures of every kind."""
+    chelsea, coffee, camera = (Image.open(path) for path in demo_photos())
+    cat = chelsea.convert("RGB")
+    alpha = Image.linear_gradient("L").resize(cat.size)
+    sixteen_bit = Image.fromarray(np.asarray(camera).astype(np.uint16) * 257)
+    turned = Image.Exif()
+    turned[ORIENTATION] = 6
+    photos = {
+        "chelsea.png": (cat, {}),
+        "coffee.png": (coffee.convert("RGB"), {}),
+        "grey.png": (camera, {}),
+        "grey16.png": (sixteen_bit, {}),
+        "transparent.png": (Image.merge("RGBA", (*cat.split(), alpha)), {}),
+        "palette.png": (coffee.convert("RGB").quantize(64), {}),
+        "lossless.webp": (cat, {"lossless": True}),
+        "photo.jpg": (coffee.convert("RGB"), {"quality": 92}),
+        "cmyk.jpg": (coffee.convert("CMYK"), {"quality": 95}),
+        "turned.jpg": (cat.transpose(Image.Transpose.ROTATE_90), {"quality": 95, "exif": turned}),
+        "tall.png": (cat.crop((100, 0, 190, 300)), {}),
+        "dot.png": (cat.crop((200, 100, 201, 101)), {}),
+    }
+    for name, (picture, options) in photos.items():
+        picture.save(folder / name, **options)
+    return list(photos)
+
+
+def write_broken(folder: Path) -> None:
+    """Files that are no pictures, and one that is too large."""
+    (folder / "text.jpg").write_text("This is not a picture.\n" * 50)
+    (folder / "empty.png").write_bytes(b"")
+    for whole, cut in (("photo.jpg", "truncated.jpg"), ("chelsea.png", "truncated.png")):
+        content = (folder / whole).read_bytes()
+        (folder / cut).write_bytes(content[: len(content) // 2])
+    Image.new("1", (12_000, 12_000)).save(folder / "huge.png")
+
+
+def write_artifacts(folder: Path) -> ExplainableModel:
+    """A second artifact of another kind, and files that the page must refuse; the second network."""
+    torch.manual_seed(5)  # of those whose maps are not empty
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 3),
+    ).eval()  # fmt: skip
+    second = ExplainableModel(network, "3")
+    export(second, folder / "second.onnx", torch.randn(1, 1, *CROPPING.size), preprocess=CROPPING)
+    model = onnx.load(folder / "second.onnx")
+    (entry,) = (entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+    record = json.loads(entry.value)
+    entry.value = json.dumps({**record, "schema_version": 99})
+    onnx.save(model, folder / "newer.onnx")
+    record["reference"]["cam"] = [[1 - value for value in cells] for cells in record["reference"]["cam"]]
+    entry.value = json.dumps(record)
+    onnx.save(model, folder / "wrong.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, folder / "foreign.onnx")
+    (folder / "cut.onnx").write_bytes(SITE_MODEL.read_bytes()[:100_000])
+    (folder / "text.onnx").write_text("This is not an artifact.\n")
+    return second
+
+
+def explain(explainable: ExplainableModel, preprocess: Preprocess, folder: Path, photo: str, prefix: str) -> object:
+    """The network's own answers; the arrays go to files of little-endian float32."""
+    image = torch.from_numpy(preprocess(open_photo(folder / photo)))
+    logits, class_idx, _ = explainable(image)
+    top = logits[0].argsort(descending=True, stable=True)[:5].tolist()
+    maps = {}
+    for chosen in top[: 1 + ALSO_EXPLAINED]:
+        maps[chosen] = f"{prefix}-{photo}-{chosen}.f32"
+        explainable(image, torch.tensor([chosen])).cam[0].numpy().tofile(folder / maps[chosen])
+    arrays = {"logits": logits, "input": image}
+    files = {name: f"{prefix}-{photo}-{name}.f32" for name in arrays}
+    for name, array in arrays.items():
+        array.numpy().tofile(folder / files[name])
+    probabilities = logits.softmax(1)[0, top].tolist()
+    return {"class_idx": int(class_idx), "top": top, "probabilities": probabilities, "maps": maps, **files}
+
+
+def write_resamplings(folder: Path) -> list[dict[str, object]]:
+    """Random pictures resized by Pillow: up, down, by odd ratios, whole and in part."""
+    random = np.random.default_rng(0)
+    cases = []
+    shapes = [(3, 5), (17, 23), (64, 64), (301, 97), (600, 450)]
+    sizes = [(1, 1), (7, 11), (224, 224), (64, 64)]
+    for number, (shape, size) in enumerate((shape, size) for shape in shapes for size in sizes):
+        for interpolation in ("nearest", "bilinear", "bicubic", "lanczos"):
+            channels = 3 if number % 2 else 1
+            pixels = random.integers(0, 256, (*shape, channels), dtype=np.uint8)
+            left, top = (float(random.uniform(0, 0.4 * length)) for length in (shape[1], shape[0]))
+            part = [left, top, shape[1] - float(random.uniform(0, 0.4)), shape[0] - float(random.uniform(0, 0.4))]
+            box = part if number % 3 else [0, 0, shape[1], shape[0]]
+            picture = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
+            resized = picture.resize(size[::-1], Image.Resampling[interpolation.upper()], box=tuple(box))
+            stem = f"resample-{number}-{interpolation}"
+            pixels.tofile(folder / f"{stem}.in")
+            np.asarray(resized).tofile(folder / f"{stem}.out")
+            case = {"stem": stem, "shape": shape, "size": size, "box": box}
+            cases.append({**case, "interpolation": interpolation, "channels": channels})
+    return cases
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    photos = write_photos(folder)
+    write_broken(folder)
+    lite0 = ExplainableModel(efficientnet_lite0().model, TARGET_LAYER)
+    second = write_artifacts(folder)
+    expected = {
+        "photos": {photo: explain(lite0, PREPROCESS, folder, photo, "lite0") for photo in photos},
+        "second": {photo: explain(second, CROPPING, folder, photo, "second") for photo in ("tall.png", "photo.jpg")},
+        "resamplings": write_resamplings(folder),
+    }
+    (folder / "expected.json").write_text(json.dumps(expected))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+/** The page in headless Chromium, served as its README says, with every request written down. */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+
+import { chromium } from "playwright-core";
+
+import { path } from "./expected.mjs";
+
+const SERVER = fileURLToPath(new URL("../../serve.py", import.meta.url));
+const FLAGS = [
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync",
+];
+const FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"];
+const PATIENCE_MS = 60_000;
+
+export async function serve() {
+  const server = spawn(process.env.PYTHON ?? "python3", [SERVER, "--port", "0"], { stdio: ["ignore", "pipe", "ignore"] });
+  const [line] = await once(server.stdout, "data");
+  return { url: String(line).trim(), stop: () => server.kill() };
+}
+
+/** Playwright makes a fresh profile for each browser. */
+export async function launch(gpu = []) {
+  const flags = gpu.length ? [...FLAGS.filter((flag) => flag !== "--disable-gpu"), ...gpu] : FLAGS;
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [...flags, ...FAKE_CAMERA],
+  });
+}
+
+/** A page that is ready to explain, and what it did so far. */
+export async function openPage(browser, url, { query = "", before = async () => {}, model = "ready", ...options } = {}) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  const seen = { requests: [], errors: [] };
+  context.on("request", (request) => seen.requests.push(request.url()));
+  page.on("pageerror", (error) => seen.errors.push(error.message));
+  page.on("console", (message) => message.type() === "error" && seen.errors.push(message.text()));
+  await before(page);
+  await page.addInitScript(() => {
+    globalThis.answers = [];
+    addEventListener("explained", ({ detail }) => globalThis.answers.push({
+      classIdx: detail.classIdx, top: detail.top, box: detail.box, runMs: detail.runMs, prepareMs: detail.prepareMs,
+      probabilities: detail.probabilities && detail.top.map((index) => detail.probabilities[index]),
+      logits: Array.from(detail.logits), cam: Array.from(detail.cam.values), size: [detail.cam.height, detail.cam.width],
+    }));
+  });
+  await page.goto(url + query);
+  await page.waitForSelector(`body[data-model=${model}]`);
+  return { page, seen, close: () => context.close() };
+}
+
+/** For `before`: the site has another artifact as its own. */
+export const withModel = (name) => (page) => page.route("**/assets/model.onnx", (route) => route.fulfill({ path: path(name) }));
+
+/** Drop files the way a hand does: one event with all of its data. */
+export async function drop(page, name) {
+  const content = readFileSync(path(name)).toString("base64");
+  await page.evaluate(([file, base64]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], file));
+    document.querySelector("main").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
+  }, [name, content]);
+}
+
+/** What the page answers to something done to it. */
+export async function answerTo(page, action) {
+  const before = await page.evaluate(() => globalThis.answers.length);
+  await action();
+  await page.waitForFunction((count) => globalThis.answers.length > count, before);
+  return page.evaluate(() => globalThis.answers.at(-1));
+}
+
+/** The message that the page shows in place after something that must fail. */
+export async function errorAfter(page, action) {
+  assert.ok(await page.isHidden("#alert"), "no message is left from before");
+  await action();
+  await page.waitForSelector("#alert:not([hidden])");
+  return page.innerText("#alert-text");
+}
