@@ -1,0 +1,128 @@
+"""Serve an artifact with LitServe: python serve.py lite0.onnx (or .ts). Requests and answers: ../http/README.md."""
+
+import argparse
+import hmac
+import os
+import secrets
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+
+import litserve
+from fastapi import Depends, Header
+from fastapi import Request as HttpRequest
+from fastapi import Response as HttpResponse
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from explainable_model import load, read_metadata
+from explainable_model.errors import ExplainableModelError
+from explainable_model.serving import Request, RequestError, Response, Service, Settings
+
+MAX_BODY = 20_000_000
+
+
+async def read_request(http: HttpRequest) -> Request:
+    """The body, the form or the JSON of one request."""
+    kind = http.headers.get("content-type", "").split(";")[0].strip().lower()
+    if http.path_params["kind"] not in ("predictions", "explanations") or http.path_params["name"] != http.app.title:
+        raise RequestError(
+            HTTPStatus.NOT_FOUND, f"There is no {http.url.path}; expected /predictions/{http.app.title}."
+        )
+    if int(http.headers.get("content-length", 0)) > MAX_BODY:  # before it is read; without a length LitServe counts
+        raise RequestError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is too large; expected at most {MAX_BODY:,} bytes."
+        )
+    fields: dict[str, object] = {}
+    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        for name, value in (await http.form()).items():
+            fields[name] = await value.read() if isinstance(value, UploadFile) else value
+    elif kind == "application/json":
+        try:
+            body = await http.json()
+        except ValueError:
+            body = None
+        fields = body if isinstance(body, dict) else {}
+    else:
+        fields["image"] = await http.body()
+    return Request(fields, http.headers.get("accept", ""))
+
+
+class ExplainAPI(litserve.LitAPI):
+    """One worker: the artifact in its runtime."""
+
+    def __init__(self, artifact: Path, key: str, threads: int | None, batch: int, delay: float) -> None:
+        super().__init__(max_batch_size=batch, batch_timeout=delay, api_path="/{kind}/{name}")
+        self.artifact, self.key, self.threads = artifact, key, threads
+
+    def authorize(self, x_api_key: Annotated[str, Header()] = "") -> None:
+        """Nothing is answered without the key; LitServe calls this for every path."""
+        if not hmac.compare_digest(x_api_key.encode(), self.key.encode()):
+            raise RequestError(HTTPStatus.UNAUTHORIZED, "The header X-API-Key is missing or wrong.")
+
+    def setup(self, device: str) -> None:
+        """Ready only if the artifact answers right on this machine."""
+        session = load(self.artifact, threads=self.threads)
+        self.service = Service(session, session.metadata, Settings())
+
+    def decode_request(self, request: Annotated[Request, Depends(read_request)]) -> Request:
+        """Already read, in the server's own process."""
+        return request
+
+    def predict(self, requests: list[Request]) -> list[Response]:
+        """Answer a batch."""
+        return self.service.answer(requests)[0]
+
+    def encode_response(self, output: Response) -> HttpResponse:
+        """Each request has a status of its own."""
+        return to_http(output)
+
+
+def to_http(response: Response) -> HttpResponse:
+    """A response as the server sends it."""
+    headers = dict(response.headers)
+    return HttpResponse(response.body, int(response.status), headers, media_type=response.content_type)
+
+
+def refused(_: HttpRequest, error: Exception) -> HttpResponse:
+    """The server's own refusals (a wrong key, a body that is too large) look like the contract's."""
+    if isinstance(error, HTTPException):
+        error = RequestError(HTTPStatus(error.status_code), str(error.detail))
+    assert isinstance(error, RequestError)
+    return to_http(error.response())
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("artifact", type=Path, help="a .ts or .onnx file made by explainable_model")
+    parser.add_argument("--name", help="of the model in URLs; the artifact's own name by default")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--host", default="127.0.0.1", choices=["127.0.0.1", "0.0.0.0"])
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="of the runtime, per worker; all cores by default")
+    parser.add_argument("--batch", type=int, default=8, help="requests that are answered together, at most; 2 or more")
+    parser.add_argument("--delay", type=float, default=0.02, help="seconds to wait for them")
+    arguments = parser.parse_args()
+    try:
+        read_metadata(arguments.artifact)
+    except ExplainableModelError as error:
+        raise SystemExit(f"error: {error}") from error
+    key = os.environ.get("EXPLAIN_API_KEY") or secrets.token_urlsafe(16)
+    api = ExplainAPI(arguments.artifact, key, arguments.threads, arguments.batch, arguments.delay)
+    server = litserve.LitServer(
+        api,
+        accelerator="cpu",
+        workers_per_device=arguments.workers,
+        max_payload_size=MAX_BODY,
+        disable_openapi_url=True,
+    )
+    server.app.title = arguments.name or arguments.artifact.stem
+    server.app.add_exception_handler(HTTPException, refused)
+    server.app.add_exception_handler(RequestError, refused)
+    print(f"X-API-Key: {key}", flush=True)
+    server.run(arguments.host, arguments.port, num_api_servers=1, generate_client_file=False)
+
+
+if __name__ == "__main__":
+    main()

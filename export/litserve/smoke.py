@@ -1,0 +1,99 @@
+"""Serve the demo's artifacts with LitServe for real: python smoke.py efficientnet_lite0.onnx efficientnet_lite0.ts."""
+
+import argparse
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "http"))
+
+from harness import Running, broken_artifacts, free_port, require, running
+
+SERVE = Path(__file__).with_name("serve.py")
+NAME, KEY = "lite0", "a-key"
+MAX_BODY = 20_000_000
+
+
+def ask(url: str, key: str | None, body: bytes | None = None) -> tuple[int, bytes]:
+    """Status and body of a GET, or of a POST."""
+    request = urllib.request.Request(url, body, {"X-API-Key": key} if key else {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.status, reply.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def check_refusals(broken: Mapping[str, Path]) -> None:
+    """The server does not start with an artifact that it cannot serve, and says why in one line."""
+    for message, path in broken.items():
+        done = subprocess.run([sys.executable, str(SERVE), str(path)], capture_output=True, text=True, check=False)
+        require(done.returncode == 1 and message in done.stderr, f"serve.py says of {path.name}: {done.stderr}")
+        require("Traceback" not in done.stderr, f"serve.py says of {path.name}: {done.stderr}")
+
+
+def check_closed(server: Running, url: str, port: int) -> None:
+    """Loopback only, with a key only, and bodies of a bounded size."""
+    server.require_loopback([port])
+    path = f"{url}/predictions/{NAME}"
+    for key in (None, "another"):
+        status, body = ask(path, key, b"...")
+        require(status == 401 and b'"code": 401' in body, f"with the key {key} a prediction gets {status}: {body!r}")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.putrequest("POST", f"/predictions/{NAME}")
+    connection.putheader("X-API-Key", KEY)
+    connection.putheader("Content-Length", str(MAX_BODY + 1))
+    connection.endheaders()  # and no body: the length alone is refused
+    reply = connection.getresponse()
+    require(reply.status == 413 and b'"code": 413' in reply.read(), f"a body that is too large gets {reply.status}")
+
+
+def check_crash(server: Running) -> None:
+    """A dead worker ends the server: whoever started it must start it again."""
+    (worker,) = [member for member in server.members() if "spawn_main" in " ".join(member.cmdline())]
+    os.kill(worker.pid, signal.SIGKILL)
+    try:
+        code = server.process.wait(timeout=90)
+    except subprocess.TimeoutExpired:
+        raise SystemExit("FAILED: the server lives on without its worker") from None
+    require(code != 0, "a server whose worker died ends with 0")
+
+
+def check(artifact: Path, folder: Path, *options: str) -> None:
+    """One artifact, from start to crash."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    folder.mkdir()
+    command = [sys.executable, str(SERVE), str(artifact), "--name", NAME, "--port", str(port)]
+    with running(command, folder, {"EXPLAIN_API_KEY": KEY}) as server:
+        server.wait_for(lambda: ask(f"{url}/health", KEY)[0] == 200, "loading")
+        check_closed(server, url, port)
+        server.require_contract(url, NAME, f"X-API-Key: {KEY}", *options)
+        check_crash(server)
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("onnx", type=Path)
+    parser.add_argument("torchscript", type=Path)
+    arguments = parser.parse_args()
+    onnx, torchscript = arguments.onnx.resolve(), arguments.torchscript.resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        check_refusals(broken_artifacts(torchscript, work))
+        check(onnx, work / "onnx")
+        check(torchscript, work / "torchscript", "--requests", "50")
+    print("litserve: passed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
