@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from explainable_model.errors import LayerError, LoweringError, TraceError
 from explainable_model.explanation import IMAGE
+from explainable_model.lowering.functional import make_functional
 from explainable_model.lowering.shapes import OpenDims
 from explainable_model.tap import LayerTap
 from explainable_model.targets import find_logits
@@ -64,6 +65,9 @@ def capture(model: nn.Module, layer: str, image: Tensor, dims: OpenDims) -> Expo
             raise
         except Exception as error:
             raise TraceError(_reason(model, error)) from error
+        if make_functional(program.graph):
+            program.graph_module.recompile()
+            return program
         functional: ExportedProgram = program.run_decompositions({})
         return functional
 
