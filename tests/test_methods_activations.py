@@ -104,6 +104,15 @@ def test_eigencam_picks_no_sum_of_opposite_columns() -> None:
     assert (eigencam(activations) - torch.tensor([[[2**0.5, 2 * 2**0.5]]])).abs().max() < 1e-5
 
 
+def test_eigencam_with_dead_first_channel_and_position() -> None:
+    # The first row and column of either Gram matrix are zero.
+    for channels in (3, 12):
+        activations = checks.normal(1, channels, 2, 3).relu()
+        activations[:, 0] = 0
+        activations[:, :, 0, 0] = 0
+        assert up_to_sign(eigencam(activations), svd_projection(activations)) < 1e-6
+
+
 def test_eigengradcam_by_hand() -> None:
     # g A: channel 0 [[-3, 0], [0, 0]], channel 1 [[-4, 0], [0, 0]]. v = (3, 4) / 5 up to sign, the projection 5 up to
     # sign; the sum over the channels is -7 there, so it is evidence against the class: -5.
@@ -124,13 +133,14 @@ def test_kpcacam_is_kernel_pca(shape: tuple[int, ...], scale: float) -> None:
 
 
 def test_kpcacam_takes_the_largest_not_the_most_negative_eigenvalue() -> None:
-    # One channel and strong activations: the sigmoid kernel has eigenvalues well below zero.
-    activations = 3 * checks.normal(1, 1, 3, 4, seed=2).abs()
-    matrix = activations[0, 0].reshape(-1, 1).numpy()
-    matrix = matrix - matrix.mean()
-    centring = np.eye(12) - 1 / 12
-    values = np.linalg.eigvalsh(centring @ np.tanh(matrix @ matrix.T + 1) @ centring)
-    assert values[0] < -0.1 * values[-1]
+    # Three strong positions in different directions and 33 without activation: the kernel is far from definite.
+    matrix = np.zeros((36, 2))
+    matrix[:3] = [[2.0, -3.5], [-3.7, 1.5], [2.0, 2.4]]
+    centred = matrix - matrix.mean(0)
+    centring = np.eye(36) - 1 / 36
+    values = np.linalg.eigvalsh(centring @ np.tanh(centred @ centred.T / 2 + 1) @ centring)
+    assert values[0] < -1.2 * values[-1]
+    activations = torch.from_numpy(matrix.T.reshape(1, 2, 6, 6))
     assert up_to_sign(kpcacam(activations), kernel_projection(activations)) < 1e-6
 
 

@@ -90,7 +90,8 @@ def kpcacam(activations: Tensor) -> Tensor:
     - ``tanh(s + 1)`` is taken less ``tanh(1)``, in closed form: centring removes the constant, and
       without it differences between small ``s`` are not rounded away.
     - A sigmoid kernel may have negative eigenvalues. Half its Frobenius norm is added to all of them, so
-      that the largest, not the one of largest magnitude, comes out of squaring the matrix 12 times.
+      that the largest, not the one of largest magnitude, comes out of squaring the matrix 12 times. Where
+      the two largest differ by less than 1 %, the map may be a mixture of their vectors.
     - The sign is that of a positive inner product with the mean over the channels of ``|A|``.
 
     Args:
