@@ -59,7 +59,11 @@ export function showAnswer(answer, metadata, { width, height }, palette) {
 function showClasses({ top, classIdx, probabilities }, { class_names: names }) {
   const rows = top.includes(classIdx) ? top : [...top, classIdx];
   const labels = rows.map((index) => classRow(index, index === classIdx, names?.[index], probabilities?.[index]));
-  element("classes").replaceChildren(...labels);
+  const list = element("classes");
+  const focused = list.contains(document.activeElement);
+  list.replaceChildren(...labels);
+  if (focused) list.querySelector(":checked").focus();
+  element("spoken").textContent = `Explained: ${list.querySelector("label:has(:checked)").innerText}`;
 }
 
 function classRow(index, chosen, fullName = `class ${index}`, probability = undefined) {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import PIL
 import torch
 from PIL import Image
 from torch import nn
@@ -126,6 +127,8 @@ def write_resamplings(folder: Path) -> list[dict[str, object]]:
 
 
 def main() -> None:
+    if int(PIL.__version__.split(".")[0]) < 13:
+        raise SystemExit(f"Pillow is {PIL.__version__}; the page resizes tall pictures in the order of 13 and newer.")
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
     photos = write_photos(folder)

@@ -80,6 +80,17 @@ test("what is computed is what is shown", async () => {
   assert.ok(coldest[0] < 80 && coldest[1] < 60, `coldest is dark: ${coldest}`);
 });
 
+test("classes are chosen by keyboard, and the focus stays", async () => {
+  const { page } = site;
+  const first = await answerTo(page, () => drop(page, "chelsea.png"));
+  await page.focus("#classes :checked");
+  for (const place of [1, 2]) {
+    const answer = await answerTo(page, () => page.keyboard.press("ArrowDown"));
+    assert.equal(answer.classIdx, first.top[place]);
+    await page.waitForFunction((value) => document.activeElement.value === value, String(answer.classIdx));
+  }
+});
+
 test("the divider follows the pointer and the keyboard", async () => {
   const { page } = site;
   const box = await page.locator("#picture").boundingBox();
