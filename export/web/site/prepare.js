@@ -5,7 +5,8 @@ import { resample } from "./resample.js";
 /**
  * @param {{width: number, height: number, rows: Function}} photo RGB, as from `openPhoto`
  * @param {object} metadata of the artifact
- * @returns {{pixels: Float32Array, shape: number[], box: number[]}} the input, and which part of the photo it shows
+ * @returns {{image: {type: string, values: Float32Array, shape: number[]}, box: number[]}} the network's input, and which
+ *   part of the photo it shows
  */
 export function prepare(photo, metadata) {
   const { preprocess } = metadata;
@@ -13,7 +14,8 @@ export function prepare(photo, metadata) {
   const box = seenBox(preprocess, photo.width, photo.height);
   const source = channels === 1 ? grey(photo) : photo;
   const levels = resample(source, box, preprocess.size, preprocess.interpolation, channels);
-  return { pixels: normalized(levels, preprocess), shape: [1, channels, ...preprocess.size], box };
+  const values = normalized(levels, preprocess);
+  return { image: { type: "float32", values, shape: [1, channels, ...preprocess.size] }, box };
 }
 
 /** The part of a photo that the network sees: left, top, right, bottom. */

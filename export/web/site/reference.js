@@ -10,9 +10,9 @@ const GRID = 8;
 export async function referenceFailure(metadata, run) {
   const { reference, image_shape: [, ...shape] } = metadata;
   if (!reference) return "";
-  const image = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, n) => Math.sin(n));
+  const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, n) => Math.sin(n));
   const wanted = reference.class_idx[0];
-  const { logits, cam } = await run(image, [1, ...shape], wanted);
+  const { logits, cam } = await run({ type: metadata.dtype, values, shape: [1, ...shape] }, wanted);
   const offLogits = Math.abs(score(logits, wanted) - reference.logits[0])
     / Math.max(1, ...reference.logits.map(Math.abs));
   if (!(offLogits <= reference.logits_tolerance)) return `logits differ by ${offLogits.toExponential(1)}`;

@@ -26,7 +26,7 @@ async function hasGraphicsCard() {
  * @param {string} backend "webgpu" or "wasm"
  * @param {Uint8Array} model the ONNX file
  * @param {number | null} threads of WebAssembly; null for half of the cores, at most four
- * @returns {Promise<{run: Function, release: Function, label: string}>} `run(image, shape, classIdx)`
+ * @returns {Promise<{run: Function, release: Function, label: string}>} `run(image, classIdx)`
  */
 export async function openSession(backend, model, threads) {
   const ort = await import(VENDOR + MODULES[backend]);
@@ -37,8 +37,8 @@ export async function openSession(backend, model, threads) {
     executionProviders: [backend],
     logSeverityLevel: 3, // errors only
   });
-  const run = (pixels, shape, classIdx) => session.run({
-    image: new ort.Tensor("float32", pixels, shape),
+  const run = ({ type, values, shape }, classIdx) => session.run({
+    image: new ort.Tensor(type, values, shape),
     class_idx: new ort.Tensor("int64", BigInt64Array.of(BigInt(classIdx)), [1]),
   });
   const count = ort.env.wasm.numThreads;
