@@ -117,6 +117,7 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
     _add_weights(parser)
     _add_recipe(parser)
     _add_size(parser)
+    parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
     parser.add_argument("--format", metavar="NAME", help="default: what the suffix of the file stands for")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=".ts, .onnx or .pt2")
 

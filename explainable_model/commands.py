@@ -120,7 +120,15 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
         explainable(image)
     console.say(f"lowering, exporting to {fmt.name} and comparing with the network")
     with _said_in_one_line(console):
-        write(explainable, path, image, format=fmt.name, preprocess=preprocess, class_names=named.class_names)
+        write(
+            explainable,
+            path,
+            image,
+            format=fmt.name,
+            preprocess=preprocess,
+            class_names=named.class_names,
+            dynamic_size=arguments.dynamic_size,
+        )
     metadata = read_metadata(path)
     size = path.stat().st_size
     text = f"{path}: {_headline(metadata)}, {_megabytes(size)}. It agrees with the network."
@@ -168,7 +176,7 @@ def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata
     explainable = ExplainableModel(
         named.model, metadata.target_layer, metadata.method, normalize=metadata.normalize, upsample=metadata.upsample
     )
-    shape = [n or 1 for n in metadata.image_shape]  # an open batch is None
+    shape = [metadata.batch or 1, *metadata.example_shape]
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(getattr(torch, metadata.dtype))
     with network_failures(named.model, image.shape):
         logits = explainable(image).logits
@@ -190,6 +198,7 @@ def inspect(arguments: argparse.Namespace, console: Console) -> Outcome:
     names, reference = record.pop("class_names"), record.pop("reference")
     if record["preprocess"] and record["preprocess"]["resize"] is None:
         record["preprocess"]["resize"] = "to size, whatever the proportions"
+    record["sizes"] = None if metadata.sizes is None else [str(size) for size in metadata.sizes]
     lines = [f"{key}: {_plain(value)}" for key, value in record.items()]
     lines.append(f"class_names: {f'{len(names)}, from {names[0]!r} to {names[-1]!r}' if names else 'not recorded'}")
     lines.append(f"reference answer: {'recorded' if reference else 'not recorded'}")

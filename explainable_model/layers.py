@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -127,14 +127,14 @@ def layout_of(
     """
     expected = "(N, K, *grid), (N, *grid, K) or, for an image of height and width, (N, tokens, K)"
     if reshape_transform is None:
-        layout = find_layout(activations.shape, image.shape)
+        layout = find_layout(_at_example(activations.shape), _at_example(image.shape))
         if layout is None or activations.shape[0] != image.shape[0]:
             raise LayerError(
                 f"target_layer {name!r} has no spatial map: its output has shape "
                 f"{tuple(activations.shape)} for an image of shape {tuple(image.shape)}; expected {expected}. "
                 "Choose another layer, or pass reshape_transform to rearrange this one's output."
             )
-        return layout.to_map
+        return _with_open_grid(layout, image.shape).to_map
     mapped = reshape_transform(activations)
     if mapped.ndim != image.ndim or mapped.shape[0] != image.shape[0]:
         raise LayerError(
@@ -142,6 +142,24 @@ def layout_of(
             f"{image.ndim} dimensions (N, K, *spatial) for an image of shape {tuple(image.shape)}."
         )
     return reshape_transform
+
+
+def _at_example(shape: Sequence[Any]) -> list[int]:
+    """A shape as it was for the example, where some dimensions are open in a graph that is being traced."""
+    return [size if isinstance(size, int) else int(size.node.hint) for size in shape]
+
+
+def _with_open_grid(layout: SpatialLayout, image_shape: Sequence[Any]) -> SpatialLayout:
+    """The layout whose grid follows the image's open height and width, in cells of the example's stride."""
+    grid: list[Any] = []
+    for cells, size in zip(layout.grid, image_shape[2:], strict=True):
+        if isinstance(size, int):
+            grid.append(cells)
+        else:
+            (example,) = _at_example([size])
+            stride = round(example / cells)
+            grid.append(size // stride if example // stride == cells else (size + stride - 1) // stride)
+    return replace(layout, grid=tuple(grid))
 
 
 def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:

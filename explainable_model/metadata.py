@@ -1,7 +1,7 @@
 """What an artifact says about itself: one JSON text, the same in every format. Needs no torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from explainable_model.preprocess import Preprocess
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "explainable_model.json"
+SPATIAL = ("depth", "height", "width")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Reference:
     The image is ``sin(i + n)`` for element i of image n, counted over (C, *spatial).
 
     Attributes:
+        size: spatial size of the image.
         class_idx: the predicted class of each image.
         logits: the logits of those classes.
         cam: each map reduced to its mean over an 8 x 8 grid of cells, row by row.
@@ -32,6 +34,52 @@ class Reference:
     cam: list[list[float]]
     logits_tolerance: float
     cam_tolerance: float
+    size: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class SizeRange:
+    """The sizes that an artifact takes along one open dimension of the image.
+
+    Attributes:
+        minimum: the smallest.
+        multiple: what every size is a multiple of.
+    """
+
+    minimum: int
+    multiple: int = 1
+
+    def allows(self, size: int) -> bool:
+        """Whether the artifact takes this size."""
+        return size >= self.minimum and size % self.multiple == 0
+
+    def __str__(self) -> str:
+        return f"{self.minimum} or more" + (f", a multiple of {self.multiple}" if self.multiple > 1 else "")
+
+
+def shape_problem(
+    shape: Sequence[int], expected: Sequence[int | None], sizes: Sequence[SizeRange] | None
+) -> str | None:
+    """What is wrong with an image of this shape: a hint, perhaps empty; ``None`` where nothing is.
+
+    Args:
+        shape: of the image.
+        expected: the same, with ``None`` where it is open.
+        sizes: of the open spatial dimensions.
+    """
+    fits = len(shape) == len(expected) and all(w in (None, n) for w, n in zip(expected, shape, strict=True))
+    if not fits or 0 in shape:
+        return ""
+    for name, size, allowed in zip(SPATIAL[-len(shape) + 2 :], shape[2:], sizes or (), strict=False):
+        if not allowed.allows(size):
+            return f" with a {name} of {allowed}"
+    return None
+
+
+def written(shape: Sequence[int | None]) -> str:
+    """A shape with open dimensions as in the documentation: ``(N, 3, H, W)``."""
+    names = ["N", "C", *(name[0].upper() for name in SPATIAL[-len(shape) + 2 :])]
+    return "(" + ", ".join(name if n is None else str(n) for n, name in zip(shape, names, strict=True)) + ")"
 
 
 @dataclass(frozen=True)
@@ -45,11 +93,12 @@ class Metadata:
         target_layer: name of the explained layer.
         normalize: whether maps are scaled to [0, 1].
         upsample: whether maps have the size of the image.
-        image_shape: shape of the input; ``None`` for an open batch.
+        image_shape: shape of the input; ``None`` for an open batch, height or width.
         dtype: of image, logits and cam.
         classes: how many classes can be explained.
-        logits_shape: shape of the prediction; ``None`` for an open batch.
-        cam_shape: shape of the maps; ``None`` for an open batch.
+        logits_shape: shape of the prediction; ``None`` where it follows an open batch, height or width.
+        sizes: which sizes are accepted, for each spatial dimension; ``None`` where they are fixed.
+        cam_shape: shape of the maps; ``None`` for an open batch, height or width.
         preprocess: from pixels to input, if known.
         class_names: one per class, if known.
         reference: the answer to a fixed image.
@@ -68,6 +117,7 @@ class Metadata:
     classes: int
     logits_shape: list[int | None]
     cam_shape: list[int | None]
+    sizes: list[SizeRange] | None = None
     preprocess: Preprocess | None = None
     class_names: list[str] | None = None
     reference: Reference | None = None
@@ -78,6 +128,12 @@ class Metadata:
     def batch(self) -> int | None:
         """The only batch size accepted, or ``None`` for any."""
         return self.image_shape[0]
+
+    @property
+    def example_shape(self) -> list[int]:
+        """Shape without the batch of the image that the artifact was made with."""
+        size = self.reference.size if self.reference is not None else None
+        return [int(n) for n in (self.image_shape[1], *(size or self.image_shape[2:])) if n is not None]
 
     def to_dict(self) -> dict[str, Any]:
         """The record with what follows from it: names, shapes, dtypes and ranges of inputs and outputs."""
@@ -124,6 +180,8 @@ def parse_metadata(text: str, path: Path) -> Metadata:
             fields = known["preprocess"]
             tuples = {name: tuple(fields[name]) for name in ("size", "mean", "std")}
             known["preprocess"] = Preprocess(**{**fields, **tuples})
+        if known.get("sizes"):
+            known["sizes"] = [SizeRange(**size) for size in known["sizes"]]
         if known.get("reference"):
             known["reference"] = Reference(**known["reference"])
         return Metadata(**known)

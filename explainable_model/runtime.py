@@ -10,7 +10,7 @@ from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explanation import PREDICTED, Explanation
 from explainable_model.exporters import format_of
 from explainable_model.exporters.format import Array, Format, Runner
-from explainable_model.metadata import Metadata, parse_metadata
+from explainable_model.metadata import Metadata, parse_metadata, shape_problem, written
 
 
 class Session:
@@ -49,12 +49,9 @@ class Session:
 
     def _checked_image(self, image: Array) -> Array:
         expected = self.metadata.image_shape
-        shape = "(" + ", ".join("N" if n is None else str(n) for n in expected) + ")"
-        matches = len(image.shape) == len(expected) and all(
-            want in (None, got) for want, got in zip(expected, image.shape, strict=True)
-        )
-        if not matches or image.shape[0] == 0:
-            raise InputError(f"image has shape {image.shape}; {self.path.name} expects {shape}.")
+        problem = shape_problem(image.shape, expected, self.metadata.sizes)
+        if problem is not None:
+            raise InputError(f"image has shape {image.shape}; {self.path.name} expects {written(expected)}{problem}.")
         if str(image.dtype) != self.metadata.dtype:
             raise InputError(
                 f"image is {image.dtype}; {self.path.name} expects {self.metadata.dtype}: "

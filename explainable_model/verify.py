@@ -1,6 +1,6 @@
 """Artifact against network: the tolerances, the comparison, and the answer to a fixed image."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from explainable_model.errors import VerificationError
 from explainable_model.exporters.format import Array, Runner
-from explainable_model.metadata import Metadata, Reference
+from explainable_model.metadata import Metadata, Reference, SizeRange
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +104,8 @@ class _Expected:
 def check_parity(
     explainable: "ExplainableModel | LoweredModel", lowered: "LoweredModel", metadata: Metadata, runner: Runner
 ) -> Parity:
-    """Compare on fresh images: not the example, and at batch sizes 1, 2 and 7 where the batch is open.
+    """Compare on fresh images: not the example, at batch sizes 1, 2 and 7 where the batch is open, and of
+    three sizes where the size is.
 
     Args:
         explainable: what the artifact must agree with.
@@ -112,11 +113,14 @@ def check_parity(
         metadata: the artifact's.
         runner: the artifact in its runtime.
     """
-    batches = list(BATCHES) if metadata.batch is None else [metadata.batch]
+    sizes = other_sizes(lowered.example.shape[2:], metadata.sizes)
+    batches = list(BATCHES) if metadata.batch is None else [metadata.batch] * len(sizes)
     tolerance = TOLERANCES[metadata.dtype]
     rows = []
     for seed, batch in enumerate(batches):
-        expected = _expected(explainable, fresh_images(lowered.example, batch, seed), tolerance)
+        expected = _expected(
+            explainable, fresh_images(lowered.example, batch, seed, sizes[seed % len(sizes)]), tolerance
+        )
         rows += list(_compare(expected, runner, tolerance))
     reasons = [row.reason for row in rows if row.reason]
     flipped = [row for row in rows if row.flipped]
@@ -244,15 +248,27 @@ def _array(tensor: "Tensor") -> Array:
     return array
 
 
-def fresh_images(example: "Tensor", batch: int, seed: int) -> "Tensor":
+def other_sizes(size: Sequence[int], allowed: Sequence[SizeRange] | None) -> list[list[int]]:
+    """The example's spatial size and, where it is open, a larger one and one nearest to the smallest."""
+    if not allowed:
+        return [list(size)]
+    larger = [n + k * r.multiple for k, (n, r) in enumerate(zip(size, allowed, strict=True), start=1)]
+    smaller = [max(n - 2 * k * r.multiple, r.minimum) for k, (n, r) in enumerate(zip(size, allowed, strict=True))]
+    return [list(size), larger, smaller]
+
+
+def fresh_images(example: "Tensor", batch: int, seed: int, size: Sequence[int] | None = None) -> "Tensor":
     """Images like the example, and unlike it: flipped and shifted copies under noise of the same spread.
 
     Args:
         example: ``(N, C, *spatial)``.
         batch: how many to make.
         seed: of the noise.
+        size: another spatial size than the example's.
     """
     import torch
+
+    from explainable_model.postprocess import resize
 
     spread = float(example.float().std())
     spread = spread if spread > 0 else 1.0
@@ -260,6 +276,8 @@ def fresh_images(example: "Tensor", batch: int, seed: int) -> "Tensor":
     images = []
     for n in range(batch):
         source = example[n % len(example)].cpu().flip(-1).roll(7 * (n + 1) + seed, -1)
+        if size is not None and list(size) != list(source.shape[1:]):
+            source = resize(source, size)
         noise = torch.randn(source.shape, generator=generator, dtype=torch.float32) * spread
         images.append((0.5 * source.float() + noise).to(example.dtype))
     return torch.stack(images).to(example.device)
@@ -271,7 +289,7 @@ def fresh_images(example: "Tensor", batch: int, seed: int) -> "Tensor":
 def reference_image(metadata: Metadata) -> Array:
     """``sin(i + n)`` for element i of image n."""
     batch = metadata.batch or REFERENCE_BATCH
-    shape = [int(n) for n in metadata.image_shape[1:] if n is not None]
+    shape = metadata.example_shape
     index = np.arange(int(np.prod(shape)), dtype=np.float64).reshape(shape)
     return np.stack([np.sin(index + n) for n in range(batch)]).astype(metadata.dtype)
 
@@ -293,6 +311,7 @@ def make_reference(lowered: "LoweredModel") -> Reference:
         cam=[_reduced(_array(m.double())) for m in cam],
         logits_tolerance=10 * TOLERANCES[dtype].logits,
         cam_tolerance=10 * TOLERANCES[dtype].cam,
+        size=list(example.shape[2:]),
     )
 
 

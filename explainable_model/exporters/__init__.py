@@ -53,6 +53,7 @@ def export(
     format: str | None = None,
     preprocess: "Preprocess | None" = None,
     class_names: Sequence[str] | None = None,
+    dynamic_size: bool = False,
 ) -> Path:
     """Write one artifact that predicts and explains, and prove it right before it is there.
 
@@ -68,6 +69,7 @@ def export(
         format: key of ``FORMATS``, for another suffix.
         preprocess: from pixels to input, for the metadata.
         class_names: one per class, for the metadata.
+        dynamic_size: leave height and width open as well, see ``lower``.
 
     Returns:
         The path.
@@ -88,7 +90,7 @@ def export(
     path = Path(path)
     fmt = format_of(path, format)
     with _workshop(path) as workshop:
-        lowered = lowered_of(explainable, image)
+        lowered = lowered_of(explainable, image, dynamic_size=dynamic_size)
         metadata = describe(lowered, fmt.name, preprocess, class_names)
         made = workshop.folder / path.name
         fmt.write(lowered, made, metadata.to_json())

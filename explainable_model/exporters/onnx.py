@@ -2,7 +2,7 @@
 
 import ast
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
 from explainable_model.explanation import CLASS_IDX, IMAGE, INPUT_NAMES, OUTPUT_NAMES
 from explainable_model.exporters.format import Array, Format, Runner, foreign
-from explainable_model.metadata import METADATA_KEY
+from explainable_model.metadata import METADATA_KEY, SPATIAL
 
 if TYPE_CHECKING:
     from explainable_model.lowering import LoweredModel
@@ -62,11 +62,14 @@ def _reason(error: BaseException) -> str:
 
 
 def _tidy(model: Any) -> None:
-    """Names a person can read: layer and operator for nodes, ``batch`` for the open dimension.
+    """Names a person can read: layer and operator for nodes, ``batch`` or ``height`` for open dimensions.
 
     What the exporter notes about where each node came from (with paths of this machine) is dropped.
     """
     counts: Counter[str] = Counter()
+    shape = next(value.shape for value in model.graph.inputs if value.name == IMAGE)
+    dimensions = ("batch", "channels", *SPATIAL[-len(shape) + 2 :])
+    names = {str(size.value): name for size, name in zip(shape, dimensions, strict=True) if not isinstance(size, int)}
     for node in model.graph:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
         layer = scopes[-2].removeprefix("model").removeprefix(".") if len(scopes) > 1 else ""
@@ -75,20 +78,19 @@ def _tidy(model: Any) -> None:
         node.name = name if counts[name] == 1 else f"{name}_{counts[name] - 1}"
         node.metadata_props.clear()
         for value in node.outputs:
-            _name_open_dimension(value)
+            _name_open_dimensions(value, names)
     for value in (*model.graph.inputs, *model.graph.outputs):
-        _name_open_dimension(value)
+        _name_open_dimensions(value, names)
     for value in list(model.graph.initializers.values()):
         value.name = value.name.removeprefix("network.")
 
 
-def _name_open_dimension(value: Any) -> None:
+def _name_open_dimensions(value: Any, names: Mapping[str, str]) -> None:
     import onnx_ir
 
     if value.shape is not None:
         value.shape = onnx_ir.Shape(
-            "batch" if isinstance(size, onnx_ir.SymbolicDim) and str(size.value).isidentifier() else size
-            for size in value.shape
+            names.get(str(size.value), size) if isinstance(size, onnx_ir.SymbolicDim) else size for size in value.shape
         )
 
 

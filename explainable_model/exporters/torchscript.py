@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from explainable_model.errors import ArtifactError
 from explainable_model.exporters.format import Format, Runner, zip_metadata
-from explainable_model.metadata import METADATA_KEY
+from explainable_model.metadata import METADATA_KEY, SizeRange
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,9 +31,13 @@ def scriptable(lowered: "LoweredModel") -> "nn.Module":
             node.target = torch.ops.aten.size.int
         if isinstance(node.target, torch._ops.OpOverload):
             node.target = node.target.overloadpacket  # TorchScript chooses the overload itself
-    batch = -1 if lowered.dynamic_batch else lowered.example.shape[0]
-    image_shape = [batch, *lowered.example.shape[1:]]
-    return ScriptedExplanation(fx.GraphModule(lowered.graph_module, graph), image_shape).eval()
+    sizes = lowered.sizes or [SizeRange(1)] * (lowered.example.ndim - 2)
+    return ScriptedExplanation(
+        fx.GraphModule(lowered.graph_module, graph),
+        [-1 if n is None else n for n in lowered.image_shape],
+        [1, 1, *(size.minimum for size in sizes)],
+        [1, 1, *(size.multiple for size in sizes)],
+    ).eval()
 
 
 @contextmanager

@@ -9,26 +9,30 @@ from torch import Tensor
 
 from explainable_model.errors import InputError
 from explainable_model.lowering import LoweredModel, lower
-from explainable_model.metadata import Metadata
+from explainable_model.metadata import Metadata, shape_problem
 from explainable_model.model import ExplainableModel
 from explainable_model.preprocess import Preprocess
-from explainable_model.verify import make_reference
+from explainable_model.verify import fresh_images, make_reference, other_sizes
 
 PACKAGES = ("explainable-model", "torch", "onnx", "onnxscript", "onnxruntime")
 
 
-def lowered_of(explainable: ExplainableModel | LoweredModel, image: Tensor | None) -> LoweredModel:
+def lowered_of(
+    explainable: ExplainableModel | LoweredModel, image: Tensor | None, *, dynamic_size: bool = False
+) -> LoweredModel:
     """The lowered model, made with ``image`` or the example that the module knows.
 
     Raises:
-        InputError: there is no example at all.
+        InputError: there is no example at all, or the lowered model is for one size only.
     """
     if isinstance(explainable, LoweredModel):
+        if dynamic_size and explainable.sizes is None:
+            raise InputError("The lowered model is for one image size; lower it with dynamic_size=True.")
         return explainable
     example = explainable.example if image is None else image
     if example is None:
         raise InputError("export needs an example image: export(explainable, path, image), shape (N, C, H, W).")
-    return lower(explainable, example)
+    return lower(explainable, example, dynamic_size=dynamic_size)
 
 
 def describe(
@@ -42,13 +46,17 @@ def describe(
     """
     if class_names is not None and len(class_names) != lowered.classes:
         raise InputError(f"class_names has {len(class_names)} names; the network has {lowered.classes} classes.")
+    image_shape, logits_shape, cam_shape = _open_shapes(lowered)
     channels, *spatial = lowered.example.shape[1:]
-    if preprocess is not None and (len(preprocess.mean) != channels or list(preprocess.size) != spatial):
+    fits = preprocess is None or (
+        len(preprocess.mean) == channels
+        and shape_problem((1, 1, *preprocess.size), (None, None, *image_shape[2:]), lowered.sizes) is None
+    )
+    if preprocess is not None and not fits:
         raise InputError(
             f"preprocess makes ({len(preprocess.mean)}, *{preprocess.size}) of a photo; the example image is "
             f"({channels}, *{tuple(spatial)})."
         )
-    batch = None if lowered.dynamic_batch else lowered.example.shape[0]
     return Metadata(
         format=format,
         model=lowered.recipe.model,
@@ -56,16 +64,35 @@ def describe(
         target_layer=lowered.recipe.target_layer,
         normalize=lowered.recipe.normalize,
         upsample=lowered.recipe.upsample,
-        image_shape=[batch, *lowered.example.shape[1:]],
+        image_shape=image_shape,
         dtype=str(lowered.example.dtype).removeprefix("torch."),
         classes=lowered.classes,
-        logits_shape=[batch, *lowered.logits_shape[1:]],
-        cam_shape=[batch, *lowered.cam_shape[1:]],
+        logits_shape=logits_shape,
+        cam_shape=cam_shape,
+        sizes=list(lowered.sizes) if lowered.sizes else None,
         preprocess=preprocess,
         class_names=list(class_names) if class_names is not None else None,
         reference=make_reference(lowered),
         versions=_versions(),
     )
+
+
+def _open_shapes(lowered: LoweredModel) -> list[list[int | None]]:
+    """Shapes of image, logits and maps, with ``None`` for what is open: what differs for an image of another size."""
+    shapes = [list(lowered.logits_shape), list(lowered.cam_shape)]
+    others = shapes
+    if lowered.sizes:
+        size = other_sizes(lowered.example.shape[2:], lowered.sizes)[1]
+        image = fresh_images(lowered.example, lowered.example.shape[0], 0, size)
+        with torch.no_grad():
+            logits, _, cam = lowered(image)
+        others = [list(logits.shape), list(cam.shape)]
+    batch = lowered.image_shape[0]
+    outputs = [
+        [batch, *(n if n == other else None for n, other in zip(shape[1:], changed[1:], strict=True))]
+        for shape, changed in zip(shapes, others, strict=True)
+    ]
+    return [lowered.image_shape, *outputs]
 
 
 def _versions() -> dict[str, str]:

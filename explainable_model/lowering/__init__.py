@@ -2,11 +2,13 @@
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
+from torch.export import ExportedProgram
 
 from explainable_model.errors import ExplainableModelError, LoweringError, StaticBatchWarning, TraceError
 from explainable_model.lowering.call import Call, Gradients, Lowering
@@ -16,6 +18,7 @@ from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get
 from explainable_model.lowering.lowered import LoweredModel, Recipe, TracedExplanation, open_shapes
 from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.lowering.shapes import OpenDims
+from explainable_model.lowering.sizes import BATCHES, find_sizes, open_size_error
 from explainable_model.model import ExplainableModel
 
 __all__ = ["LOWERINGS", "Call", "Gradients", "LoweredModel", "Lowering", "lower"]
@@ -31,6 +34,7 @@ def lower(
     image: Tensor,
     *,
     lowerings: Mapping[OpOverload, Lowering] | None = None,
+    dynamic_size: bool = False,
 ) -> LoweredModel:
     """Differentiate the tail of the network ahead of time.
 
@@ -44,10 +48,12 @@ def lower(
         explainable: the network and what to explain of it.
         image: ``(N, C, *spatial)``, an example; its spatial size becomes the graph's.
         lowerings: rows that are added to, or replace, those of ``LOWERINGS``.
+        dynamic_size: leave height and width open as well; ``LoweredModel.sizes`` says which are taken.
+            Convolutional networks allow it, those with a table of positions do not.
 
     Raises:
         LoweringError: the network cannot be traced, or an operator on the way from the layer to the
-            score has no lowering; the error names it and the layer.
+            score has no lowering; the error names it and the layer. Or it takes one image size only.
         InputError, LayerError, ModelError: as the eager call.
     """
     with torch.no_grad():
@@ -63,11 +69,14 @@ def lower(
         upsample=explainable.upsample,
         reshape_transform=explainable.reshape_transform,
     )
+    attempt = partial(_lower, explainable.model, recipe, image.detach(), table)
     try:
-        return _lower(explainable.model, recipe, _at_least_two(image.detach()), table, OpenDims())
+        return attempt(OpenDims(size=dynamic_size))
     except TraceError as refusal:
-        # Whatever else is wrong with the network is said by this second attempt.
-        lowered = _lower(explainable.model, recipe, image.detach().clone(), table, OpenDims(batch=False))
+        # What else is wrong with the network is said by these attempts: they succeed where the open dimensions were.
+        if dynamic_size:
+            _refuse_open_size(attempt, refusal)
+        lowered = attempt(OpenDims(batch=False, size=dynamic_size))
         batch = image.shape[0]
         warnings.warn(
             f"{recipe.model} refuses an open batch size, so it was lowered for a batch of exactly {batch}, the "
@@ -78,19 +87,31 @@ def lower(
         return lowered
 
 
+def _refuse_open_size(attempt: Callable[[OpenDims], LoweredModel], refusal: TraceError) -> None:
+    """Raise, unless it is the open batch that was refused."""
+    try:
+        attempt(OpenDims(batch=False, size=True))
+    except TraceError:
+        attempt(OpenDims(batch=False))
+        raise open_size_error(reason_of(refusal.__cause__ or refusal)) from refusal
+
+
 def _lower(
-    model: nn.Module, recipe: Recipe, example: Tensor, table: Mapping[OpOverload, Lowering], dims: OpenDims
+    model: nn.Module, recipe: Recipe, image: Tensor, table: Mapping[OpOverload, Lowering], dims: OpenDims
 ) -> LoweredModel:
-    graph, tail = _differentiable_graph(model, recipe.target_layer, example, table, dims)
-    module = _trace(TracedExplanation(graph, tail, recipe, table), example, dims)
-    return LoweredModel(module, recipe, example, dynamic_batch=dims.batch)
+    example = _at_least_two(image) if dims.batch else image.clone()
+    captured = capture(model, recipe.target_layer, example, dims)
+    graph, tail = _differentiable_graph(captured, recipe.target_layer, table)
+    traced = _trace(TracedExplanation(graph, tail, recipe, table), example, dims)
+    batches = BATCHES if dims.batch else example.shape[:1]
+    sizes = find_sizes([captured, traced], example, batches) if dims.size else None
+    return LoweredModel(_finished(traced), recipe, example, dynamic_batch=dims.batch, sizes=sizes)
 
 
 def _differentiable_graph(
-    model: nn.Module, layer: str, image: Tensor, table: Mapping[OpOverload, Lowering], dims: OpenDims
+    program: ExportedProgram, layer: str, table: Mapping[OpOverload, Lowering]
 ) -> tuple[fx.GraphModule, Tail]:
     """Forward graph and tail, with every operator of the tail one that has a lowering."""
-    program = capture(model, layer, image, dims)
     while True:
         graph = graph_of(program)
         tail = find_tail(graph.graph, layer)
@@ -105,16 +126,20 @@ def _differentiable_graph(
     return graph, find_tail(graph.graph, layer)
 
 
-def _trace(traced: TracedExplanation, example: Tensor, dims: OpenDims) -> fx.GraphModule:
+def _trace(traced: TracedExplanation, example: Tensor, dims: OpenDims) -> ExportedProgram:
     class_idx = torch.full((example.shape[0],), -1, dtype=torch.int64, device=example.device)
     shapes = open_shapes(dims, example)
     with quiet_export():
         try:
-            program = torch.export.export(traced, (example, class_idx), dynamic_shapes=shapes, strict=False)
+            return torch.export.export(traced, (example, class_idx), dynamic_shapes=shapes, strict=False)
         except ExplainableModelError:
             raise
         except Exception as error:  # torch.export raises whatever its parts raise
             raise TraceError(f"The lowered graph cannot be traced. The reason: {reason_of(error)}") from error
+
+
+def _finished(program: ExportedProgram) -> fx.GraphModule:
+    """The graph with constants computed, and named after the network's layers."""
     module = graph_of(program)
     _drop_identities(module.graph)
     fold_constants(module)

@@ -1,6 +1,6 @@
 """The lowered module: prediction and explanation as one forward-only graph."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from explainable_model.lowering.capture import quiet_export
 from explainable_model.lowering.differentiate import Tail, preserve_node_meta, run_backward, run_forward
 from explainable_model.lowering.one_hot import OneHot
 from explainable_model.lowering.shapes import OpenDims
+from explainable_model.metadata import SizeRange, shape_problem, written
 from explainable_model.methods import find_method
 from explainable_model.model import check_image
 from explainable_model.postprocess import finish
@@ -78,37 +79,43 @@ class LoweredModel(nn.Module):
         graph_module: ``forward(image, class_idx) -> (logits, class_idx, cam)``.
         recipe: what is explained and how.
         dynamic_batch: whether any batch size is accepted, or only that of the example.
+        sizes: which sizes are accepted for each spatial dimension; ``None`` for only those of the example.
         example: ``(N, C, *spatial)``, the image that the graph was traced with.
     """
 
-    def __init__(self, graph_module: fx.GraphModule, recipe: Recipe, example: Tensor, *, dynamic_batch: bool) -> None:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        recipe: Recipe,
+        example: Tensor,
+        *,
+        dynamic_batch: bool,
+        sizes: Sequence[SizeRange] | None = None,
+    ) -> None:
         super().__init__()
         self.graph_module = graph_module
         self.recipe = recipe
         self.example = example
         self.dynamic_batch = dynamic_batch
+        self.sizes = sizes
         self.eval()
 
     def forward(self, image: Tensor, class_idx: Tensor | None = None) -> Explanation[Tensor]:
         """Predict and explain.
 
         Args:
-            image: ``(N, C, *spatial)``; everything but N as in the example.
+            image: ``(N, C, *spatial)``; everything but the open dimensions as in the example.
             class_idx: ``(N,)`` int64; ``-1`` or ``None`` for the predicted class.
 
         Raises:
             InputError: an image or class index that the graph cannot take.
         """
         check_image(image)
-        wanted = list(self.example.shape)
-        if self.dynamic_batch:
-            wanted[0] = image.shape[0]
-        if list(image.shape) != wanted or image.dtype != self.example.dtype:
-            batch = "N" if self.dynamic_batch else str(wanted[0])
+        problem, shape = shape_problem(image.shape, self.image_shape, self.sizes), written(self.image_shape)
+        if problem is not None or image.dtype != self.example.dtype:
             raise InputError(
                 f"image is {image.dtype} of shape {tuple(image.shape)}; the network was lowered for "
-                f"{self.example.dtype} of shape ({', '.join([batch, *map(str, wanted[1:])])}). "
-                "Lower it again for another size."
+                f"{self.example.dtype} of shape {shape}{problem or ''}. Lower it again for another size."
             )
         if class_idx is None:
             class_idx = torch.full((image.shape[0],), PREDICTED, dtype=torch.int64, device=image.device)
@@ -121,6 +128,12 @@ class LoweredModel(nn.Module):
     def _output_shapes(self) -> list[tuple[int, ...]]:
         with torch.no_grad():
             return [tuple(output.shape) for output in self.graph_module(*self.inputs)]
+
+    @property
+    def image_shape(self) -> list[int | None]:
+        """Shape of the image, with ``None`` where it is open."""
+        batch, channels, *size = self.example.shape
+        return [None if self.dynamic_batch else batch, channels, *([None] * len(size) if self.sizes else size)]
 
     @property
     def logits_shape(self) -> tuple[int, ...]:
@@ -150,7 +163,7 @@ class LoweredModel(nn.Module):
             return torch.export.export(
                 _Retraced(self.graph_module),
                 self.inputs,
-                dynamic_shapes=open_shapes(OpenDims(batch=self.dynamic_batch), self.example),
+                dynamic_shapes=open_shapes(OpenDims(self.dynamic_batch, self.sizes is not None), self.example),
                 strict=False,
             )
 

@@ -1,4 +1,4 @@
-"""Shapes in a graph whose batch size is open."""
+"""Shapes in a graph whose batch size, and perhaps height and width, are open."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,17 @@ class OpenDims:
 
     Attributes:
         batch: any batch size, or only the example's.
+        size: any height and width (or length, or depth too), or only the example's.
     """
 
     batch: bool = True
+    size: bool = False
 
     def of_image(self, image: Tensor) -> dict[int, Any]:
         """``dynamic_shapes`` of the image for ``torch.export``."""
-        return self.of_class_idx()
+        # Unlike the batch a size has conditions, such as being a multiple of 32: sizes.py reads them.
+        sizes = dict.fromkeys(range(2, image.ndim), Dim.DYNAMIC) if self.size else {}
+        return {**self.of_class_idx(), **sizes}
 
     def of_class_idx(self) -> dict[int, Any]:
         """``dynamic_shapes`` of the class index for ``torch.export``."""
@@ -31,7 +35,7 @@ class OpenDims:
 
 
 def known(condition: Any) -> bool:
-    """Whether a condition holds for every batch size; asking in any other way would fix the batch."""
+    """Whether a condition holds for every open size; asking in any other way would fix the size."""
     return bool(statically_known_true(condition))
 
 

@@ -37,7 +37,7 @@ def max_pool(
     if math.prod(kernel) > MANY_PLACES:
         _, indices = WITH_INDICES[spatial](self, kernel, stride, padding, dilation, ceil_mode)
         return {"self": _scattered(self, indices, grad, spatial)}
-    windows = _Windows(self, call.output, kernel, stride, padding, dilation)
+    windows = _Windows(self, call.output, kernel, stride, padding, dilation, ceil_mode)
     return {"self": windows.gradient(grad, call.output)}
 
 
@@ -71,6 +71,7 @@ class _Windows:
         stride: Sequence[int],
         padding: Sequence[int],
         dilation: Sequence[int],
+        ceil_mode: bool,
     ) -> None:
         self.spatial = len(kernel)
         self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
@@ -78,7 +79,12 @@ class _Windows:
         self.out = list(output.shape[-self.spatial :])
         # Enough on the right for every window, also those that ceil mode lets hang over.
         reach = [(o - 1) * s + d * (k - 1) + 1 for o, s, d, k in zip(self.out, stride, dilation, kernel, strict=True)]
-        self.after = [max(r - n - p, 0) for r, n, p in zip(reach, self.size, padding, strict=True)]
+        # Of an open size, the most that may be needed: a maximum of open sizes would take a side.
+        most = [d * (k - 1) if ceil_mode else p for d, k, p in zip(dilation, kernel, padding, strict=True)]
+        self.after = [
+            max(r - n - p, 0) if isinstance(n, int) else m
+            for r, n, p, m in zip(reach, self.size, padding, most, strict=True)
+        ]
         self.input = input
 
     def gradient(self, grad: Tensor, output: Tensor) -> Tensor:
@@ -117,7 +123,7 @@ class _Windows:
     def _shifted(self, share: Tensor, shift: Sequence[int]) -> Tensor:
         after = [rows - s - out for rows, s, out in zip(self._rows, shift, self.out, strict=True)]
         pads = self._pairs(shift, after)
-        return aten.constant_pad_nd(share, pads, 0.0) if any(pads) else share
+        return share if all(known(p == 0) for p in pads) else aten.constant_pad_nd(share, pads, 0.0)
 
     def _interleaved(self, parts: Mapping[tuple[int, ...], Tensor], phase: tuple[int, ...] = ()) -> Tensor:
         """Lay the phases out side by side: position ``i * stride + phase``."""

@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.call import Call, Gradients, Lowering
+from explainable_model.lowering.rules import open_resample
+from explainable_model.lowering.rules.open_resample import positions
 from explainable_model.lowering.shapes import known, per_dim
 
 aten = torch.ops.aten
@@ -34,10 +36,10 @@ def matrix_of(function: Callable[[Tensor], Tensor], size: Any) -> Tensor:
     """The matrix ``(out, size)`` of a linear function on ``(N, 1, size)``, in float64.
 
     Raises:
-        LoweringError: the size is not fixed.
+        LoweringError: the size is open.
     """
     if not isinstance(size, int):
-        raise LoweringError("a resampling needs a fixed height and width; export with them fixed")
+        raise LoweringError("it needs a fixed height and width; lower it with dynamic_size=False")
     with _disable_current_modes():  # a constant: computed now, not traced
         columns = function(torch.eye(size, dtype=torch.float64).reshape(size, 1, size))
         return columns.reshape(size, -1).t().contiguous()
@@ -58,6 +60,12 @@ def avg_pool(
     stride = per_dim(stride, spatial) if stride else kernel
     matrices = []
     for i in range(spatial):
+        dim = i - spatial
+        if not isinstance(self.shape[dim], int):
+            counted = count_include_pad if divisor_override is None else None
+            ends = positions(grad, dim), positions(self, dim)
+            matrices.append(open_resample.average(*ends, kernel[i], stride[i], padding[i], counted))
+            continue
         window = functional.avg_pool1d if divisor_override is None else _sum_pool1d
         settings = (kernel[i], stride[i], padding[i], ceil_mode, count_include_pad)
         matrices.append(matrix_of(lambda t, w=window, s=settings: w(t, *s), self.shape[i - spatial]))  # type: ignore[misc]
@@ -83,7 +91,12 @@ def adaptive_avg_pool(call: Call, grad: Tensor, self: Tensor, output_size: Any) 
     if all(known(o == s) for o, s in zip(out, size, strict=True)):
         return {"self": grad}
     pool = functional.adaptive_avg_pool1d
-    matrices = [matrix_of(lambda t, o=o: pool(t, o), s) for o, s in zip(out, size, strict=True)]  # type: ignore[misc]
+    matrices = [
+        matrix_of(lambda t, o=o: pool(t, o), s)  # type: ignore[misc]
+        if isinstance(o, int) and isinstance(s, int)
+        else open_resample.adaptive(positions(grad, dim), positions(self, dim))
+        for dim, (o, s) in enumerate(zip(out, size, strict=True), start=-spatial)
+    ]
     return {"self": separable_gradient(grad, matrices)}
 
 
@@ -102,12 +115,25 @@ def _resize(
     """Gradient of a resize; a scale that was asked for and the ratio of the sizes may differ."""
     matrices = []
     for i, (size, out) in enumerate(zip(input.shape[2:], grad.shape[2:], strict=True)):
+        if not (isinstance(size, int) and isinstance(out, int)):
+            scale = scale_factors[i] if scale_factors is not None and output_size is None else None
+            ends = positions(grad, 2 + i), positions(input, 2 + i)
+            matrices.append(_open_resize(*ends, scale, mode + " antialiased" * antialias, align_corners))
+            continue
         if scale_factors is None or output_size is not None:
             wanted: dict[str, Any] = {"size": (out, 4)}
         else:
             wanted = {"scale_factor": (scale_factors[i], 1.0)}
         matrices.append(matrix_of(lambda t, w=wanted: _resized_rows(t, w, mode, align_corners, antialias), size))  # type: ignore[misc]
     return {"input": separable_gradient(grad, matrices)}
+
+
+def _open_resize(out: Tensor, into: Tensor, scale: float | None, mode: str, align_corners: bool | None) -> Tensor:
+    if mode == "bilinear":
+        return open_resample.linear(out, into, scale, align_corners)
+    if mode in ("nearest", "nearest-exact"):
+        return open_resample.nearest(out, into, scale, 0.0 if mode == "nearest" else 0.5)
+    raise LoweringError(f"a {mode} resize needs a fixed height and width; lower it with dynamic_size=False")
 
 
 def _resized_rows(
