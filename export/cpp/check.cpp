@@ -1,0 +1,169 @@
+// What the tests ask of the library that the program `explain` does not show.
+//
+//   check image METADATA.json PHOTO OUT.npy    the network's input, made of a photo
+//   check damage PHOTO                         the photo cut off and changed at many places: read or refused
+//   check threads ARTIFACT PHOTO...            eight threads at once get the answers that one alone gets
+//   check refusals ARTIFACT                    images and classes that do not fit are refused, the next call works
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <limits>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "explainer.hpp"
+#include "npy.hpp"
+
+namespace {
+
+using namespace explainable;
+
+constexpr int kThreads = 8;
+constexpr int kRounds = 3;
+
+void fail(const std::string& what) { throw std::runtime_error(what); }
+
+void check_image(const std::string& record, const std::string& photo, const std::string& out) {
+  std::ifstream file(record);
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  const Image image = to_image(parse_metadata(text, record).preprocess.value(), read_picture(photo));
+  write_npy(out, image.shape, image.values);
+}
+
+// Whether a damaged file is read does not matter here, only that nothing worse than InputError comes of it.
+void check_damage(const std::string& photo) {
+  std::ifstream file(photo, std::ios::binary);
+  const std::vector<std::uint8_t> whole((std::istreambuf_iterator<char>(file)), {});
+  const std::size_t step = std::max<std::size_t>(whole.size() / 400, 1);
+  int read = 0, refused = 0;
+  const auto decode = [&](const std::vector<std::uint8_t>& bytes) {
+    try {
+      decode_picture(bytes, photo);
+      ++read;
+    } catch (const InputError&) {
+      ++refused;
+    }
+  };
+  for (std::size_t at = 0; at < whole.size(); at += at < 700 ? 1 : step) {
+    decode({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(at)});
+    std::vector<std::uint8_t> changed = whole;
+    changed[at] = static_cast<std::uint8_t>(changed[at] + 1 + at * 151 % 255);
+    decode(changed);
+  }
+  if (refused == 0) fail("not one of " + std::to_string(read) + " damaged files was refused");
+  std::cout << refused << " refused, " << read << " read\n";
+}
+
+struct Question {
+  Picture photo;
+  std::int64_t class_idx;
+};
+
+bool same(const Explanation& left, const Explanation& right) {
+  return left.class_idx == right.class_idx && left.probabilities == right.probabilities &&
+         left.heatmap.values == right.heatmap.values;
+}
+
+// Every photo for the predicted class and for another: no two neighbours in time have the same answer.
+void check_threads(const std::string& artifact, const std::vector<std::string>& photos) {
+  const Explainer explainer(artifact, 1);
+  std::vector<Question> questions;
+  for (const std::string& photo : photos) {
+    questions.push_back({read_picture(photo), kPredicted});
+    questions.push_back({questions.back().photo, static_cast<std::int64_t>(questions.size()) % explainer.metadata().classes});
+  }
+  for (int warm_up = 0; warm_up < 2; ++warm_up) explainer.explain(questions[0].photo);
+  std::vector<Explanation> alone;
+  for (const Question& question : questions) alone.push_back(explainer.explain(question.photo, question.class_idx));
+  if (alone.size() < 2 || same(alone[0], alone[1])) fail("the questions have one answer: nothing can be mixed up");
+
+  std::mutex mutex;
+  std::vector<std::string> wrong;
+  std::vector<std::jthread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (std::size_t n = 0; n < kRounds * questions.size(); ++n) {
+        const std::size_t which = (n + static_cast<std::size_t>(thread)) % questions.size();
+        std::string complaint;
+        try {
+          const Question& question = questions[which];
+          if (!same(explainer.explain(question.photo, question.class_idx), alone[which])) complaint = "another answer";
+        } catch (const std::exception& error) {
+          complaint = error.what();
+        }
+        if (complaint.empty()) continue;
+        const std::lock_guard lock(mutex);
+        wrong.push_back("question " + std::to_string(which) + ": " + complaint);
+      }
+    });
+  }
+  threads.clear();
+  if (!wrong.empty()) fail(std::to_string(wrong.size()) + " wrong answers, the first to " + wrong[0]);
+  std::cout << kThreads * kRounds * questions.size() << " answers of " << kThreads << " threads are right\n";
+}
+
+Image zeros(std::vector<std::int64_t> shape) {
+  std::int64_t count = 1;
+  for (const std::int64_t size : shape) count *= size;
+  return {std::move(shape), std::vector<float>(static_cast<std::size_t>(count))};
+}
+
+void expect_refusal(const Explainer& explainer, const Image& image, const std::vector<std::int64_t>& class_idx,
+                    const std::string& part) {
+  try {
+    explainer.run(image, class_idx);
+  } catch (const InputError& error) {
+    if (std::string(error.what()).find(part) != std::string::npos) return;
+    fail("the message is " + std::string(error.what()) + " where " + part + " was expected");
+  }
+  fail("nothing was refused where " + part + " was expected");
+}
+
+void check_refusals(const std::string& artifact) {
+  const Explainer explainer(artifact, 1);
+  std::vector<std::int64_t> shape = explainer.metadata().image_shape;
+  shape[0] = 2;
+  const Image good = zeros(shape);
+  auto smaller = shape, flat = shape, empty = shape;
+  smaller[3] -= 1;
+  flat.erase(flat.begin());
+  empty[0] = 0;
+  Image short_one = good, infinite = good;
+  short_one.values.pop_back();
+  infinite.values[7] = std::numeric_limits<float>::infinity();
+  const std::int64_t classes = explainer.metadata().classes;
+  expect_refusal(explainer, zeros(smaller), {-1, -1}, "image has shape (2, ");
+  expect_refusal(explainer, zeros(flat), {-1}, "image has shape (");
+  expect_refusal(explainer, zeros(empty), {}, "expects (N, ");
+  expect_refusal(explainer, short_one, {-1, -1}, "values; expected");
+  expect_refusal(explainer, infinite, {-1, -1}, "NaN or infinite");
+  expect_refusal(explainer, good, {-1}, "1 classes for 2 image(s)");
+  expect_refusal(explainer, good, {0, classes}, "is out of range");
+  expect_refusal(explainer, good, {-2, 0}, "class -2 is out of range");
+  const Outputs outputs = explainer.run(good, {-1, 0});
+  if (outputs.class_idx.at(1) != 0 || outputs.cam_shape.at(0) != 2) fail("the call after the refusals went wrong");
+  std::cout << "refused what does not fit\n";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  try {
+    if (arguments.size() == 4 && arguments[0] == "image") check_image(arguments[1], arguments[2], arguments[3]);
+    else if (arguments.size() > 2 && arguments[0] == "threads") {
+      check_threads(arguments[1], {arguments.begin() + 2, arguments.end()});
+    } else if (arguments.size() == 2 && arguments[0] == "refusals") check_refusals(arguments[1]);
+    else if (arguments.size() == 2 && arguments[0] == "damage") check_damage(arguments[1]);
+    else fail("usage: check image METADATA PHOTO OUT | damage PHOTO | threads ARTIFACT PHOTO... | refusals ARTIFACT");
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << "error: " << error.what() << "\n";
+    return 1;
+  }
+}

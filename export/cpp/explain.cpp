@@ -1,0 +1,191 @@
+// explain PHOTO ARTIFACT: the prediction, the class activation map that explains it, and a picture of both.
+
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench.hpp"
+#include "explainer.hpp"
+#include "npy.hpp"
+#include "overlay.hpp"
+
+namespace {
+
+using namespace explainable;
+using nlohmann::json;
+
+constexpr const char* kUsage = R"(usage: explain PHOTO ARTIFACT [options]
+
+  PHOTO           a JPEG or PNG
+  ARTIFACT        what explainable_model.export wrote
+  -o, --out FILE  write the photo with the heatmap over it, a PNG
+  --npy FILE      write the heatmap, float32 of (height, width)
+  --class N       explain class N instead of the predicted one
+  --threads T     processors to use for one explanation; all by default
+  --bench         measure the time of an explanation
+  --calls N       of --bench; 100 by default
+  --callers N     threads that ask at the same time, of --bench; 1 by default
+  --json          print JSON
+  -h, --help      print this
+)";
+
+constexpr std::size_t kTop = 5;
+
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Options {
+  std::vector<std::string> files;
+  std::optional<std::string> out;
+  std::optional<std::string> npy;
+  std::int64_t class_idx = kPredicted;
+  int threads = 0;
+  bool bench = false;
+  int calls = 100;
+  int callers = 1;
+  bool json = false;
+  bool help = false;
+};
+
+template <typename Integer>
+Integer number(const std::string& option, const std::string& text, Integer least) {
+  Integer value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < least) {
+    throw UsageError(option + " is " + text + "; expected a whole number of at least " + std::to_string(least) + ".");
+  }
+  return value;
+}
+
+Options parse(const std::vector<std::string>& arguments) {
+  Options options;
+  for (std::size_t n = 0; n < arguments.size(); ++n) {
+    const std::string& option = arguments[n];
+    const auto value = [&] {
+      if (++n == arguments.size()) throw UsageError(option + " needs a value.");
+      return arguments[n];
+    };
+    if (option == "-o" || option == "--out") options.out = value();
+    else if (option == "--npy") options.npy = value();
+    else if (option == "--class") options.class_idx = number<std::int64_t>(option, value(), 0);
+    else if (option == "--threads") options.threads = number(option, value(), 1);
+    else if (option == "--bench") options.bench = true;
+    else if (option == "--calls") options.calls = number(option, value(), 1);
+    else if (option == "--callers") options.callers = number(option, value(), 1);
+    else if (option == "--json") options.json = true;
+    else if (option == "-h" || option == "--help") options.help = true;
+    else if (option.size() > 1 && option[0] == '-') throw UsageError("There is no option " + option + ".");
+    else options.files.push_back(option);
+  }
+  if (options.files.size() != 2 && !options.help) {
+    throw UsageError("Got " + std::to_string(options.files.size()) + " file(s); expected a photo and an artifact.");
+  }
+  return options;
+}
+
+json name_or_null(const std::string& name) { return name.empty() ? json(nullptr) : json(name); }
+
+json top_classes(const Explanation& explanation, const Metadata& metadata) {
+  const std::vector<double>& odds = explanation.probabilities;
+  std::vector<std::size_t> order(odds.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return odds[a] > odds[b]; });
+  order.resize(std::min(order.size(), kTop));
+  json top = json::array();
+  for (const std::size_t n : order) {
+    const std::string name = metadata.class_name(static_cast<std::int64_t>(n));
+    top.push_back({{"class_idx", n}, {"class_name", name_or_null(name)}, {"probability", odds[n]}});
+  }
+  return top;
+}
+
+// Where in the photo the map is largest: the centre of its cell.
+json hottest(const Grid& heatmap, const Box& box) {
+  const auto best = std::max_element(heatmap.values.begin(), heatmap.values.end()) - heatmap.values.begin();
+  const double column = static_cast<double>(best % heatmap.width) + 0.5;
+  const double row = static_cast<double>(best / heatmap.width) + 0.5;
+  return {box.left + column * (box.right - box.left) / heatmap.width,
+          box.top + row * (box.bottom - box.top) / heatmap.height};
+}
+
+json found(const Explanation& explanation, const Metadata& metadata) {
+  const Box& box = explanation.box;
+  return {{"class_idx", explanation.class_idx},
+          {"class_name", name_or_null(explanation.class_name)},
+          {"probability", explanation.probability ? json(*explanation.probability) : json(nullptr)},
+          {"top", top_classes(explanation, metadata)},
+          {"hottest", hottest(explanation.heatmap, box)},
+          {"box", {box.left, box.top, box.right, box.bottom}}};
+}
+
+json found(const Timing& timing) {
+  return {{"calls", timing.calls},   {"callers", timing.callers}, {"first_ms", timing.first},
+          {"p50_ms", timing.p50},    {"p90_ms", timing.p90},      {"p99_ms", timing.p99},
+          {"cpu_ms", timing.cpu},    {"calls_per_second", timing.calls_per_second}};
+}
+
+void print(const json& answer) {
+  const json& name = answer["class_name"];
+  std::cout << answer["photo"].get<std::string>() << ": "
+            << (name.is_null() ? "class " + answer["class_idx"].dump() : name.get<std::string>());
+  if (!answer["probability"].is_null()) {
+    std::cout << ", " << std::round(answer["probability"].get<double>() * 1000) / 10 << "%";
+  }
+  std::cout << "\n";
+  if (answer.contains("bench")) {
+    const json& bench = answer["bench"];
+    std::printf("%d calls by %d caller(s): p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, processor %.1f ms, %.1f per second; "
+                "first %.1f ms\n",
+                bench["calls"].get<int>(), bench["callers"].get<int>(), bench["p50_ms"].get<double>(),
+                bench["p90_ms"].get<double>(), bench["p99_ms"].get<double>(), bench["cpu_ms"].get<double>(),
+                bench["calls_per_second"].get<double>(), bench["first_ms"].get<double>());
+  }
+}
+
+void run(const Options& options) {
+  const Picture photo = read_picture(options.files[0]);
+  const Explainer explainer(options.files[1], options.threads);
+  const Explanation explanation = explainer.explain(photo, options.class_idx);
+  json answer = found(explanation, explainer.metadata());
+  answer["photo"] = options.files[0];
+  if (options.out) {
+    write_png(overlay(photo, explanation.heatmap, explanation.box), *options.out);
+    answer["overlay"] = *options.out;
+  }
+  if (options.npy) {
+    const Grid& heatmap = explanation.heatmap;
+    write_npy(*options.npy, {heatmap.height, heatmap.width}, heatmap.values);
+    answer["heatmap"] = *options.npy;
+  }
+  if (options.bench) {
+    answer["bench"] = found(bench(explainer, photo, options.class_idx, options.calls, options.callers));
+  }
+  if (options.json) std::cout << answer.dump(-1, ' ', false, json::error_handler_t::replace) << "\n";
+  else print(answer);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const Options options = parse({argv + 1, argv + argc});
+    if (options.help) std::cout << kUsage;
+    else run(options);
+    return 0;
+  } catch (const UsageError& error) {
+    std::cerr << "error: " << error.what() << "\n" << kUsage;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "error: there is not enough memory.\n";
+  } catch (const std::exception& error) {
+    std::cerr << "error: " << error.what() << "\n";
+  }
+  return 2;
+}

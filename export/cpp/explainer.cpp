@@ -1,0 +1,111 @@
+#include "explainer.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace explainable {
+namespace {
+
+std::string text_of(const std::vector<std::int64_t>& shape) {
+  std::string text;
+  for (const std::int64_t size : shape) text += (text.empty() ? "" : ", ") + (size ? std::to_string(size) : "N");
+  return "(" + text + ")";
+}
+
+std::int64_t count(const std::vector<std::int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+}
+
+void check_image(const Image& image, const Metadata& metadata, const std::string& name) {
+  const auto fits = [](std::int64_t expected, std::int64_t got) { return expected ? got == expected : got > 0; };
+  const std::vector<std::int64_t>& expected = metadata.image_shape;
+  if (!std::equal(expected.begin(), expected.end(), image.shape.begin(), image.shape.end(), fits)) {
+    throw InputError("image has shape " + text_of(image.shape) + "; " + name + " expects " + text_of(expected) + ".");
+  }
+  if (static_cast<std::int64_t>(image.values.size()) != count(image.shape)) {
+    throw InputError("image has " + std::to_string(image.values.size()) + " values; expected " +
+                     std::to_string(count(image.shape)) + " for its shape " + text_of(image.shape) + ".");
+  }
+  if (!std::all_of(image.values.begin(), image.values.end(), [](float value) { return std::isfinite(value); })) {
+    throw InputError("image has NaN or infinite values; expected finite ones.");
+  }
+}
+
+void check_classes(const std::vector<std::int64_t>& class_idx, std::int64_t batch, std::int64_t classes) {
+  if (static_cast<std::int64_t>(class_idx.size()) != batch) {
+    throw InputError("class_idx has " + std::to_string(class_idx.size()) + " classes for " + std::to_string(batch) +
+                     " image(s); expected one each, -1 for the predicted one.");
+  }
+  for (const std::int64_t wanted : class_idx) {
+    if (wanted >= kPredicted && wanted < classes) continue;
+    throw InputError("class " + std::to_string(wanted) + " is out of range; the network has " +
+                     std::to_string(classes) + " class(es): expected 0 to " + std::to_string(classes - 1) +
+                     ", or -1 for the predicted one.");
+  }
+}
+
+// Softmax over one image's logits; a distribution stays as it is; empty where the logits are not one per class.
+std::vector<double> probabilities_of(const Outputs& outputs) {
+  if (outputs.logits_shape.size() != 2 || outputs.logits_shape[1] < 2) return {};
+  std::vector<double> odds(outputs.logits.begin(), outputs.logits.begin() + outputs.logits_shape[1]);
+  const double sum = std::accumulate(odds.begin(), odds.end(), 0.0);
+  const auto [smallest, largest] = std::minmax_element(odds.begin(), odds.end());
+  if (*smallest >= 0 && std::abs(sum - 1) < 1e-3) return odds;
+  const double top = *largest;
+  for (double& value : odds) value = std::exp(value - top);
+  const double total = std::accumulate(odds.begin(), odds.end(), 0.0);
+  for (double& value : odds) value /= total;
+  return odds;
+}
+
+Grid first_cam(const Outputs& outputs) {
+  const auto height = static_cast<int>(outputs.cam_shape.at(1)), width = static_cast<int>(outputs.cam_shape.at(2));
+  return {width, height, {outputs.cam.begin(), outputs.cam.begin() + std::ptrdiff_t{height} * width}};
+}
+
+// An artifact of a fixed batch is given as many copies as it asks for.
+void repeat(Image& image, std::int64_t copies) {
+  const std::vector<float> once = image.values;
+  image.shape[0] = copies;
+  for (std::int64_t n = 1; n < copies; ++n) image.values.insert(image.values.end(), once.begin(), once.end());
+}
+
+}  // namespace
+
+Explainer::Explainer(const std::filesystem::path& artifact, int threads) : name_(artifact.filename().string()) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(artifact, error)) {
+    throw ArtifactError("There is no artifact " + artifact.string() + ".");
+  }
+  runtime_ = open_runtime(artifact, threads);
+  metadata_ = parse_metadata(runtime_->metadata_text(), artifact.string());
+}
+
+Explanation Explainer::explain(const Picture& photo, std::int64_t class_idx) const {
+  if (!metadata_.preprocess) {
+    throw ArtifactError(name_ + " does not say how a photo becomes its input; export it with preprocess=Preprocess(...).");
+  }
+  Image image = to_image(*metadata_.preprocess, photo);
+  const std::int64_t copies = std::max<std::int64_t>(metadata_.batch(), 1);
+  repeat(image, copies);
+  const Outputs outputs = run(image, std::vector<std::int64_t>(static_cast<std::size_t>(copies), class_idx));
+  Explanation explanation;
+  explanation.class_idx = outputs.class_idx.at(0);
+  explanation.class_name = metadata_.class_name(explanation.class_idx);
+  explanation.probabilities = probabilities_of(outputs);
+  if (!explanation.probabilities.empty()) {
+    explanation.probability = explanation.probabilities.at(static_cast<std::size_t>(explanation.class_idx));
+  }
+  explanation.heatmap = first_cam(outputs);
+  explanation.box = seen_box(*metadata_.preprocess, photo.width, photo.height);
+  return explanation;
+}
+
+Outputs Explainer::run(const Image& image, const std::vector<std::int64_t>& class_idx) const {
+  check_image(image, metadata_, name_);
+  check_classes(class_idx, image.shape.at(0), metadata_.classes);
+  return runtime_->run(image, class_idx);
+}
+
+}  // namespace explainable

@@ -1,0 +1,77 @@
+// Predict and explain: one artifact, any number of threads.
+//
+//   explainable::Explainer explainer("resnet50.ts");
+//   const auto explanation = explainer.explain(explainable::read_picture("cat.jpg"));
+//   std::cout << explanation.class_name << ' ' << explanation.probability.value_or(0);
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "errors.hpp"
+#include "metadata.hpp"
+#include "picture.hpp"
+#include "preprocess.hpp"
+#include "resize.hpp"
+
+namespace explainable {
+
+inline constexpr std::int64_t kPredicted = -1;  // stands for the class that the network predicts
+
+// What an artifact returns, as it returns it.
+struct Outputs {
+  std::vector<std::int64_t> logits_shape;  // (N, classes), or whatever else the network returns
+  std::vector<float> logits;
+  std::vector<std::int64_t> class_idx;   // (N,): the classes that were explained
+  std::vector<std::int64_t> cam_shape;   // (N, h, w)
+  std::vector<float> cam;                // in [0, 1], unless the artifact was made without normalisation
+};
+
+// An artifact in its own runtime. Implemented once per runtime; `run` may be called from several threads at once.
+class Runtime {
+ public:
+  virtual ~Runtime() = default;
+  // The record among the artifact's properties, empty if there is none.
+  virtual std::string metadata_text() const = 0;
+  // `image` and `class_idx` have been checked against the metadata.
+  virtual Outputs run(const Image& image, const std::vector<std::int64_t>& class_idx) const = 0;
+};
+
+// Opens an artifact for at most `threads` threads per call; 0 leaves the number to the runtime. Throws ArtifactError.
+std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int threads);
+
+struct Explanation {
+  std::int64_t class_idx = 0;           // the class that was explained
+  std::string class_name;               // empty if unknown
+  std::optional<double> probability;    // of that class; none where the logits are not one per class
+  std::vector<double> probabilities;    // of every class, or empty
+  Grid heatmap;                         // in [0, 1]
+  Box box;                              // the part of the photo that the heatmap covers
+};
+
+class Explainer {
+ public:
+  // Throws ArtifactError if the artifact is missing, damaged, foreign, of a newer schema or not for this runtime.
+  explicit Explainer(const std::filesystem::path& artifact, int threads = 0);
+
+  const Metadata& metadata() const { return metadata_; }
+
+  // Explain one photo for `class_idx`, or for the predicted class. Throws InputError if there is no such class, and
+  // ArtifactError if the artifact does not say how a photo becomes its input.
+  Explanation explain(const Picture& photo, std::int64_t class_idx = kPredicted) const;
+
+  // A batch that is preprocessed already. Throws InputError for another shape than the artifact's, values that are
+  // not finite, another number of classes than images, or a class out of range.
+  Outputs run(const Image& image, const std::vector<std::int64_t>& class_idx) const;
+
+ private:
+  std::string name_;
+  std::unique_ptr<Runtime> runtime_;
+  Metadata metadata_;
+};
+
+}  // namespace explainable

@@ -1,0 +1,98 @@
+#include "metadata.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <map>
+
+#include "errors.hpp"
+
+namespace explainable {
+namespace {
+
+using nlohmann::json;
+
+template <typename T>
+std::optional<T> optional_field(const json& record, const char* name) {
+  const auto found = record.find(name);
+  if (found == record.end() || found->is_null()) return std::nullopt;
+  return found->get<T>();
+}
+
+Interpolation interpolation_of(const std::string& name) {
+  static const std::map<std::string, Interpolation> known = {{"nearest", Interpolation::nearest},
+                                                             {"bilinear", Interpolation::bilinear},
+                                                             {"bicubic", Interpolation::bicubic},
+                                                             {"lanczos", Interpolation::lanczos}};
+  const auto found = known.find(name);
+  if (found == known.end()) throw ArtifactError("interpolation " + name + " is not known");
+  return found->second;
+}
+
+Preprocess preprocess_of(const json& record) {
+  Preprocess preprocess;
+  preprocess.height = record.at("size").at(0);
+  preprocess.width = record.at("size").at(1);
+  preprocess.mean = record.at("mean").get<std::vector<float>>();
+  preprocess.std = record.at("std").get<std::vector<float>>();
+  preprocess.resize = optional_field<int>(record, "resize");
+  preprocess.interpolation = interpolation_of(record.at("interpolation"));
+  const bool channels = preprocess.mean.size() == 1 || preprocess.mean.size() == 3;
+  const bool positive = preprocess.height > 0 && preprocess.width > 0 && preprocess.resize.value_or(1) > 0;
+  if (!channels || preprocess.std.size() != preprocess.mean.size() || !positive) {
+    throw ArtifactError("preprocess is inconsistent");
+  }
+  return preprocess;
+}
+
+std::vector<std::int64_t> shape_of(const json& record) {
+  std::vector<std::int64_t> shape;
+  for (const json& size : record) shape.push_back(size.is_null() ? 0 : size.get<std::int64_t>());
+  const bool positive = shape.size() >= 2 && shape[0] >= 0 &&
+                        std::all_of(shape.begin() + 1, shape.end(), [](std::int64_t size) { return size > 0; });
+  if (!positive) throw ArtifactError("image_shape is inconsistent");
+  return shape;
+}
+
+Metadata metadata_of(const json& record) {
+  Metadata metadata;
+  metadata.format = record.at("format");
+  metadata.model = record.at("model");
+  metadata.method = record.at("method");
+  metadata.target_layer = record.at("target_layer");
+  metadata.image_shape = shape_of(record.at("image_shape"));
+  metadata.dtype = record.at("dtype");
+  metadata.classes = record.at("classes");
+  metadata.class_names = optional_field<std::vector<std::string>>(record, "class_names").value_or(metadata.class_names);
+  const auto preprocess = record.find("preprocess");
+  if (preprocess != record.end() && !preprocess->is_null()) metadata.preprocess = preprocess_of(*preprocess);
+  return metadata;
+}
+
+}  // namespace
+
+std::string Metadata::class_name(std::int64_t class_idx) const {
+  const bool known = class_idx >= 0 && class_idx < static_cast<std::int64_t>(class_names.size());
+  return known ? class_names[static_cast<std::size_t>(class_idx)] : std::string();
+}
+
+Metadata parse_metadata(const std::string& text, const std::string& artifact) {
+  if (text.empty()) {
+    throw ArtifactError(artifact + " was not exported by explainable_model: it has no " + kMetadataKey +
+                        ". Export the network with explainable_model.export(...).");
+  }
+  try {
+    const json record = json::parse(text);
+    const int version = record.at("schema_version");
+    if (version > kSchemaVersion) {
+      throw ArtifactError("it is of schema " + std::to_string(version) + ", this program reads up to " +
+                          std::to_string(kSchemaVersion));
+    }
+    return metadata_of(record);
+  } catch (const std::exception& error) {
+    throw ArtifactError(artifact + " has metadata that cannot be read: " + error.what() +
+                        ". Export it again, or build this program anew.");
+  }
+}
+
+}  // namespace explainable

@@ -1,0 +1,47 @@
+// What an artifact says about itself: the JSON record that every format carries.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace explainable {
+
+inline constexpr const char* kMetadataKey = "explainable_model.json";
+inline constexpr int kSchemaVersion = 1;
+
+enum class Interpolation { nearest, bilinear, bicubic, lanczos };
+
+// How a photo becomes the network's input: (pixel / 255 - mean) / std after resizing.
+struct Preprocess {
+  int height = 0;
+  int width = 0;
+  std::vector<float> mean;          // one per channel, in units of [0, 1]
+  std::vector<float> std;           // likewise
+  std::optional<int> resize;        // the shorter side before the centre crop; none squashes the whole photo
+  Interpolation interpolation = Interpolation::bilinear;
+};
+
+struct Metadata {
+  std::string format;
+  std::string model;
+  std::string method;
+  std::string target_layer;
+  std::vector<std::int64_t> image_shape;  // (N, C, H, W); 0 stands for an open batch
+  std::string dtype;                      // of image, logits and cam
+  std::int64_t classes = 0;
+  std::optional<Preprocess> preprocess;
+  std::vector<std::string> class_names;  // empty if unknown
+
+  // The only batch size accepted, or 0 for any.
+  std::int64_t batch() const { return image_shape.at(0); }
+  // The name of a class, or an empty string if it has none.
+  std::string class_name(std::int64_t class_idx) const;
+};
+
+// The record in an artifact's text. Throws ArtifactError if it is empty (a foreign file), unreadable or of a newer
+// schema; `artifact` names the file in the message.
+Metadata parse_metadata(const std::string& text, const std::string& artifact);
+
+}  // namespace explainable

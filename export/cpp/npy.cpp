@@ -1,0 +1,27 @@
+#include "npy.hpp"
+
+#include <bit>
+#include <fstream>
+#include <string>
+
+#include "errors.hpp"
+
+namespace explainable {
+
+void write_npy(const std::filesystem::path& path, const std::vector<std::int64_t>& shape,
+               const std::vector<float>& values) {
+  static_assert(std::endian::native == std::endian::little, "the header below says little-endian");
+  std::string sizes;
+  for (const std::int64_t size : shape) sizes += std::to_string(size) + ",";
+  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + sizes + "), }";
+  const std::size_t unpadded = 10 + header.size() + 1;  // with the magic, the length and the final line feed
+  header += std::string((64 - unpadded % 64) % 64, ' ') + '\n';
+  const std::string magic = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<char>(header.size() & 0xFF),
+                             static_cast<char>(header.size() >> 8)};
+  std::ofstream file(path, std::ios::binary);
+  file << magic << header;
+  file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(float)));
+  if (!file.flush()) throw InputError(path.string() + " cannot be written.");
+}
+
+}  // namespace explainable

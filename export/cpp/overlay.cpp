@@ -1,0 +1,46 @@
+#include "overlay.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace explainable {
+namespace {
+
+struct Span {
+  int first;
+  int last;  // exclusive
+};
+
+// Whole pixels, at least one; halves go to the even neighbour, as in Python.
+Span whole_pixels(double start, double end, int full) {
+  const int first = std::min(static_cast<int>(std::nearbyint(start)), full - 1);
+  return {first, std::max(static_cast<int>(std::nearbyint(end)), first + 1)};
+}
+
+Grid unit(Grid heatmap) {
+  const float largest = std::max(1.0f, *std::max_element(heatmap.values.begin(), heatmap.values.end()));
+  for (float& value : heatmap.values) value = std::clamp(value / largest, 0.0f, 1.0f);
+  return heatmap;
+}
+
+}  // namespace
+
+Picture overlay(Picture photo, const Grid& heatmap, const Box& box) {
+  const Span across = whole_pixels(box.left, box.right, photo.width);
+  const Span down = whole_pixels(box.top, box.bottom, photo.height);
+  const int width = across.last - across.first;
+  const Grid large = resize(unit(heatmap), width, down.last - down.first, Interpolation::bicubic);
+  const float* value = large.values.data();
+  for (int y = down.first; y < down.last; ++y) {
+    std::uint8_t* pixel = photo.row(y) + across.first * 3;
+    for (int x = 0; x < width; ++x, ++value) {
+      for (const std::uint8_t channel : turbo(std::clamp(*value, 0.0f, 1.0f))) {
+        *pixel = static_cast<std::uint8_t>((*pixel + channel) / 2);
+        ++pixel;
+      }
+    }
+  }
+  return photo;
+}
+
+}  // namespace explainable

@@ -1,0 +1,84 @@
+#include "picture.hpp"
+
+#include <png.h>
+
+#include <algorithm>
+#include <atomic>
+#include <fstream>
+#include <initializer_list>
+#include <random>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "decode.hpp"
+#include "errors.hpp"
+
+namespace explainable {
+namespace {
+
+constexpr std::uintmax_t kMaxFileSize = std::uintmax_t{1} << 30;
+
+bool starts_with(const Bytes& bytes, std::initializer_list<std::uint8_t> magic) {
+  return bytes.size() >= magic.size() && std::equal(magic.begin(), magic.end(), bytes.begin());
+}
+
+Bytes read_bytes(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) throw InputError("There is no file " + path.string() + ".");
+  if (!std::filesystem::is_regular_file(path, error)) throw InputError(path.string() + " is not a file.");
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (error || size > kMaxFileSize) {
+    throw InputError(path.string() + " has more than 1 GiB; expected a photo.");
+  }
+  Bytes bytes(static_cast<std::size_t>(size));
+  std::ifstream file(path, std::ios::binary);
+  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
+  if (!file) throw InputError(path.string() + " cannot be read; is it readable for this user?");
+  return bytes;
+}
+
+// A name beside `path` that no other thread or process is likely to use.
+std::filesystem::path temporary_name(const std::filesystem::path& path) {
+  static std::atomic<unsigned> count{std::random_device{}()};
+  std::filesystem::path made = path;
+  made += ".";
+  made += std::to_string(count++);
+  made += ".tmp";
+  return made;
+}
+
+}  // namespace
+
+Picture decode_picture(const Bytes& bytes, const std::string& name) {
+  const bool jpeg = starts_with(bytes, {0xFF, 0xD8, 0xFF});
+  const bool png = starts_with(bytes, {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'});
+  if (!jpeg && !png) throw InputError(name + " is not a picture that this program can read; expected JPEG or PNG.");
+  try {
+    Decoded decoded = jpeg ? decode_jpeg(bytes) : decode_png(bytes);
+    return upright(std::move(decoded.picture), exif_orientation(decoded.exif));
+  } catch (const InputError& error) {
+    throw InputError(name + " cannot be read: " + error.what());
+  }
+}
+
+Picture read_picture(const std::filesystem::path& path) { return decode_picture(read_bytes(path), path.string()); }
+
+void write_png(const Picture& picture, const std::filesystem::path& path) {
+  const std::filesystem::path made = temporary_name(path);
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
+  image.width = static_cast<png_uint_32>(picture.width);
+  image.height = static_cast<png_uint_32>(picture.height);
+  image.format = PNG_FORMAT_RGB;
+  std::error_code error;
+  const bool written = png_image_write_to_file(&image, made.string().c_str(), 0, picture.rgb.data(), 0, nullptr) != 0;
+  if (written) std::filesystem::rename(made, path, error);
+  if (!written || error) {
+    const std::string reason = written ? error.message() : image.message;
+    std::filesystem::remove(made, error);
+    throw InputError(path.string() + " cannot be written: " + reason + ".");
+  }
+}
+
+}  // namespace explainable

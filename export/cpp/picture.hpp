@@ -1,0 +1,32 @@
+// Photos: read upright as RGB whatever they were stored as, and written as PNG.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+namespace explainable {
+
+inline constexpr std::int64_t kMaxPixels = 100'000'000;  // a larger picture is refused before it is decoded
+
+struct Picture {
+  int width = 0;
+  int height = 0;
+  std::vector<std::uint8_t> rgb;  // height x width x 3
+
+  const std::uint8_t* row(int y) const { return rgb.data() + static_cast<std::size_t>(y) * width * 3; }
+  std::uint8_t* row(int y) { return rgb.data() + static_cast<std::size_t>(y) * width * 3; }
+};
+
+// Read a JPEG or PNG of any kind (grey, palette, alpha, CMYK, 16 bits, interlaced, progressive) as RGB: alpha over
+// white, the EXIF orientation applied. Throws InputError where it is missing, not a picture, truncated, damaged or too
+// large.
+Picture read_picture(const std::filesystem::path& path);
+
+// The same from the bytes of a file; `name` is for messages.
+Picture decode_picture(const std::vector<std::uint8_t>& bytes, const std::string& name);
+
+// Write a PNG under a temporary name and rename it, so that `path` is never half a file.
+void write_png(const Picture& picture, const std::filesystem::path& path);
+
+}  // namespace explainable

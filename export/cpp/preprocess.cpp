@@ -1,0 +1,49 @@
+#include "preprocess.hpp"
+
+#include <algorithm>
+
+namespace explainable {
+namespace {
+
+// ITU-R 601-2 luma in fixed point, as Pillow's mode L.
+std::uint8_t grey(const std::uint8_t* rgb) {
+  return static_cast<std::uint8_t>((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
+}
+
+Picture greyscale(Picture photo) {
+  for (std::size_t at = 0; at < photo.rgb.size(); at += 3) std::fill_n(photo.rgb.begin() + at, 3, grey(&photo.rgb[at]));
+  return photo;
+}
+
+}  // namespace
+
+Box seen_box(const Preprocess& preprocess, int width, int height) {
+  if (!preprocess.resize) return {0, 0, static_cast<double>(width), static_cast<double>(height)};
+  const double scale = static_cast<double>(std::min(width, height)) / *preprocess.resize;
+  double crop_height = preprocess.height * scale, crop_width = preprocess.width * scale;
+  // A crop that would leave the photo is shrunk until it fits, so that the photo is never distorted.
+  const double shrink = std::min({1.0, height / crop_height, width / crop_width});
+  crop_height = std::min(crop_height * shrink, static_cast<double>(height));
+  crop_width = std::min(crop_width * shrink, static_cast<double>(width));
+  const double left = (width - crop_width) / 2, top = (height - crop_height) / 2;
+  return {left, top, left + crop_width, top + crop_height};
+}
+
+Image to_image(const Preprocess& preprocess, const Picture& photo) {
+  const std::size_t channels = preprocess.mean.size();
+  const Box box = seen_box(preprocess, photo.width, photo.height);
+  const Picture small = resize(channels == 1 ? greyscale(photo) : photo, preprocess.width, preprocess.height,
+                               preprocess.interpolation, box);
+  const std::size_t plane = small.rgb.size() / 3;
+  Image image{{1, static_cast<std::int64_t>(channels), preprocess.height, preprocess.width}, {}};
+  image.values.resize(channels * plane);
+  for (std::size_t channel = 0; channel < channels; ++channel) {
+    for (std::size_t pixel = 0; pixel < plane; ++pixel) {
+      const float value = static_cast<float>(small.rgb[pixel * 3 + channel]) / 255.0f;
+      image.values[channel * plane + pixel] = (value - preprocess.mean[channel]) / preprocess.std[channel];
+    }
+  }
+  return image;
+}
+
+}  // namespace explainable

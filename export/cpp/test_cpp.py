@@ -1,0 +1,302 @@
+"""The C++ programs of the kits, built with the address and undefined behaviour sanitizers, against Python."""
+
+import functools
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import readable, unreadable
+from PIL import Image
+from torch import nn
+
+from explainable_model import ExplainableModel, Preprocess, export, load
+from explainable_model.explaining import probabilities
+from explainable_model.exporters.torchscript import quiet_torchscript
+from explainable_model.overlay import overlay
+from explainable_model.preprocess import open_photo
+
+EXPORT = Path(__file__).parent.parent
+SUFFIXES = {"libtorch": ".ts", "onnxruntime": ".onnx"}
+LABEL = "explainable_model.json"
+
+
+@dataclass(frozen=True)
+class Kit:
+    name: str
+    build: Path
+
+    @property
+    def suffix(self) -> str:
+        return SUFFIXES[self.name]
+
+    def run(self, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [str(self.build / program), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert "Sanitizer" not in done.stderr, done.stderr
+        assert "runtime error" not in done.stderr, done.stderr  # the undefined behaviour sanitizer's words
+        return done
+
+    def explain(self, *arguments: object) -> dict:
+        done = self.run("explain", *arguments, "--threads", 1, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    def check(self, *arguments: object) -> None:
+        done = self.run("check", *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def refuses(self, *arguments: object) -> str:
+        """The message with which the program ends."""
+        done = self.run("explain", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: ")
+        return done.stderr
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, need: Callable[..., None]) -> Callable[[str], Kit]:
+    """``built(name)``: the programs of a kit, built once."""
+
+    @functools.cache
+    def build(name: str) -> Kit:
+        need("cmake", "g++")
+        folder = tmp_path_factory.mktemp(f"build-{name}")
+        options = ["-DSANITIZE=ON", "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1 -Werror"]
+        if name == "onnxruntime":
+            options += headers(folder, need)
+        subprocess.run(["cmake", "-S", EXPORT / name, "-B", folder, *options], check=True)
+        subprocess.run(["cmake", "--build", folder, "--parallel", "2"], check=True)
+        return Kit(name, folder)
+
+    return build
+
+
+@pytest.fixture(params=list(SUFFIXES))
+def kit(request: pytest.FixtureRequest, built: Callable[[str], Kit]) -> Kit:
+    return built(request.param)
+
+
+@pytest.fixture
+def quick_kit(built: Callable[[str], Kit]) -> Kit:
+    """For what is the same code in every kit: ONNX Runtime loads fastest."""
+    return built("onnxruntime")
+
+
+def headers(build: Path, need: Callable[..., None]) -> list[str]:
+    """Where ONNX Runtime's headers are: in the folder that the environment names, or in the system's."""
+    named = os.environ.get("ONNXRUNTIME_INCLUDE_DIR")
+    if named:
+        return [f"-DONNXRUNTIME_INCLUDE_DIR={named}"]
+    if Path("/usr/include/onnxruntime/onnxruntime_cxx_api.h").exists():
+        return []
+    need("apt-get", "dpkg-deb")
+    subprocess.run([EXPORT / "onnxruntime" / "headers.sh", build / "headers"], check=True)
+    return [f"-DONNXRUNTIME_INCLUDE_DIR={build / 'headers/usr/include/onnxruntime'}"]
+
+
+@pytest.fixture
+def lite0(kit: Kit, artifact: Callable[[str, str], Path]) -> Path:
+    return artifact(kit.name, kit.suffix)
+
+
+def test_a_photo_gets_eagers_answer(kit: Kit, lite0: Path, photos: list[Path], eager, tmp_path: Path) -> None:
+    jpeg = tmp_path / "chelsea.jpg"
+    Image.open(photos[0]).save(jpeg, quality=90)
+    for photo, class_idx in ((photos[0], -1), (photos[1], -1), (jpeg, -1), (photos[0], 282)):
+        wanted = [] if class_idx == -1 else ["--class", class_idx]
+        found = kit.explain(photo, lite0, *wanted, "--npy", tmp_path / "cam.npy")
+        logits, explained, cam = eager(photo, class_idx)
+        odds = probabilities(logits)
+        assert odds is not None
+        assert found["class_idx"] == explained[0]
+        assert found["probability"] == pytest.approx(odds[explained[0]], abs=1e-5)
+        assert [each["class_idx"] for each in found["top"]] == list(np.argsort(-odds)[:5])
+        heatmap = np.load(tmp_path / "cam.npy")
+        assert heatmap.shape == (224, 224)
+        assert np.abs(heatmap - cam[0]).max() < 1e-5
+        assert heatmap.max() > 0.99
+
+
+def test_an_artifact_answers_as_in_python(kit: Kit, lite0: Path, photos: list[Path], network, tmp_path: Path) -> None:
+    found = kit.explain(photos[1], lite0, "-o", tmp_path / "overlay.png", "--npy", tmp_path / "cam.npy")
+    session = load(lite0, threads=1)
+    logits, explained, cam = session(network.preprocess(open_photo(photos[1])))
+    heatmap = np.load(tmp_path / "cam.npy")
+    assert found["class_name"] == "espresso" == session.metadata.class_names[explained[0]]
+    assert np.array_equal(heatmap, cam[0])
+    assert found["probability"] == pytest.approx(probabilities(logits)[explained[0]], rel=1e-12)
+    drawn = np.asarray(Image.open(tmp_path / "overlay.png"))
+    wanted = np.asarray(overlay(open_photo(photos[1]), heatmap, box=tuple(found["box"])))
+    assert drawn.shape == wanted.shape
+    assert np.abs(drawn.astype(int) - wanted).max() <= 1
+
+
+def test_threads_get_their_own_answers(kit: Kit, lite0: Path, photos: list[Path]) -> None:
+    kit.check("threads", lite0, *photos)
+
+
+def test_images_that_do_not_fit_are_refused(kit: Kit, lite0: Path) -> None:
+    kit.check("refusals", lite0)
+
+
+def test_the_bench_measures(kit: Kit, lite0: Path, photos: list[Path]) -> None:
+    bench = kit.explain(photos[0], lite0, "--bench", "--calls", 12, "--callers", 3)["bench"]
+    assert (bench["calls"], bench["callers"]) == (12, 3)
+    assert 0 < bench["p50_ms"] <= bench["p90_ms"] <= bench["p99_ms"]
+    assert 0 < bench["cpu_ms"] < 1000
+    told = kit.run("explain", photos[0], lite0, "--bench", "--calls", 2, "--threads", 1).stdout
+    assert "Egyptian cat, 79.1%" in told
+    assert "2 calls by 1 caller(s): p50" in told
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        Preprocess((40, 40)),
+        Preprocess((40, 40), resize=48, interpolation="bicubic"),
+        Preprocess((30, 64), (0.5,), (0.25,), resize=50, interpolation="lanczos"),
+        Preprocess((150, 120), interpolation="bicubic"),
+        Preprocess((50, 33), resize=30, interpolation="nearest"),
+    ],
+    ids=lambda each: f"{each.interpolation}{each.size}",
+)
+def test_every_kind_of_picture_becomes_pillows_pixels(
+    quick_kit: Kit, preprocess: Preprocess, photos: list[Path], tmp_path: Path
+) -> None:
+    record = {
+        **dict.fromkeys(("format", "model", "method", "target_layer"), "any"),
+        **{"schema_version": 1, "dtype": "float32", "classes": 2, "image_shape": [None, 3, 40, 40]},
+        "preprocess": asdict(preprocess),
+    }
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    photo = Image.open(photos[1]).resize((121, 83))
+    for path in readable(photo, tmp_path):
+        quick_kit.check("image", tmp_path / "record.json", path, tmp_path / "image.npy")
+        image, wanted = np.load(tmp_path / "image.npy"), preprocess(open_photo(path))
+        assert image.shape == wanted.shape
+        levels = np.abs(image - wanted).max() * 255 * preprocess.std[0]
+        assert levels < 1.01, path.name  # versions of Pillow and libjpeg differ by one
+
+
+def test_damaged_files_are_read_or_refused(quick_kit: Kit, photos: list[Path], tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = Image.open(photos[1]).resize((61, 43))
+    for name, options in (
+        ("a.jpg", {"progressive": True}),
+        ("b.jpg", {}),
+        ("c.png", {}),
+        ("d.png", {"compress_level": 1}),
+    ):
+        photo.save(tmp_path / name, exif=exif, **options)
+        quick_kit.check("damage", tmp_path / name)
+
+
+def test_files_that_are_no_photo(
+    quick_kit: Kit, artifact: Callable[[str, str], Path], photos: list[Path], tmp_path: Path
+) -> None:
+    lite0 = artifact(quick_kit.name, quick_kit.suffix)
+    for name, (content, message) in unreadable(Image.open(photos[1]).resize((301, 203))).items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        told = quick_kit.refuses(path, lite0, "-o", tmp_path / "overlay.png")
+        assert name in told
+        assert message in told
+    assert "There is no file" in quick_kit.refuses(tmp_path / "none.jpg", lite0)
+    assert "is not a file" in quick_kit.refuses(tmp_path, lite0)
+    assert not (tmp_path / "overlay.png").exists()
+
+
+def test_files_that_are_no_artifact(kit: Kit, lite0: Path, photos: list[Path], tmp_path: Path) -> None:
+    def told(content: bytes, suffix: str = kit.suffix) -> str:
+        path = tmp_path / f"artifact{suffix}"
+        path.write_bytes(content)
+        return kit.refuses(photos[0], path)
+
+    whole = lite0.read_bytes()
+    failed = "cannot be loaded" if kit.name == "libtorch" else "is damaged or not an ONNX model"
+    assert failed in told(b"")
+    assert failed in told(b"this is no artifact")
+    assert failed in told(whole[: len(whole) // 2])
+    assert "There is no artifact" in kit.refuses(photos[0], tmp_path / f"none{kit.suffix}")
+    assert "was not exported by explainable_model" in told(foreign(lite0, None))
+    assert "is of schema 99, this program reads up to 1" in told(foreign(lite0, '{"schema_version": 99}'))
+    assert "has metadata that cannot be read" in told(foreign(lite0, '{"schema_version": 1}'))
+    assert "has metadata that cannot be read" in told(foreign(lite0, "not JSON"))
+    if kit.name == "libtorch":
+        assert "libtorch runs TorchScript" in told(whole, ".onnx")
+
+
+def foreign(lite0: Path, record: str | None) -> bytes:
+    """A small artifact of that runtime with another record, or without one."""
+    copy = lite0.with_name(f"foreign{lite0.suffix}")
+    if lite0.suffix == ".ts":
+        extra = {} if record is None else {LABEL: record}
+        with quiet_torchscript():
+            torch.jit.save(torch.jit.script(nn.ReLU()), str(copy), _extra_files=extra)
+        return copy.read_bytes()
+    import onnx
+
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Relu", ["image"], ["cam"])],
+            "relu",
+            [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1])],
+            [onnx.helper.make_tensor_value_info("cam", onnx.TensorProto.FLOAT, [1])],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    if record is not None:
+        onnx.helper.set_model_props(model, {LABEL: record})
+    return model.SerializeToString()
+
+
+class Grey(nn.Module):
+    """One channel in, two classes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Conv2d(1, 4, 3, padding=1)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(image).relu().mean((2, 3)))
+
+
+def test_other_networks(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
+    """Grey, cropped, without class names, of double precision where the runtime can."""
+    dtype = torch.float64 if kit.name == "libtorch" else torch.float32
+    preprocess = Preprocess((24, 32), (0.4,), (0.3,), resize=30)
+    path = tmp_path / f"grey{kit.suffix}"
+    example = torch.rand(1, 1, 24, 32, dtype=dtype)
+    export(ExplainableModel(Grey().to(dtype).eval(), "features"), path, example, preprocess=preprocess)
+    found = kit.explain(photos[0], path, "--class", 1, "--npy", tmp_path / "cam.npy")
+    image = preprocess(open_photo(photos[0])).astype(str(dtype).removeprefix("torch."))
+    logits, _, cam = load(path, threads=1)(image, np.array([1]))
+    assert (found["class_idx"], found["class_name"]) == (1, None)
+    assert found["probability"] == pytest.approx(probabilities(logits)[1], abs=1e-6)
+    assert np.abs(np.load(tmp_path / "cam.npy") - cam[0]).max() < 1e-6
+    assert found["box"] == pytest.approx(preprocess.box(451, 300))
+
+    export(ExplainableModel(Grey().eval(), "features"), path, example.float())
+    assert "does not say how a photo becomes its input" in kit.refuses(photos[0], path)
+
+
+def test_mistakes_in_what_is_asked(kit: Kit, lite0: Path, photos: list[Path], tmp_path: Path) -> None:
+    assert "class 1000 is out of range" in kit.refuses(photos[0], lite0, "--class", 1000)
+    assert "--class is cat; expected a whole number" in kit.refuses(photos[0], lite0, "--class", "cat")
+    assert "There is no file" in kit.refuses(tmp_path / "none.jpg", lite0)
+    assert "--threads is 0" in kit.refuses(photos[0], lite0, "--threads", 0)
+    assert "There is no option --colour" in kit.refuses(photos[0], lite0, "--colour")
+    assert "--npy needs a value" in kit.refuses(photos[0], lite0, "--npy")
+    assert "Got 1 file(s)" in kit.refuses(photos[0])
+    assert "cannot be written" in kit.run("explain", photos[0], lite0, "-o", tmp_path / "none" / "a.png").stderr
+    assert kit.run("explain", "--help").stdout.startswith("usage: explain PHOTO ARTIFACT")

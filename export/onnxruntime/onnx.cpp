@@ -1,0 +1,80 @@
+#include <onnxruntime_cxx_api.h>
+
+#include <array>
+
+#include "explainer.hpp"
+
+namespace explainable {
+namespace {
+
+constexpr std::array<const char*, 2> kInputs = {"image", "class_idx"};
+constexpr std::array<const char*, 3> kOutputs = {"logits", "explained_class_idx", "cam"};
+
+Ort::SessionOptions options_for(int threads) {
+  Ort::SessionOptions options;
+  if (threads > 0) options.SetIntraOpNumThreads(threads);
+  options.AddConfigEntry("session.intra_op.allow_spinning", "0");  // idle threads take no time from others
+  return options;
+}
+
+std::vector<std::int64_t> shape_of(const Ort::Value& tensor) { return tensor.GetTensorTypeAndShapeInfo().GetShape(); }
+
+template <typename T>
+std::vector<T> values_of(const Ort::Value& tensor) {
+  const T* values = tensor.GetTensorData<T>();
+  return {values, values + tensor.GetTensorTypeAndShapeInfo().GetElementCount()};
+}
+
+class Onnx : public Runtime {
+ public:
+  Onnx(const std::filesystem::path& artifact, int threads) {
+    try {
+      session_ = Ort::Session(environment_, artifact.c_str(), options_for(threads));
+    } catch (const Ort::Exception& error) {
+      throw ArtifactError(artifact.string() + " is damaged or not an ONNX model that ONNX Runtime can load: " +
+                          error.what());
+    }
+    Ort::AllocatorWithDefaultOptions allocator;
+    const auto text = session_.GetModelMetadata().LookupCustomMetadataMapAllocated(kMetadataKey, allocator);
+    if (!text) return;
+    metadata_text_ = text.get();
+    const Metadata metadata = parse_metadata(metadata_text_, artifact.string());
+    if (metadata.dtype != "float32") {
+      throw ArtifactError(artifact.string() + " takes " + metadata.dtype + "; this program makes float32 images. "
+                          "Export network.float() with a float32 image.");
+    }
+  }
+
+  std::string metadata_text() const override { return metadata_text_; }
+
+  Outputs run(const Image& image, const std::vector<std::int64_t>& class_idx) const override {
+    const std::int64_t batch = image.shape.at(0);
+    const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    // Tensors over our own memory; the interface wants mutable pointers, inputs are not written to.
+    std::array<Ort::Value, 2> inputs = {
+        Ort::Value::CreateTensor(memory, const_cast<float*>(image.values.data()), image.values.size(),
+                                 image.shape.data(), image.shape.size()),
+        Ort::Value::CreateTensor(memory, const_cast<std::int64_t*>(class_idx.data()), class_idx.size(), &batch, 1)};
+    try {
+      const auto outputs = session_.Run(Ort::RunOptions(), kInputs.data(), inputs.data(), inputs.size(),
+                                        kOutputs.data(), kOutputs.size());
+      return {shape_of(outputs[0]), values_of<float>(outputs[0]), values_of<std::int64_t>(outputs[1]),
+              shape_of(outputs[2]), values_of<float>(outputs[2])};
+    } catch (const Ort::Exception& error) {
+      throw InputError(std::string("the artifact failed: ") + error.what());
+    }
+  }
+
+ private:
+  Ort::Env environment_{ORT_LOGGING_LEVEL_FATAL, "explain"};  // failures are thrown, and told once
+  mutable Ort::Session session_{nullptr};                     // Run is not const, but safe from several threads
+  std::string metadata_text_;
+};
+
+}  // namespace
+
+std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int threads) {
+  return std::make_unique<Onnx>(artifact, threads);
+}
+
+}  // namespace explainable
