@@ -12,10 +12,11 @@ from torch.export import ExportedProgram
 
 from explainable_model.errors import ExplainableModelError, LoweringError, StaticBatchWarning, TraceError
 from explainable_model.lowering.call import Call, Gradients, Lowering
-from explainable_model.lowering.capture import capture, decompose, graph_of, layer_of, quiet_export, reason_of
+from explainable_model.lowering.capture import capture, decompose, export, graph_of, layer_of, quiet_export
 from explainable_model.lowering.differentiate import Tail, find_tail, missing_lowering
 from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get_attribute
 from explainable_model.lowering.lowered import LoweredModel, Recipe, TracedExplanation, open_shapes
+from explainable_model.lowering.reasons import reason_of
 from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.lowering.shapes import OpenDims
 from explainable_model.lowering.sizes import BATCHES, find_sizes, open_size_error
@@ -131,7 +132,7 @@ def _trace(traced: TracedExplanation, example: Tensor, dims: OpenDims) -> Export
     shapes = open_shapes(dims, example)
     with quiet_export():
         try:
-            return torch.export.export(traced, (example, class_idx), dynamic_shapes=shapes, strict=False)
+            return export(traced, (example, class_idx), shapes)
         except ExplainableModelError:
             raise
         except Exception as error:  # torch.export raises whatever its parts raise

@@ -1,9 +1,12 @@
 """Export the forward alone, with a mark at the target layer, as a functional graph."""
 
+import contextlib
+import io
+import logging
 import operator
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +17,7 @@ from torch.export import ExportedProgram
 from explainable_model.errors import LayerError, LoweringError, TraceError
 from explainable_model.explanation import IMAGE
 from explainable_model.lowering.functional import make_functional
+from explainable_model.lowering.reasons import untraceable
 from explainable_model.lowering.shapes import OpenDims
 from explainable_model.tap import LayerTap
 from explainable_model.targets import find_logits
@@ -60,16 +64,25 @@ def capture(model: nn.Module, layer: str, image: Tensor, dims: OpenDims) -> Expo
     tap = LayerTap()
     with tap.listen(model.get_submodule(layer), lambda output, inputs: TAP(output)), quiet_export():
         try:
-            program = torch.export.export(_LogitsOnly(model), (image,), dynamic_shapes=shapes, strict=False)
+            program = export(_LogitsOnly(model), (image,), shapes)
         except (LayerError, LoweringError):
             raise
         except Exception as error:
-            raise TraceError(_reason(model, error)) from error
+            raise TraceError(untraceable(model, error)) from error
         if make_functional(program.graph):
             program.graph_module.recompile()
             return program
         functional: ExportedProgram = program.run_decompositions({})
         return functional
+
+
+def export(module: nn.Module, inputs: tuple[Tensor, ...], shapes: Mapping[str, Any]) -> ExportedProgram:
+    """``torch.export`` without strict mode, which where it fails prints the whole graph so far to stderr."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        program = torch.export.export(module, inputs, dynamic_shapes=dict(shapes), strict=False)
+    sys.stderr.write(said.getvalue())  # the network's own words
+    return program
 
 
 def decompose(program: ExportedProgram, operators: set[OpOverload]) -> ExportedProgram:
@@ -143,26 +156,19 @@ def layer_of(node: fx.Node) -> str:
     return path
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet_export() -> Iterator[None]:
-    """Silence what ``torch.export`` says about its own insides."""
+    """Silence what ``torch.export`` says about its own insides, in warnings and logs."""
+    loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export._trace")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", category=category, module=r"(torch|copyreg|copy)\b")
         warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch.export.load, to 2.12
-        yield
-
-
-def reason_of(error: BaseException) -> str:
-    """What an error says, without the pages of advice that may follow."""
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    if lines[0].startswith("Constraints violated") and len(lines) > 1:  # what they are comes as a list
-        lines = [lines[1].strip().removeprefix("- ").partition(" If you're using")[0]]
-    return lines[0]
-
-
-def _reason(model: nn.Module, error: Exception) -> str:
-    return (
-        f"{type(model).__name__} cannot be traced by torch.export, so it cannot be lowered (it can still be "
-        f"explained eagerly). The reason: {reason_of(error)}"
-    )
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
