@@ -9,8 +9,35 @@ namespace {
 
 std::string text_of(const std::vector<std::int64_t>& shape) {
   std::string text;
-  for (const std::int64_t size : shape) text += (text.empty() ? "" : ", ") + (size ? std::to_string(size) : "N");
+  for (const std::int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
   return "(" + text + ")";
+}
+
+// The shape that an artifact takes: (N, 3, H, W) where all but the channels are open.
+std::string expected_text(const Metadata& metadata) {
+  static const std::string names[] = {"N", "C", "H", "W"};
+  std::string text;
+  for (std::size_t n = 0; n < metadata.image_shape.size(); ++n) {
+    const std::int64_t size = metadata.image_shape[n];
+    text += (n ? ", " : "") + (size ? std::to_string(size) : names[std::min<std::size_t>(n, 3)]);
+  }
+  text = "(" + text + ")";
+  for (const SizeRange& size : metadata.sizes) {
+    text += ", from " + std::to_string(size.minimum) + " in steps of " + std::to_string(size.multiple);
+  }
+  return text;
+}
+
+bool fits(const std::vector<std::int64_t>& shape, const Metadata& metadata) {
+  if (shape.size() != metadata.image_shape.size()) return false;
+  for (std::size_t n = 0; n < shape.size(); ++n) {
+    const std::int64_t expected = metadata.image_shape[n];
+    if (expected ? shape[n] != expected : shape[n] < 1) return false;
+    if (n < 2 || metadata.sizes.empty()) continue;
+    const SizeRange& size = metadata.sizes[n - 2];
+    if (shape[n] < size.minimum || shape[n] % size.multiple != 0) return false;
+  }
+  return true;
 }
 
 std::int64_t count(const std::vector<std::int64_t>& shape) {
@@ -18,10 +45,9 @@ std::int64_t count(const std::vector<std::int64_t>& shape) {
 }
 
 void check_image(const Image& image, const Metadata& metadata, const std::string& name) {
-  const auto fits = [](std::int64_t expected, std::int64_t got) { return expected ? got == expected : got > 0; };
-  const std::vector<std::int64_t>& expected = metadata.image_shape;
-  if (!std::equal(expected.begin(), expected.end(), image.shape.begin(), image.shape.end(), fits)) {
-    throw InputError("image has shape " + text_of(image.shape) + "; " + name + " expects " + text_of(expected) + ".");
+  if (!fits(image.shape, metadata)) {
+    throw InputError("image has shape " + text_of(image.shape) + "; " + name + " expects " + expected_text(metadata) +
+                     ".");
   }
   if (static_cast<std::int64_t>(image.values.size()) != count(image.shape)) {
     throw InputError("image has " + std::to_string(image.values.size()) + " values; expected " +

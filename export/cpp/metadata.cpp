@@ -48,10 +48,21 @@ Preprocess preprocess_of(const json& record) {
 std::vector<std::int64_t> shape_of(const json& record) {
   std::vector<std::int64_t> shape;
   for (const json& size : record) shape.push_back(size.is_null() ? 0 : size.get<std::int64_t>());
-  const bool positive = shape.size() >= 2 && shape[0] >= 0 &&
-                        std::all_of(shape.begin() + 1, shape.end(), [](std::int64_t size) { return size > 0; });
-  if (!positive) throw ArtifactError("image_shape is inconsistent");
+  const auto sensible = [](std::int64_t size) { return size >= 0; };
+  if (shape.size() < 2 || !std::all_of(shape.begin(), shape.end(), sensible)) {
+    throw ArtifactError("image_shape is inconsistent");
+  }
   return shape;
+}
+
+std::vector<SizeRange> sizes_of(const json& record, std::size_t dimensions) {
+  std::vector<SizeRange> sizes;
+  for (const json& size : record) sizes.push_back({size.at("minimum"), size.at("multiple")});
+  const auto sensible = [](const SizeRange& size) { return size.minimum > 0 && size.multiple > 0; };
+  if (sizes.size() + 2 != dimensions || !std::all_of(sizes.begin(), sizes.end(), sensible)) {
+    throw ArtifactError("sizes is inconsistent");
+  }
+  return sizes;
 }
 
 Metadata metadata_of(const json& record) {
@@ -61,6 +72,8 @@ Metadata metadata_of(const json& record) {
   metadata.method = record.at("method");
   metadata.target_layer = record.at("target_layer");
   metadata.image_shape = shape_of(record.at("image_shape"));
+  const auto sizes = record.find("sizes");
+  if (sizes != record.end() && !sizes->is_null()) metadata.sizes = sizes_of(*sizes, metadata.image_shape.size());
   metadata.dtype = record.at("dtype");
   metadata.classes = record.at("classes");
   metadata.class_names = optional_field<std::vector<std::string>>(record, "class_names").value_or(metadata.class_names);

@@ -23,12 +23,19 @@ struct Preprocess {
   Interpolation interpolation = Interpolation::bilinear;
 };
 
+// The sizes that an artifact takes along an open dimension of the image.
+struct SizeRange {
+  std::int64_t minimum = 1;
+  std::int64_t multiple = 1;  // what every size is a multiple of
+};
+
 struct Metadata {
   std::string format;
   std::string model;
   std::string method;
   std::string target_layer;
-  std::vector<std::int64_t> image_shape;  // (N, C, H, W); 0 stands for an open batch
+  std::vector<std::int64_t> image_shape;  // (N, C, H, W); 0 stands for an open size
+  std::vector<SizeRange> sizes;           // of height and width where they are open, else empty
   std::string dtype;                      // of image, logits and cam
   std::int64_t classes = 0;
   std::optional<Preprocess> preprocess;

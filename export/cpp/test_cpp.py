@@ -286,6 +286,11 @@ def test_other_networks(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
     assert np.abs(np.load(tmp_path / "cam.npy") - cam[0]).max() < 1e-6
     assert found["box"] == pytest.approx(preprocess.box(451, 300))
 
+    any_size = ExplainableModel(Grey().eval(), "features")
+    export(any_size, path, example.float(), preprocess=Preprocess((20, 28), (0.4,), (0.3,)), dynamic_size=True)
+    kit.explain(photos[0], path, "--npy", tmp_path / "cam.npy")
+    assert np.load(tmp_path / "cam.npy").shape == (20, 28)
+
     export(ExplainableModel(Grey().eval(), "features"), path, example.float())
     assert "does not say how a photo becomes its input" in kit.refuses(photos[0], path)
 
