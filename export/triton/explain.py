@@ -1,0 +1,119 @@
+"""Ask Triton, or KServe, to explain photos: python explain.py photo.jpg --url http://127.0.0.1:8000 --name lite0.
+
+Speaks the Open Inference Protocol (v2) with binary tensors over the standard library's HTTP.
+"""
+
+import argparse
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explainable_model import Explanation, Preprocess
+from explainable_model.errors import ExplainableModelError, InputError
+from explainable_model.explaining import found_classes, label
+from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
+from explainable_model.overlay import overlay, save_picture
+from explainable_model.preprocess import open_photo
+
+DTYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT64": "<i8"}
+HEADER_LENGTH = "Inference-Header-Content-Length"
+PARAMETER = "explainable_model"
+TIMEOUT = 60.0
+
+
+class Model:
+    """One model of a server; what it takes and gives is asked from the server itself."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._at = f"{url.rstrip('/')}/v2/models/{name}"
+        described = json.loads(self._ask(self._at)[0])
+        self._inputs = {tensor["name"].partition("__")[0]: tensor for tensor in described["inputs"]}
+        self._outputs = [tensor["name"] for tensor in described["outputs"]]
+        config = json.loads(self._ask(f"{self._at}/config")[0])
+        record = json.loads(config["parameters"][PARAMETER]["string_value"])
+        if record["preprocess"] is None:
+            raise InputError(
+                f"{name} does not say how a photo becomes its input; export it with preprocess=Preprocess(...)."
+            )
+        self.preprocess = Preprocess(**record["preprocess"])
+        self.classes = int(record["classes"])
+
+    def __call__(self, image: Any, class_idx: Sequence[int]) -> Explanation[Any]:
+        """``(N, C, H, W)`` and ``(N,)`` to the arrays of an explanation."""
+        outside = [each for each in class_idx if not PREDICTED <= each < self.classes]
+        if outside:  # the server would answer for another class, or fail for the whole batch
+            raise InputError(
+                f"The class is {outside[0]}; expected 0 to {self.classes - 1}, or {PREDICTED} for the predicted."
+            )
+        sent = {IMAGE: image, CLASS_IDX: class_idx}
+        names, parts, listed = [], [], []
+        for key, tensor in self._inputs.items():
+            array = np.ascontiguousarray(sent[key], DTYPES[tensor["datatype"]])
+            shape = [len(array), 1] if len(tensor["shape"]) > array.ndim else list(array.shape)
+            parts.append(array.tobytes())
+            names.append(tensor["name"])
+            size = {"binary_data_size": len(parts[-1])}
+            listed.append({"name": tensor["name"], "shape": shape, "datatype": tensor["datatype"], "parameters": size})
+        outputs = [{"name": name, "parameters": {"binary_data": True}} for name in self._outputs]
+        header = json.dumps({"inputs": listed, "outputs": outputs}).encode()
+        body, headers = self._ask(f"{self._at}/infer", b"".join([header, *parts]), {HEADER_LENGTH: str(len(header))})
+        arrays = read_arrays(body, int(headers[HEADER_LENGTH]))
+        return Explanation(arrays[LOGITS], arrays[EXPLAINED_CLASS_IDX].reshape(-1), arrays[CAM])
+
+    def _ask(self, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> tuple[bytes, Any]:
+        request = urllib.request.Request(url, body, {"Content-Type": "application/octet-stream", **(headers or {})})
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
+                return reply.read(), reply.headers
+        except urllib.error.HTTPError as error:
+            raise InputError(f"{url} says {error.code}: {error.read().decode(errors='replace')}") from error
+        except OSError as error:
+            raise InputError(f"{url} cannot be reached: {error}. Is the server up?") from error
+
+
+def read_arrays(body: bytes, header_length: int) -> dict[str, Any]:
+    """The tensors after a JSON header, in its order, by their names without the index of TorchScript."""
+    arrays, start = {}, header_length
+    for tensor in json.loads(body[:header_length])["outputs"]:
+        end = start + tensor["parameters"]["binary_data_size"]
+        array = np.frombuffer(body[start:end], DTYPES[tensor["datatype"]]).reshape(tensor["shape"])
+        arrays[tensor["name"].partition("__")[0]] = array
+        start = end
+    return arrays
+
+
+def explain(model: Model, photos: Sequence[Path], class_idx: int, out: Path) -> None:
+    """Write ``<photo>-overlay.png`` for each photo, and say what is on it."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in photos:
+        photo = open_photo(path)
+        answer = model(model.preprocess(photo), [class_idx])
+        picture = overlay(photo, answer.cam[0], box=model.preprocess.box(*photo.size))
+        print(f"{save_picture(picture, out / f'{path.stem}-overlay.png')}: {label(found_classes(answer, None))}")
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", nargs="+", type=Path)
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--name", required=True, help="of the model")
+    parser.add_argument("--class", dest="class_idx", type=int, default=PREDICTED, help="number of the class to explain")
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder for the overlays")
+    chosen = parser.parse_args()
+    try:
+        explain(Model(chosen.url, chosen.name), chosen.photos, chosen.class_idx, chosen.out)
+    except ExplainableModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

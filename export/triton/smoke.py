@@ -1,0 +1,218 @@
+"""Check repository entries against the artifacts, and serve one with Triton: python smoke.py lite0.onnx lite0.ts."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+sys.path.append(str(Path(__file__).parents[1] / "http"))
+
+from explain import Model
+from harness import NETWORK, Running, broken_artifacts, free_port, require, running
+from make import PARAMETER, TYPES, configuration, make_entry
+
+from explainable_model import ExplainableModel, read_metadata
+from explainable_model.demo import TARGET_LAYER, demo_photos
+from explainable_model.errors import ArtifactError, InputError
+from explainable_model.exporters.torchscript import quiet_torchscript
+from explainable_model.models import load_named_model
+from explainable_model.preprocess import open_photo
+
+KIT = Path(__file__).parent
+NAME = "lite0"
+TOLERANCE = 1e-4
+Tensors = dict[str, tuple[str, list[int]]]  # by name: Triton's type, and the shape with -1 for the batch
+
+
+def parsed(text: str) -> Any:
+    """A configuration, read as Triton reads it; an unknown field is an error."""
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def said(tensors: Any, batched: bool) -> Tensors:
+    """What a configuration says of inputs or outputs."""
+    found = {}
+    for tensor in tensors:
+        shape = list(tensor.reshape.shape) if tensor.HasField("reshape") else list(tensor.dims)
+        name = model_config_pb2.DataType.Name(tensor.data_type)
+        found[tensor.name] = (name, [-1, *shape] if batched else shape)
+    return found
+
+
+def in_onnx(values: Any) -> Tensors:
+    """What ONNX Runtime says of them."""
+    types = {"tensor(float)": "TYPE_FP32", "tensor(int64)": "TYPE_INT64"}
+    return {v.name: (types[v.type], [n if isinstance(n, int) else -1 for n in v.shape]) for v in values}
+
+
+def in_torchscript(path: Path) -> tuple[Tensors, Tensors]:
+    """What a TorchScript file takes by its signature and gives when it is run, named as Triton wants it."""
+    shape = read_metadata(path).image_shape[1:]
+    with quiet_torchscript():
+        module = torch.jit.load(str(path))
+    given = {"image": torch.zeros(3, *shape), "class_idx": torch.full((3,), -1)}
+    with torch.no_grad():
+        results = module(*given.values())
+    arguments = [argument.name for argument in module.forward.schema.arguments[1:]]
+    inputs = {f"{name}__{n}": given[name] for n, name in enumerate(arguments)}
+    outputs = dict(zip(("logits__0", "explained_class_idx__1", "cam__2"), results, strict=True))
+    kinds = [
+        {name: (TYPES[str(t.dtype).removeprefix("torch.")], [-1, *t.shape[1:]]) for name, t in each.items()}
+        for each in (inputs, outputs)
+    ]
+    return kinds[0], kinds[1]
+
+
+def check_entries(onnx: Path, torchscript: Path, repository: Path) -> None:
+    """Names, types and shapes are the artifacts' own, and requests are batched."""
+    session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+    real = {
+        onnx: ("onnxruntime", "model.onnx", in_onnx(session.get_inputs()), in_onnx(session.get_outputs())),
+        torchscript: ("pytorch", "model.pt", *in_torchscript(torchscript)),
+    }
+    for artifact, (backend, file, inputs, outputs) in real.items():
+        entry = make_entry(artifact, repository, f"{NAME}-{backend}")
+        config = parsed((entry / "config.pbtxt").read_text())
+        require((config.name, config.backend) == (entry.name, backend), f"{config.name}, {config.backend}")
+        require(said(config.input, True) == inputs, f"inputs {said(config.input, True)}, expected {inputs}")
+        require(said(config.output, True) == outputs, f"outputs {said(config.output, True)}, expected {outputs}")
+        require(config.max_batch_size == 8 and config.HasField("dynamic_batching"), "requests are not batched")
+        require((entry / "1" / file).read_bytes() == artifact.read_bytes(), f"{file} is not the artifact")
+        labels = (entry / config.output[0].label_filename).read_text().splitlines()
+        require(labels == read_metadata(artifact).class_names, "the labels are not the class names")
+        require(PARAMETER in config.parameters, "the preprocessing is missing")
+
+
+def check_fixed_batch(artifact: Path) -> None:
+    """An artifact of one batch size says it all, and is not batched."""
+    metadata = read_metadata(artifact)
+    shapes = {field: [4, *getattr(metadata, field)[1:]] for field in ("image_shape", "logits_shape", "cam_shape")}
+    config = parsed(configuration(replace(metadata, **shapes), NAME, max_batch=8, delay=20))
+    require(config.max_batch_size == 0 and not config.HasField("dynamic_batching"), "a fixed batch is batched")
+    found = list(said(config.input, False).values())
+    require(found == [("TYPE_FP32", shapes["image_shape"]), ("TYPE_INT64", [4])], f"a fixed batch has inputs {found}")
+
+
+def check_refusals(artifact: Path, repository: Path, work: Path) -> None:
+    """No entry of what could not be served, and none is overwritten."""
+    make_entry(artifact, repository, NAME)
+    wrong = {message: (path, "other", 1) for message, path in broken_artifacts(artifact, work).items()}
+    wrong["Version 1 of"] = (artifact, NAME, 1)
+    wrong["expected letters"] = (artifact, "../other", 1)
+    for message, (path, name, version) in wrong.items():
+        try:
+            make_entry(path, repository, name, version)
+        except ArtifactError as error:
+            require(message in str(error), f"make.py says of {path.name}: {error}")
+        else:
+            raise SystemExit(f"FAILED: make.py took {path.name} as {name}, version {version}")
+    require(not (repository / "other").exists(), "make.py left something behind")
+    make_entry(artifact, repository, NAME, version=2)
+
+
+@contextmanager
+def serving(venv: Path, repository: Path, folder: Path) -> Iterator[tuple[Running, str]]:
+    """Triton with every model of the repository, from the virtual environment that has nvidia-pytriton."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    packages = venv / "lib" / f"python{python}" / "site-packages"
+    triton = packages / "pytriton" / "tritonserver"
+    backends = folder / "backends"
+    shutil.copytree(triton / "backends" / "python", backends / "python")
+    shutil.copytree(triton / "python_backend_stubs" / python, backends / "python", dirs_exist_ok=True)
+    shutil.copytree(KIT / "stand_in", backends / "onnxruntime")
+    for program in (backends / "python" / "triton_python_backend_stub", triton / "bin" / "tritonserver"):
+        program.chmod(0o755)
+    http, grpc = free_port(), free_port()
+    command = [str(triton / "bin" / "tritonserver"), "--model-repository", str(repository)]
+    command += ["--backend-directory", str(backends), "--disable-auto-complete-config", "--allow-metrics", "false"]
+    command += ["--http-address", "127.0.0.1", "--http-port", str(http)]
+    command += ["--grpc-address", "127.0.0.1", "--grpc-port", str(grpc)]
+    libraries = [str(packages / "nvidia_pytriton.libs"), str(sysconfig.get_config_var("LIBDIR"))]
+    # Triton's Python takes the environment of the first python3 on the path.
+    path = f"{venv / 'bin'}:{os.environ['PATH']}"
+    environment = {"LD_LIBRARY_PATH": ":".join(libraries), "PATH": path}
+    with running(command, folder, environment) as server:
+        url = f"http://127.0.0.1:{http}"
+        server.wait_for(lambda: urllib.request.urlopen(f"{url}/v2/health/ready").status == 200, "loading")
+        server.require_loopback([http, grpc])
+        yield server, url
+
+
+def check_answers(url: str, name: str, out: Path) -> None:
+    """From Triton as from the network itself: photos at once, another class, two in one request."""
+    model = Model(url, name)
+    named = load_named_model(NETWORK)
+    network = ExplainableModel(named.model, TARGET_LAYER)
+    images = [model.preprocess(open_photo(path)) for path in demo_photos()]
+    questions = [([n], [class_idx]) for n in range(len(images)) for class_idx in (-1, 285)] * 4 + [([0, 1], [-1, 7])]
+
+    def problem(question: tuple[list[int], list[int]]) -> str:
+        which, classes = question
+        batch = np.concatenate([images[n] for n in which])
+        got = model(batch, classes)
+        want = network(torch.from_numpy(batch), torch.tensor(classes))
+        if got.class_idx.tolist() != want.class_idx.tolist():
+            return f"classes {got.class_idx.tolist()} instead of {want.class_idx.tolist()}"
+        off = max(
+            float(np.abs(got.cam - want.cam.numpy()).max()), float(np.abs(got.logits - want.logits.numpy()).max()) / 10
+        )
+        return f"{question} differs by {off:.1e}" if not off < TOLERANCE else ""
+
+    with ThreadPoolExecutor(8) as pool:
+        problems = [found for found in pool.map(problem, questions) if found]
+    require(not problems, f"Triton disagrees with the network: {problems}")
+    for wrong in (
+        lambda: model(images[0], [1000]),
+        lambda: model(images[0][:, :, :100], [-1]),
+        lambda: Model(url, "other"),
+    ):
+        try:
+            wrong()
+        except InputError:
+            continue
+        raise SystemExit("FAILED: a wrong request got an answer")
+    command = [sys.executable, str(KIT / "explain.py"), str(demo_photos()[0]), "--url", url, "--name", name]
+    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, check=False)
+    require("class 285, 79%" in done.stdout, f"explain.py says {done.stdout}{done.stderr}")
+    require((out / "chelsea-overlay.png").stat().st_size > 0, "explain.py wrote no overlay")
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("onnx", type=Path)
+    parser.add_argument("torchscript", type=Path)
+    parser.add_argument("--triton", type=Path, help="virtual environment with nvidia-pytriton, ONNX Runtime, NumPy 1")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        check_entries(chosen.onnx, chosen.torchscript, work / "entries")
+        check_fixed_batch(chosen.onnx)
+        check_refusals(chosen.torchscript, work / "refusals", work)
+        if chosen.triton is not None:
+            entry = make_entry(chosen.onnx, work / "models", NAME)
+            (work / "server").mkdir()
+            with serving(chosen.triton.resolve(), entry.parent, work / "server") as (_, url):
+                check_answers(url, NAME, work / "overlays")
+    print("triton: passed" if chosen.triton else "triton: entries passed, no server was given")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
