@@ -4,12 +4,15 @@ Everything that this imports, but for torch, NumPy and Pillow, travels in the ar
 """
 
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # the archive's own explainable_model, whatever else is installed
 
 import explainable_model
 from explainable_model.exporters.torchscript import open_ as open_torchscript

@@ -178,7 +178,9 @@ def main() -> int:
         with serving(work / "store", work / "server") as server:
             server.running.wait_for(lambda: server.is_ready(NAME), "loading")
             own = f"served by {work / 'server'}"
-            require(own in server.running.log, "the worker does not run what is in the archive")
+            server.running.wait_for(
+                lambda: own in server.running.log, f"the log line {own!r}, of the archive's own code,"
+            )
             check_closed(server)
             check_foreign(server)
             check_contract(server)
