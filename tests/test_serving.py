@@ -19,10 +19,12 @@ from PIL import Image
 from explainable_model import ExplainableModel, load
 from explainable_model.errors import ArtifactError
 from explainable_model.explaining import probabilities
+from explainable_model.metadata import Metadata, Reference
 from explainable_model.overlay import overlay, palette
 from explainable_model.preprocess import open_photo
-from explainable_model.serving import Request, Response, Service, Settings
+from explainable_model.serving import Request, Response, Run, Service, Settings
 from explainable_model.serving.contract import wants_picture
+from explainable_model.verify import _reduced, class_scores, reference_image
 from tests.cli_nets import CLASS_NAMES, PREPROCESS, named
 
 PICTURES = runpy.run_path(str(Path(__file__).parents[1] / "export" / "http" / "pictures.py"))
@@ -190,27 +192,47 @@ def test_an_artifact_of_one_batch_size_is_filled_up(service: Service) -> None:
         sizes.append(len(image))
         return service._run(image, class_idx)
 
-    fixed = Service(run, replace(service.metadata, image_shape=[4, 3, 32, 32], reference=_first_four(service)))
+    metadata = replace(service.metadata, image_shape=[4, 3, 32, 32])
+    fixed = Service(run, with_reference(metadata, run))
     sizes.clear()
     requests = [Request({"image": image, "class": 2}) for image in list(GOOD.values())[:6]]
     assert [response.status for response in ask(fixed, *requests)] == [200] * 6
     assert sizes == [4, 4]
 
 
-def _first_four(service: Service) -> Any:
-    """The reference of an artifact of batch 4: those of its images that an open batch records, twice."""
-    from explainable_model.metadata import Reference
-    from explainable_model.verify import _reduced, class_scores, reference_image
-
-    metadata = replace(service.metadata, image_shape=[4, 3, 32, 32])
-    logits, class_idx, cam = service._run(reference_image(metadata), np.full(4, -1, np.int64))
-    return Reference(
+def with_reference(metadata: Metadata, run: Run) -> Metadata:
+    """The metadata of an artifact that answers as ``run`` does."""
+    images = reference_image(metadata)
+    logits, class_idx, cam = run(images, np.full(len(images), -1, np.int64))
+    reference = Reference(
         class_idx=[int(n) for n in class_idx],
         logits=class_scores(logits, class_idx),
         cam=[_reduced(each.astype(np.float64)) for each in cam],
         logits_tolerance=1e-4,
         cam_tolerance=1e-4,
     )
+    return replace(metadata, reference=reference)
+
+
+@pytest.mark.parametrize(
+    ("shape", "score"),
+    [
+        ((1, 1, 1), 0.75),  # one class, a sigmoid after a convolution
+        ((3, 2, 2), 3.0),  # one logit per class and pixel
+    ],
+)
+def test_networks_without_one_logit_per_class_have_a_score(
+    service: Service, shape: tuple[int, ...], score: float
+) -> None:
+    def run(image: NDArray[Any], class_idx: NDArray[np.int64]) -> Any:
+        _, _, cam = service._run(image, np.zeros(len(image), np.int64))
+        return np.full((len(image), *shape), 0.75, np.float32), np.zeros(len(image), np.int64), cam
+
+    metadata = replace(service.metadata, classes=shape[0], class_names=None)
+    (response,) = ask(Service(run, with_reference(metadata, run)), Request({"image": GOOD["png"]}))
+    record = json.loads(response.body)
+    assert (record["class_idx"], record["class_name"], record["probability"], record["top"]) == (0, None, None, [])
+    assert record["score"] == score
 
 
 def test_answers_that_are_not_finite_and_faults_of_ours(service: Service) -> None:

@@ -99,14 +99,18 @@ def check_entries(onnx: Path, torchscript: Path, repository: Path) -> None:
         require(PARAMETER in config.parameters, "the preprocessing is missing")
 
 
-def check_fixed_batch(artifact: Path) -> None:
-    """An artifact of one batch size says it all, and is not batched."""
+def check_other_shapes(artifact: Path) -> None:
+    """An artifact of one batch size says it all, and is not batched; open sizes stay open."""
     metadata = read_metadata(artifact)
     shapes = {field: [4, *getattr(metadata, field)[1:]] for field in ("image_shape", "logits_shape", "cam_shape")}
     config = parsed(configuration(replace(metadata, **shapes), NAME, max_batch=8, delay=20))
     require(config.max_batch_size == 0 and not config.HasField("dynamic_batching"), "a fixed batch is batched")
     found = list(said(config.input, False).values())
     require(found == [("TYPE_FP32", shapes["image_shape"]), ("TYPE_INT64", [4])], f"a fixed batch has inputs {found}")
+    shapes = {"image_shape": [None, 3, None, None], "cam_shape": [None, None, None]}
+    config = parsed(configuration(replace(metadata, **shapes), NAME, max_batch=8, delay=20))
+    found = [list(tensor.dims) for tensor in (config.input[0], config.output[2])]
+    require(found == [[3, -1, -1], [-1, -1]], f"open sizes are {found}")
 
 
 def check_refusals(artifact: Path, repository: Path, work: Path) -> None:
@@ -203,7 +207,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         check_entries(chosen.onnx, chosen.torchscript, work / "entries")
-        check_fixed_batch(chosen.onnx)
+        check_other_shapes(chosen.onnx)
         check_refusals(chosen.torchscript, work / "refusals", work)
         if chosen.triton is not None:
             entry = make_entry(chosen.onnx, work / "models", NAME)
