@@ -173,9 +173,7 @@ def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata
     from explainable_model.verify import check_parity
 
     named = _load_network(arguments, console)
-    explainable = ExplainableModel(
-        named.model, metadata.target_layer, metadata.method, normalize=metadata.normalize, upsample=metadata.upsample
-    )
+    explainable = ExplainableModel(named.model, **wrapper_options(metadata))
     shape = [metadata.batch or 1, *metadata.example_shape]
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(getattr(torch, metadata.dtype))
     with network_failures(named.model, image.shape):
@@ -187,6 +185,35 @@ def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata
         )
     console.say("comparing with the network")
     return check_parity(explainable, lower(explainable, image), metadata, runner)
+
+
+def wrapper_options(metadata: "Metadata") -> dict[str, Any]:
+    """The arguments of ``ExplainableModel`` that an artifact was made with.
+
+    Raises:
+        InputError: it explains something that a record cannot say, such as a function of one's own.
+    """
+    from explainable_model.targets import ClassScore, target_name
+
+    if metadata.target != target_name(ClassScore()):
+        raise InputError(
+            f"The artifact explains {metadata.target}, which the command line cannot make; compare it with "
+            "explainable_model.verify.check_parity instead, or leave out --model."
+        )
+    size = metadata.cam_shape[2 - len(metadata.image_shape) :]
+    return {
+        "target_layer": metadata.target_layers or None,
+        "method": metadata.method,
+        "options": metadata.options,
+        "top_k": metadata.top_k,
+        "normalize": metadata.normalize,
+        "upsample": metadata.upsample,
+        "signed": metadata.signed,
+        "shared_scale": metadata.shared_scale,
+        "size": None if metadata.upsample == "none" or None in size else size,
+        "fusion": metadata.fusion,
+        "augment": metadata.augment,
+    }
 
 
 def inspect(arguments: argparse.Namespace, console: Console) -> Outcome:

@@ -11,11 +11,19 @@ CAM = "cam"
 
 EXPLAINED_CLASS_IDX = "explained_class_idx"  # ONNX lets no output share the name of an input
 
-INPUT_NAMES = (IMAGE, CLASS_IDX)
 OUTPUT_NAMES = (LOGITS, EXPLAINED_CLASS_IDX, CAM)
+
+
+def input_names(extra: int) -> list[str]:
+    """Names of an artifact's inputs: ``image``, ``class_idx``, and ``input_0`` and so on for the extra ones."""
+    return [IMAGE, CLASS_IDX, *(f"input_{n}" for n in range(extra))]
+
 
 PREDICTED = -1
 """The class index that stands for "the class the network predicts"."""
+
+IMAGE_LAYER = ""
+"""The name of the image, where it is listened to like a layer."""
 
 
 class Explanation(NamedTuple, Generic[ArrayT]):
@@ -26,11 +34,15 @@ class Explanation(NamedTuple, Generic[ArrayT]):
 
     Attributes:
         logits: the network's own output, unchanged, e.g. ``(N, classes)``.
-        class_idx: ``(N,)`` int64, the class that was explained.
-        cam: ``(N, H, W)`` in ``[0, 1]`` at image size; ``(N, h, w)`` without upsampling, and
-            unbounded above without normalisation.
+        class_idx: ``(N,)`` int64, the class that was explained; ``(N, k)`` with ``top_k=k``.
+        cam: ``(N, H, W)`` in ``[0, 1]`` at image size; ``(N, k, H, W)`` with ``top_k=k``; ``(N, h, w)``
+            without upsampling, and unbounded above without normalisation.
     """
 
     logits: ArrayT
     class_idx: ArrayT
     cam: ArrayT
+
+
+ATTENTION_LAYERS = "@attention"
+"""Stands for the attention probabilities of every block."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model.errors import LayerError
+from explainable_model.scoring import Select, class_scores, find_logits, one_hot, score_gradient
 from explainable_model.tap import first_tensor
-from explainable_model.targets import class_scores, find_logits, score_gradient
 
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]  # layer output -> (N, K, *spatial)
 
@@ -51,6 +51,15 @@ class SpatialLayout:
             return activations.movedim(-1, 1)
         patches = activations[:, self.prefix :] if self.prefix else activations
         return patches.transpose(1, 2).reshape(-1, patches.shape[2], *self.grid)
+
+    def from_map(self, maps: Tensor, like: Tensor) -> Tensor:
+        """Maps ``(N, K, *grid)`` arranged as the layer's output, with the tokens in front as in ``like``."""
+        if self.kind == "channels_first":
+            return maps
+        if self.kind == "channels_last":
+            return maps.movedim(1, -1)
+        patches = maps.flatten(2).transpose(1, 2)
+        return torch.cat([like[:, : self.prefix], patches], 1) if self.prefix else patches
 
 
 @dataclass(frozen=True)
@@ -207,7 +216,7 @@ def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
         return [candidate for candidate, _ in _probe(model, image.detach().clone())[0]]
 
 
-def default_layer(model: nn.Module, image: Tensor) -> str:
+def default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None) -> str:
     """The last layer with a spatial map all of which the prediction can depend on.
 
     The gradient of the predicted class decides: the patch tokens after a transformer's last
@@ -217,19 +226,22 @@ def default_layer(model: nn.Module, image: Tensor) -> str:
     Args:
         model: the network, in evaluation mode.
         image: ``(N, C, *spatial)``, an example that the network accepts.
+        inputs: what else the network takes.
+        output: which part of the network's output is the prediction.
 
     Raises:
         LayerError: no layer has a spatial map with a gradient.
     """
     with torch.inference_mode(False), torch.enable_grad():
         probe = image.detach().clone().requires_grad_()
-        found, logits = _probe(model, probe)
+        found, logits = _probe(model, probe, *inputs, output=output)
         scores = class_scores(logits, image.shape[0])
+        seed = one_hot(scores.argmax(1), scores)
         found.reverse()
         found.sort(key=lambda each: _is_doubtful(each[0], image))
         for candidate, activations in found:
             if not _is_passive(model.get_submodule(candidate.name)) and activations.requires_grad:
-                gradients = score_gradient(logits, scores, scores.argmax(1), activations, keep_graph=True)
+                (gradients,) = score_gradient(logits, scores, seed, [activations], keep_graph=True)
                 if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
                     return candidate.name
     raise LayerError(
@@ -255,20 +267,22 @@ def _is_passive(layer: nn.Module) -> bool:
     return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
 
 
-def _probe(model: nn.Module, image: Tensor) -> tuple[list[tuple[LayerCandidate, Tensor]], Tensor]:
+def _probe(
+    model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None
+) -> tuple[list[tuple[LayerCandidate, Tensor]], Tensor]:
     """Run once and keep, in the order of completion, each output with a spatial map of its own."""
     outputs: dict[str, Tensor] = {}
     with _record_outputs(model, outputs):
-        logits = find_logits(model(image))
+        logits = find_logits(model(image, *inputs), output)
     # Several names may stand for one tensor: a container ends after its last part, and counts.
-    outermost = {id(output): name for name, output in outputs.items() if not _is_passive(model.get_submodule(name))}
+    outermost = {id(tensor): name for name, tensor in outputs.items() if not _is_passive(model.get_submodule(name))}
     found = []
-    for name, output in outputs.items():
-        layout = find_layout(output.shape, image.shape)
-        own = outermost.get(id(output), name) == name and output.shape[0] == image.shape[0]
-        if layout is not None and math.prod(layout.grid) > 1 and own and output is not logits:
+    for name, tensor in outputs.items():
+        layout = find_layout(tensor.shape, image.shape)
+        own = outermost.get(id(tensor), name) == name and tensor.shape[0] == image.shape[0]
+        if layout is not None and math.prod(layout.grid) > 1 and own and tensor is not logits:
             kind = type(model.get_submodule(name)).__name__
-            found.append((LayerCandidate(name, kind, tuple(output.shape), layout), output))
+            found.append((LayerCandidate(name, kind, tuple(tensor.shape), layout), tensor))
     return found, logits
 
 

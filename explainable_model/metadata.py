@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from explainable_model.errors import ArtifactError
-from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
+from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED, input_names
 from explainable_model.preprocess import Preprocess
 
 SCHEMA_VERSION = 1
@@ -19,18 +19,18 @@ SPATIAL = ("depth", "height", "width")
 class Reference:
     """The artifact's answer to a fixed image, so that any device can check its own.
 
-    The image is ``sin(i + n)`` for element i of image n, counted over (C, *spatial).
+    The image is ``sin(i + n)`` for element i of image n, counted over (C, *spatial); extra inputs likewise.
 
     Attributes:
         size: spatial size of the image.
-        class_idx: the predicted class of each image.
-        logits: the logits of those classes.
+        class_idx: the predicted class of each image, or its ``top_k`` classes.
+        logits: up to 16 values of each image's logits, at equal distances.
         cam: each map reduced to its mean over an 8 x 8 grid of cells, row by row.
         logits_tolerance, cam_tolerance: how much a device may differ.
     """
 
-    class_idx: list[int]
-    logits: list[float]
+    class_idx: list[int] | list[list[int]]
+    logits: list[list[float]]
     cam: list[list[float]]
     logits_tolerance: float
     cam_tolerance: float
@@ -90,15 +90,22 @@ class Metadata:
         format: key of ``FORMATS``.
         model: class name of the network.
         method: key of ``METHODS``.
-        target_layer: name of the explained layer.
-        normalize: whether maps are scaled to [0, 1].
-        upsample: whether maps have the size of the image.
+        options: of the method.
+        passes: what the method runs besides one forward of the network.
+        target_layers: names of the explained layers; none where a method explains at the image itself.
+        fusion: how the maps of several layers become one.
+        target: what is explained.
+        top_k: how many classes of an image are explained at once; ``None`` for one.
+        normalize, upsample, signed, shared_scale: see ``Finish``.
+        cam_range: lowest and highest value of the maps, ``None`` for no bound.
+        augment: whether maps are averaged over six copies of the image.
         image_shape: shape of the input; ``None`` for an open batch, height or width.
         dtype: of image, logits and cam.
         classes: how many classes can be explained.
         logits_shape: shape of the prediction; ``None`` where it follows an open batch, height or width.
         sizes: which sizes are accepted, for each spatial dimension; ``None`` where they are fixed.
         cam_shape: shape of the maps; ``None`` for an open batch, height or width.
+        extra_inputs: shape and dtype of each further input.
         preprocess: from pixels to input, if known.
         class_names: one per class, if known.
         reference: the answer to a fixed image.
@@ -109,20 +116,40 @@ class Metadata:
     format: str
     model: str
     method: str
-    target_layer: str
-    normalize: bool
-    upsample: bool
+    options: Mapping[str, Any]
+    passes: str
+    target_layers: list[str]
+    fusion: str
+    target: str
+    top_k: int | None
+    normalize: str
+    upsample: str
+    signed: bool
+    shared_scale: bool
+    cam_range: list[float | None]
+    augment: bool
     image_shape: list[int | None]
     dtype: str
     classes: int
     logits_shape: list[int | None]
     cam_shape: list[int | None]
     sizes: list[SizeRange] | None = None
+    extra_inputs: list[dict[str, Any]] = field(default_factory=list)
     preprocess: Preprocess | None = None
     class_names: list[str] | None = None
     reference: Reference | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def target_layer(self) -> str:
+        """Names of the explained layers, in one text."""
+        return ", ".join(self.target_layers)
+
+    @property
+    def class_idx_shape(self) -> list[int | None]:
+        """Shape of the class index; ``None`` for an open batch."""
+        return [self.batch] if self.top_k is None else [self.batch, self.top_k]
 
     @property
     def batch(self) -> int | None:
@@ -138,14 +165,17 @@ class Metadata:
     def to_dict(self) -> dict[str, Any]:
         """The record with what follows from it: names, shapes, dtypes and ranges of inputs and outputs."""
         record = asdict(self)
+        record["target_layer"] = self.target_layer
+        names = input_names(len(self.extra_inputs))
         record["inputs"] = {
             IMAGE: {"shape": self.image_shape, "dtype": self.dtype, "range": self._value_range()},
-            CLASS_IDX: {"shape": self.image_shape[:1], "dtype": "int64", "range": [PREDICTED, self.classes - 1]},
+            CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [PREDICTED, self.classes - 1]},
+            **{name: {**extra, "range": None} for name, extra in zip(names[2:], self.extra_inputs, strict=True)},
         }
         record["outputs"] = {
             LOGITS: {"shape": self.logits_shape, "dtype": self.dtype, "range": None},
-            EXPLAINED_CLASS_IDX: {"shape": self.image_shape[:1], "dtype": "int64", "range": [0, self.classes - 1]},
-            CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": [0, 1] if self.normalize else [0, None]},
+            EXPLAINED_CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [0, self.classes - 1]},
+            CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": self.cam_range},
         }
         record["batch_rule"] = "any" if self.batch is None else f"exactly {self.batch}"
         return record

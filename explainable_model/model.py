@@ -1,26 +1,25 @@
 """The wrapper: any network in, its prediction and its class activation map out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from explainable_model.attribution import Network, Probe, Progress, explain
 from explainable_model.errors import InputError, LayerError, ModelError
 from explainable_model.explanation import Explanation
-from explainable_model.layers import ReshapeTransform, default_layer, layout_of, resolve_layer
-from explainable_model.methods import find_method
-from explainable_model.postprocess import finish
-from explainable_model.tap import ActivationCapture, LayerTap
-from explainable_model.targets import (
-    check_class_idx,
-    check_class_range,
-    class_scores,
-    find_logits,
-    resolve_class_idx,
-    score_gradient,
-)
+from explainable_model.hooked import HookedNetwork
+from explainable_model.layers import ReshapeTransform, default_layer, resolve_layer
+from explainable_model.methods import check_options, find_method
+from explainable_model.methods.fusion import find_fusion
+from explainable_model.plan import Plan
+from explainable_model.postprocess import Finish
+from explainable_model.scoring import Select, check_class_idx, predicted_class_idx
+from explainable_model.tap import LayerTap
+from explainable_model.targets import Target, as_target
 
 MODE_DEPENDENT = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -44,14 +43,28 @@ class ExplainableModel(nn.Module):
 
     Args:
         model: the network, in evaluation mode. ``DataParallel`` and ``torch.compile`` are unwrapped.
-        target_layer: name of a layer, the layer itself, or ``None`` for the last one with a spatial
-            map that the prediction depends on (found with ``example``, or at the first call). Its
-            output may be ``(N, K, h, w)``, ``(N, h, w, K)`` or tokens ``(N, T, K)``. Where it runs
-            several times in one forward, the last call is explained.
+        target_layer: name of a layer, the layer itself, several of them, or ``None`` for the last one
+            with a spatial map that the prediction depends on (found with ``example``, or at the first
+            call). Its output may be ``(N, K, h, w)``, ``(N, h, w, K)`` or tokens ``(N, T, K)``. Where it
+            runs several times in one forward, the last call is explained.
         method: a key of ``METHODS``.
-        normalize: scale each map to [0, 1] by its minimum and maximum; ``False`` gives the raw
-            rectified map.
-        upsample: resize the map to the image; ``False`` leaves it at layer resolution.
+        target: what is explained: ``None`` for a class, another of ``explainable_model.targets``, or a
+            function ``score(output, class_idx) -> (N,)``.
+        top_k: explain this many classes of each image at once; ``None`` for one.
+        normalize: ``"minmax"`` or ``True``: scale each map to [0, 1] by its minimum and maximum; ``"max"``:
+            divide by its largest absolute value; ``"none"`` or ``False``.
+        upsample: ``"bilinear"`` or ``True``, ``"bicubic"``, ``"nearest"``: how the map is resized to the image;
+            ``"none"`` or ``False`` leaves it at layer resolution.
+        signed: keep what speaks against the class instead of rectifying.
+        shared_scale: normalise the maps of the ``top_k`` classes together instead of each by itself.
+        size: spatial size of the maps, if not the image's.
+        fusion: how the maps of several layers become one, a key of ``FUSIONS``.
+        augment: average over six copies of the image: scaled by 1, 0.9 and 1.1, each also mirrored.
+        options: of the method, e.g. ``{"samples": 16}`` for ``smoothgrad``.
+        output: which part of the network's output is the prediction: a key or attribute, a position or
+            a function; ``None`` finds it.
+        chunk_size: how many copies of an image are run at once by methods that need many.
+        progress: called with (copies done, copies in all) by these methods.
         example: ``(N, C, H, W)``, an image that the network accepts; ``torch.jit.script`` needs it.
         reshape_transform: rearranges the layer's output to ``(N, K, *spatial)`` where that cannot be
             read off its shape.
@@ -60,7 +73,7 @@ class ExplainableModel(nn.Module):
         LayerError: the layer is not in the network, or no layer has a spatial map.
         ModelError: the network is in training mode (batch norm would use the batch and dropout
             would be random), scripted, or holds inference tensors.
-        ValueError: unknown method.
+        ValueError: unknown method or option.
 
     Source: the default, Grad-CAM: Selvaraju et al. 2017, arXiv 1610.02391.
 
@@ -75,37 +88,98 @@ class ExplainableModel(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        target_layer: str | nn.Module | None = None,
+        target_layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
         method: str = "gradcam",
         *,
-        normalize: bool = True,
-        upsample: bool = True,
+        target: Target | Callable[..., Tensor] | None = None,
+        top_k: int | None = None,
+        normalize: bool | str = True,
+        upsample: bool | str = True,
+        signed: bool = False,
+        shared_scale: bool = False,
+        size: Sequence[int] | None = None,
+        fusion: str = "mean",
+        augment: bool = False,
+        options: Mapping[str, Any] | None = None,
+        output: Select = None,
+        chunk_size: int = 64,
+        progress: Progress | None = None,
         example: Tensor | None = None,
         reshape_transform: ReshapeTransform | None = None,
     ) -> None:
         super().__init__()
-        find_method(method)
+        row = find_method(method)
+        find_fusion(fusion)
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is {top_k}; expected how many classes to explain, or None for one.")
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size is {chunk_size}; expected how many copies of an image to run at once.")
         self.model = _unwrap(model)
-        self.method = method
-        self.normalize = normalize
-        self.upsample = upsample
         self.example = example
-        self.reshape_transform = reshape_transform
+        self.progress = progress
         self.training = self.model.training
-        self._tap = LayerTap()
+        finish = Finish(
+            normalize=_word(normalize, "minmax"),
+            upsample=_word(upsample, "bilinear"),
+            signed=signed,
+            shared_scale=shared_scale,
+            size=None if size is None else tuple(size),
+        )
+        sides = row.side_taps(self.model)
+        self._plan = Plan(
+            model=type(self.model).__name__,
+            layers=self._named(target_layer) if row.needs_layer else (),
+            method=method,
+            options=check_options(method, options or {}),
+            target=as_target(target),
+            output=output,
+            top_k=top_k,
+            fusion=fusion,
+            finish=finish,
+            augment=augment,
+            chunk_size=chunk_size,
+            side_taps=tuple(name for name, _ in sides),
+            side_values=tuple(value for _, value in sides),
+            reshape_transform=reshape_transform,
+        )
+        self._taps: dict[str, LayerTap] = {}
+        self._graphs: dict[Any, Network] = {}
         self._mode_dependent = [m for m in self.model.modules() if isinstance(m, MODE_DEPENDENT)]
-        self._target_layer = None if target_layer is None else resolve_layer(self.model, target_layer)
         self._refuse_training_mode()
         if example is not None:
             with torch.no_grad():
                 self(example)  # an example that does not work should fail here, not at the export
 
+    def _named(self, target_layer: str | nn.Module | Sequence[str | nn.Module] | None) -> tuple[str, ...]:
+        if target_layer is None:
+            return ()
+        several = target_layer if isinstance(target_layer, (list, tuple)) else [target_layer]
+        names = tuple(resolve_layer(self.model, layer) for layer in several)  # type: ignore[arg-type]
+        if not names or len(set(names)) < len(names):
+            raise LayerError(f"target_layer is {list(names)}; expected different layers, or None.")
+        return names
+
+    @property
+    def plan(self) -> Plan:
+        """What is explained and how; without layers until a call has found one."""
+        return self._plan
+
+    @property
+    def method(self) -> str:
+        """Key of ``METHODS``."""
+        return self._plan.method
+
     @property
     def target_layer(self) -> str | None:
-        """Name of the layer that is explained; ``None`` until a call has found it."""
-        return self._target_layer
+        """Name of the layer that is explained, the first of several; ``None`` until a call has found it."""
+        return self._plan.layers[0] if self._plan.layers else None
 
-    def forward(self, image: Tensor, class_idx: Tensor | None = None) -> Explanation[Tensor]:
+    @property
+    def target_layers(self) -> tuple[str, ...]:
+        """Names of all layers that are explained."""
+        return self._plan.layers
+
+    def forward(self, image: Tensor, class_idx: Tensor | None = None, *inputs: Tensor) -> Explanation[Tensor]:
         """Predict and explain.
 
         Works under ``no_grad`` and ``inference_mode``, with frozen parameters, and from several
@@ -114,7 +188,9 @@ class ExplainableModel(nn.Module):
 
         Args:
             image: ``(N, C, H, W)``, or one or three spatial dimensions; the network's dtype.
-            class_idx: ``(N,)`` int64, the classes to explain; ``-1`` or ``None`` for the predicted.
+            class_idx: ``(N,)`` int64 (``(N, k)`` with ``top_k=k``), the classes to explain; ``-1`` for the
+                predicted, in column j the class predicted j-th; ``None`` stands for ``-1`` everywhere.
+            inputs: what else the network takes, then what the target takes; each with the batch first.
 
         Returns:
             ``Explanation(logits, class_idx, cam)``, all detached.
@@ -124,71 +200,57 @@ class ExplainableModel(nn.Module):
             LayerError: the target layer did not run or has no spatial map.
             ModelError: training mode, or the prediction does not depend on the layer.
         """
-        logits, class_idx, activations, gradients = self.attribute(image, class_idx)
-        with torch.no_grad():
-            cam = find_method(self.method)(activations, gradients)
-            cam = finish(cam, image.shape[2:], normalize=self.normalize, upsample=self.upsample)
-        return Explanation(logits, class_idx, cam)
+        with torch.inference_mode(False), torch.no_grad():
+            network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
+            with self._explain_failure(image):
+                return Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
 
-    def attribute(self, image: Tensor, class_idx: Tensor | None = None) -> Attribution:
+    def attribute(self, image: Tensor, class_idx: Tensor | None = None, *inputs: Tensor) -> Attribution:
         """What the CAM methods work with: the activations of the layer and the gradients of the score.
 
-        Arguments and errors as ``forward``; the layer's output and its gradient come as
-        ``(N, K, *spatial)``.
+        Arguments and errors as ``forward``; the output of the first layer and its gradient, for the first
+        class of each image, come as ``(N, K, *spatial)``.
         """
+        with torch.inference_mode(False), torch.no_grad():
+            network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
+            with self._explain_failure(image):
+                run = network.run(image, class_idx, inputs)
+                probe = Probe(network, plan, run)
+                return Attribution(
+                    run.scores.logits, run.scores.class_idx[:, 0], probe.activations, probe.gradients()[:, 0]
+                )
+
+    def _ready(
+        self, image: Tensor, class_idx: Tensor | None, inputs: tuple[Tensor, ...]
+    ) -> tuple[Network, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
         self._refuse_training_mode()
         self._check_image(image)
-        if class_idx is not None:
-            check_class_idx(class_idx, image.shape[0])
-        with torch.inference_mode(False):
-            if image.is_inference():
-                image = image.clone()  # autograd cannot save a tensor made under inference_mode
-            layer = self._find_target_layer(image)
-            # The head runs without a graph. Where the layer sits under a no_grad of the network's
-            # own, the tail would lose its graph as well: then everything runs with one.
-            captured, logits = self._run(layer, image, torch.no_grad())
-            if not logits.requires_grad:
-                captured, logits = self._run(layer, image, torch.enable_grad())
-            with torch.enable_grad():
-                return self._attribute(image, class_idx, layer, captured, logits)
-
-    def _attribute(
-        self, image: Tensor, class_idx: Tensor | None, layer: str, activations: Tensor, logits: Tensor
-    ) -> Attribution:
-        to_map = layout_of(layer, activations, image, self.reshape_transform)
-        scores = class_scores(logits, image.shape[0])
-        if class_idx is not None and class_idx.device.type == "cpu":
-            check_class_range(class_idx, scores.shape[1])
-        if class_idx is not None:
-            class_idx = class_idx.to(scores.device)
-        class_idx = resolve_class_idx(class_idx, scores.detach())
-        gradients = score_gradient(logits, scores, class_idx, activations) if logits.requires_grad else None
-        if gradients is None:
-            raise ModelError(
-                f"The prediction of {type(self.model).__name__} does not depend on target_layer {layer!r} through "
-                "anything that can be differentiated (a detach(), a no_grad() or an unused branch lies between). "
-                "Choose a layer on the path to the output."
-            )
-        return Attribution(logits.detach(), class_idx, to_map(activations.detach()), to_map(gradients))
-
-    def _run(self, layer: str, image: Tensor, grad_mode: Any) -> tuple[Tensor, Tensor]:
-        """Activations of the layer, the leaf of the graph, and the logits at its end."""
-        capture = ActivationCapture()
-        with grad_mode, self._tap.listen(self.model.get_submodule(layer), capture), self._explain_failure(image):
-            logits = find_logits(self.model(image))
-        if capture.activations is None:
-            raise LayerError(
-                f"target_layer {layer!r} did not run, or returned no floating point tensor, in the forward of "
-                f"{type(self.model).__name__}. Containers such as ModuleList never run themselves: name a layer "
-                "in them."
-            )
-        return capture.activations, logits
-
-    def _find_target_layer(self, image: Tensor) -> str:
-        if self._target_layer is None:
+        plan = self._plan
+        if class_idx is None:
+            class_idx = predicted_class_idx(image, plan.top_k)
+        check_class_idx(class_idx, image.shape[0], plan.top_k)
+        check_inputs(inputs, image.shape[0], plan.target.inputs)
+        if image.is_inference():
+            image = image.clone()  # autograd cannot save a tensor made under inference_mode
+        inputs = tuple(each.clone() if each.is_inference() else each for each in inputs)
+        if plan.row.needs_layer and not plan.layers:
             with self._explain_failure(image):
-                self._target_layer = default_layer(self.model, image)
-        return self._target_layer
+                layer = default_layer(self.model, image, *self._network_inputs(inputs), output=plan.output)
+            plan = self._plan = replace(plan, layers=(layer,))
+        return self._network(plan, image, inputs), plan, image, class_idx, inputs
+
+    def _network_inputs(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return inputs[: len(inputs) - self._plan.target.inputs]
+
+    def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> Network:
+        if not plan.row.needs_graph:
+            return HookedNetwork(self.model, plan, [self._taps.setdefault(n, LayerTap()) for n in plan.named_taps])
+        from explainable_model.lowering.captured import captured_network
+
+        key = (plan.layers, image.shape[1:], image.dtype, image.device)
+        if key not in self._graphs:
+            self._graphs[key] = captured_network(self.model, plan, image, inputs)
+        return self._graphs[key]
 
     def _refuse_training_mode(self) -> None:
         if self.model.training or any(module.training for module in self._mode_dependent):
@@ -241,6 +303,28 @@ class ExplainableModel(nn.Module):
                 "ExplainableModel(model, ..., example=image), or set explainable.example."
             )
         return scriptable(lower(self, self.example))
+
+
+def _word(option: bool | str, default: str) -> str:
+    if isinstance(option, str):
+        return option
+    return default if option else "none"
+
+
+def check_inputs(inputs: Sequence[Tensor], batch: int, expected: int) -> None:
+    """Refuse extra inputs that are too few, or without the batch first.
+
+    Raises:
+        InputError: what is wrong with them.
+    """
+    if len(inputs) < expected:
+        raise InputError(
+            f"{len(inputs)} extra input(s) given; the target takes {expected}: explainable(image, class_idx, ...)."
+        )
+    for number, each in enumerate(inputs):
+        if not isinstance(each, Tensor) or each.ndim == 0 or each.shape[0] != batch:
+            got = f"of shape {tuple(each.shape)}" if isinstance(each, Tensor) else type(each).__name__
+            raise InputError(f"Extra input {number} is {got}; expected a tensor with the batch of {batch} first.")
 
 
 def check_image(image: Tensor) -> None:

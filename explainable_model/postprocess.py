@@ -1,49 +1,118 @@
-"""From a raw map to what a person looks at: rectify, normalise, resize."""
+"""From a signed map to what a person looks at: rectify, normalise, resize."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+NORMALIZATIONS = ("minmax", "max", "none")
+UPSAMPLINGS = ("bilinear", "bicubic", "nearest", "none")
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-def minmax(cam: Tensor) -> Tensor:
-    """Scale each map of the batch to [0, 1]: ``(cam - min) / (max - min)``; a constant map becomes zero.
+@dataclass(frozen=True)
+class Finish:
+    """What is done to a signed map.
 
-    Args:
-        cam: ``(N, *spatial)``, floating point.
+    Attributes:
+        normalize: ``minmax`` scales each map to [0, 1] by its minimum and maximum; ``max`` divides by
+            its largest absolute value, which leaves zero where it is (signed maps: [-1, 1]); ``none``.
+        upsample: how the map is resized: ``bilinear`` (linear or trilinear in one or three dimensions),
+            ``bicubic``, ``nearest``, or ``none`` to leave it at layer resolution.
+        signed: keep what speaks against the class instead of rectifying.
+        shared_scale: normalise the maps of one image's classes together.
+        size: spatial size to resize to; ``None`` for the image's.
+    """
+
+    normalize: str = "minmax"
+    upsample: str = "bilinear"
+    signed: bool = False
+    shared_scale: bool = False
+    size: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("normalize", self.normalize, NORMALIZATIONS),
+            ("upsample", self.upsample, UPSAMPLINGS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}, True or False.")
+        if self.size is not None and (self.upsample == "none" or any(length < 1 for length in self.size)):
+            raise ValueError(
+                f"size is {self.size} with upsample={self.upsample!r}; expected positive lengths to resize to."
+            )
+
+    @property
+    def range(self) -> tuple[int | None, int | None]:
+        """Lowest and highest value a finished map can have; ``None`` for no bound."""
+        if self.normalize == "none":
+            return (None if self.signed else 0), None
+        return (-1 if self.signed and self.normalize == "max" else 0), 1
+
+
+def scale(cam: Tensor, normalize: str, dims: Sequence[int]) -> Tensor:
+    """Normalise over ``dims``; a constant map (``minmax``) or a zero map (``max``) becomes zero.
 
     Returns:
         The same shape and dtype, finite for every finite input.
     """
-    dims = list(range(1, cam.ndim))
+    if normalize == "none":
+        return cam
+    dims = list(dims)
+    tiny = torch.finfo(cam.dtype).tiny
+    if normalize == "max":
+        return cam / cam.abs().amax(dims, keepdim=True).clamp_min(tiny)
     low, high = cam.amin(dims, keepdim=True), cam.amax(dims, keepdim=True)
     # A constant map has numerator 0 everywhere: any positive divisor gives zeros instead of NaN.
-    return (cam - low) / (high - low).clamp_min(torch.finfo(cam.dtype).tiny)
+    return (cam - low) / (high - low).clamp_min(tiny)
+
+
+def minmax(cam: Tensor) -> Tensor:
+    """Scale each map of ``(N, *spatial)`` to [0, 1]: ``(cam - min) / (max - min)``; a constant map becomes zero."""
+    return scale(cam, "minmax", range(1, cam.ndim))
 
 
 def resize(cam: Tensor, size: Sequence[Any]) -> Tensor:
-    """Linear interpolation of ``(N, *spatial)`` to ``(N, *size)`` with half-pixel centres.
+    """``(N, *spatial)`` resized linearly to ``(N, *size)``, see ``resize_maps``."""
+    return resize_maps(cam.unsqueeze(1), size).squeeze(1)
 
-    One, two and three spatial dimensions (linear, bilinear, trilinear), ``align_corners=False``.
+
+def resize_maps(cam: Tensor, size: Sequence[Any], upsample: str = "bilinear") -> Tensor:
+    """``(N, k, *spatial)`` resized to ``(N, k, *size)`` with half-pixel centres.
+
+    ``align_corners=False``. One, two and three spatial dimensions, but for bicubic: two.
+
+    Raises:
+        ValueError: bicubic in one or three dimensions.
     """
-    mode = INTERPOLATION[cam.ndim - 1]
-    return functional.interpolate(cam.unsqueeze(1), size=list(size), mode=mode, align_corners=False).squeeze(1)
+    if upsample == "nearest":
+        return functional.interpolate(cam, size=list(size), mode="nearest-exact")
+    if upsample == "bicubic" and cam.ndim != 4:
+        raise ValueError(f"upsample='bicubic' needs maps of height and width; these have {cam.ndim - 2} dimension(s).")
+    mode = "bicubic" if upsample == "bicubic" else LINEAR[cam.ndim - 2]
+    return functional.interpolate(cam, size=list(size), mode=mode, align_corners=False)
 
 
-def finish(cam: Tensor, size: Sequence[Any], *, normalize: bool, upsample: bool) -> Tensor:
-    """Rectify a signed map, then normalise and resize it as asked.
+def finish(cam: Tensor, image_size: Sequence[Any], how: Finish) -> Tensor:
+    """Rectify, normalise and resize signed maps as asked.
 
     Args:
-        cam: signed map ``(N, h, w)``.
-        size: spatial size of the image.
-        normalize: scale each map to [0, 1].
-        upsample: resize to ``size``.
+        cam: ``(N, k, *spatial)``, a map for each of an image's k classes.
+        image_size: spatial size of the image.
+        how: what to do.
+
+    Returns:
+        ``(N, k, *size)``.
     """
-    cam = functional.relu(cam)
-    if normalize:
-        cam = minmax(cam)
-    return resize(cam, size) if upsample else cam
+    if not how.signed:
+        cam = functional.relu(cam)
+    cam = scale(cam, how.normalize, range(1 if how.shared_scale else 2, cam.ndim))
+    if how.upsample == "none":
+        return cam
+    cam = resize_maps(cam, image_size if how.size is None else how.size, how.upsample)
+    low, high = how.range
+    overshoots = how.upsample == "bicubic" and (low, high) != (None, None)
+    return cam.clamp(low, high) if overshoots else cam

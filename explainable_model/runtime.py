@@ -28,12 +28,16 @@ class Session:
         self.metadata = metadata
         self._run = runner
 
-    def __call__(self, image: ArrayLike, class_idx: ArrayLike | None = None) -> Explanation[NDArray[Any]]:
+    def __call__(
+        self, image: ArrayLike, class_idx: ArrayLike | None = None, *inputs: ArrayLike
+    ) -> Explanation[NDArray[Any]]:
         """Predict and explain.
 
         Args:
             image: ``(N, C, *spatial)`` in the artifact's dtype; a CPU tensor is taken as well.
-            class_idx: ``(N,)`` int64, the classes to explain; ``-1`` or ``None`` for the predicted.
+            class_idx: ``(N,)`` int64 (``(N, k)`` with ``top_k=k``), the classes to explain; ``-1`` or ``None`` for
+                the predicted.
+            inputs: what else the network and the target take, as ``metadata.extra_inputs`` says.
 
         Returns:
             ``Explanation(logits, class_idx, cam)`` of NumPy arrays.
@@ -43,8 +47,10 @@ class Session:
                 of range.
         """
         pixels = self._checked_image(np.asarray(image))
-        classes = np.full(len(pixels), PREDICTED, np.int64) if class_idx is None else np.asarray(class_idx)
-        outputs = self._run(pixels, self._checked_class_idx(classes, len(pixels)))
+        shape = (len(pixels), *(int(n or 1) for n in self.metadata.class_idx_shape[1:]))
+        classes = np.full(shape, PREDICTED, np.int64) if class_idx is None else np.asarray(class_idx)
+        others = self._checked_inputs([np.asarray(each) for each in inputs], len(pixels))
+        outputs = self._run(pixels, self._checked_class_idx(classes, shape), *others)
         return Explanation(*outputs)
 
     def _checked_image(self, image: Array) -> Array:
@@ -61,11 +67,24 @@ class Session:
             raise InputError("image has NaN or infinite values; expected finite ones.")
         return np.ascontiguousarray(image)
 
-    def _checked_class_idx(self, class_idx: Array, batch: int) -> NDArray[np.int64]:
-        if class_idx.dtype != np.int64 or class_idx.shape != (batch,):
+    def _checked_inputs(self, inputs: list[Array], batch: int) -> list[Array]:
+        wanted = self.metadata.extra_inputs
+        if len(inputs) != len(wanted):
+            raise InputError(f"{len(inputs)} extra input(s) given; {self.path.name} takes {len(wanted)}: {wanted}.")
+        for number, (array, want) in enumerate(zip(inputs, wanted, strict=True)):
+            if list(array.shape) != [batch, *want["shape"][1:]] or str(array.dtype) != want["dtype"]:
+                raise InputError(
+                    f"Extra input {number} is {array.dtype} of shape {array.shape}; {self.path.name} expects "
+                    f"{want['dtype']} of shape ({batch}, {', '.join(map(str, want['shape'][1:]))})."
+                )
+        return [np.ascontiguousarray(array) for array in inputs]
+
+    def _checked_class_idx(self, class_idx: Array, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        if class_idx.dtype != np.int64 or class_idx.shape != shape:
+            each = "one class per image" if len(shape) == 1 else f"{shape[1]} classes per image"
             raise InputError(
-                f"class_idx is {class_idx.dtype} of shape {class_idx.shape}; expected int64 of shape ({batch},), "
-                f"one class per image, {PREDICTED} for the predicted one."
+                f"class_idx is {class_idx.dtype} of shape {class_idx.shape}; expected int64 of shape {shape}, "
+                f"{each}, {PREDICTED} for the predicted one."
             )
         classes = self.metadata.classes
         outside = class_idx[(class_idx < PREDICTED) | (class_idx >= classes)]

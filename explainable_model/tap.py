@@ -96,17 +96,19 @@ class LayerTap:
 class ActivationCapture:
     """Turns the layer's output into the leaf of a new graph, so autograd sees only the tail.
 
-    Where a layer runs several times in one forward, the last call is the one explained.
+    An output that already hangs on a graph (another layer's, further up) stays on it. Where a layer
+    runs several times in one forward, the last call is the one explained.
     """
 
     def __init__(self) -> None:
         self.activations: Tensor | None = None
 
     def __call__(self, output: Tensor, inputs: tuple[Any, ...]) -> Tensor:
-        leaf = output.detach()
+        attached = output.requires_grad
+        kept = output if attached else output.detach()
         if _shares_storage(output, inputs):
-            leaf = leaf.clone()  # the layer returned (a view of) its input: others may overwrite it
-        self.activations = leaf.requires_grad_()
+            kept = kept.clone()  # the layer returned (a view of) its input: others may overwrite it
+        self.activations = kept if attached else kept.requires_grad_()
         torch.set_grad_enabled(True)
         # In-place operations after the layer must not overwrite what was captured.
         return self.activations.clone()

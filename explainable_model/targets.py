@@ -1,160 +1,229 @@
-"""What is explained: from whatever a network returns to one score per image."""
+"""What is explained: one score per image and class, made from the network's output."""
 
-from collections.abc import Mapping
-from dataclasses import is_dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from explainable_model.errors import InputError, ModelError
-from explainable_model.explanation import PREDICTED
-from explainable_model.tap import first_tensor
-
-LOGIT_KEYS = ("logits", "out")  # Hugging Face's name and torchvision segmentation's
-
-# Differentiating these at a saturated prediction gives a gradient that rounds to zero.
-FINAL_ACTIVATIONS = ("SigmoidBackward", "SoftmaxBackward", "LogSoftmaxBackward", "LogSigmoidBackward")
-# Operations between a final activation and the output that only rearrange or copy.
-REARRANGEMENTS = (
-    "ViewBackward", "UnsafeViewBackward", "ReshapeAliasBackward", "SqueezeBackward", "UnsqueezeBackward",
-    "AliasBackward", "CloneBackward", "ToCopyBackward", "PermuteBackward", "TransposeBackward", "TBackward",
-)  # fmt: skip
+from explainable_model.scoring import Select, class_scores, find_logits, resolve_class_idx
 
 
-def find_logits(output: Any) -> Tensor:
-    """The tensor that holds the prediction in whatever the network returns.
+@dataclass(frozen=True)
+class ClassScore:
+    """The score of a class: its logit, or the sum of its logits over a segmentation map."""
 
-    A tensor is itself. In a mapping or dataclass the entry ``logits`` or ``out`` wins; else, and in
-    a tuple or list, the first floating point tensor.
+    inputs: ClassVar[int] = 0
+    linear: ClassVar[bool] = True
+
+    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+        """``(N, classes)``."""
+        return class_scores(logits, batch)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Either side of a single logit z: class 1 has the score ``z - threshold``, class 0 its negative.
+
+    Attributes:
+        threshold: where the prediction changes sides: 0 for a logit, 0.5 for a network that ends in
+            sigmoid.
+    """
+
+    threshold: float = 0.0
+    inputs: ClassVar[int] = 0
+    linear: ClassVar[bool] = True
+
+    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+        """``(N, 2)``.
+
+        Raises:
+            ModelError: the network has more than one logit.
+        """
+        single = class_scores(logits, batch)
+        if single.shape[1] != 1:
+            raise ModelError(f"Binary() needs a network with one logit; this one has {single.shape[1]} classes.")
+        return torch.cat([self.threshold - single, single - self.threshold], 1)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What speaks for a class and against another one: ``y_c - y_other``.
+
+    Attributes:
+        other: the class to compare with.
+    """
+
+    other: int
+    inputs: ClassVar[int] = 0
+    linear: ClassVar[bool] = True
+
+    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+        """``(N, classes)``.
+
+        Raises:
+            InputError: the network has no class ``other``.
+        """
+        scores = class_scores(logits, batch)
+        if not 0 <= self.other < scores.shape[1]:
+            raise InputError(f"Difference(other={self.other}): the network has {scores.shape[1]} classes.")
+        return scores - scores[:, self.other : self.other + 1]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The score of a class summed over some pixels of a segmentation map ``(N, classes, *spatial)``.
+
+    Source: Vinogradova et al. 2020, arXiv 2002.11434, equation 2.
+
+    Attributes:
+        mask: which pixels: ``None`` for all, ``"own"`` for those that are predicted to be of the class,
+            ``"input"`` for a mask ``(N, *spatial)`` given with each call, or a fixed one ``(*spatial)``.
+    """
+
+    mask: Tensor | Literal["own", "input"] | None = None
+    linear: ClassVar[bool] = True
+
+    @property
+    def inputs(self) -> int:
+        """How many extra inputs each call gives."""
+        return 1 if isinstance(self.mask, str) and self.mask == "input" else 0
+
+    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+        """``(N, classes)``.
+
+        Raises:
+            ModelError: the logits have no spatial dimensions.
+        """
+        if logits.ndim < 3:
+            raise ModelError(
+                f"Segmentation() needs logits (N, classes, *spatial); the network returned {tuple(logits.shape)}."
+            )
+        if self.mask is None:
+            return class_scores(logits, batch)
+        if isinstance(self.mask, str):
+            if self.mask == "input":
+                pixels = inputs[0].to(logits.dtype).unsqueeze(1)
+            else:
+                # The class that wins a pixel, without a gradient of its own; ties count for each.
+                pixels = (logits.detach() == logits.detach().amax(1, keepdim=True)).to(logits.dtype)
+        else:
+            pixels = self.mask.to(logits).unsqueeze(0)
+        return (logits * pixels).flatten(2).sum(2)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Cosine similarity of the network's embedding ``(N, D)`` to a reference ``(N, D)`` given with each call."""
+
+    inputs: ClassVar[int] = 1
+    linear: ClassVar[bool] = False
+
+    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+        """``(N, 1)``."""
+        embedding, reference = logits.flatten(1), inputs[0].flatten(1)
+        norms = (embedding * embedding).sum(1) * (reference * reference).sum(1)
+        return ((embedding * reference).sum(1) / (norms + torch.finfo(norms.dtype).tiny).sqrt()).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A score of one's own: ``score(output, class_idx, *inputs) -> (N,)``, differentiated as it stands.
+
+    Attributes:
+        score: a function of whatever the network returns and of ``class_idx (N,)``; it must trace.
+        inputs: how many extra inputs it takes, given with each call.
+    """
+
+    score: Callable[..., Tensor]
+    inputs: int = 0
+    linear: ClassVar[bool] = False
+
+
+Target: TypeAlias = ClassScore | Binary | Difference | Segmentation | Similarity | Custom
+
+
+def as_target(target: Target | Callable[..., Tensor] | None) -> Target:
+    """The target that a user's argument stands for: ``None`` for the class, a function for its score.
 
     Raises:
-        ModelError: there is no floating point tensor in the output.
+        ModelError: neither.
     """
-    if isinstance(output, Tensor) and output.is_floating_point():
-        return output
-    for key in LOGIT_KEYS:
-        if isinstance(output, Mapping) and isinstance(output.get(key), Tensor):
-            return output[key]  # type: ignore[no-any-return]
-        if is_dataclass(output) and isinstance(getattr(output, key, None), Tensor):
-            return getattr(output, key)  # type: ignore[no-any-return]
-    logits = first_tensor(output)
-    if logits is None:
-        raise ModelError(
-            f"The network returned {type(output).__name__} without a floating point tensor; "
-            "expected logits of shape (N, classes). Wrap the network so that it returns them."
-        )
-    return logits
-
-
-def class_scores(logits: Tensor, batch: Any) -> Tensor:
-    """One score per image and class: ``(N, classes)``.
-
-    ``(N, classes)`` is itself and ``(N,)`` becomes ``(N, 1)``. Further dimensions are summed: for
-    ``(N, 1, 1, 1)`` that is the one value, for a segmentation map ``(N, classes, H, W)`` the class
-    score summed over the map (Vinogradova et al. 2020, arXiv 2002.11434, with all pixels as the
-    region).
-
-    Args:
-        logits: the network's output; its first dimension is the batch.
-        batch: N, the number of images.
-
-    Raises:
-        ModelError: the first dimension is not the batch.
-    """
-    if logits.ndim == 0 or (isinstance(batch, int) and logits.shape[0] != batch):
-        raise ModelError(
-            f"The network returned logits of shape {tuple(logits.shape)} for {batch} image(s); expected "
-            "(N, classes) or (N, classes, ...) with the batch first. Wrap the network so that it keeps "
-            "the batch dimension (a bare .squeeze() loses it for a batch of one)."
-        )
-    if logits.ndim == 1:
-        return logits.unsqueeze(1)
-    return logits if logits.ndim == 2 else logits.flatten(2).sum(2)
-
-
-def resolve_class_idx(class_idx: Tensor | None, scores: Tensor) -> Tensor:
-    """``class_idx`` with ``None`` and every ``-1`` replaced by the predicted class, ``(N,)`` int64."""
-    predicted = scores.argmax(1)
-    if class_idx is None:
-        return predicted
-    return torch.where(class_idx == PREDICTED, predicted, class_idx)
-
-
-def check_class_idx(class_idx: Tensor, batch: int) -> None:
-    """Refuse a class index that is not ``(N,)`` int64.
-
-    Raises:
-        InputError: wrong type, dtype or shape.
-    """
-    if not isinstance(class_idx, Tensor) or class_idx.dtype != torch.int64:
-        got = f"a {class_idx.dtype} tensor" if isinstance(class_idx, Tensor) else type(class_idx).__name__
-        raise InputError(
-            f"class_idx is {got}; expected an int64 tensor of shape ({batch},), one class per image, "
-            f"e.g. torch.tensor([281]). Use {PREDICTED} or None for the predicted class."
-        )
-    if class_idx.shape != (batch,):
-        raise InputError(f"class_idx has shape {tuple(class_idx.shape)}; expected ({batch},), one class per image.")
-
-
-def check_class_range(class_idx: Tensor, classes: int) -> None:
-    """Refuse a class index outside ``-1 .. classes - 1``.
-
-    Raises:
-        InputError: out of range.
-    """
-    low, high = int(class_idx.min()), int(class_idx.max())
-    if low < PREDICTED or high >= classes:
-        wrong = low if low < PREDICTED else high
-        raise InputError(
-            f"class_idx {wrong} is out of range; the network has {classes} class(es): expected "
-            f"0 to {classes - 1}, or {PREDICTED} for the predicted class."
-        )
-
-
-def score_gradient(
-    logits: Tensor, scores: Tensor, class_idx: Tensor, activations: Tensor, *, keep_graph: bool = False
-) -> Tensor | None:
-    """Gradient of the chosen class scores with respect to the activations.
-
-    Where the network ends in sigmoid or softmax, the score is the logit under it: the gradient is
-    started at that function's input, so that a saturated prediction (whose own derivative rounds to
-    zero) still has a map.
-
-    Args:
-        logits: the network's output, with its graph.
-        scores: ``class_scores(logits, N)``.
-        class_idx: ``(N,)`` int64 in ``0 .. classes - 1``.
-        activations: the tensor of that graph to differentiate for.
-        keep_graph: leave the graph in place for another call.
-
-    Returns:
-        A tensor shaped like ``activations``, or ``None`` if the score does not depend on them.
-    """
-    seed = torch.zeros_like(scores).scatter_(1, class_idx.unsqueeze(1), 1.0)
-    activation = _final_activation(logits)
-    if activation is None:
-        (gradients,) = torch.autograd.grad(scores, [activations], seed, retain_graph=keep_graph, allow_unused=True)
-        return gradients
-    (at_activation,) = torch.autograd.grad(scores, [GradientEdge(activation, 0)], seed, retain_graph=True)
-    node, output = activation.next_functions[0]
-    if node is None:
-        return None
-    below = GradientEdge(node, output)
-    (gradients,) = torch.autograd.grad(
-        [below], [activations], [at_activation], retain_graph=keep_graph, allow_unused=True
+    if target is None:
+        return ClassScore()
+    if isinstance(target, Target):
+        return target
+    if callable(target):
+        return Custom(target)
+    raise ModelError(
+        f"target is {type(target).__name__}; expected one of explainable_model.targets or a function "
+        "score(output, class_idx) -> (N,)."
     )
-    return gradients
 
 
-def _final_activation(logits: Tensor) -> Node | None:
-    node: Node | None = get_gradient_edge(logits).node
-    while node is not None:
-        kind = node.name().rstrip("0123456789")
-        if kind in FINAL_ACTIVATIONS:
-            return node
-        if kind not in REARRANGEMENTS:
-            return None
-        node = node.next_functions[0][0]
-    return None
+def target_name(target: Target) -> str:
+    """For the metadata: ``ClassScore``, ``Difference(other=3)``, the name of one's own function."""
+    if isinstance(target, Custom):
+        return f"Custom({getattr(target.score, '__name__', type(target.score).__name__)})"
+    if isinstance(target, Segmentation) and isinstance(target.mask, Tensor):
+        return f"Segmentation(mask={tuple(target.mask.shape)})"
+    return repr(target)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network's output says about the classes, and the scores to differentiate.
+
+    Attributes:
+        logits: the prediction.
+        class_idx: ``(N, k)`` int64, the classes to explain.
+        values: ``(N, S)``, the scores.
+        columns: ``(N, k)`` int64, where each class has its score.
+        classes: how many classes can be explained.
+    """
+
+    logits: Tensor
+    class_idx: Tensor
+    values: Tensor
+    columns: Tensor
+    classes: int
+
+    @property
+    def asked(self) -> Tensor:
+        """``(N, k)``: the score of each class that is explained."""
+        return self.values.gather(1, self.columns)
+
+
+def score_output(
+    target: Target, output: Any, select: Select, class_idx: Tensor, inputs: Sequence[Tensor], batch: Any
+) -> Scores:
+    """Everything that follows from a network's output; traces.
+
+    Args:
+        target: what is explained.
+        output: what the network returned.
+        select: which part of it is the prediction.
+        class_idx: ``(N,)`` or ``(N, k)`` int64, with ``-1`` in column j for the class predicted j-th.
+        inputs: the target's own.
+        batch: N.
+
+    Raises:
+        ModelError: the output is not what the target needs.
+    """
+    logits = find_logits(output, select)
+    class_idx = class_idx.unsqueeze(1) if class_idx.ndim == 1 else class_idx
+    if not isinstance(target, Custom):
+        values = target.matrix(logits, batch, inputs)
+        class_idx = resolve_class_idx(class_idx, values)
+        return Scores(logits, class_idx, values, class_idx, values.shape[1])
+    predictions = class_scores(logits, batch)
+    class_idx = resolve_class_idx(class_idx, predictions)
+    columns = [target.score(output, class_idx[:, j], *inputs) for j in range(class_idx.shape[1])]
+    for column in columns:
+        if not isinstance(column, Tensor) or column.ndim != 1:
+            got = tuple(column.shape) if isinstance(column, Tensor) else type(column).__name__
+            raise ModelError(f"The target's score is {got}; expected one value per image, shape (N,).")
+    index = torch.zeros_like(class_idx) + torch.arange(len(columns), device=class_idx.device)
+    return Scores(logits, class_idx, torch.stack(columns, 1), index, predictions.shape[1])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.errors import VerificationError
+from explainable_model.explanation import PREDICTED
 from explainable_model.exporters.format import Array, Runner
 from explainable_model.metadata import Metadata, Reference, SizeRange
 
@@ -21,6 +22,7 @@ BATCHES = (1, 2, 7)
 OTHER_CLASSES = 3
 REFERENCE_BATCH = 2
 REFERENCE_GRID = 8
+REFERENCE_LOGITS = 16
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class _Expected:
     """One batch: what goes in, what the network answers, and how exact each of its maps is."""
 
     image: Array
+    inputs: list[Array]
     logits: Array
     predicted: NDArray[np.int64]
     class_idx: NDArray[np.int64]
@@ -118,9 +121,10 @@ def check_parity(
     tolerance = TOLERANCES[metadata.dtype]
     rows = []
     for seed, batch in enumerate(batches):
-        expected = _expected(
-            explainable, fresh_images(lowered.example, batch, seed, sizes[seed % len(sizes)]), tolerance
-        )
+        size = sizes[seed % len(sizes)]
+        image = fresh_images(lowered.example, batch, seed, size)
+        inputs = [fresh_images(each, batch, seed) for each in lowered.example_inputs]
+        expected = _expected(explainable, metadata.classes, image, inputs, tolerance)
         rows += list(_compare(expected, runner, tolerance))
     reasons = [row.reason for row in rows if row.reason]
     flipped = [row for row in rows if row.flipped]
@@ -169,8 +173,8 @@ class _Row:
 
 def _compare(expected: _Expected, runner: Runner, tolerance: Tolerance) -> Iterator[_Row]:
     batch = len(expected.image)
-    _, predicted, _ = runner(expected.image, np.full(batch, -1, np.int64))
-    logits, class_idx, cam = runner(expected.image, expected.class_idx)
+    _, predicted, _ = runner(expected.image, np.full_like(expected.class_idx, PREDICTED), *expected.inputs)
+    logits, class_idx, cam = runner(expected.image, expected.class_idx, *expected.inputs)
     for name, got, want in (("logits", logits, expected.logits), ("cam", cam, expected.cam)):
         if got.shape != want.shape or not np.isfinite(got).all():
             problem = (
@@ -184,8 +188,9 @@ def _compare(expected: _Expected, runner: Runner, tolerance: Tolerance) -> Itera
         off_logits = float(np.abs(logits[n] - expected.logits[n]).max() / max(np.abs(expected.logits[n]).max(), 1e-12))
         off_cam, correlation = _map_difference(cam[n], expected.cam[n]), _correlation(cam[n], expected.cam[n])
         allowed = max(tolerance.cam, NOISE_FACTOR * float(expected.noise[n]))
-        same = bool(class_idx[n] == expected.class_idx[n]) and _same_prediction(
-            int(predicted[n]), int(expected.predicted[n]), expected.logits[n], tolerance
+        same = np.array_equal(class_idx[n], expected.class_idx[n]) and all(
+            _same_prediction(int(got), int(want), expected.logits[n], tolerance)
+            for got, want in zip(np.ravel(predicted[n]), np.ravel(expected.predicted[n]), strict=True)
         )
         reason = ""
         if off_logits > tolerance.logits:
@@ -200,12 +205,12 @@ def _compare(expected: _Expected, runner: Runner, tolerance: Tolerance) -> Itera
 
 def _map_difference(cam: Array, want: Array) -> float:
     """Largest difference in units of the map's largest value, whether that is normalised or 1e-9."""
-    return float(np.abs(cam.astype(np.float64) - want).max() / (float(want.max()) or 1.0))
+    return float(np.abs(cam.astype(np.float64) - want).max() / (float(np.abs(want).max()) or 1.0))
 
 
 def _same_prediction(got: int, want: int, logits: Array, tolerance: Tolerance) -> bool:
     """Equal, or a tie within the tolerance."""
-    if got == want or logits.ndim != 1:
+    if got == want or logits.ndim != 1 or max(got, want) >= len(logits):
         return got == want
     return bool(abs(logits[got] - logits[want]) <= 2 * tolerance.logits * np.abs(logits).max())
 
@@ -219,27 +224,38 @@ def _correlation(a: Array, b: Array) -> float:
     return 1.0 if np.array_equal(a, b) else 0.0
 
 
-def _expected(explainable: "ExplainableModel | LoweredModel", image: "Tensor", tolerance: Tolerance) -> _Expected:
+def _expected(
+    explainable: "ExplainableModel | LoweredModel",
+    classes: int,
+    image: "Tensor",
+    inputs: "Sequence[Tensor]",
+    tolerance: Tolerance,
+) -> _Expected:
     import torch
 
-    logits, predicted, cam = explainable(image)
+    logits, predicted, cam = explainable(image, None, *inputs)
     class_idx = predicted
     for _ in range(OTHER_CLASSES):  # a map of zeros proves nothing: ask for another class there
-        zero = cam.flatten(1).amax(1) == 0
-        classes = logits.shape[1] if logits.ndim > 1 else 1
+        zero = cam.flatten(1).abs().amax(1) == 0
         if classes == 1 or not bool(zero.any()):
             break
-        class_idx = torch.where(zero, (class_idx + 1) % classes, class_idx)
-        cam = explainable(image, class_idx).cam
+        class_idx = torch.where(zero.reshape(-1, *[1] * (class_idx.ndim - 1)), (class_idx + 1) % classes, class_idx)
+        cam = explainable(image, class_idx, *inputs).cam
     noise = np.zeros(len(image))
     generator = torch.Generator().manual_seed(0)
     for _ in range(NOISE_SAMPLES):
         rounding = 1 + tolerance.rounding * torch.randn(image.shape, generator=generator).to(image)
-        nearby = explainable(image * rounding, class_idx).cam
+        nearby = explainable(image * rounding, class_idx, *inputs).cam
         differences = [_map_difference(_array(a), _array(b)) for a, b in zip(nearby, cam, strict=True)]
         noise = np.maximum(noise, differences)
     return _Expected(
-        _array(image), _array(logits), predicted.cpu().numpy(), class_idx.cpu().numpy(), _array(cam), noise
+        _array(image),
+        [_array(each) for each in inputs],
+        _array(logits),
+        predicted.cpu().numpy(),
+        class_idx.cpu().numpy(),
+        _array(cam),
+        noise,
     )
 
 
@@ -286,32 +302,44 @@ def fresh_images(example: "Tensor", batch: int, seed: int, size: Sequence[int] |
 # The answer to a fixed image
 
 
-def reference_image(metadata: Metadata) -> Array:
+def reference_array(shape: Sequence[int | None], dtype: str, batch: int) -> Array:
     """``sin(i + n)`` for element i of image n."""
+    one = [int(n) for n in shape[1:] if n is not None]
+    index = np.arange(int(np.prod(one)), dtype=np.float64).reshape(one)
+    return np.stack([np.sin(index + n) for n in range(batch)]).astype(dtype)
+
+
+def reference_image(metadata: Metadata) -> Array:
+    """The fixed image."""
+    return reference_arrays(metadata)[0]
+
+
+def reference_arrays(metadata: Metadata) -> list[Array]:
+    """The fixed image and the fixed extra inputs."""
     batch = metadata.batch or REFERENCE_BATCH
-    shape = metadata.example_shape
-    index = np.arange(int(np.prod(shape)), dtype=np.float64).reshape(shape)
-    return np.stack([np.sin(index + n) for n in range(batch)]).astype(metadata.dtype)
+    wanted = [{"shape": [None, *metadata.example_shape], "dtype": metadata.dtype}, *metadata.extra_inputs]
+    return [reference_array(each["shape"], each["dtype"], batch) for each in wanted]
 
 
 def make_reference(lowered: "LoweredModel") -> Reference:
     """What the lowered model answers to the fixed image."""
     import torch
 
-    example = lowered.example
-    batch = REFERENCE_BATCH if lowered.dynamic_batch else len(example)
-    index = torch.arange(example[0].numel(), dtype=torch.float64).reshape(example.shape[1:])
-    image = torch.stack([torch.sin(index + n) for n in range(batch)]).to(example)
+    batch = REFERENCE_BATCH if lowered.dynamic_batch else len(lowered.example)
+    image, *inputs = (
+        torch.from_numpy(reference_array([None, *each.shape[1:]], "float64", batch)).to(each)
+        for each in (lowered.example, *lowered.example_inputs)
+    )
     with torch.no_grad():
-        logits, class_idx, cam = lowered(image)
-    dtype = str(example.dtype).removeprefix("torch.")
+        logits, class_idx, cam = lowered(image, None, *inputs)
+    dtype = str(lowered.example.dtype).removeprefix("torch.")
     return Reference(
-        class_idx=[int(c) for c in class_idx],
-        logits=class_scores(_array(logits.float()), class_idx.cpu().numpy()),
-        cam=[_reduced(_array(m.double())) for m in cam],
+        class_idx=class_idx.tolist(),
+        logits=_sampled(_array(logits.float())),
+        cam=_reduced_maps(_array(cam.double())),
         logits_tolerance=10 * TOLERANCES[dtype].logits,
         cam_tolerance=10 * TOLERANCES[dtype].cam,
-        size=list(example.shape[2:]),
+        size=list(lowered.example.shape[2:]),
     )
 
 
@@ -320,16 +348,15 @@ def check_reference(metadata: Metadata, runner: Runner) -> str:
     reference = metadata.reference
     if reference is None:
         return "the artifact has no recorded answer to compare with"
-    wanted = np.asarray(reference.class_idx, np.int64)
-    logits, _, cam = runner(reference_image(metadata), wanted)
-    got = class_scores(logits, wanted)
-    scale = max(1.0, max(abs(value) for value in reference.logits))
-    off_logits = max(abs(a - b) for a, b in zip(got, reference.logits, strict=True)) / scale
-    maps = [_reduced(m.astype(np.float64)) for m in cam]
-    off_cam = float(np.abs(np.asarray(maps) - np.asarray(reference.cam)).max())
+    image, *inputs = reference_arrays(metadata)
+    logits, _, cam = runner(image, np.asarray(reference.class_idx, np.int64), *inputs)
+    wanted = np.asarray(reference.logits)
+    off_logits = float(np.abs(np.asarray(_sampled(logits)) - wanted).max()) / max(1.0, float(np.abs(wanted).max()))
+    maps = np.asarray(_reduced_maps(cam.astype(np.float64)))
+    off_cam = float(np.abs(maps - np.asarray(reference.cam)).max())
     if not off_logits <= reference.logits_tolerance:
         return f"logits differ by {off_logits:.1e}, allowed {reference.logits_tolerance:.0e}"
-    if not off_cam <= reference.cam_tolerance * max(1.0, float(np.max(reference.cam))):
+    if not off_cam <= reference.cam_tolerance * max(1.0, float(np.abs(reference.cam).max())):
         return f"the map differs by {off_cam:.1e}, allowed {reference.cam_tolerance:.0e}"
     return ""
 
@@ -338,6 +365,18 @@ def class_scores(logits: Array, class_idx: NDArray[np.int64]) -> list[float]:
     """The network's own output for one class per image; its sum where there is one per pixel."""
     scores = logits.reshape(len(logits), -1) if logits.ndim < 3 else logits.reshape(*logits.shape[:2], -1).sum(2)
     return [float(scores[n, c]) for n, c in enumerate(class_idx)]
+
+
+def _sampled(logits: Array) -> list[list[float]]:
+    """Up to 16 values of each image's logits, at equal distances."""
+    flat = logits.reshape(len(logits), -1)
+    positions = np.unique(np.linspace(0, flat.shape[1] - 1, min(flat.shape[1], REFERENCE_LOGITS)).round().astype(int))
+    return [[float(value) for value in row] for row in flat[:, positions]]
+
+
+def _reduced_maps(cam: NDArray[np.float64]) -> list[list[float]]:
+    """Each image's maps as means over a grid of cells."""
+    return [_reduced(maps) for maps in cam]
 
 
 def _reduced(cam: NDArray[np.float64]) -> list[float]:

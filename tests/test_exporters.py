@@ -145,7 +145,7 @@ def test_an_artifact_that_disagrees_is_refused(tmp_path: Path, monkeypatch: pyte
     network = seeded(TinyResNet())
     explainable = ExplainableModel(network, "layer2")
     lowered = lower(explainable, images(1))
-    monkeypatch.setattr("explainable_model.exporters.write.lower", lambda *args: lowered)
+    monkeypatch.setattr("explainable_model.exporters.write.lower", lambda *args, **options: lowered)
     with torch.no_grad():
         network.layer2.conv2.weight.mul_(1.1)  # the network is no longer what was lowered
     for suffix in SUFFIXES:

@@ -13,6 +13,7 @@ from explainable_model.exporters.torchscript import script
 from explainable_model.lowering.capture import capture, graph_of, quiet_export
 from explainable_model.lowering.functional import make_functional
 from explainable_model.lowering.shapes import OpenDims
+from explainable_model.plan import Plan
 from explainable_model.verify import TOLERANCES
 from tests.nets import Case, TinyMobileNet, TinyResNet, TinyViT, XrayClassifier, images, seeded
 from tests.test_model import Cut, InPlaceAfter, NoGradLayer, PassThrough, Recurrent
@@ -209,7 +210,7 @@ def test_data_dependent_control_flow_is_an_error_with_the_reason() -> None:
 
 
 def test_the_mark_survives_functionalisation() -> None:
-    program = capture(seeded(InPlaceAfter()), "conv", images(2), OpenDims())
+    program = capture(seeded(InPlaceAfter()), Plan("InPlaceAfter", ("conv",)), images(2), (), OpenDims())
     taps = [n for n in program.graph.nodes if n.target is torch.ops.explainable_model.tap.default]
     assert len(taps) == 1
     assert not [n for n in program.graph.nodes if n.op == "call_function" and str(n.target).split(".")[1].endswith("_")]

@@ -1,11 +1,12 @@
 """Each CAM method by hand and against an independent replica in float64."""
 
 import doctest
+import re
 
 import pytest
 import torch
 
-from explainable_model import METHODS, methods
+from explainable_model import methods
 from explainable_model.methods import find_method, gradcam
 
 
@@ -13,7 +14,7 @@ def test_gradcam_by_hand() -> None:
     activations = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, -1.0], [1.0, 0.0]]]])
     gradients = torch.tensor([[[[1.0, 1.0], [1.0, 5.0]], [[-4.0, 0.0], [0.0, 0.0]]]])
     # Weights: 8 / 4 = 2 and -4 / 4 = -1.
-    assert METHODS["gradcam"](activations, gradients).tolist() == [[[2.0, 5.0], [5.0, 8.0]]]
+    assert gradcam(activations, gradients).tolist() == [[[2.0, 5.0], [5.0, 8.0]]]
 
 
 @pytest.mark.parametrize("spatial", [(4,), (3, 5), (2, 3, 4)])
@@ -25,7 +26,7 @@ def test_gradcam_replica(spatial: tuple[int, ...]) -> None:
     for n in range(3):
         for k in range(4):
             expected[n] += gradients[n, k].sum() / gradients[n, k].numel() * activations[n, k]
-    assert (METHODS["gradcam"](activations, gradients) - expected).abs().max() < 1e-12
+    assert (gradcam(activations, gradients) - expected).abs().max() < 1e-12
 
 
 def test_docstring_examples() -> None:
@@ -37,5 +38,7 @@ def test_docstring_examples() -> None:
 
 
 def test_unknown_method_lists_the_known() -> None:
-    with pytest.raises(ValueError, match=f"Unknown method 'cam9'; known methods: {', '.join(methods.METHODS)}"):
+    with pytest.raises(
+        ValueError, match=re.escape(f"Unknown method 'cam9'; known methods: {', '.join(methods.METHODS)}")
+    ):
         find_method("cam9")

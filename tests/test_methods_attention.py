@@ -68,6 +68,7 @@ def test_legrad_replica_on_gradients_of_a_network() -> None:
     # One attention layer with a probability matrix as its leaf.
     tokens = checks.normal(2, TOKENS, 4)
     weights = attentions(batch=2)[0].requires_grad_()
+    torch.manual_seed(0)
     value, classifier = nn.Linear(4, 4).double(), nn.Linear(4, 3).double()
     mixed = torch.matmul(weights.mean(1), value(tokens)).tanh()
     (gradient,) = torch.autograd.grad(classifier(mixed[:, 0])[:, 1].sum(), weights)

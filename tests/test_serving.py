@@ -24,7 +24,7 @@ from explainable_model.overlay import overlay, palette
 from explainable_model.preprocess import open_photo
 from explainable_model.serving import Request, Response, Run, Service, Settings
 from explainable_model.serving.contract import wants_picture
-from explainable_model.verify import _reduced, class_scores, reference_image
+from explainable_model.verify import _reduced_maps, _sampled, reference_image
 from tests.cli_nets import CLASS_NAMES, PREPROCESS, named
 
 PICTURES = runpy.run_path(str(Path(__file__).parents[1] / "export" / "http" / "pictures.py"))
@@ -206,8 +206,8 @@ def with_reference(metadata: Metadata, run: Run) -> Metadata:
     logits, class_idx, cam = run(images, np.full(len(images), -1, np.int64))
     reference = Reference(
         class_idx=[int(n) for n in class_idx],
-        logits=class_scores(logits, class_idx),
-        cam=[_reduced(each.astype(np.float64)) for each in cam],
+        logits=_sampled(logits),
+        cam=_reduced_maps(cam.astype(np.float64)),
         logits_tolerance=1e-4,
         cam_tolerance=1e-4,
     )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from explainable_model.errors import InputError, ModelError
-from explainable_model.targets import (
+from explainable_model.scoring import (
     check_class_idx,
     check_class_range,
     class_scores,
@@ -47,8 +47,12 @@ def test_class_scores() -> None:
 
 def test_resolve_class_idx() -> None:
     scores = torch.tensor([[0.0, 1.0], [5.0, 1.0], [2.0, 2.0]])
-    assert resolve_class_idx(None, scores).tolist() == [1, 0, 0]
-    assert resolve_class_idx(torch.tensor([-1, 1, -1]), scores).tolist() == [1, 1, 0]
+    assert resolve_class_idx(torch.full((3, 1), -1), scores).tolist() == [[1], [0], [0]]
+    assert resolve_class_idx(torch.tensor([[-1], [1], [-1]]), scores).tolist() == [[1], [1], [0]]
+    # In column j, -1 is the class predicted j-th.
+    assert resolve_class_idx(torch.tensor([[-1, -1], [-1, 0], [1, -1]]), scores)[:2].tolist() == [[1, 0], [0, 0]]
+    with pytest.raises(InputError, match=r"top_k is 3; the network has 2 class"):
+        resolve_class_idx(torch.full((3, 3), -1), scores)
 
 
 def test_checks() -> None:
@@ -64,13 +68,14 @@ def test_score_gradient_of_the_logit_under_softmax() -> None:
     activations = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
     weight = torch.tensor([[1.0, 0.0, 2.0], [0.0, 5.0, 0.0]])
     logits = activations @ weight.t()
+    seed = torch.tensor([[0.0, 1.0]])
     for output in (logits, logits.softmax(1), (logits * 1.0).sigmoid().unsqueeze(2).squeeze(2), logits.log_softmax(1)):
-        gradient = score_gradient(output, output, torch.tensor([1]), activations, keep_graph=True)
+        (gradient,) = score_gradient(output, output, seed, [activations], keep_graph=True)
         assert gradient is not None
         assert gradient.tolist() == [[0, 5, 0]]
     # A softmax that is not at the end is differentiated like anything else.
     inner = logits.softmax(1) * 2
     (expected,) = torch.autograd.grad(inner[0, 1], activations, retain_graph=True)
-    gradient = score_gradient(inner, inner, torch.tensor([1]), activations)
+    (gradient,) = score_gradient(inner, inner, seed, [activations])
     assert gradient is not None
     assert torch.allclose(gradient, expected)

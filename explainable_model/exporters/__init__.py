@@ -49,7 +49,7 @@ def export(
     explainable: "ExplainableModel | LoweredModel",
     path: str | Path,
     image: "Tensor | None" = None,
-    *,
+    *inputs: "Tensor",
     format: str | None = None,
     preprocess: "Preprocess | None" = None,
     class_names: Sequence[str] | None = None,
@@ -66,6 +66,7 @@ def export(
             what the artifact is compared with.
         path: the file to write; its suffix picks the format.
         image: ``(N, C, *spatial)``, an example; may be left out where ``explainable`` knows one.
+        inputs: examples of what else the network and the target take.
         format: key of ``FORMATS``, for another suffix.
         preprocess: from pixels to input, for the metadata.
         class_names: one per class, for the metadata.
@@ -90,7 +91,7 @@ def export(
     path = Path(path)
     fmt = format_of(path, format)
     with _workshop(path) as workshop:
-        lowered = lowered_of(explainable, image, dynamic_size=dynamic_size)
+        lowered = lowered_of(explainable, image, inputs, dynamic_size=dynamic_size)
         metadata = describe(lowered, fmt.name, preprocess, class_names)
         made = workshop.folder / path.name
         fmt.write(lowered, made, metadata.to_json())

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.errors import ArtifactError
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from explainable_model.lowering import LoweredModel
 
 Array: TypeAlias = NDArray[Any]
-Runner: TypeAlias = Callable[[Array, NDArray[np.int64]], Sequence[Array]]
-"""``(image, class_idx) -> (logits, class_idx, cam)`` in the format's own runtime."""
+Runner: TypeAlias = Callable[..., Sequence[Array]]
+"""``(image, class_idx, *inputs) -> (logits, class_idx, cam)`` in the format's own runtime."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
-from explainable_model.explanation import CLASS_IDX, IMAGE, INPUT_NAMES, OUTPUT_NAMES
+from explainable_model.explanation import IMAGE, OUTPUT_NAMES, input_names
 from explainable_model.exporters.format import Array, Format, Runner, foreign
 from explainable_model.metadata import METADATA_KEY, SPATIAL
 
@@ -39,14 +36,14 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
         try:
             program = torch.onnx.export(
                 exported,
-                input_names=list(INPUT_NAMES),
+                input_names=input_names(len(lowered.example_inputs)),
                 output_names=list(OUTPUT_NAMES),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            raise LoweringError(f"{lowered.recipe.model} cannot be translated to ONNX: {_reason(error)}") from error
+            raise LoweringError(f"{lowered.plan.model} cannot be translated to ONNX: {_reason(error)}") from error
     assert program is not None
     _tidy(program.model)
     program.model.metadata_props[METADATA_KEY] = metadata
@@ -99,8 +96,9 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     session = _session(path, threads)
     names = list(OUTPUT_NAMES)
 
-    def run(image: Array, class_idx: NDArray[np.int64]) -> Sequence[Array]:
-        outputs: Sequence[Array] = session.run(names, {IMAGE: image, CLASS_IDX: class_idx})
+    def run(*arrays: Array) -> Sequence[Array]:
+        inputs = dict(zip(input_names(len(arrays) - 2), arrays, strict=True))
+        outputs: Sequence[Array] = session.run(names, inputs)
         return outputs
 
     return run, _metadata(session, path)

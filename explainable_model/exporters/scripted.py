@@ -6,20 +6,30 @@ import torch
 from torch import Tensor, nn
 
 
-class ScriptedExplanation(nn.Module):
-    """The lowered graph with an optional class index and a plain tuple as its result."""
+class ScriptedParts(nn.Module):
+    """The lowered graph and the check of its inputs, without a ``forward``."""
 
     image_shape: List[int]  # noqa: UP006 - with -1 where it is open
     minimum: List[int]  # noqa: UP006 - the smallest size of each dimension
     multiple: List[int]  # noqa: UP006 - what each size is a multiple of
+    top_k: int  # 0 for one class, without a dimension of its own
 
-    def __init__(self, graph: nn.Module, image_shape: List[int], minimum: List[int], multiple: List[int]) -> None:  # noqa: UP006
+    def __init__(
+        self,
+        graph: nn.Module,
+        image_shape: List[int],  # noqa: UP006
+        minimum: List[int],  # noqa: UP006
+        multiple: List[int],  # noqa: UP006
+        top_k: int,
+    ) -> None:
         super().__init__()
         self.graph = graph
         self.image_shape, self.minimum, self.multiple = image_shape, minimum, multiple
+        self.top_k = top_k
 
-    def forward(self, image: Tensor, class_idx: Optional[Tensor] = None) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006, UP045
-        """``(logits, class_idx, cam)``; without ``class_idx`` the predicted class is explained."""
+    @torch.jit.export
+    def ready(self, image: Tensor, class_idx: Optional[Tensor]) -> Tensor:  # noqa: UP045
+        """The classes to explain, where the image is of the right shape."""
         fits = len(image.shape) == len(self.image_shape)
         if fits:
             for i in range(len(self.image_shape)):
@@ -31,7 +41,23 @@ class ScriptedExplanation(nn.Module):
                 f"image has shape {list(image.shape)}; expected {self.image_shape}, where -1 is any size from "
                 f"{self.minimum} that is a multiple of {self.multiple}"
             )
-        if class_idx is None:
-            class_idx = torch.full([image.shape[0]], -1, dtype=torch.int64, device=image.device)
-        result: Tuple[Tensor, Tensor, Tensor] = self.graph(image, class_idx)  # noqa: UP006
+        if class_idx is not None:
+            return class_idx
+        shape = [image.shape[0], self.top_k] if self.top_k > 0 else [image.shape[0]]
+        return torch.full(shape, -1, dtype=torch.int64, device=image.device)
+
+
+class ScriptedExplanation(ScriptedParts):
+    """The lowered graph with an optional class index and a plain tuple as its result."""
+
+    def forward(self, image: Tensor, class_idx: Optional[Tensor] = None) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006, UP045
+        """``(logits, class_idx, cam)``; without ``class_idx`` the predicted class is explained."""
+        result: Tuple[Tensor, Tensor, Tensor] = self.graph(image, self.ready(image, class_idx))  # noqa: UP006
         return result
+
+
+FORWARD_WITH_INPUTS = """
+def forward(self, image: Tensor, class_idx: Optional[Tensor], {typed}) -> Tuple[Tensor, Tensor, Tensor]:
+    result: Tuple[Tensor, Tensor, Tensor] = self.graph(image, self.ready(image, class_idx), {names})
+    return result
+"""

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.errors import ArtifactError
+from explainable_model.errors import ArtifactError, InputError
+from explainable_model.explanation import input_names
 from explainable_model.exporters.format import Format, Runner, zip_metadata
 from explainable_model.metadata import METADATA_KEY, SizeRange
 
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
 
 
 def scriptable(lowered: "LoweredModel") -> "nn.Module":
-    """A module that ``torch.jit.script`` compiles: ``(image, class_idx=None) -> (logits, class_idx, cam)``."""
+    """A module that ``torch.jit.script`` compiles: ``(image, class_idx=None) -> (logits, class_idx, cam)``.
+
+    Raises:
+        InputError: the network or the target takes extra inputs.
+    """
+    from explainable_model.exporters.scripted import ScriptedExplanation
+
+    if lowered.example_inputs:
+        raise InputError("Networks with extra inputs cannot be given to torch.jit.script: use export(..., 'net.ts').")
+    return ScriptedExplanation(*_parts(lowered)).eval()
+
+
+def _parts(lowered: "LoweredModel") -> tuple["nn.Module", list[int], list[int], list[int], int]:
+    """The arguments of ``ScriptedParts``, with the graph in TorchScript's operators."""
     import torch
     from torch import fx
-
-    from explainable_model.exporters.scripted import ScriptedExplanation
 
     graph = copy.deepcopy(lowered.graph_module.graph)
     for node in graph.nodes:
@@ -32,12 +44,13 @@ def scriptable(lowered: "LoweredModel") -> "nn.Module":
         if isinstance(node.target, torch._ops.OpOverload):
             node.target = node.target.overloadpacket  # TorchScript chooses the overload itself
     sizes = lowered.sizes or [SizeRange(1)] * (lowered.example.ndim - 2)
-    return ScriptedExplanation(
+    return (
         fx.GraphModule(lowered.graph_module, graph),
         [-1 if n is None else n for n in lowered.image_shape],
         [1, 1, *(size.minimum for size in sizes)],
         [1, 1, *(size.multiple for size in sizes)],
-    ).eval()
+        lowered.plan.top_k or 0,
+    )
 
 
 @contextmanager
@@ -53,8 +66,16 @@ def script(lowered: "LoweredModel") -> Any:
     """The lowered model as a ``torch.jit.ScriptModule``."""
     import torch
 
+    from explainable_model.exporters.scripted import FORWARD_WITH_INPUTS, ScriptedParts
+
     with quiet_torchscript():
-        return torch.jit.script(scriptable(lowered))
+        if not lowered.example_inputs:
+            return torch.jit.script(scriptable(lowered))
+        names = input_names(len(lowered.example_inputs))[2:]
+        typed = ", ".join(f"{name}: Tensor" for name in names)
+        scripted = torch.jit.script(ScriptedParts(*_parts(lowered)).eval())
+        scripted.define(FORWARD_WITH_INPUTS.format(typed=typed, names=", ".join(names)))
+        return scripted
 
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:

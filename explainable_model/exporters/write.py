@@ -12,13 +12,18 @@ from explainable_model.lowering import LoweredModel, lower
 from explainable_model.metadata import Metadata, shape_problem
 from explainable_model.model import ExplainableModel
 from explainable_model.preprocess import Preprocess
+from explainable_model.targets import target_name
 from explainable_model.verify import fresh_images, make_reference, other_sizes
 
 PACKAGES = ("explainable-model", "torch", "onnx", "onnxscript", "onnxruntime")
 
 
 def lowered_of(
-    explainable: ExplainableModel | LoweredModel, image: Tensor | None, *, dynamic_size: bool = False
+    explainable: ExplainableModel | LoweredModel,
+    image: Tensor | None,
+    inputs: Sequence[Tensor],
+    *,
+    dynamic_size: bool = False,
 ) -> LoweredModel:
     """The lowered model, made with ``image`` or the example that the module knows.
 
@@ -32,7 +37,7 @@ def lowered_of(
     example = explainable.example if image is None else image
     if example is None:
         raise InputError("export needs an example image: export(explainable, path, image), shape (N, C, H, W).")
-    return lower(explainable, example, dynamic_size=dynamic_size)
+    return lower(explainable, example, *inputs, dynamic_size=dynamic_size)
 
 
 def describe(
@@ -57,19 +62,33 @@ def describe(
             f"preprocess makes ({len(preprocess.mean)}, *{preprocess.size}) of a photo; the example image is "
             f"({channels}, *{tuple(spatial)})."
         )
+    plan = lowered.plan
     return Metadata(
         format=format,
-        model=lowered.recipe.model,
-        method=lowered.recipe.method,
-        target_layer=lowered.recipe.target_layer,
-        normalize=lowered.recipe.normalize,
-        upsample=lowered.recipe.upsample,
+        model=plan.model,
+        method=plan.method,
+        options={**plan.row.options, **plan.options},
+        passes=plan.row.passes,
+        target_layers=list(plan.layers),
+        fusion=plan.fusion,
+        target=target_name(plan.target),
+        top_k=plan.top_k,
+        normalize=plan.finish.normalize,
+        upsample=plan.finish.upsample,
+        signed=plan.finish.signed,
+        shared_scale=plan.finish.shared_scale,
+        cam_range=list(plan.finish.range),
+        augment=plan.augment,
         image_shape=image_shape,
         dtype=str(lowered.example.dtype).removeprefix("torch."),
         classes=lowered.classes,
         logits_shape=logits_shape,
         cam_shape=cam_shape,
         sizes=list(lowered.sizes) if lowered.sizes else None,
+        extra_inputs=[
+            {"shape": [image_shape[0], *extra.shape[1:]], "dtype": str(extra.dtype).removeprefix("torch.")}
+            for extra in lowered.example_inputs
+        ],
         preprocess=preprocess,
         class_names=list(class_names) if class_names is not None else None,
         reference=make_reference(lowered),
@@ -85,7 +104,7 @@ def _open_shapes(lowered: LoweredModel) -> list[list[int | None]]:
         size = other_sizes(lowered.example.shape[2:], lowered.sizes)[1]
         image = fresh_images(lowered.example, lowered.example.shape[0], 0, size)
         with torch.no_grad():
-            logits, _, cam = lowered(image)
+            logits, _, cam = lowered(image, None, *lowered.example_inputs)
         others = [list(logits.shape), list(cam.shape)]
     batch = lowered.image_shape[0]
     outputs = [

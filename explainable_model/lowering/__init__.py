@@ -11,16 +11,30 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from explainable_model.errors import ExplainableModelError, LoweringError, StaticBatchWarning, TraceError
+from explainable_model.explanation import ATTENTION_LAYERS
+from explainable_model.lowering.attention import tap_attention
 from explainable_model.lowering.call import Call, Gradients, Lowering
-from explainable_model.lowering.capture import capture, decompose, export, graph_of, layer_of, quiet_export
+from explainable_model.lowering.capture import (
+    at_least_two,
+    capture,
+    decompose,
+    export,
+    graph_of,
+    layer_of,
+    quiet_export,
+)
+from explainable_model.lowering.captured import TracedNetwork, count_classes
 from explainable_model.lowering.differentiate import Tail, find_tail, missing_lowering
 from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get_attribute
-from explainable_model.lowering.lowered import LoweredModel, Recipe, TracedExplanation, open_shapes
+from explainable_model.lowering.lowered import LoweredModel, TracedExplanation
 from explainable_model.lowering.reasons import reason_of
 from explainable_model.lowering.rules import LOWERINGS
-from explainable_model.lowering.shapes import OpenDims
+from explainable_model.lowering.second_order import SecondOrderNetwork
+from explainable_model.lowering.shapes import OpenDims, open_shapes
 from explainable_model.lowering.sizes import BATCHES, find_sizes, open_size_error
 from explainable_model.model import ExplainableModel
+from explainable_model.plan import Plan
+from explainable_model.scoring import predicted_class_idx
 
 __all__ = ["LOWERINGS", "Call", "Gradients", "LoweredModel", "Lowering", "lower"]
 
@@ -33,7 +47,7 @@ IDENTITIES = (
 def lower(
     explainable: ExplainableModel,
     image: Tensor,
-    *,
+    *inputs: Tensor,
     lowerings: Mapping[OpOverload, Lowering] | None = None,
     dynamic_size: bool = False,
 ) -> LoweredModel:
@@ -48,6 +62,7 @@ def lower(
     Args:
         explainable: the network and what to explain of it.
         image: ``(N, C, *spatial)``, an example; its spatial size becomes the graph's.
+        inputs: examples of what else the network and the target take.
         lowerings: rows that are added to, or replace, those of ``LOWERINGS``.
         dynamic_size: leave height and width open as well; ``LoweredModel.sizes`` says which are taken.
             Convolutional networks allow it, those with a table of positions do not.
@@ -58,19 +73,11 @@ def lower(
         InputError, LayerError, ModelError: as the eager call.
     """
     with torch.no_grad():
-        explainable(image)  # whatever is wrong with the request is said by the eager call
-    layer = explainable.target_layer
-    assert layer is not None
+        explainable(image, None, *inputs)  # whatever is wrong with the request is said by the eager call
+    plan = explainable.plan
     table = {**LOWERINGS, **(lowerings or {})}
-    recipe = Recipe(
-        model=type(explainable.model).__name__,
-        target_layer=layer,
-        method=explainable.method,
-        normalize=explainable.normalize,
-        upsample=explainable.upsample,
-        reshape_transform=explainable.reshape_transform,
-    )
-    attempt = partial(_lower, explainable.model, recipe, image.detach(), table)
+    example = tuple(each.detach() for each in (image, *inputs))
+    attempt = partial(_lower, explainable.model, plan, example, table)
     try:
         return attempt(OpenDims(size=dynamic_size))
     except TraceError as refusal:
@@ -80,7 +87,7 @@ def lower(
         lowered = attempt(OpenDims(batch=False, size=dynamic_size))
         batch = image.shape[0]
         warnings.warn(
-            f"{recipe.model} refuses an open batch size, so it was lowered for a batch of exactly {batch}, the "
+            f"{plan.model} refuses an open batch size, so it was lowered for a batch of exactly {batch}, the "
             f"example's. The reason: {reason_of(refusal.__cause__ or refusal)}",
             StaticBatchWarning,
             stacklevel=2,
@@ -98,41 +105,66 @@ def _refuse_open_size(attempt: Callable[[OpenDims], LoweredModel], refusal: Trac
 
 
 def _lower(
-    model: nn.Module, recipe: Recipe, image: Tensor, table: Mapping[OpOverload, Lowering], dims: OpenDims
+    model: nn.Module,
+    plan: Plan,
+    given: tuple[Tensor, ...],
+    table: Mapping[OpOverload, Lowering],
+    dims: OpenDims,
 ) -> LoweredModel:
-    example = _at_least_two(image) if dims.batch else image.clone()
-    captured = capture(model, recipe.target_layer, example, dims)
-    graph, tail = _differentiable_graph(captured, recipe.target_layer, table)
-    traced = _trace(TracedExplanation(graph, tail, recipe, table), example, dims)
-    batches = BATCHES if dims.batch else example.shape[:1]
-    sizes = find_sizes([captured, traced], example, batches) if dims.size else None
-    return LoweredModel(_finished(traced), recipe, example, dynamic_batch=dims.batch, sizes=sizes)
+    image, *inputs = (at_least_two(each) if dims.batch else each.clone() for each in given)
+    arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
+    captured = capture(model, plan, image, inputs, dims)
+    graph, tail = _differentiable_graph(captured, plan, table)
+    classes = count_classes(graph, plan)
+    traced = TracedNetwork(graph, tail, plan, table, classes)
+    network: TracedNetwork | SecondOrderNetwork = traced
+    if plan.row.needs_curvature:
+        network = SecondOrderNetwork(
+            traced, graph, plan, table, classes, lambda module: graph_of(_trace(module, arguments, dims))
+        )
+        graph = network.module
+    program = _trace(TracedExplanation(network, graph, plan), arguments, dims)
+    batches = BATCHES if dims.batch else image.shape[:1]
+    return LoweredModel(
+        _finished(program),
+        plan,
+        image,
+        tuple(inputs),
+        classes=classes,
+        dynamic_batch=dims.batch,
+        sizes=find_sizes([captured, program], arguments, batches) if dims.size else None,
+    )
 
 
 def _differentiable_graph(
-    program: ExportedProgram, layer: str, table: Mapping[OpOverload, Lowering]
+    program: ExportedProgram, plan: Plan, table: Mapping[OpOverload, Lowering]
 ) -> tuple[fx.GraphModule, Tail]:
     """Forward graph and tail, with every operator of the tail one that has a lowering."""
     while True:
-        graph = graph_of(program)
-        tail = find_tail(graph.graph, layer)
-        missing = tail.missing(table)
+        graph = _tapped(program, plan)
+        missing = find_tail(graph.graph, plan).missing(table)
         if not missing:
             break
         smaller = decompose(program, set(missing))
-        if smaller is program or find_tail(graph_of(smaller).graph, layer).missing(table).keys() >= missing.keys():
+        if smaller is program or find_tail(_tapped(smaller, plan).graph, plan).missing(table).keys() >= missing.keys():
             raise missing_lowering(missing)
         program = smaller
     fold_batch_norm(graph)
-    return graph, find_tail(graph.graph, layer)
+    return graph, find_tail(graph.graph, plan)
 
 
-def _trace(traced: TracedExplanation, example: Tensor, dims: OpenDims) -> ExportedProgram:
-    class_idx = torch.full((example.shape[0],), -1, dtype=torch.int64, device=example.device)
-    shapes = open_shapes(dims, example)
+def _tapped(program: ExportedProgram, plan: Plan) -> fx.GraphModule:
+    graph = graph_of(program)
+    if ATTENTION_LAYERS in plan.tap_names:
+        tap_attention(graph.graph)
+    return graph
+
+
+def _trace(module: nn.Module, arguments: tuple[Tensor, ...], dims: OpenDims) -> ExportedProgram:
+    shapes = open_shapes(dims, arguments[0], len(arguments) - 2)
     with quiet_export():
         try:
-            return export(traced, (example, class_idx), shapes)
+            return export(module, arguments, shapes)
         except ExplainableModelError:
             raise
         except Exception as error:  # torch.export raises whatever its parts raise
@@ -164,11 +196,6 @@ def _flattened(module: fx.GraphModule) -> fx.GraphModule:
                 root.register_buffer(names[target], value.detach())
             node.target = names[target]
     return fx.GraphModule(root, module.graph).eval()
-
-
-def _at_least_two(image: Tensor) -> Tensor:
-    """A batch of exactly two: ``torch.export`` reads a batch of one as a constant."""
-    return torch.cat([image, image])[:2].clone() if image.shape[0] < 2 else image[:2].clone()
 
 
 def _drop_identities(graph: fx.Graph) -> None:

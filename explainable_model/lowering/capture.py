@@ -6,7 +6,7 @@ import logging
 import operator
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,43 +14,52 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-from explainable_model.errors import LayerError, LoweringError, TraceError
-from explainable_model.explanation import IMAGE
+from explainable_model.errors import ExplainableModelError, TraceError
+from explainable_model.explanation import ATTENTION_LAYERS, IMAGE_LAYER
 from explainable_model.lowering.functional import make_functional
 from explainable_model.lowering.reasons import untraceable
-from explainable_model.lowering.shapes import OpenDims
-from explainable_model.tap import LayerTap
-from explainable_model.targets import find_logits
+from explainable_model.lowering.shapes import OpenDims, open_shapes
+from explainable_model.plan import Plan
+from explainable_model.scoring import predicted_class_idx
+from explainable_model.tap import Change, LayerTap
+from explainable_model.targets import score_output
 
 aten = torch.ops.aten
 
 # The mark is an operator of its own: unlike the layer's name in a node's metadata it survives
 # functionalisation, in-place operations after the layer, and layers that return their input.
 _library: Any = torch.library.Library("explainable_model", "DEF")  # type: ignore[no-untyped-call]
-_library.define("tap(Tensor activations) -> Tensor")
-_library.impl("tap", torch.clone, "CompositeExplicitAutograd")
+_library.define("tap(Tensor activations, str layer) -> Tensor")
+_library.impl("tap", lambda activations, layer: activations.clone(), "CompositeExplicitAutograd")
 TAP: OpOverload = torch.ops.explainable_model.tap.default
 
 
-class _LogitsOnly(nn.Module):
-    """The network with the prediction as its only output, whatever container it comes in."""
+class _Scored(nn.Module):
+    """The network with ``(logits, class_idx, values, columns)`` as its outputs, whatever container it returns."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, plan: Plan) -> None:
         super().__init__()
         self.model = model
+        self._plan = plan
 
-    def forward(self, image: Tensor) -> Tensor:
-        return find_logits(self.model(image))
+    def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        plan = self._plan
+        own = len(inputs) - plan.target.inputs
+        seen = TAP(image, IMAGE_LAYER) if IMAGE_LAYER in plan.tap_names else image
+        output = self.model(seen, *inputs[:own])
+        scores = score_output(plan.target, output, plan.output, class_idx, inputs[own:], image.shape[0])
+        return scores.logits, scores.class_idx, scores.values, scores.columns
 
 
-def capture(model: nn.Module, layer: str, image: Tensor, dims: OpenDims) -> ExportedProgram:
-    """Export ``image -> logits`` with a ``tap`` operator on the layer's output.
+def capture(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor], dims: OpenDims) -> ExportedProgram:
+    """Export ``image, class_idx, *inputs -> logits, class_idx, values, columns`` with a ``tap`` on each tapped layer.
 
     Args:
         model: the network, in evaluation mode.
-        layer: name of the target layer.
+        plan: what is listened to and what is explained.
         image: ``(N, C, *spatial)``; N is 2 or more where the batch size is to be open, for export reads 0
             and 1 as constants.
+        inputs: examples of the extra inputs.
         dims: the dimensions to leave open.
 
     Returns:
@@ -60,12 +69,17 @@ def capture(model: nn.Module, layer: str, image: Tensor, dims: OpenDims) -> Expo
     Raises:
         TraceError: the network cannot be traced; the reason is ``torch.export``'s.
     """
-    shapes = {IMAGE: dims.of_image(image)}
-    tap = LayerTap()
-    with tap.listen(model.get_submodule(layer), lambda output, inputs: TAP(output)), quiet_export():
+    class_idx = predicted_class_idx(image, plan.top_k)
+    shapes = open_shapes(dims, image, len(inputs))
+    scored = _Scored(model, plan)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet_export())
+        for name in plan.named_taps:
+            if name != ATTENTION_LAYERS:
+                stack.enter_context(LayerTap().listen(model.get_submodule(name), _mark(name)))
         try:
-            program = export(_LogitsOnly(model), (image,), shapes)
-        except (LayerError, LoweringError):
+            program = export(scored, (image, class_idx, *inputs), shapes)
+        except ExplainableModelError:
             raise
         except Exception as error:
             raise TraceError(untraceable(model, error)) from error
@@ -76,13 +90,22 @@ def capture(model: nn.Module, layer: str, image: Tensor, dims: OpenDims) -> Expo
         return functional
 
 
-def export(module: nn.Module, inputs: tuple[Tensor, ...], shapes: Mapping[str, Any]) -> ExportedProgram:
+def export(module: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[Any, ...]) -> ExportedProgram:
     """``torch.export`` without strict mode, which where it fails prints the whole graph so far to stderr."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        program = torch.export.export(module, inputs, dynamic_shapes=dict(shapes), strict=False)
+        program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
     sys.stderr.write(said.getvalue())  # the network's own words
     return program
+
+
+def _mark(name: str) -> Change:
+    return lambda output, inputs: TAP(output, name)
+
+
+def at_least_two(example: Tensor) -> Tensor:
+    """A batch of exactly two: ``torch.export`` reads a batch of one as a constant."""
+    return torch.cat([example, example])[:2].clone() if example.shape[0] < 2 else example[:2].clone()
 
 
 def decompose(program: ExportedProgram, operators: set[OpOverload]) -> ExportedProgram:

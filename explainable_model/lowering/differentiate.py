@@ -1,21 +1,23 @@
 """Walk a forward graph backwards from the score to the target layer, in forward operations."""
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
-from torch.fx.traceback import preserve_node_meta, set_current_meta
+from torch.fx.traceback import set_current_meta
 
 from explainable_model.errors import LayerError, LoweringError, ModelError
+from explainable_model.explanation import ATTENTION_LAYERS
 from explainable_model.lowering.call import Call, Lowering, bind, gradient_for, schema_arguments
 from explainable_model.lowering.capture import TAP, layer_of
 from explainable_model.lowering.fold import get_attribute
 from explainable_model.lowering.one_hot import OneHot, dense
 from explainable_model.lowering.rules import SAVING_FORWARDS
+from explainable_model.plan import Plan
 
 aten = torch.ops.aten
 
@@ -41,21 +43,27 @@ WITHOUT_GRADIENT = frozenset(
      aten.ceil.default, aten.round.default, aten.trunc.default}
 )  # fmt: skip
 
-Environment = dict[fx.Node, Any]
+Environment: TypeAlias = dict[fx.Node, Any]
+Kernel: TypeAlias = Callable[..., Any]
+Listener: TypeAlias = Callable[[fx.Node, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Tail:
-    """The part of the graph between the target layer and the logits.
+    """The part of the graph between the taps and the scores.
 
     Attributes:
-        tap: the mark on the target layer's output (the last, where the layer runs several times).
-        output: the logits.
-        path: every node through which the logits depend on the tap, in order.
+        taps: the marks on what is listened to (the last one, where a layer runs several times).
+        names: what each of them marks.
+        output: the scores.
+        logits: the prediction.
+        path: every node through which the scores depend on a tap, in order.
     """
 
-    tap: fx.Node
+    taps: tuple[fx.Node, ...]
+    names: tuple[str, ...]
     output: fx.Node
+    logits: fx.Node
     path: tuple[fx.Node, ...]
 
     def missing(self, lowerings: Mapping[OpOverload, Lowering]) -> dict[OpOverload, str]:
@@ -70,40 +78,65 @@ class Tail:
 
     @property
     def skipped(self) -> frozenset[fx.Node]:
-        """The final sigmoid or softmax, if the network ends in one."""
-        node = self.output
+        """The final sigmoid or softmax, if the network ends in one: the score is the logit under it."""
+        node = self.logits
         while node.target in REARRANGEMENTS and isinstance(node.args[0], fx.Node):
             node = node.args[0]
         return frozenset({node}) if node.target in FINAL_ACTIVATIONS else frozenset()
 
 
-def find_tail(graph: fx.Graph, layer: str) -> Tail:
-    """Cut the graph at the target layer.
+def find_tail(graph: fx.Graph, plan: Plan, *, required: bool = True) -> Tail:
+    """Cut the graph at its taps.
+
+    Args:
+        graph: as from ``capture``, with the outputs ``(logits, class_idx, values, columns)``.
+        plan: names the taps.
+        required: refuse a layer that the scores do not depend on; else its gradient is zero.
 
     Raises:
-        LayerError: the layer did not run.
-        ModelError: the prediction does not depend on it.
+        LayerError: a layer did not run.
+        ModelError: the prediction does not depend on one.
     """
-    taps = [node for node in graph.nodes if node.target is TAP]
-    if not taps:
-        raise LayerError(
-            f"target_layer {layer!r} did not run, or its output is not used. Containers such as ModuleList never "
-            "run themselves: name a layer in them."
-        )
-    (logits,) = next(node for node in reversed(graph.nodes) if node.op == "output").args
-    output = logits if isinstance(logits, fx.Node) else logits[0]
-    reached = {taps[-1]}
+    names, taps = _find_taps(graph, plan)
+    logits, _, values, *_ = output_nodes(graph)
+    reached: set[fx.Node] = set(taps)
     for node in graph.nodes:
         if node.op == "call_function" and _carries_gradient(node) and reached.intersection(node.all_input_nodes):
             reached.add(node)
-    used = set(_ancestors(output))
+    used = set(_ancestors(values))
     path = tuple(node for node in graph.nodes if node in reached and node in used)
-    if output not in path:
-        raise ModelError(
-            f"The prediction does not depend on target_layer {layer!r} through anything that can be differentiated. "
-            "Choose a layer on the path to the output."
-        )
-    return Tail(taps[-1], output, path)
+    for name, tap in zip(names, taps, strict=True):
+        if required and (tap not in path or values not in path) and name in plan.layers:
+            raise ModelError(
+                f"The prediction does not depend on target_layer {name!r} through anything that can be "
+                "differentiated. Choose a layer on the path to the output."
+            )
+    return Tail(tuple(taps), tuple(names), values, logits, path)
+
+
+def _find_taps(graph: fx.Graph, plan: Plan) -> tuple[list[str], list[fx.Node]]:
+    marks: dict[str, list[fx.Node]] = {}
+    for node in graph.nodes:
+        if node.target is TAP:
+            marks.setdefault(str(node.args[1]), []).append(node)
+    names, taps = [], []
+    for name in plan.tap_names:
+        if name not in marks:
+            raise LayerError(
+                f"target_layer {name!r} did not run, or its output is not used. Containers such as ModuleList never "
+                "run themselves: name a layer in them."
+            )
+        # A layer that runs several times is explained at its last call; every attention counts.
+        found = marks[name] if name == ATTENTION_LAYERS else marks[name][-1:]
+        names += [name] * len(found)
+        taps += found
+    return names, taps
+
+
+def output_nodes(graph: fx.Graph) -> Sequence[fx.Node]:
+    """The nodes that the graph returns."""
+    outputs: Any = next(node for node in reversed(graph.nodes) if node.op == "output").args[0]
+    return list(outputs)
 
 
 def _carries_gradient(node: fx.Node) -> bool:
@@ -124,68 +157,103 @@ def _ancestors(node: fx.Node) -> Iterator[fx.Node]:
                 stack.append(source)
 
 
-def run_forward(module: fx.GraphModule, tail: Tail, image: Tensor) -> tuple[Environment, Environment]:
-    """Every node's value, and what the forward of some saved for their gradient."""
+def run_forward(
+    module: fx.GraphModule,
+    tail: Tail,
+    arguments: Sequence[Tensor],
+    *,
+    kernels: Mapping[Any, Kernel] | None = None,
+    listen: Listener | None = None,
+) -> tuple[Environment, Environment]:
+    """Every node's value, and what the forward of some saved for their gradient.
+
+    Args:
+        module: the graph.
+        tail: the part of it that is to be differentiated.
+        arguments: one for each input.
+        kernels: what to call instead of some operators.
+        listen: is shown the value at each of the tail's taps, and may exchange it.
+    """
     values: Environment = {}
     saved: Environment = {}
     on_path = frozenset(tail.path)
+    given = iter(arguments)
     for node in module.graph.nodes:
         if node.op == "placeholder":
-            values[node] = image
+            values[node] = next(given)
         elif node.op == "get_attr":
             values[node] = get_attribute(module, node)
-        elif node.target is TAP:
-            values[node] = values[node.args[0]]
         elif node.op == "call_function":
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
-            with set_current_meta(node):
-                if node in on_path and node.target in SAVING_FORWARDS:
-                    values[node], saved[node] = SAVING_FORWARDS[node.target](*args, **kwargs)
-                else:
-                    values[node] = RELAXED.get(node.target, node.target)(*args, **kwargs)
+            values[node] = run_node(node, values, saved if node in on_path else None, kernels or {})
+            if listen is not None and node in tail.taps:
+                values[node] = listen(node, values[node])
     return values, saved
+
+
+def run_node(
+    node: fx.Node, values: Mapping[fx.Node, Any], saved: Environment | None, kernels: Mapping[Any, Kernel]
+) -> Any:
+    """One node's value; what its forward saves goes into ``saved``, where there is one."""
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
+    target: Any = node.target
+    with set_current_meta(node):
+        if target in kernels:
+            return kernels[target](*args, **kwargs)
+        if target is TAP:
+            return args[0]
+        if saved is not None and target in SAVING_FORWARDS:
+            result, saved[node] = SAVING_FORWARDS[target](*args, **kwargs)
+            return result
+        return RELAXED.get(target, target)(*args, **kwargs)
 
 
 def run_backward(
     tail: Tail,
-    values: Environment,
+    values: Mapping[fx.Node, Any],
     saved: Environment,
     seed: Tensor | OneHot,
     lowerings: Mapping[OpOverload, Lowering],
-) -> Tensor:
-    """Gradient of the score with respect to the target layer's output.
+    *,
+    through_final: bool = False,
+) -> list[Tensor]:
+    """Gradient of the scores with respect to the output of each tap.
 
     Args:
         tail: the part of the graph to differentiate.
         values: the value of each node, from ``run_forward``.
         saved: what the forward kept, from ``run_forward``.
-        seed: gradient of the score with respect to the logits.
+        seed: gradient with respect to the scores.
         lowerings: the vector-Jacobian product of each operator.
+        through_final: differentiate a final sigmoid or softmax as well.
     """
     gradients: dict[fx.Node, Any] = {tail.output: seed}
-    on_path, skipped = frozenset(tail.path), tail.skipped
+    found: dict[fx.Node, Tensor] = {}
+    on_path, skipped = frozenset(tail.path), frozenset() if through_final else tail.skipped
     for node in reversed(tail.path):
         grad = gradients.pop(node, None)
         if grad is None:
             continue
-        if node is tail.tap:
-            return dense(grad)
-        if node.target is TAP:  # an earlier call of the same layer
-            continue
         with set_current_meta(node):
-            if node.target is operator.getitem:
+            if node.target is TAP:
+                if node in tail.taps:
+                    grad = found[node] = dense(grad)
+                if len(found) == len(tail.taps):
+                    break
+                if node.args[0] in on_path:
+                    _add(gradients, node.args[0], grad)
+            elif node.target is operator.getitem:
                 _add_part(gradients, node, grad, values)
             elif node in skipped:
                 _add(gradients, node.args[0], grad)
             else:
                 _differentiate_node(node, grad, values, saved.get(node, {}), on_path, lowerings, gradients)
-    return torch.zeros_like(values[tail.tap])
+    return [found[tap] if tap in found else torch.zeros_like(values[tap]) for tap in tail.taps]
 
 
 def _differentiate_node(
     node: fx.Node,
     grad: Any,
-    values: Environment,
+    values: Mapping[fx.Node, Any],
     saved: Mapping[str, Tensor],
     on_path: frozenset[fx.Node],
     lowerings: Mapping[OpOverload, Lowering],
@@ -233,7 +301,7 @@ def _add(gradients: dict[fx.Node, Any], node: Any, grad: Any) -> None:
     gradients[node] = grad if before is None else dense(before) + dense(grad)
 
 
-def _add_part(gradients: dict[fx.Node, Any], node: fx.Node, grad: Any, values: Environment) -> None:
+def _add_part(gradients: dict[fx.Node, Any], node: fx.Node, grad: Any, values: Mapping[fx.Node, Any]) -> None:
     """Gradient of one output of an operator that has several."""
     source, index = node.args
     assert isinstance(source, fx.Node)
@@ -250,6 +318,3 @@ def missing_lowering(missing: Mapping[OpOverload, str]) -> LoweringError:
         f"Cannot lower {named}: add a row to LOWERINGS in lowering/rules, or pass "
         f"lowerings={{operator: vector-Jacobian product}}."
     )
-
-
-__all__ = ["OneHot", "Tail", "find_tail", "missing_lowering", "preserve_node_meta", "run_backward", "run_forward"]

@@ -34,6 +34,12 @@ class OpenDims:
         return {0: Dim("batch", min=1, max=MAX_BATCH)} if self.batch else {}
 
 
+def open_shapes(dims: OpenDims, image: Tensor, inputs: int) -> tuple[Any, ...]:
+    """``dynamic_shapes`` of ``(image, class_idx, *inputs)`` for ``torch.export``."""
+    others = (tuple(dims.of_class_idx() for _ in range(inputs)),) if inputs else ()
+    return dims.of_image(image), dims.of_class_idx(), *others
+
+
 def known(condition: Any) -> bool:
     """Whether a condition holds for every open size; asking in any other way would fix the size."""
     return bool(statically_known_true(condition))

@@ -21,19 +21,21 @@ LARGEST = 4096
 BATCHES = (1, 2, 7)
 
 
-def find_sizes(programs: Sequence[ExportedProgram], example: Tensor, batches: Sequence[int]) -> tuple[SizeRange, ...]:
+def find_sizes(
+    programs: Sequence[ExportedProgram], example: Sequence[Tensor], batches: Sequence[int]
+) -> tuple[SizeRange, ...]:
     """The sizes that the guards of all programs allow, for each spatial dimension.
 
     Args:
         programs: traces whose first input is the image.
-        example: ``(N, C, *spatial)``, which they were traced with.
+        example: the image ``(N, C, *spatial)`` and the other inputs that they were traced with.
         batches: the batch sizes to ask for.
 
     Raises:
         LoweringError: the network takes another path for other sizes; the condition is named.
     """
     allowed = _guards(programs, example, batches)
-    size = list(example.shape[2:])
+    size = list(example[0].shape[2:])
     ranges = [_range(allowed, size, dim) for dim in range(len(size))]
     # Above one dimension changed at a time; there may be conditions on several together.
     for steps in ((1, 2, 3), (3, 1, 2), (7, 7, 7), None):
@@ -76,7 +78,7 @@ def _refused(size: Sequence[int], guard: str) -> LoweringError:
     return open_size_error(f"images of size {tuple(size)} break its condition {condition}.")
 
 
-def _guards(programs: Sequence[ExportedProgram], example: Tensor, batches: Sequence[int]) -> Allowed:
+def _guards(programs: Sequence[ExportedProgram], example: Sequence[Tensor], batches: Sequence[int]) -> Allowed:
     checks: list[Any] = []
     with quiet_export():
         for program in programs:
@@ -85,11 +87,11 @@ def _guards(programs: Sequence[ExportedProgram], example: Tensor, batches: Seque
 
     def allowed(size: Sequence[int]) -> str:
         for batch in batches:
-            image = example.new_empty((batch, example.shape[1], *size), device="meta")
-            class_idx = image.new_empty((batch,))
+            image = example[0].new_empty((batch, example[0].shape[1], *size), device="meta")
+            others = [each.new_empty((batch, *each.shape[1:]), device="meta") for each in example[1:]]
             for check in checks:
                 try:
-                    check(image, class_idx)
+                    check(image, *others)
                 except AssertionError as error:
                     return str(error).strip().splitlines()[0]
         return ""

@@ -1,6 +1,6 @@
 """One map from those of several layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -94,3 +94,23 @@ def fuse_layercam(maps: Sequence[Tensor]) -> Tensor:
 def _scaled(maps: Sequence[Tensor]) -> Tensor:
     """``(L, N, *spatial)``, each map rectified and scaled to [0, 1]."""
     return torch.stack([minmax(cam.relu()) for cam in maps])
+
+
+FUSIONS: Mapping[str, Callable[[Sequence[Tensor]], Tensor]] = {
+    "mean": fuse_mean,
+    "max": fuse_max,
+    "product": refinecam,
+    "layercam": fuse_layercam,
+}
+"""Name -> function of the maps of several layers."""
+
+
+def find_fusion(name: str) -> Callable[[Sequence[Tensor]], Tensor]:
+    """The fusion of that name.
+
+    Raises:
+        ValueError: no such fusion; the known ones are listed.
+    """
+    if name not in FUSIONS:
+        raise ValueError(f"Unknown fusion {name!r}; known fusions: {', '.join(FUSIONS)}.")
+    return FUSIONS[name]

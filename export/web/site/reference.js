@@ -1,6 +1,7 @@
 /** The artifact's own test: its recorded answer to a fixed image, against what this device computes. */
 
 const GRID = 8;
+const SAMPLES = 16;
 
 /**
  * @param {object} metadata of the artifact
@@ -13,8 +14,8 @@ export async function referenceFailure(metadata, run) {
   const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, n) => Math.sin(n));
   const wanted = reference.class_idx[0];
   const { logits, cam } = await run({ type: metadata.dtype, values, shape: [1, ...shape] }, wanted);
-  const offLogits = Math.abs(score(logits, wanted) - reference.logits[0])
-    / Math.max(1, ...reference.logits.map(Math.abs));
+  const off = sampled(logits.data).map((value, n) => Math.abs(value - reference.logits[0][n]));
+  const offLogits = Math.max(...off) / Math.max(1, ...reference.logits.flat().map(Math.abs));
   if (!(offLogits <= reference.logits_tolerance)) return `logits differ by ${offLogits.toExponential(1)}`;
   const cells = reduced(cam.data, cam.dims[1], cam.dims[2]);
   const offCam = Math.max(...cells.map((cell, n) => Math.abs(cell - reference.cam[0][n])));
@@ -22,11 +23,11 @@ export async function referenceFailure(metadata, run) {
   return offCam <= reference.cam_tolerance * scale ? "" : `the heatmap differs by ${offCam.toExponential(1)}`;
 }
 
-/** A class's logit; summed over the picture where there is one per pixel. */
-function score(logits, classIdx) {
-  const perClass = logits.dims.slice(2).reduce((a, b) => a * b, 1);
-  const from = classIdx * perClass;
-  return logits.data.subarray(from, from + perClass).reduce((a, b) => a + b, 0);
+/** Up to 16 of the logits, at equal distances. */
+function sampled(logits) {
+  const count = Math.min(logits.length, SAMPLES);
+  const step = count > 1 ? (logits.length - 1) / (count - 1) : 0;
+  return Array.from({ length: count }, (_, n) => logits[roundHalfEven(n * step)]);
 }
 
 /** A map's means over 8 x 8 cells, fewer where it is smaller. */

@@ -1,0 +1,300 @@
+"""From an image to its explanation: what is asked of a network, and the one procedure that asks it.
+
+The same procedure runs eagerly, where a network is a module with hooks and its gradients are autograd's, and is traced
+into the artifact, where a network is a graph and its gradients are vector-Jacobian products.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from explainable_model.copies import repeat, split
+from explainable_model.errors import LayerError
+from explainable_model.layers import SpatialLayout, find_layout, layout_of
+from explainable_model.methods.fusion import find_fusion
+from explainable_model.plan import Plan
+from explainable_model.postprocess import finish, resize_maps
+from explainable_model.targets import Scores
+
+Progress = Callable[[int, int], None]  # (copies done, copies in all)
+
+AUGMENT_FACTORS = (1.0, 0.9, 1.1)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of a network on a batch.
+
+    Attributes:
+        image: ``(N, C, *spatial)``.
+        inputs: the extra inputs.
+        scores: what its output says.
+        activations: output of each tap, as the layer returned it: the image where it is one, the layers
+            the method listens to, and last those that are explained.
+        state: what the network keeps to differentiate the run.
+    """
+
+    image: Tensor
+    inputs: tuple[Tensor, ...]
+    scores: Scores
+    activations: tuple[Tensor, ...]
+    state: Any = None
+
+
+class Network(Protocol):
+    """A network with taps on some of its layers."""
+
+    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> Pass:
+        """Predict.
+
+        Args:
+            image: ``(N, C, *spatial)``.
+            class_idx: ``(N,)`` int64, or ``(N, top_k)``; ``-1`` in column j for the class predicted j-th.
+            inputs: extra inputs, of the network and then of the target, each with the batch first.
+        """
+
+    def gradients(self, run: Pass, weights: Tensor | None = None, *, guided: bool = False) -> list[Tensor]:
+        """Gradient of each explained score with respect to each tap.
+
+        Args:
+            run: from ``run``, of this network.
+            weights: ``(N, k, S)``, the weight of every score in what is differentiated; by default one
+                for the explained class and zero for the others.
+            guided: let gradients pass a ReLU only where they are positive.
+
+        Returns:
+            ``(N, k, *shape)`` for a tap of shape ``(N, *shape)``.
+        """
+
+    def curvature(self, run: Pass, tap: int) -> Tensor:
+        """Hessian of each explained score times the activations of a tap, ``(N, k, *shape)``."""
+
+    def tail(self, run: Pass, tap: int, activations: Tensor, copies: int) -> Tensor:
+        """Scores for other activations of a tap; what comes before it does not run again.
+
+        Args:
+            run: from ``run``, of this network.
+            tap: position in ``run.activations``.
+            activations: ``(N * copies, ...)``, each image's copies one after the other.
+            copies: how many there are of each image.
+
+        Returns:
+            ``(N * copies, S)``.
+        """
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a method may ask: of one layer, for k classes of each image.
+
+    Attributes:
+        network: to run again.
+        plan: what is to be explained.
+        first: the run on the images themselves.
+        layer: position of the layer in ``plan.layers``.
+        shared: gradients of ``first``, which all layers share.
+        progress: told how many copies are done.
+    """
+
+    network: Network
+    plan: Plan
+    first: Pass
+    layer: int = 0
+    shared: dict[str, list[Tensor]] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    @property
+    def image(self) -> Tensor:
+        """``(N, C, *spatial)``."""
+        return self.first.image
+
+    @property
+    def size(self) -> Sequence[Any]:
+        """Spatial size of the image."""
+        return self.first.image.shape[2:]
+
+    @property
+    def classes(self) -> int:
+        """How many classes of each image are explained: k."""
+        return self.plan.count
+
+    @property
+    def _tap(self) -> int:
+        return self.layer + len(self.first.activations) - len(self.plan.layers)
+
+    @cached_property
+    def to_map(self) -> Callable[[Tensor], Tensor]:
+        """From the layer's output ``(M, ...)`` to ``(M, K, *grid)``."""
+        name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
+        return layout_of(name, activations, self.image, self.plan.reshape_transform)
+
+    @cached_property
+    def layout(self) -> SpatialLayout:
+        """How the layer's output is arranged.
+
+        Raises:
+            LayerError: a function of the user's rearranges it, which cannot be undone.
+        """
+        name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
+        layout = find_layout(activations.shape, self.image.shape)
+        if self.plan.reshape_transform is not None or layout is None:
+            raise LayerError(
+                f"{self.plan.method} changes the output of {name!r} and needs to know how it is arranged; with "
+                "reshape_transform it does not. Choose a layer whose output is (N, K, *grid), (N, *grid, K) or tokens."
+            )
+        return layout
+
+    @cached_property
+    def activations(self) -> Tensor:
+        """``(N, K, *grid)``."""
+        return self.to_map(self.first.activations[self._tap])
+
+    @property
+    def scores(self) -> Tensor:
+        """``(N, k)``: the score of each explained class."""
+        return self.first.scores.asked
+
+    def gradients(self, weights: Tensor | None = None) -> Tensor:
+        """``(N, k, K, *grid)``: gradient of the scores, or of other weights of them ``(N, k, S)``."""
+        return self._mapped(self._gradients(weights=weights)[self._tap])
+
+    def curvature(self) -> Tensor:
+        """``(N, k, K, *grid)``: Hessian of the scores times the activations."""
+        return self._mapped(self.network.curvature(self.first, self._tap))
+
+    def image_gradients(self, *, guided: bool = False) -> Tensor:
+        """``(N, k, C, *spatial)``: gradient of the scores with respect to the image, or the guided one."""
+        return self._gradients(guided=guided)[0]
+
+    def tap_gradients(self) -> list[tuple[Tensor, Tensor]]:
+        """Output ``(N, ...)`` and gradient ``(N, k, ...)`` of every tap, as the layers return them."""
+        return list(zip(self.first.activations, self._gradients(), strict=True))
+
+    def _gradients(self, *, weights: Tensor | None = None, guided: bool = False) -> list[Tensor]:
+        if weights is not None:
+            return self.network.gradients(self.first, weights)
+        key = "guided" if guided else "plain"
+        if key not in self.shared:
+            self.shared[key] = self.network.gradients(self.first, guided=guided)
+        return self.shared[key]
+
+    def _mapped(self, gradients: Tensor) -> Tensor:
+        return split(self.to_map(gradients.flatten(0, 1)), self.classes)
+
+    def upsampled(self, maps: Tensor) -> Tensor:
+        """Maps ``(N, k, *grid)`` at image size, linearly."""
+        return resize_maps(maps, self.size)
+
+    def chunks(self, copies: int) -> Iterator[tuple[int, int]]:
+        """Ranges of copies that are run at once, so that memory stays bounded."""
+        for start in range(0, copies, self.plan.chunk_size):
+            stop = min(start + self.plan.chunk_size, copies)
+            yield start, stop
+            if self.progress is not None:
+                self.progress(stop, copies)
+
+    def rerun(self, images: Tensor) -> "Probe":
+        """A probe on changed copies of the images: its N is ``N * copies``, its classes are the same.
+
+        Args:
+            images: ``(N, copies, C, *spatial)``.
+        """
+        copies = images.shape[1]
+        asked = self.first.scores.class_idx
+        class_idx = repeat(asked.squeeze(1) if self.plan.top_k is None else asked, copies)
+        inputs = [repeat(each, copies) for each in self.first.inputs]
+        return replace(self, first=self.network.run(images.flatten(0, 1), class_idx, inputs), shared={})
+
+    def image_scores(self, make: Callable[[int, int], Tensor], copies: int) -> Tensor:
+        """The network's scores for changed copies of each image.
+
+        Args:
+            make: ``(start, stop) -> (N, stop - start, C, *spatial)``, some of the copies.
+            copies: how many there are of each image.
+
+        Returns:
+            ``(N, k, copies)``.
+        """
+        parts = []
+        for start, stop in self.chunks(copies):
+            parts.append(split(self.rerun(make(start, stop)).scores, stop - start))
+        return torch.cat(parts, 1).transpose(1, 2)
+
+    def tail_scores(self, make: Callable[[int, int], Tensor], copies: int) -> Tensor:
+        """The network's scores for changed copies of each image's activations; only the tail runs.
+
+        Args:
+            make: ``(start, stop) -> (N, stop - start, K, *grid)``, some of the copies.
+            copies: how many there are of each image.
+
+        Returns:
+            ``(N, k, copies)``.
+        """
+        parts = []
+        for start, stop in self.chunks(copies):
+            count = stop - start
+            raw = self.layout.from_map(
+                make(start, stop).flatten(0, 1), repeat(self.first.activations[self._tap], count)
+            )
+            values = self.network.tail(self.first, self._tap, raw, count)
+            parts.append(split(values.gather(1, repeat(self.first.scores.columns, count)), count))
+        return torch.cat(parts, 1).transpose(1, 2)
+
+
+def explain(
+    network: Network,
+    plan: Plan,
+    image: Tensor,
+    class_idx: Tensor,
+    inputs: Sequence[Tensor] = (),
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Predict and explain; traces.
+
+    Args:
+        network: with the taps of ``plan``.
+        plan: what is to be explained and how.
+        image: ``(N, C, *spatial)``.
+        class_idx: ``(N,)`` int64, or ``(N, top_k)``.
+        inputs: the extra inputs.
+        progress: told how many copies are done, by methods that run many.
+
+    Returns:
+        ``logits``, ``class_idx`` shaped like the argument, and ``cam`` ``(N, *size)`` or ``(N, top_k, *size)``.
+    """
+    run = network.run(image, class_idx, inputs)
+    first = Probe(network, plan, run, progress=progress)
+    cam = _augmented(first) if plan.augment else _finished(first)
+    if plan.top_k is not None:
+        return run.scores.logits, run.scores.class_idx, cam
+    return run.scores.logits, run.scores.class_idx.squeeze(1), cam.squeeze(1)
+
+
+def _finished(probe: Probe) -> Tensor:
+    """``(N, k, *size)``: the method's maps of all layers, as a person sees them."""
+    plan, row = probe.plan, probe.plan.row
+    probes = [replace(probe, layer=n) for n in range(len(plan.layers))] if row.needs_layer else [probe]
+    maps = [row.explain(each, **plan.options) for each in probes]
+    cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion)
+    return finish(cam, probe.size, plan.finish)
+
+
+def _fused(maps: Sequence[Tensor], fusion: str) -> Tensor:
+    """Maps of several layers as one, at the resolution of the finest."""
+    finest = max((cam.shape[2:] for cam in maps), key=list)
+    alike = [cam.relu() if cam.shape[2:] == finest else resize_maps(cam.relu(), finest) for cam in maps]
+    return split(find_fusion(fusion)([cam.flatten(0, 1) for cam in alike]), maps[0].shape[1])
+
+
+def _augmented(probe: Probe) -> Tensor:
+    """Mean of the finished maps of six copies: scaled by 1, 0.9 and 1.1, each as it is and mirrored."""
+    image = probe.image
+    scaled = torch.stack([image * factor for factor in AUGMENT_FACTORS], 1)
+    copies = torch.cat([scaled, scaled.flip(-1)], 1)
+    maps = split(_finished(probe.rerun(copies)), copies.shape[1])
+    straight, mirrored = maps.chunk(2, dim=1)
+    return (straight + mirrored.flip(-1)).mean(1) / 2
