@@ -89,7 +89,8 @@ class Running:
 
 @contextmanager
 def running(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Iterator[Running]:
-    """A server in a process group of its own; gone, with all its children, afterwards."""
+    """A server in a process group of its own; gone, with all its children, afterwards, also when this test is ended."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("FAILED: ended from outside"))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             command,

@@ -14,7 +14,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # the archive's own explainable_model, whatever else is installed
 
-import explainable_model
 from explainable_model.exporters.torchscript import open_ as open_torchscript
 from explainable_model.metadata import parse_metadata
 from explainable_model.runtime import Session
@@ -39,8 +38,7 @@ class ExplainHandler:
         session = Session(path, parse_metadata(metadata, path), runner)
         settings = Settings(colormap=np.load(folder / "palette.npy"), **options)
         self.service = Service(session, session.metadata, settings)
-        where = Path(explainable_model.__file__).parent
-        log.info("%s is ready on %s, served by %s", path.name, device, where)
+        log.info("%s explained at %s is ready on %s", session.metadata.model, session.metadata.target_layer, device)
 
     def handle(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch; each request gets a status and a content type of its own."""

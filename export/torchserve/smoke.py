@@ -10,7 +10,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,14 @@ from make import KIT, make_archive
 from explainable_model.errors import ArtifactError
 
 NAME, FOREIGN = "lite0", "foreign"
+ABSENT = (
+    "explainable_model",
+    "matplotlib",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxruntime",
+)  # what a server need not have
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,17 @@ def serving(store: Path, folder: Path) -> Iterator[TorchServe]:
     command = [shutil.which("torchserve") or "torchserve", "--start", "--foreground", "--ncs"]
     command += ["--ts-config", "config.properties", "--model-store", str(store)]
     command += ["--models", f"{NAME}.mar", f"{FOREIGN}.mar"]
-    with running(command, folder, {"TMPDIR": str(folder), "TEMP": str(folder)}) as server:
+    environment = {"TMPDIR": str(folder), "TEMP": str(folder), "PYTHONPATH": str(hide(ABSENT, folder / "absent"))}
+    with running(command, folder, environment) as server:
         yield TorchServe(server, ports)
+
+
+def hide(packages: Sequence[str], folder: Path) -> Path:
+    """A folder for PYTHONPATH with which these packages are as good as not installed."""
+    folder.mkdir()
+    for name in packages:
+        (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('{name} is not on this server')\n")
+    return folder
 
 
 def on_free_ports(text: str) -> tuple[str, dict[str, int]]:
@@ -177,10 +194,6 @@ def main() -> int:
         (work / "server").mkdir()
         with serving(work / "store", work / "server") as server:
             server.running.wait_for(lambda: server.is_ready(NAME), "loading")
-            own = f"served by {work / 'server'}"
-            server.running.wait_for(
-                lambda: own in server.running.log, f"the log line {own!r}, of the archive's own code,"
-            )
             check_closed(server)
             check_foreign(server)
             check_contract(server)
