@@ -20,7 +20,7 @@ PREFIX_TOKENS = (0, 1, 2, 3, 4, 5, 8, 9)  # class and distillation tokens, 4 or 
 
 # A stride that differs more than this (in logarithm, beyond rounding) from one direction to the other makes a
 # reading doubtful: queries of shape (N, heads, tokens, width) are no map of heads or tokens by width.
-DOUBTFUL_DISTORTION = 0.1
+DOUBTFUL_DISTORTION = 0.02
 
 # Never the automatic choice: they only repeat, pool or rearrange what another layer made, or make
 # queries, keys and values that mix one map with three meanings.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import coverage
+from benchmarks import coverage, coverage_row
 from benchmarks.networks import NETWORKS, Network, build
 from explainable_model import LOWERINGS
 
@@ -18,7 +18,7 @@ def model() -> torch.nn.Module:
 
 
 def test_a_right_row_passes(model: torch.nn.Module) -> None:
-    row = coverage.measure_layer(NETWORK, model, "last")
+    row = coverage_row.measure_layer(NETWORK, model, "last")
     assert row["reason"] == ""
     assert row["passed"]
     assert row["layer"] == "features"
@@ -35,20 +35,20 @@ def test_a_wrong_lowering_is_noticed(model: torch.nn.Module, monkeypatch: pytest
     relu = torch.ops.aten.relu.default
     wrong = {**LOWERINGS, relu: lambda call, grad, self: {"self": grad}}
     monkeypatch.setattr("explainable_model.lowering.LOWERINGS", wrong)
-    row = coverage.measure_layer(NETWORK, model, "early")
+    row = coverage_row.measure_layer(NETWORK, model, "early")
     assert not row["passed"]
     assert row["reason"].startswith("lowered differs by")
 
 
 def test_an_error_is_a_row(model: torch.nn.Module) -> None:
-    row = coverage.measure_layer(Network("torchvision", "squeezenet1_1", "nowhere"), model, "early")
+    row = coverage_row.measure_layer(Network("torchvision", "squeezenet1_1", "nowhere"), model, "early")
     assert not row["passed"]
     assert "'nowhere' is not in SqueezeNet" in row["reason"]
 
 
 def test_the_reference_is_plain_autograd(model: torch.nn.Module) -> None:
     image = torch.randn(2, 3, 64, 64)
-    gradients = coverage.reference_gradients(model, "features", image, torch.tensor([1, 2]))
+    gradients = coverage_row.reference_gradients(model, "features", image, torch.tensor([1, 2]))
     kept = model.features(image).detach().requires_grad_()
     logits = model.classifier(kept).flatten(1)
     (expected,) = torch.autograd.grad(logits[0, 1] + logits[1, 2], kept)
@@ -63,7 +63,7 @@ def test_results_are_kept_and_not_measured_again(tmp_path: Path, monkeypatch: py
         return [{"network": network.key, "where": "all", "layer": "", "passed": True, "reason": ""}]
 
     monkeypatch.setattr(coverage, "_isolated", isolated)
-    for expected in (["torchvision:vgg11", "torchvision:vgg11_bn"], []):
+    for expected in (["torchvision:vgg11", "torchvision:vgg11_bn", "torchvision:vgg16"], []):
         measured.clear()
         assert coverage.main(["--family", "torchvision:vgg", "--out", str(tmp_path)]) == 0
         assert measured == expected

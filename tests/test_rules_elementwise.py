@@ -115,6 +115,7 @@ FUNCTIONS = [
     example(aten.to.dtype, normal(2, 3), torch.float32),
     example(aten.to.dtype_layout, normal(2, 3), dtype=torch.float32),
     example(aten.type_as.default, normal(2, 3), torch.ones(1), wrt=("self",)),
+    example(aten.type_as.default, normal(2, 3), normal(2, 3), note="both"),
     example(aten.dropout.default, normal(2, 3), 0.5, False),
     example(aten.fill.Scalar, normal(2, 3), 0.5),
     example(aten.zeros_like.default, normal(2, 3)),
@@ -142,8 +143,8 @@ DYNAMIC = [
 ]
 
 
-# Converted to single precision, or computed with a constant in it by ATen's own gradient (1/6, 1/alpha).
-IN_SINGLE_PRECISION = ("promoted", "to.", "_to_copy", "type_as", "hardsigmoid", "celu-alpha")
+# Converted to single precision, or computed with a constant in it by ATen's own gradient (1/alpha).
+IN_SINGLE_PRECISION = ("promoted", "to.", "_to_copy", "type_as", "celu-alpha")
 SINGLE = 1e-6
 
 

@@ -42,6 +42,7 @@ VIEWS = [
     example(aten.expand.default, normal(2, 1, 4), [-1, 5, 4]),
     example(aten.expand.default, normal(2, 1), [3, 2, 5], note="new-dimension"),
     example(aten.expand_as.default, normal(2, 1, 4), torch.ones(2, 5, 4), wrt=("self",)),
+    example(aten.expand_as.default, normal(2, 1, 4), normal(2, 5, 4), note="both", batched=("self", "other")),
     example(aten.repeat.default, normal(2, 5), [1, 2]),
     example(aten.repeat.default, normal(2, 5), [3, 1, 2, 1], note="new-dimensions"),
     example(aten.repeat.default, normal(2, 5), [1, 1, 2], note="new-one"),

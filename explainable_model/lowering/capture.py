@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 from explainable_model.errors import ExplainableModelError, TraceError
 from explainable_model.explanation import ATTENTION_LAYERS, IMAGE_LAYER
-from explainable_model.lowering.functional import make_functional
+from explainable_model.lowering.functional import is_composite, make_functional
 from explainable_model.lowering.reasons import untraceable
 from explainable_model.lowering.shapes import OpenDims, open_shapes
 from explainable_model.plan import Plan
@@ -109,9 +109,10 @@ def at_least_two(example: Tensor) -> Tensor:
 
 
 def decompose(program: ExportedProgram, operators: set[OpOverload]) -> ExportedProgram:
-    """Break just these operators up by PyTorch's own table of decompositions."""
+    """Break just these operators up by PyTorch's own table of decompositions, or into what they are composed of."""
     table = torch.export.default_decompositions()
     chosen: dict[Any, Callable[..., Any]] = {op: table[op] for op in operators if op in table}
+    chosen |= {op: op.decompose for op in operators if op not in table and is_composite(op)}
     if not chosen:
         return program
     with quiet_export():

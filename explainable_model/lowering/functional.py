@@ -11,7 +11,11 @@ from torch import Tensor, fx
 from torch._ops import HigherOrderOperator, OpOverload
 
 aten = torch.ops.aten
-DROPOUT = (aten.dropout.default, aten.dropout_.default)
+DROPOUT = (
+    aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.feature_dropout_.default,
+    aten.alpha_dropout.default, aten.alpha_dropout_.default, aten.feature_alpha_dropout.default,
+    aten.feature_alpha_dropout_.default,
+)  # fmt: skip
 
 # Composed of other operators, so that their schema does not tell: these return memory of their own.
 FRESH_COMPOSITES = frozenset(
@@ -87,6 +91,10 @@ def _is_fresh(node: fx.Node) -> bool:
         return node.op == "output"
     if operator in FRESH_COMPOSITES:
         return True
-    composite = operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
     views = any(value.alias_info is not None for value in operator._schema.returns)
-    return not composite and not views and not operator._schema.name.startswith(SILENT_VIEWS)
+    return not is_composite(operator) and not views and not operator._schema.name.startswith(SILENT_VIEWS)
+
+
+def is_composite(operator: OpOverload) -> bool:
+    """Whether an operator is only a name for a composition of others."""
+    return bool(operator.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd))

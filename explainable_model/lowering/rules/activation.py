@@ -114,9 +114,12 @@ def gelu(call: Call, grad: Tensor, self: Tensor, approximate: str = "none") -> G
     return {"self": grad * (cumulative + self * density)}
 
 
+SIXTH = 0.1666666716337204  # ATen's gradient has 1/6 in single precision, whatever the dtype
+
+
 def hardsigmoid(call: Call, grad: Tensor, self: Tensor) -> Gradients:
     """hardsigmoid(Tensor self) -> Tensor"""
-    return {"self": mask(grad * (1 / 6), (self > -3) & (self < 3))}
+    return {"self": mask(grad * SIXTH, (self > -3) & (self < 3))}
 
 
 def hardswish(call: Call, grad: Tensor, self: Tensor) -> Gradients:

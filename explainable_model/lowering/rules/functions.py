@@ -126,7 +126,7 @@ def erf(call: Call, grad: Tensor, self: Tensor) -> Gradients:
 
 def convert(call: Call, grad: Tensor, self: Tensor, **_: Any) -> Gradients:
     """_to_copy(Tensor self, *, ScalarType? dtype=None, ...) -> Tensor; to.dtype, type_as alike"""
-    return {"self": cast(grad, self)}
+    return {"self": cast(grad, self), "other": None}  # of another tensor only the dtype is read
 
 
 def identity(call: Call, grad: Tensor, self: Tensor, **_: Any) -> Gradients:

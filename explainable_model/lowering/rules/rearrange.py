@@ -56,7 +56,7 @@ def flip(call: Call, grad: Tensor, self: Tensor, dims: Sequence[int]) -> Gradien
 
 def expand(call: Call, grad: Tensor, self: Tensor, **_: Any) -> Gradients:
     """expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a); expand_as alike"""
-    return {"self": unbroadcast(grad, self)}
+    return {"self": unbroadcast(grad, self), "other": None}  # of another tensor only the shape is read
 
 
 def repeat(call: Call, grad: Tensor, self: Tensor, repeats: Sequence[Any]) -> Gradients:

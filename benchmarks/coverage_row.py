@@ -1,0 +1,189 @@
+"""One row of the coverage table: a network at one layer, compared in every format."""
+
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.networks import Network, build
+from explainable_model import ExplainableModel, lower
+from explainable_model.exporters import FORMATS as TABLE
+from explainable_model.layers import layout_of
+
+FORMATS = ("torchscript", "pt2", "onnx")
+BATCHES = (1, 2, 5)
+CANDIDATES = 4  # classes from which the one with the largest map is explained
+REFERENCE_TOLERANCE = 1e-9  # float64, in units of the largest value of the map
+SINGLE_TOLERANCE = 1e-5  # where the network itself converts to float32 on the way
+FORMAT_TOLERANCE = 1e-3  # float32, normalised maps
+
+Row = dict[str, Any]
+
+
+def measure(network: Network) -> list[Row]:
+    """Both rows of one network, in one thread."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    try:
+        model = build(network)
+    except Exception as error:
+        return [{"network": network.key, "where": "all", "layer": "", "passed": False, "reason": describe(error)}]
+    return [measure_layer(network, model, where) for where in ("last", "early")]
+
+
+def measure_layer(network: Network, model: nn.Module, where: str) -> Row:
+    """Every comparison at one layer, and why it fails if it does."""
+    started = time.process_time()
+    row: Row = {"network": network.key, "where": where, "layer": network.early, "passed": False}
+    try:
+        image = _images(2, network.size, seed=1)
+        explainable = ExplainableModel(model, None if where == "last" else network.early)
+        explainable(image)
+        row["layer"] = explainable.target_layer
+        row.update(_compare_exactly(model, str(explainable.target_layer), image))
+        row["formats"] = _compare_formats(explainable, image)
+        row["reason"] = _failure(row)
+    except Exception as error:  # the row says why; the next row goes on
+        row["reason"] = describe(error)
+    row["passed"] = not row["reason"]
+    row["cpu_seconds"] = round(time.process_time() - started, 1)
+    return row
+
+
+def describe(error: BaseException) -> str:
+    """Type and first line of an error, or of TorchScript's, which come last."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    if lines and "TorchScript interpreter" in lines[0]:
+        return f"{type(error).__name__}: {lines[-1].strip()}"
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _images(batch: int, size: int, *, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def _compare_exactly(model: nn.Module, layer: str, image: Tensor) -> Row:
+    """In float64: eager against a reference that knows nothing of this library's code, lowered against eager."""
+    double = model.double()
+    try:
+        explainable = ExplainableModel(double, layer, normalize=False, upsample=False)
+        fresh = _images(3, image.shape[-1], seed=2, dtype=torch.float64)
+        classes = lively_classes(explainable, fresh)
+        eager = explainable(fresh, classes)
+        wanted = reference_gradients(double, layer, fresh, classes)
+        to_map = layout_of(layer, wanted, fresh, None)
+        off = to_map(wanted) - explainable.attribute(fresh, classes).gradients
+        started = time.process_time()
+        lowered = lower(explainable, image.double())
+        seconds = time.process_time() - started
+        got = lowered(fresh, classes)
+        scale = float(eager.cam.abs().max())
+        values = [node.meta.get("val") for node in lowered.graph_module.graph.nodes]
+        return {
+            "single": any(isinstance(value, Tensor) and value.dtype is torch.float32 for value in values),
+            "map": scale,
+            "reference": float(off.abs().max() / wanted.abs().max()),
+            "lowered": float((got.cam - eager.cam).abs().max()) / max(scale, 1e-300),
+            "lower_seconds": round(seconds, 2),
+            "operators": sum(node.op == "call_function" for node in lowered.graph_module.graph.nodes),
+        }
+    finally:
+        model.float()
+
+
+def reference_gradients(model: nn.Module, layer: str, image: Tensor, classes: Tensor) -> Tensor:
+    """Gradient of the class scores for the layer's output, by plain autograd over the whole network."""
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> Any:
+        first = output if isinstance(output, Tensor) else output[0]
+        kept.append(first)
+        return first.clone() if isinstance(output, Tensor) else type(output)((first.clone(), *output[1:]))
+
+    handle = model.get_submodule(layer).register_forward_hook(keep)
+    try:
+        output = model(image.clone().requires_grad_())
+    finally:
+        handle.remove()
+    logits = output["out"] if isinstance(output, dict) else output
+    scores = logits.flatten(2).sum(2) if logits.ndim > 2 else logits
+    (gradients,) = torch.autograd.grad(scores.gather(1, classes[:, None]).sum(), kept[-1])
+    return gradients
+
+
+def lively_classes(explainable: ExplainableModel, image: Tensor, candidates: int = CANDIDATES) -> Tensor:
+    """For each image the class, of the first few, with the largest map: a map of zeros proves nothing."""
+    maps = [explainable(image, torch.full((len(image),), c)).cam.flatten(1) for c in range(candidates)]
+    return torch.stack([cam.amax(1) for cam in maps]).argmax(0)
+
+
+def _compare_formats(explainable: ExplainableModel, image: Tensor) -> dict[str, Row]:
+    """In float32: the median and the largest difference of each format's maps, at several batch sizes."""
+    lowered = lower(explainable, image)
+    pool = _images(sum(BATCHES), image.shape[-1], seed=10)
+    images = pool.split(BATCHES)
+    classes = lively_classes(explainable, pool).split(BATCHES)
+    wanted = [explainable(*case).cam for case in zip(images, classes, strict=True)]
+    found: dict[str, Row] = {}
+    for name in FORMATS:
+        fmt, started = TABLE[name], time.process_time()
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"network{fmt.suffixes[0]}"
+                fmt.write(lowered, path, "{}")
+                seconds = time.process_time() - started
+                runner, _ = fmt.open(path, 1)
+                got = [runner(*map(Tensor.numpy, case))[2] for case in zip(images, classes, strict=True)]
+            found[name] = {**_differences(wanted, got), "export_seconds": round(seconds, 2)}
+        except Exception as error:
+            found[name] = {"error": describe(error)}
+            if name == "onnx" and (cause := _why_not_even_plain(explainable.model, image)):
+                found[name] = {"error": f"the plain network cannot be exported to ONNX: {cause}"}
+    return found
+
+
+def _differences(wanted: Sequence[Tensor], got: Sequence[Any]) -> Row:
+    pairs = zip(wanted, got, strict=True)
+    each = torch.cat([(torch.from_numpy(cam) - want).flatten(1).abs().amax(1) for want, cam in pairs])
+    return {"median": float(each.median()), "largest": float(each.max())}
+
+
+def _why_not_even_plain(model: nn.Module, image: Tensor) -> str:
+    """What PyTorch's exporter or ONNX Runtime say about the network without any explanation; empty if they like it."""
+    import onnxruntime
+
+    batch = {0: torch.export.Dim("batch", min=1, max=64)}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "plain.onnx"
+            program = torch.onnx.export(model, (image,), dynamo=True, dynamic_shapes=(batch,), verbose=False)
+            program.save(path)
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            session.run(None, {session.get_inputs()[0].name: image[:1].numpy()})
+    except Exception as error:
+        while error.__cause__ is not None:
+            error = error.__cause__
+        return describe(error)
+    return ""
+
+
+def _failure(row: Row) -> str:
+    """Why a row does not pass; empty if it does."""
+    if row["map"] == 0:
+        return "the map is zero everywhere"
+    tolerance = SINGLE_TOLERANCE if row["single"] else REFERENCE_TOLERANCE
+    for name in ("reference", "lowered"):
+        if not row[name] <= tolerance:
+            return f"{name} differs by {row[name]:.1e}"
+    reasons = []
+    for name, measured in row["formats"].items():
+        if "error" in measured:
+            reasons.append(f"{name}: {measured['error']}")
+        elif not measured["median"] <= FORMAT_TOLERANCE:
+            reasons.append(f"{name} differs by {measured['median']:.1e} in the median image")
+    return "; ".join(reasons)
