@@ -120,7 +120,8 @@ def to_markdown(results: dict[str, Any]) -> str:
         formats = row.get("formats", {})
         cells = [f"{formats[name]['median']:.0e}" if "median" in formats.get(name, {}) else "" for name in FORMATS]
         lowered = f"{row['lowered']:.0e}" if "lowered" in row else ""
-        verdict = "ok" if row["passed"] else row["reason"].replace("|", "/")
+        verdict = "ok" if row.get("dynamic_batch", True) else "ok, at the example's batch size only"
+        verdict = verdict if row["passed"] else row["reason"].replace("|", "/")
         lines.append(
             f"| {row['network']} | {row['layer']} | {lowered} | {' | '.join(cells)} | {row.get('lower_seconds', '')} | "
             f"{row.get('operators', '')} | {verdict} |"

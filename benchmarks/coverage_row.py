@@ -17,7 +17,7 @@ from explainable_model.layers import layout_of
 
 FORMATS = ("torchscript", "pt2", "onnx")
 BATCHES = (1, 2, 5)
-CANDIDATES = 4  # classes from which the one with the largest map is explained
+CANDIDATES = 10  # classes from which the one with the largest map is explained
 REFERENCE_TOLERANCE = 1e-9  # float64, in units of the largest value of the map
 SINGLE_TOLERANCE = 1e-5  # where the network itself converts to float32 on the way
 FORMAT_TOLERANCE = 1e-3  # float32, normalised maps
@@ -72,19 +72,21 @@ def _compare_exactly(model: nn.Module, layer: str, image: Tensor) -> Row:
     double = model.double()
     try:
         explainable = ExplainableModel(double, layer, normalize=False, upsample=False)
-        fresh = _images(3, image.shape[-1], seed=2, dtype=torch.float64)
+        started = time.process_time()
+        lowered = lower(explainable, image.double())
+        seconds = time.process_time() - started
+        batch = 3 if lowered.dynamic_batch else len(image)
+        fresh = _images(batch, image.shape[-1], seed=2, dtype=torch.float64)
         classes = lively_classes(explainable, fresh)
         eager = explainable(fresh, classes)
         wanted = reference_gradients(double, layer, fresh, classes)
         to_map = layout_of(layer, wanted, fresh, None)
         off = to_map(wanted) - explainable.attribute(fresh, classes).gradients
-        started = time.process_time()
-        lowered = lower(explainable, image.double())
-        seconds = time.process_time() - started
         got = lowered(fresh, classes)
         scale = float(eager.cam.abs().max())
         values = [node.meta.get("val") for node in lowered.graph_module.graph.nodes]
         return {
+            "dynamic_batch": lowered.dynamic_batch,
             "single": any(isinstance(value, Tensor) and value.dtype is torch.float32 for value in values),
             "map": scale,
             "reference": float(off.abs().max() / wanted.abs().max()),
@@ -125,9 +127,10 @@ def lively_classes(explainable: ExplainableModel, image: Tensor, candidates: int
 def _compare_formats(explainable: ExplainableModel, image: Tensor) -> dict[str, Row]:
     """In float32: the median and the largest difference of each format's maps, at several batch sizes."""
     lowered = lower(explainable, image)
-    pool = _images(sum(BATCHES), image.shape[-1], seed=10)
-    images = pool.split(BATCHES)
-    classes = lively_classes(explainable, pool).split(BATCHES)
+    batches = BATCHES if lowered.dynamic_batch else (len(image),) * len(BATCHES)
+    pool = _images(sum(batches), image.shape[-1], seed=10)
+    images = pool.split(batches)
+    classes = lively_classes(explainable, pool).split(batches)
     wanted = [explainable(*case).cam for case in zip(images, classes, strict=True)]
     found: dict[str, Row] = {}
     for name in FORMATS:
