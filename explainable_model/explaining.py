@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.errors import ExplainableModelError, InputError, ModelError
-from explainable_model.explanation import Explanation
+from explainable_model.explanation import PREDICTED, Explanation
 from explainable_model.overlay import hottest_point, overlay, panel, save_picture
 from explainable_model.preprocess import Box, Preprocess
 
@@ -67,7 +67,8 @@ def artifact_explainer(path: Path) -> Explainer:
 
     def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
         batch = np.repeat(image.astype(metadata.dtype), copies, 0)
-        return _first(session(batch, None if class_idx is None else np.repeat(class_idx, copies)))
+        asked = None if class_idx is None else asked_classes(np.repeat(class_idx, copies), metadata.top_k)
+        return each_class(_first(session(batch, asked)))[0]
 
     return Explainer(run, metadata.preprocess, metadata.class_names)
 
@@ -199,6 +200,23 @@ def _draw(photo: "Image", answer: Answer, caption: str, box: Box, look: Look) ->
         "panel": panel(photo, cam, caption, box, colormap=look.colormap, alpha=look.alpha),
         "overlay": overlay(photo, cam, colormap=look.colormap, alpha=look.alpha, box=box),
     }
+
+
+def asked_classes(class_idx: NDArray[np.int64], top_k: int | None) -> NDArray[np.int64]:
+    """One wanted class per image as an artifact takes it: of ``top_k``, the first; the predicted ones follow."""
+    if top_k is None:
+        return class_idx
+    asked = np.full((len(class_idx), top_k), PREDICTED, np.int64)
+    asked[:, 0] = class_idx
+    return asked
+
+
+def each_class(answer: Answer) -> list[Answer]:
+    """One answer per class that was explained: several where the artifact explains the ``top_k`` first."""
+    if answer.class_idx.ndim == 1:
+        return [answer]
+    logits, class_idx, cam = answer
+    return [Explanation(logits, class_idx[:, k], cam[:, k]) for k in range(class_idx.shape[1])]
 
 
 def found_classes(answer: Answer, class_names: Sequence[str] | None, top: int = TOP) -> dict[str, Any]:

@@ -361,12 +361,6 @@ def check_reference(metadata: Metadata, runner: Runner) -> str:
     return ""
 
 
-def class_scores(logits: Array, class_idx: NDArray[np.int64]) -> list[float]:
-    """The network's own output for one class per image; its sum where there is one per pixel."""
-    scores = logits.reshape(len(logits), -1) if logits.ndim < 3 else logits.reshape(*logits.shape[:2], -1).sum(2)
-    return [float(scores[n, c]) for n, c in enumerate(class_idx)]
-
-
 def _sampled(logits: Array) -> list[list[float]]:
     """Up to 16 values of each image's logits, at equal distances."""
     flat = logits.reshape(len(logits), -1)

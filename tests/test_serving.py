@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from explainable_model import ExplainableModel, load
+from explainable_model import ExplainableModel, export, load
 from explainable_model.errors import ArtifactError
 from explainable_model.explaining import probabilities
 from explainable_model.metadata import Metadata, Reference
@@ -54,9 +54,10 @@ def ask(service: Service, *requests: Request) -> list[Response]:
 
 
 def heatmap_of(record: dict[str, Any]) -> NDArray[np.float64]:
+    low, high = record["range"]
     with Image.open(io.BytesIO(base64.b64decode(record["heatmap"]))) as picture:
         assert picture.mode == "L"
-        return np.asarray(picture, np.float64) / 255
+        return low + np.asarray(picture, np.float64) / 255 * (high - low)
 
 
 def eagerly(image: bytes, class_idx: int, tmp_path: Path) -> tuple[NDArray[Any], int, NDArray[Any]]:
@@ -235,6 +236,46 @@ def test_networks_without_one_logit_per_class_have_a_score(
     assert record["score"] == score
 
 
+@pytest.mark.parametrize("wanted", [None, "espresso"])
+def test_several_classes_and_what_speaks_against_them(wanted: str | None, tmp_path: Path) -> None:
+    model = named().model
+    image = PREPROCESS(make_photo())
+    explainable = ExplainableModel(model, top_k=2, signed=True, normalize="max")
+    path = export(
+        explainable, tmp_path / "two.onnx", torch.from_numpy(image), preprocess=PREPROCESS, class_names=CLASS_NAMES
+    )
+    session = load(path, threads=1)
+    fields = {"image": GOOD["png"], **({} if wanted is None else {"class": wanted})}
+    (response,) = ask(Service(session, session.metadata), Request(fields))
+    first = json.loads(response.body)
+    (second,) = first["others"]
+    (tmp_path / "photo").write_bytes(GOOD["png"])
+    pixels = torch.from_numpy(PREPROCESS(open_photo(tmp_path / "photo")))
+    asked = torch.tensor([[-1 if wanted is None else CLASS_NAMES.index(wanted), -1]])
+    logits, class_idx, cam = explainable(pixels, asked)
+    for k, record in enumerate((first, second)):
+        assert record["class_idx"] == int(class_idx[0, k])
+        assert record["class_name"] == CLASS_NAMES[record["class_idx"]]
+        assert record["score"] == pytest.approx(float(logits[0, record["class_idx"]]), rel=1e-4, abs=1e-5)
+        assert record["range"] == [-1, 1]
+        assert np.abs(heatmap_of(record) - cam[0, k].numpy()).max() <= 1 / 255 + 1e-3
+    assert "top" not in second
+
+
+def test_maps_without_bounds_keep_their_values(service: Service) -> None:
+    def run(image: NDArray[Any], class_idx: NDArray[np.int64]) -> Any:
+        logits, explained, cam = service._run(image, class_idx)
+        return logits, explained, 40 * cam - 10
+
+    metadata = with_reference(replace(service.metadata, cam_range=[None, None], normalize="none", signed=True), run)
+    (response,) = ask(Service(run, metadata), Request({"image": GOOD["png"]}))
+    record = json.loads(response.body)
+    photo = Image.open(io.BytesIO(GOOD["png"])).convert("RGB")
+    cam = run(PREPROCESS(photo), np.asarray([-1]))[2][0]
+    assert record["range"] == pytest.approx([cam.min(), cam.max()])
+    assert np.abs(heatmap_of(record) - cam).max() <= 0.51 / 255 * (cam.max() - cam.min())
+
+
 def test_answers_that_are_not_finite_and_faults_of_ours(service: Service) -> None:
     healthy = service._run
     requests = [Request({"image": GOOD["png"]}), Request({"image": GOOD["jpeg"]})]
@@ -262,6 +303,9 @@ def test_artifacts_that_cannot_be_served(service: Service) -> None:
     run, metadata = service._run, service.metadata
     with pytest.raises(ArtifactError, match="does not say how a picture becomes its input"):
         Service(run, replace(metadata, preprocess=None))
+    more = [{"shape": [None, 4], "dtype": "float32"}]
+    with pytest.raises(ArtifactError, match="takes 1 more input"):
+        Service(run, replace(metadata, extra_inputs=more))
     with pytest.raises(ArtifactError, match="does not reproduce its recorded answer on this machine: the map differs"):
         Service(lambda image, class_idx: [*run(image, class_idx)[:2], 1 - run(image, class_idx)[2]], metadata)
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.errors import ArtifactError, InputError
-from explainable_model.explaining import TOP, Answer, found_classes, resolve_class
+from explainable_model.explaining import TOP, Answer, asked_classes, each_class, found_classes, resolve_class
 from explainable_model.explanation import PREDICTED, Explanation
 from explainable_model.metadata import Metadata
-from explainable_model.overlay import ALPHA, COLORMAP, Colormap, overlay, unit_map
+from explainable_model.overlay import ALPHA, COLORMAP, Colormap, overlay
 from explainable_model.preprocess import Preprocess
 from explainable_model.serving.contract import (
     JSON,
@@ -30,7 +30,7 @@ from explainable_model.serving.contract import (
     text_field,
     wants_picture,
 )
-from explainable_model.verify import check_reference, class_scores
+from explainable_model.verify import check_reference
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,13 +98,18 @@ class Service:
             settings: of the deployer.
 
         Raises:
-            ArtifactError: an artifact that does not take pictures, does not say how a picture becomes
-                its input, or does not reproduce its recorded answer.
+            ArtifactError: an artifact that does not take pictures, or more than a picture, does not say
+                how a picture becomes its input, or does not reproduce its recorded answer.
         """
         if metadata.preprocess is None or len(metadata.image_shape) != 4:
             raise ArtifactError(
                 f"The {metadata.format} artifact of {metadata.model} does not say how a picture becomes its input; "
                 "export it with preprocess=Preprocess(...)."
+            )
+        if metadata.extra_inputs:
+            raise ArtifactError(
+                f"The {metadata.format} artifact of {metadata.model} takes {len(metadata.extra_inputs)} more input(s) "
+                "besides the picture; it can be run by explainable_model.load(...), not served."
             )
         self.metadata = metadata
         self.settings = settings or Settings()
@@ -179,25 +184,39 @@ class Service:
             part = jobs[start : start + size]
             filled = [*part, *[part[-1]] * (size - len(part))]
             image = np.concatenate([job.image for job in filled])
-            outputs = self._run(image, np.asarray([job.class_idx for job in filled], np.int64))
+            class_idx = np.asarray([job.class_idx for job in filled], np.int64)
+            outputs = self._run(image, asked_classes(class_idx, self.metadata.top_k))
             answers += [Explanation(*(output[n : n + 1] for output in outputs)) for n in range(len(part))]
         return answers
 
     def _encode(self, job: _Job, answer: Answer) -> Response:
-        cam, score = answer.cam[0], class_scores(answer.logits, answer.class_idx)[0]
-        if not (np.isfinite(cam).all() and np.isfinite(answer.logits).all()):
+        if not (np.isfinite(answer.cam).all() and np.isfinite(answer.logits).all()):
             raise RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "The network's answer to this picture is not finite.")
-        found = {**found_classes(answer, self.metadata.class_names, job.top), "score": score}
+        first, *others = each_class(answer)
+        found = self._found(first, job.top)
         if job.picture is not None:
             headers = {EXPLANATION_HEADER: json.dumps({key: value for key, value in found.items() if key != "top"})}
-            return Response(HTTPStatus.OK, PNG, _png(self._overlay(job.picture, cam)), headers)
-        record = {
-            **found,
-            "heatmap": base64.b64encode(_png(_grey(cam))).decode(),
-            "size": list(job.size),
-            "box": list(self._preprocess.box(*job.size)),
-        }
+            return Response(HTTPStatus.OK, PNG, _png(self._overlay(job.picture, first.cam[0])), headers)
+        record = {**found, **self._heatmap(first), "size": list(job.size), "box": list(self._preprocess.box(*job.size))}
+        if others:
+            rows = [{**self._found(other, 0), **self._heatmap(other)} for other in others]
+            record["others"] = [{key: value for key, value in row.items() if key != "top"} for row in rows]
         return Response(HTTPStatus.OK, JSON, json.dumps(record).encode())
+
+    def _found(self, answer: Answer, top: int) -> dict[str, Any]:
+        return {**found_classes(answer, self.metadata.class_names, top), "score": _score(answer)}
+
+    def _heatmap(self, answer: Answer) -> dict[str, Any]:
+        """The map in 8 bits, and what 0 and 255 stand for: the map's own bounds where the artifact has none."""
+        from PIL import Image
+
+        cam = answer.cam[0]
+        low, high = self.metadata.cam_range
+        low = float(cam.min()) if low is None else low
+        high = float(cam.max()) if high is None else high
+        grey = (cam.astype(np.float64) - low) / max(high - low, 1e-30) * 255
+        picture = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
+        return {"heatmap": base64.b64encode(_png(picture)).decode(), "range": [low, high]}
 
     def _overlay(self, picture: "Image", cam: NDArray[Any]) -> "Image":
         box = self._preprocess.box(*picture.size)
@@ -217,10 +236,12 @@ def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:
         ).response()
 
 
-def _grey(cam: NDArray[Any]) -> "Image":
-    from PIL import Image
-
-    return Image.fromarray((unit_map(cam) * 255).round().astype(np.uint8))
+def _score(answer: Answer) -> float | None:
+    """The network's own output for the explained class, summed over pixels; a single output speaks for every class."""
+    outputs = answer.logits[0]
+    scores = outputs.reshape(outputs.shape[0] if outputs.ndim else 1, -1).sum(1)
+    class_idx = 0 if len(scores) == 1 else int(answer.class_idx[0])
+    return float(scores[class_idx]) if class_idx < len(scores) else None
 
 
 def _png(picture: "Image") -> bytes:

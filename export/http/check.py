@@ -92,9 +92,11 @@ class Expected:
             return f"probability {record['probability']} instead of {self.found['probability']}"
         if (record["size"], record["box"]) != (list(self.photo.size), list(self.box)):
             return f"size and box {record['size']}, {record['box']} instead of {self.photo.size}, {self.box}"
-        got = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["heatmap"]))), np.float64) / 255
+        grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["heatmap"]))), np.float64) / 255
+        low, high = record["range"]
+        got = low + grey * (high - low)
         off = float(np.abs(got - self.cam).max()) if got.shape == self.cam.shape else np.inf
-        return f"the heatmap differs by {off:.4f}" if off > ROUNDING + TOLERANCE else ""
+        return f"the heatmap differs by {off:.4f}" if off > (ROUNDING + TOLERANCE) * (high - low) else ""
 
     def overlay_problem(self, reply: Reply) -> str:
         """What is wrong with an overlay; its size and colours are the server's choice, its place is not."""

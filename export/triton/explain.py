@@ -16,7 +16,7 @@ import numpy as np
 
 from explainable_model import Explanation, Preprocess
 from explainable_model.errors import ExplainableModelError, InputError
-from explainable_model.explaining import found_classes, label
+from explainable_model.explaining import asked_classes, each_class, found_classes, label
 from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
 from explainable_model.overlay import overlay, save_picture
 from explainable_model.preprocess import open_photo
@@ -42,29 +42,29 @@ class Model:
                 f"{name} does not say how a photo becomes its input; export it with preprocess=Preprocess(...)."
             )
         self.preprocess = Preprocess(**record["preprocess"])
-        self.classes = int(record["classes"])
+        self.classes, self.top_k = int(record["classes"]), record["top_k"]
 
     def __call__(self, image: Any, class_idx: Sequence[int]) -> Explanation[Any]:
-        """``(N, C, H, W)`` and ``(N,)`` to the arrays of an explanation."""
+        """``(N, C, H, W)`` and ``(N,)`` to the arrays of an explanation, of several classes where ``top_k`` is set."""
         outside = [each for each in class_idx if not PREDICTED <= each < self.classes]
         if outside:  # the server would answer for another class, or fail for the whole batch
             raise InputError(
                 f"The class is {outside[0]}; expected 0 to {self.classes - 1}, or {PREDICTED} for the predicted."
             )
-        sent = {IMAGE: image, CLASS_IDX: class_idx}
-        names, parts, listed = [], [], []
+        sent = {IMAGE: image, CLASS_IDX: asked_classes(np.asarray(class_idx, np.int64), self.top_k)}
+        parts, listed = [], []
         for key, tensor in self._inputs.items():
             array = np.ascontiguousarray(sent[key], DTYPES[tensor["datatype"]])
             shape = [len(array), 1] if len(tensor["shape"]) > array.ndim else list(array.shape)
             parts.append(array.tobytes())
-            names.append(tensor["name"])
             size = {"binary_data_size": len(parts[-1])}
             listed.append({"name": tensor["name"], "shape": shape, "datatype": tensor["datatype"], "parameters": size})
         outputs = [{"name": name, "parameters": {"binary_data": True}} for name in self._outputs]
         header = json.dumps({"inputs": listed, "outputs": outputs}).encode()
         body, headers = self._ask(f"{self._at}/infer", b"".join([header, *parts]), {HEADER_LENGTH: str(len(header))})
         arrays = read_arrays(body, int(headers[HEADER_LENGTH]))
-        return Explanation(arrays[LOGITS], arrays[EXPLAINED_CLASS_IDX].reshape(-1), arrays[CAM])
+        explained = arrays[EXPLAINED_CLASS_IDX]
+        return Explanation(arrays[LOGITS], explained.reshape(-1) if self.top_k is None else explained, arrays[CAM])
 
     def _ask(self, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> tuple[bytes, Any]:
         request = urllib.request.Request(url, body, {"Content-Type": "application/octet-stream", **(headers or {})})
@@ -93,7 +93,7 @@ def explain(model: Model, photos: Sequence[Path], class_idx: int, out: Path) -> 
     out.mkdir(parents=True, exist_ok=True)
     for path in photos:
         photo = open_photo(path)
-        answer = model(model.preprocess(photo), [class_idx])
+        answer = each_class(model(model.preprocess(photo), [class_idx]))[0]
         picture = overlay(photo, answer.cam[0], box=model.preprocess.box(*photo.size))
         print(f"{save_picture(picture, out / f'{path.stem}-overlay.png')}: {label(found_classes(answer, None))}")
 
