@@ -15,6 +15,7 @@ from explainable_model.metadata import Metadata, Reference, SizeRange
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from explainable_model.explanation import Explanation
     from explainable_model.lowering import LoweredModel
     from explainable_model.model import ExplainableModel
 
@@ -233,19 +234,19 @@ def _expected(
 ) -> _Expected:
     import torch
 
-    logits, predicted, cam = explainable(image, None, *inputs)
+    logits, predicted, cam = _asked(explainable, image, None, *inputs)
     class_idx = predicted
     for _ in range(OTHER_CLASSES):  # a map of zeros proves nothing: ask for another class there
         zero = cam.flatten(1).abs().amax(1) == 0
         if classes == 1 or not bool(zero.any()):
             break
         class_idx = torch.where(zero.reshape(-1, *[1] * (class_idx.ndim - 1)), (class_idx + 1) % classes, class_idx)
-        cam = explainable(image, class_idx, *inputs).cam
+        cam = _asked(explainable, image, class_idx, *inputs).cam
     noise = np.zeros(len(image))
     generator = torch.Generator().manual_seed(0)
     for _ in range(NOISE_SAMPLES):
         rounding = 1 + tolerance.rounding * torch.randn(image.shape, generator=generator).to(image)
-        nearby = explainable(image * rounding, class_idx, *inputs).cam
+        nearby = _asked(explainable, image * rounding, class_idx, *inputs).cam
         differences = [_map_difference(_array(a), _array(b)) for a, b in zip(nearby, cam, strict=True)]
         noise = np.maximum(noise, differences)
     return _Expected(
@@ -257,6 +258,19 @@ def _expected(
         _array(cam),
         noise,
     )
+
+
+def _asked(
+    explainable: "ExplainableModel | LoweredModel", image: "Tensor", class_idx: "Tensor | None", *inputs: "Tensor"
+) -> "Explanation[Tensor]":
+    """One call, whatever the network writes to its buffers or its image."""
+    from explainable_model.model import ExplainableModel
+    from explainable_model.state import kept_state
+
+    if not isinstance(explainable, ExplainableModel):
+        return explainable(image, class_idx, *inputs)  # type: ignore[no-any-return]
+    with kept_state(explainable.model):
+        return explainable(image.clone(), class_idx, *inputs)  # type: ignore[no-any-return]
 
 
 def _array(tensor: "Tensor") -> Array:

@@ -35,6 +35,7 @@ from explainable_model.lowering.sizes import BATCHES, find_sizes, open_size_erro
 from explainable_model.model import ExplainableModel
 from explainable_model.plan import Plan
 from explainable_model.scoring import predicted_class_idx
+from explainable_model.state import kept_state
 
 __all__ = ["LOWERINGS", "Call", "Gradients", "LoweredModel", "Lowering", "lower"]
 
@@ -57,7 +58,8 @@ def lower(
     one vector-Jacobian product per operator, each written in forward operations; batch norm is
     folded into the convolution before it. What comes out is a plain forward graph with an open
     batch size; for a network that takes one batch size only, or a different path for each, it is the
-    example's, with a ``StaticBatchWarning``.
+    example's, with a ``StaticBatchWarning``. The graph has no state: buffers that the network updates
+    in its forward keep the values that they have now, and the network's own are left as found.
 
     Args:
         explainable: the network and what to explain of it.
@@ -72,8 +74,8 @@ def lower(
             score has no lowering; the error names it and the layer. Or it takes one image size only.
         InputError, LayerError, ModelError: as the eager call.
     """
-    with torch.no_grad():
-        explainable(image, None, *inputs)  # whatever is wrong with the request is said by the eager call
+    with torch.no_grad(), kept_state(explainable.model):
+        explainable(image.clone(), None, *inputs)  # whatever is wrong with the request is said by the eager call
     plan = explainable.plan
     table = {**LOWERINGS, **(lowerings or {})}
     example = tuple(each.detach() for each in (image, *inputs))
@@ -113,7 +115,8 @@ def _lower(
 ) -> LoweredModel:
     image, *inputs = (at_least_two(each) if dims.batch else each.clone() for each in given)
     arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
-    captured = capture(model, plan, image, inputs, dims)
+    with kept_state(model):
+        captured = capture(model, plan, image, inputs, dims)
     graph, tail = _differentiable_graph(captured, plan, table)
     classes = count_classes(graph, plan)
     traced = TracedNetwork(graph, tail, plan, table, classes)

@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 from explainable_model.errors import ExplainableModelError, TraceError
 from explainable_model.explanation import ATTENTION_LAYERS, IMAGE_LAYER
 from explainable_model.lowering.functional import is_composite, make_functional
+from explainable_model.lowering.grad_mode import inline_grad_mode
 from explainable_model.lowering.reasons import untraceable
 from explainable_model.lowering.shapes import OpenDims, open_shapes
 from explainable_model.plan import Plan
@@ -83,6 +84,7 @@ def capture(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor
             raise
         except Exception as error:
             raise TraceError(untraceable(model, error)) from error
+        inline_grad_mode(program.graph_module, program.graph, TAP)
         if make_functional(program.graph):
             program.graph_module.recompile()
             return program
@@ -129,7 +131,9 @@ def graph_of(program: ExportedProgram) -> fx.GraphModule:
     for node in reversed(list(graph.nodes)):
         is_guard = node.op == "call_module" and "guards" in str(node.target)
         is_assertion = node.op == "call_function" and "_assert" in str(node.target)
-        if not node.users and (is_guard or is_assertion):
+        # The last word of a network that writes to its buffers or its image; a lowered one has no state.
+        is_state = node.target is aten.copy_.default and node.args[0].op in ("placeholder", "get_attr")
+        if not node.users and (is_guard or is_assertion or is_state):
             graph.erase_node(node)
     graph.set_codegen(fx.graph.CodeGen())  # inputs and outputs are plain tensors, not trees
     graph.eliminate_dead_code()
@@ -165,10 +169,22 @@ def _simplify_assignments(graph: fx.Graph) -> None:
         if node.target is aten.fill.Scalar:
             node.target = aten.full_like.default
         elif node.target is aten.copy.default:
-            target, source = (argument.meta["val"] for argument in node.args[:2])
-            if target.dtype == source.dtype and target.shape == source.shape:
-                node.replace_all_uses_with(node.args[1])
-                graph.erase_node(node)
+            target, source = node.args[:2]
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(_like(graph, source, target))
+            graph.erase_node(node)
+
+
+def _like(graph: fx.Graph, source: fx.Node, target: fx.Node) -> fx.Node:
+    """The source in dtype and shape of the target."""
+    wanted, value = target.meta["val"], source.meta["val"]
+    if value.dtype != wanted.dtype:
+        source = graph.call_function(aten.to.dtype, (source, wanted.dtype))
+        source.meta.update(target.meta, val=value.to(wanted.dtype))
+    if value.shape != wanted.shape:
+        source = graph.call_function(aten.expand_as.default, (source, target))
+        source.meta.update(target.meta)
+    return source
 
 
 def layer_of(node: fx.Node) -> str:
@@ -191,6 +207,8 @@ def quiet_export() -> Iterator[None]:
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", category=category, module=r"(torch|copyreg|copy)\b")
         warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch.export.load, to 2.12
+        # torch's own recurrent layers keep a second list of their weights
+        warnings.filterwarnings("ignore", message=r"The tensor attributes? .*_flat_weights.* assigned during export")
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 import linecache
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
@@ -11,6 +12,8 @@ VALUES_DECIDE = (
     "what it computes depends on the values in the image (an if, a loop, or int() of them); torch.where, or a "
     "mask, computes both ways"
 )
+
+NOT_THE_NETWORK = (nn.modules.module.__file__, str(Path(__file__).parents[1]))  # these call it
 
 
 def untraceable(model: nn.Module, error: Exception) -> str:
@@ -38,15 +41,12 @@ def _place(model: nn.Module, error: BaseException) -> str:
         for frame, line in reversed(list(traceback.walk_tb(cause.__traceback__))):
             code = frame.f_code
             module = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None  # a method's self
-            if id(module) in names and code.co_filename != CALLS_EVERY_MODULE:
+            if id(module) in names and not code.co_filename.startswith(NOT_THE_NETWORK):
                 source = linecache.getline(code.co_filename, line).strip()
                 name = names[id(module)]
                 layer = f"layer {name!r} ({type(module).__name__})" if name else "its own forward"
                 return f", in {layer}" + (f" at `{source}`" if source else "")
     return ""
-
-
-CALLS_EVERY_MODULE = nn.modules.module.__file__
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
