@@ -1,5 +1,6 @@
 """What the smoke tests share: a server that runs on loopback and is gone afterwards, and broken artifacts."""
 
+import http.client
 import os
 import signal
 import socket
@@ -33,6 +34,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def announce(port: int, path: str, headers: Mapping[str, str], length: int) -> tuple[int, bytes]:
+    """What a server says to a body of this length before it has seen any of it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.putrequest("POST", path)
+    for name, value in {**headers, "Content-Length": str(length), "Expect": "100-continue"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    with connection.getresponse() as reply:
+        return reply.status, reply.read()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Serve the demo's artifacts with LitServe for real: python smoke.py efficientnet_lite0.onnx efficientnet_lite0.ts."""
 
 import argparse
-import http.client
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "http"))
 
-from harness import Running, broken_artifacts, free_port, require, running
+from harness import Running, announce, broken_artifacts, free_port, require, running
 
 SERVE = Path(__file__).with_name("serve.py")
 NAME, KEY = "lite0", "a-key"
@@ -46,13 +45,8 @@ def check_closed(server: Running, url: str, port: int) -> None:
     for key in (None, "another"):
         status, body = ask(path, key, b"...")
         require(status == 401 and b'"code": 401' in body, f"with the key {key} a prediction gets {status}: {body!r}")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.putrequest("POST", f"/predictions/{NAME}")
-    connection.putheader("X-API-Key", KEY)
-    connection.putheader("Content-Length", str(MAX_BODY + 1))
-    connection.endheaders()  # and no body: the length alone is refused
-    reply = connection.getresponse()
-    require(reply.status == 413 and b'"code": 413' in reply.read(), f"a body that is too large gets {reply.status}")
+    status, body = announce(port, f"/predictions/{NAME}", {"X-API-Key": KEY}, MAX_BODY + 1)
+    require(status == 413 and b'"code": 413' in body, f"a body that is too large gets {status}: {body!r}")
 
 
 def check_crash(server: Running) -> None:

@@ -18,12 +18,13 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "http"))
 
-from harness import Running, broken_artifacts, free_port, require, rewrite, running
+from harness import Running, announce, broken_artifacts, free_port, require, rewrite, running
 from make import KIT, make_archive
 
 from explainable_model.errors import ArtifactError
 
 NAME, FOREIGN = "lite0", "foreign"
+MAX_BODY = 20_000_000
 ABSENT = (
     "explainable_model",
     "matplotlib",
@@ -131,7 +132,7 @@ def write_foreign_archive(good: Path, made: Path, artifact: Path) -> None:
 
 
 def check_closed(server: TorchServe) -> None:
-    """Loopback only, and nothing without its own token."""
+    """Loopback only, nothing without its own token, and bodies of a bounded size."""
     server.running.require_loopback(list(server.ports.values()))
     asked = {
         "the management API": ("management_address", f"/models/{NAME}", None, None),
@@ -141,6 +142,9 @@ def check_closed(server: TorchServe) -> None:
     for what, question in asked.items():
         status, body = server.ask(*question)
         require((status, "Token" in body) == (400, True), f"{what} without a token gets {status}: {body}")
+    token = {"Authorization": f"Bearer {server.key('inference')}"}
+    status, _ = announce(server.ports["inference_address"], f"/predictions/{NAME}", token, MAX_BODY + 1)
+    require(status == 413, f"a body that is too large gets {status}")
 
 
 def check_foreign(server: TorchServe) -> None:
