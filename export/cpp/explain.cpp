@@ -26,7 +26,7 @@ constexpr const char* kUsage = R"(usage: explain PHOTO ARTIFACT [options]
   PHOTO           a JPEG or PNG
   ARTIFACT        what explainable_model.export wrote
   -o, --out FILE  write the photo with the heatmap over it, a PNG
-  --npy FILE      write the heatmap, float32 of (height, width)
+  --npy FILE      write the heatmap, float32 of (height, width), or of (k, height, width) if there are k
   --class N       explain class N instead of the predicted one
   --threads T     processors to use for one explanation; all by default
   --bench         measure the time of an explanation
@@ -126,6 +126,28 @@ json found(const Explanation& explanation, const Metadata& metadata) {
           {"box", {box.left, box.top, box.right, box.bottom}}};
 }
 
+// Every class of an artifact that explains several at once, the best first.
+json explained(const std::vector<Explanation>& explanations) {
+  json classes = json::array();
+  for (const Explanation& each : explanations) {
+    classes.push_back({{"class_idx", each.class_idx},
+                       {"class_name", name_or_null(each.class_name)},
+                       {"hottest", hottest(each.heatmap, each.box)}});
+  }
+  return classes;
+}
+
+void write_heatmaps(const std::string& path, const std::vector<Explanation>& explanations, bool several) {
+  const Grid& first = explanations.front().heatmap;
+  std::vector<std::int64_t> shape = {first.height, first.width};
+  if (several) shape.insert(shape.begin(), static_cast<std::int64_t>(explanations.size()));
+  std::vector<float> values;
+  for (const Explanation& each : explanations) {
+    values.insert(values.end(), each.heatmap.values.begin(), each.heatmap.values.end());
+  }
+  write_npy(path, shape, values);
+}
+
 json found(const Timing& timing) {
   return {{"calls", timing.calls},   {"callers", timing.callers}, {"first_ms", timing.first},
           {"p50_ms", timing.p50},    {"p90_ms", timing.p90},      {"p99_ms", timing.p99},
@@ -153,16 +175,17 @@ void print(const json& answer) {
 void run(const Options& options) {
   const Picture photo = read_picture(options.files[0]);
   const Explainer explainer(options.files[1], options.threads);
-  const Explanation explanation = explainer.explain(photo, options.class_idx);
+  const std::vector<Explanation> explanations = explainer.explain_top(photo, options.class_idx);
+  const Explanation& explanation = explanations.front();
   json answer = found(explanation, explainer.metadata());
+  if (explainer.metadata().top_k) answer["explained"] = explained(explanations);
   answer["photo"] = options.files[0];
   if (options.out) {
     write_png(overlay(photo, explanation.heatmap, explanation.box), *options.out);
     answer["overlay"] = *options.out;
   }
   if (options.npy) {
-    const Grid& heatmap = explanation.heatmap;
-    write_npy(*options.npy, {heatmap.height, heatmap.width}, heatmap.values);
+    write_heatmaps(*options.npy, explanations, explainer.metadata().top_k > 0);
     answer["heatmap"] = *options.npy;
   }
   if (options.bench) {

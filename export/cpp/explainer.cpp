@@ -58,16 +58,21 @@ void check_image(const Image& image, const Metadata& metadata, const std::string
   }
 }
 
-void check_classes(const std::vector<std::int64_t>& class_idx, std::int64_t batch, std::int64_t classes) {
-  if (static_cast<std::int64_t>(class_idx.size()) != batch) {
-    throw InputError("class_idx has " + std::to_string(class_idx.size()) + " classes for " + std::to_string(batch) +
-                     " image(s); expected one each, -1 for the predicted one.");
+std::vector<std::int64_t> classes_shape(const Metadata& metadata, std::int64_t batch) {
+  return metadata.top_k ? std::vector{batch, metadata.top_k} : std::vector{batch};
+}
+
+void check_classes(const Classes& classes, const Metadata& metadata, std::int64_t batch) {
+  const std::vector<std::int64_t> expected = classes_shape(metadata, batch);
+  if (classes.shape != expected || static_cast<std::int64_t>(classes.values.size()) != count(expected)) {
+    throw InputError("class_idx has shape " + text_of(classes.shape) + " and " + std::to_string(classes.values.size()) +
+                     " values; expected " + text_of(expected) + ", -1 for the predicted class.");
   }
-  for (const std::int64_t wanted : class_idx) {
-    if (wanted >= kPredicted && wanted < classes) continue;
+  for (const std::int64_t wanted : classes.values) {
+    if (wanted >= kPredicted && wanted < metadata.classes) continue;
     throw InputError("class " + std::to_string(wanted) + " is out of range; the network has " +
-                     std::to_string(classes) + " class(es): expected 0 to " + std::to_string(classes - 1) +
-                     ", or -1 for the predicted one.");
+                     std::to_string(metadata.classes) + " class(es): expected 0 to " +
+                     std::to_string(metadata.classes - 1) + ", or -1 for the predicted one.");
   }
 }
 
@@ -85,9 +90,12 @@ std::vector<double> probabilities_of(const Outputs& outputs) {
   return odds;
 }
 
-Grid first_cam(const Outputs& outputs) {
-  const auto height = static_cast<int>(outputs.cam_shape.at(1)), width = static_cast<int>(outputs.cam_shape.at(2));
-  return {width, height, {outputs.cam.begin(), outputs.cam.begin() + std::ptrdiff_t{height} * width}};
+// The n-th map of the first image.
+Grid cam_of(const Outputs& outputs, std::size_t n) {
+  const std::size_t dimensions = outputs.cam_shape.size();
+  const std::int64_t height = outputs.cam_shape.at(dimensions - 2), width = outputs.cam_shape.at(dimensions - 1);
+  const auto first = outputs.cam.begin() + static_cast<std::ptrdiff_t>(n) * height * width;
+  return {static_cast<int>(width), static_cast<int>(height), {first, first + height * width}};
 }
 
 // An artifact of a fixed batch is given as many copies as it asks for.
@@ -108,30 +116,40 @@ Explainer::Explainer(const std::filesystem::path& artifact, int threads) : name_
   metadata_ = parse_metadata(runtime_->metadata_text(), artifact.string());
 }
 
-Explanation Explainer::explain(const Picture& photo, std::int64_t class_idx) const {
+std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64_t class_idx) const {
   if (!metadata_.preprocess) {
-    throw ArtifactError(name_ + " does not say how a photo becomes its input; export it with preprocess=Preprocess(...).");
+    throw ArtifactError(name_ +
+                        " does not say how a photo becomes its input; export it with preprocess=Preprocess(...).");
   }
   Image image = to_image(*metadata_.preprocess, photo);
   const std::int64_t copies = std::max<std::int64_t>(metadata_.batch(), 1);
   repeat(image, copies);
-  const Outputs outputs = run(image, std::vector<std::int64_t>(static_cast<std::size_t>(copies), class_idx));
-  Explanation explanation;
-  explanation.class_idx = outputs.class_idx.at(0);
-  explanation.class_name = metadata_.class_name(explanation.class_idx);
-  explanation.probabilities = probabilities_of(outputs);
-  if (!explanation.probabilities.empty()) {
-    explanation.probability = explanation.probabilities.at(static_cast<std::size_t>(explanation.class_idx));
+  const std::vector<std::int64_t> shape = classes_shape(metadata_, copies);
+  const Outputs outputs = run(image, {shape, std::vector(static_cast<std::size_t>(count(shape)), class_idx)});
+  const std::vector<double> odds = probabilities_of(outputs);
+  std::vector<Explanation> explanations;
+  for (std::size_t n = 0; n < static_cast<std::size_t>(metadata_.maps()); ++n) {
+    const std::int64_t explained = outputs.class_idx.at(n);
+    std::optional<double> probability;
+    if (!odds.empty()) probability = odds.at(static_cast<std::size_t>(explained));
+    explanations.push_back({explained, metadata_.class_name(explained), probability, odds, cam_of(outputs, n),
+                            seen_box(*metadata_.preprocess, photo.width, photo.height)});
   }
-  explanation.heatmap = first_cam(outputs);
-  explanation.box = seen_box(*metadata_.preprocess, photo.width, photo.height);
-  return explanation;
+  return explanations;
 }
 
-Outputs Explainer::run(const Image& image, const std::vector<std::int64_t>& class_idx) const {
+Explanation Explainer::explain(const Picture& photo, std::int64_t class_idx) const {
+  return explain_top(photo, class_idx).front();
+}
+
+Outputs Explainer::run(const Image& image, const Classes& classes) const {
+  if (metadata_.extra_inputs > 0) {
+    throw ArtifactError(name_ + " takes " + std::to_string(metadata_.extra_inputs) +
+                        " input(s) besides the image; this library gives the image alone.");
+  }
   check_image(image, metadata_, name_);
-  check_classes(class_idx, image.shape.at(0), metadata_.classes);
-  return runtime_->run(image, class_idx);
+  check_classes(classes, metadata_, image.shape.at(0));
+  return runtime_->run(image, classes);
 }
 
 }  // namespace explainable

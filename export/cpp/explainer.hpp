@@ -22,13 +22,19 @@ namespace explainable {
 
 inline constexpr std::int64_t kPredicted = -1;  // stands for the class that the network predicts
 
+// The classes to explain, kPredicted for the predicted one.
+struct Classes {
+  std::vector<std::int64_t> shape;   // (N,), or (N, k) where the artifact explains k classes of an image
+  std::vector<std::int64_t> values;  // in that order
+};
+
 // What an artifact returns, as it returns it.
 struct Outputs {
   std::vector<std::int64_t> logits_shape;  // (N, classes), or whatever else the network returns
   std::vector<float> logits;
-  std::vector<std::int64_t> class_idx;   // (N,): the classes that were explained
-  std::vector<std::int64_t> cam_shape;   // (N, h, w)
-  std::vector<float> cam;                // in [0, 1], unless the artifact was made without normalisation
+  std::vector<std::int64_t> class_idx;  // (N,) or (N, k): the classes that were explained
+  std::vector<std::int64_t> cam_shape;  // (N, h, w) or (N, k, h, w)
+  std::vector<float> cam;               // in [0, 1], unless the artifact was made otherwise
 };
 
 // An artifact in its own runtime. Implemented once per runtime; `run` may be called from several threads at once.
@@ -38,7 +44,7 @@ class Runtime {
   // The record among the artifact's properties, empty if there is none.
   virtual std::string metadata_text() const = 0;
   // `image` and `class_idx` have been checked against the metadata.
-  virtual Outputs run(const Image& image, const std::vector<std::int64_t>& class_idx) const = 0;
+  virtual Outputs run(const Image& image, const Classes& classes) const = 0;
 };
 
 // Opens an artifact for at most `threads` threads per call; 0 leaves the number to the runtime. Throws ArtifactError.
@@ -49,7 +55,7 @@ struct Explanation {
   std::string class_name;               // empty if unknown
   std::optional<double> probability;    // of that class; none where the logits are not one per class
   std::vector<double> probabilities;    // of every class, or empty
-  Grid heatmap;                         // in [0, 1]
+  Grid heatmap;                         // in [0, 1], unless the artifact was made otherwise
   Box box;                              // the part of the photo that the heatmap covers
 };
 
@@ -64,9 +70,12 @@ class Explainer {
   // ArtifactError if the artifact does not say how a photo becomes its input.
   Explanation explain(const Picture& photo, std::int64_t class_idx = kPredicted) const;
 
+  // The same where the artifact was made with top_k: its k best classes, the best first. Others return one.
+  std::vector<Explanation> explain_top(const Picture& photo, std::int64_t class_idx = kPredicted) const;
+
   // A batch that is preprocessed already. Throws InputError for another shape than the artifact's, values that are
-  // not finite, another number of classes than images, or a class out of range.
-  Outputs run(const Image& image, const std::vector<std::int64_t>& class_idx) const;
+  // not finite, or a class out of range.
+  Outputs run(const Image& image, const Classes& classes) const;
 
  private:
   std::string name_;

@@ -76,6 +76,9 @@ Metadata metadata_of(const json& record) {
   if (sizes != record.end() && !sizes->is_null()) metadata.sizes = sizes_of(*sizes, metadata.image_shape.size());
   metadata.dtype = record.at("dtype");
   metadata.classes = record.at("classes");
+  metadata.top_k = optional_field<std::int64_t>(record, "top_k").value_or(0);
+  metadata.extra_inputs = record.value("extra_inputs", json::array()).size();
+  if (metadata.classes < 1 || metadata.top_k < 0) throw ArtifactError("classes or top_k is inconsistent");
   metadata.class_names = optional_field<std::vector<std::string>>(record, "class_names").value_or(metadata.class_names);
   const auto preprocess = record.find("preprocess");
   if (preprocess != record.end() && !preprocess->is_null()) metadata.preprocess = preprocess_of(*preprocess);

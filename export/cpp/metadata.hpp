@@ -38,11 +38,15 @@ struct Metadata {
   std::vector<SizeRange> sizes;           // of height and width where they are open, else empty
   std::string dtype;                      // of image, logits and cam
   std::int64_t classes = 0;
+  std::int64_t top_k = 0;         // how many classes of an image are explained at once; 0 stands for one alone
+  std::size_t extra_inputs = 0;  // how many the network takes besides the image
   std::optional<Preprocess> preprocess;
   std::vector<std::string> class_names;  // empty if unknown
 
   // The only batch size accepted, or 0 for any.
   std::int64_t batch() const { return image_shape.at(0); }
+  // How many maps there are of an image.
+  std::int64_t maps() const { return top_k ? top_k : 1; }
   // The name of a class, or an empty string if it has none.
   std::string class_name(std::int64_t class_idx) const;
 };

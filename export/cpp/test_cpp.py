@@ -1,16 +1,14 @@
 """The C++ programs of the kits, built with the address and undefined behaviour sanitizers, against Python."""
 
-import functools
 import json
-import os
-import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from kits import Kit
 from pictures import readable, unreadable
 from PIL import Image
 from torch import nn
@@ -21,83 +19,7 @@ from explainable_model.exporters.torchscript import quiet_torchscript
 from explainable_model.overlay import overlay
 from explainable_model.preprocess import open_photo
 
-EXPORT = Path(__file__).parent.parent
-SUFFIXES = {"libtorch": ".ts", "onnxruntime": ".onnx"}
 LABEL = "explainable_model.json"
-
-
-@dataclass(frozen=True)
-class Kit:
-    name: str
-    build: Path
-
-    @property
-    def suffix(self) -> str:
-        return SUFFIXES[self.name]
-
-    def run(self, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [str(self.build / program), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert "Sanitizer" not in done.stderr, done.stderr
-        assert "runtime error" not in done.stderr, done.stderr  # the undefined behaviour sanitizer's words
-        return done
-
-    def explain(self, *arguments: object) -> dict:
-        done = self.run("explain", *arguments, "--threads", 1, "--json")
-        assert (done.returncode, done.stderr) == (0, "")
-        return json.loads(done.stdout)
-
-    def check(self, *arguments: object) -> None:
-        done = self.run("check", *arguments)
-        assert (done.returncode, done.stderr) == (0, "")
-
-    def refuses(self, *arguments: object) -> str:
-        """The message with which the program ends."""
-        done = self.run("explain", *arguments)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("error: ")
-        return done.stderr
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, need: Callable[..., None]) -> Callable[[str], Kit]:
-    """``built(name)``: the programs of a kit, built once."""
-
-    @functools.cache
-    def build(name: str) -> Kit:
-        need("cmake", "g++")
-        folder = tmp_path_factory.mktemp(f"build-{name}")
-        options = ["-DSANITIZE=ON", "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1 -Werror"]
-        if name == "onnxruntime":
-            options += headers(folder, need)
-        subprocess.run(["cmake", "-S", EXPORT / name, "-B", folder, *options], check=True)
-        subprocess.run(["cmake", "--build", folder, "--parallel", "2"], check=True)
-        return Kit(name, folder)
-
-    return build
-
-
-@pytest.fixture(params=list(SUFFIXES))
-def kit(request: pytest.FixtureRequest, built: Callable[[str], Kit]) -> Kit:
-    return built(request.param)
-
-
-@pytest.fixture
-def quick_kit(built: Callable[[str], Kit]) -> Kit:
-    """For what is the same code in every kit: ONNX Runtime loads fastest."""
-    return built("onnxruntime")
-
-
-def headers(build: Path, need: Callable[..., None]) -> list[str]:
-    """Where ONNX Runtime's headers are: in the folder that the environment names, or in the system's."""
-    named = os.environ.get("ONNXRUNTIME_INCLUDE_DIR")
-    if named:
-        return [f"-DONNXRUNTIME_INCLUDE_DIR={named}"]
-    if Path("/usr/include/onnxruntime/onnxruntime_cxx_api.h").exists():
-        return []
-    need("apt-get", "dpkg-deb")
-    subprocess.run([EXPORT / "onnxruntime" / "headers.sh", build / "headers"], check=True)
-    return [f"-DONNXRUNTIME_INCLUDE_DIR={build / 'headers/usr/include/onnxruntime'}"]
 
 
 @pytest.fixture
@@ -290,6 +212,16 @@ def test_other_networks(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
     export(any_size, path, example.float(), preprocess=Preprocess((20, 28), (0.4,), (0.3,)), dynamic_size=True)
     kit.explain(photos[0], path, "--npy", tmp_path / "cam.npy")
     assert np.load(tmp_path / "cam.npy").shape == (20, 28)
+
+    both = ExplainableModel(Grey().eval(), "features", top_k=2)
+    export(both, path, example.float(), preprocess=preprocess, class_names=["near", "far"])
+    found = kit.explain(photos[0], path, "--npy", tmp_path / "cam.npy")
+    _, explained, cam = load(path, threads=1)(preprocess(open_photo(photos[0])))
+    assert [each["class_idx"] for each in found["explained"]] == list(explained[0])
+    assert {each["class_name"] for each in found["explained"]} == {"near", "far"}
+    assert found["class_idx"] == explained[0, 0]
+    assert np.abs(np.load(tmp_path / "cam.npy") - cam[0]).max() < 1e-6
+    assert np.abs(cam[0, 0] - cam[0, 1]).max() > 0.1
 
     export(ExplainableModel(Grey().eval(), "features"), path, example.float())
     assert "does not say how a photo becomes its input" in kit.refuses(photos[0], path)

@@ -8,8 +8,9 @@ std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int
   if (threads > 0) at::set_num_threads(threads);  // of the whole process: libtorch has one pool
   const std::filesystem::path suffix = artifact.extension();
   if (suffix == ".ts" || suffix == ".pt") return open_torchscript(artifact);
+  if (suffix == ".pt2") return open_aotinductor(artifact);
   throw ArtifactError(artifact.string() + " has the suffix '" + suffix.string() +
-                      "'; libtorch runs TorchScript: .ts or .pt.");
+                      "'; libtorch runs TorchScript (.ts, .pt) and AOTInductor packages (.pt2).");
 }
 
 }  // namespace explainable

@@ -48,9 +48,10 @@ def explain(photo, session, record, class_idx=-1):
     box = seen_box(*photo.size, record["preprocess"])
     copies = record["image_shape"][0] or 1  # an artifact of a fixed batch takes no other
     image = np.repeat(to_image(photo, box, record["preprocess"]), copies, axis=0)
-    inputs = {"image": image, "class_idx": np.full(copies, class_idx, np.int64)}
+    classes = np.full([copies, *record["inputs"]["class_idx"]["shape"][1:]], class_idx, np.int64)
+    inputs = {"image": image, "class_idx": classes}
     logits, explained, cam = session.run(["logits", "explained_class_idx", "cam"], inputs)
-    return int(explained[0]), logits[0], cam[0], box
+    return int(explained.flat[0]), logits[0], cam.reshape(-1, *cam.shape[-2:])[0], box  # of several classes the best
 
 
 def overlay(photo, cam, box):

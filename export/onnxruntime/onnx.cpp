@@ -47,14 +47,14 @@ class Onnx : public Runtime {
 
   std::string metadata_text() const override { return metadata_text_; }
 
-  Outputs run(const Image& image, const std::vector<std::int64_t>& class_idx) const override {
-    const std::int64_t batch = image.shape.at(0);
+  Outputs run(const Image& image, const Classes& classes) const override {
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
     // Tensors over our own memory; the interface wants mutable pointers, inputs are not written to.
     std::array<Ort::Value, 2> inputs = {
         Ort::Value::CreateTensor(memory, const_cast<float*>(image.values.data()), image.values.size(),
                                  image.shape.data(), image.shape.size()),
-        Ort::Value::CreateTensor(memory, const_cast<std::int64_t*>(class_idx.data()), class_idx.size(), &batch, 1)};
+        Ort::Value::CreateTensor(memory, const_cast<std::int64_t*>(classes.values.data()), classes.values.size(),
+                                 classes.shape.data(), classes.shape.size())};
     try {
       const auto outputs = session_.Run(Ort::RunOptions(), kInputs.data(), inputs.data(), inputs.size(),
                                         kOutputs.data(), kOutputs.size());

@@ -1,0 +1,51 @@
+"""The kits' programs, built with the address and undefined behaviour sanitizers."""
+
+import functools
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kits import EXPORT, SUFFIXES, Kit
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, need: Callable[..., None]) -> Callable[[str], Kit]:
+    """``built(name)``: the programs of a kit, built once."""
+
+    @functools.cache
+    def build(name: str) -> Kit:
+        need("cmake", "g++")
+        folder = tmp_path_factory.mktemp(f"build-{name}")
+        options = ["-DSANITIZE=ON", "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1 -Werror"]
+        if name == "onnxruntime":
+            options += headers(folder, need)
+        subprocess.run(["cmake", "-S", EXPORT / name, "-B", folder, *options], check=True)
+        subprocess.run(["cmake", "--build", folder, "--parallel", "2"], check=True)
+        return Kit(name, folder)
+
+    return build
+
+
+@pytest.fixture(params=list(SUFFIXES))
+def kit(request: pytest.FixtureRequest, built: Callable[[str], Kit]) -> Kit:
+    return built(request.param)
+
+
+@pytest.fixture
+def quick_kit(built: Callable[[str], Kit]) -> Kit:
+    """For what is the same code in every kit: ONNX Runtime loads fastest."""
+    return built("onnxruntime")
+
+
+def headers(build: Path, need: Callable[..., None]) -> list[str]:
+    """Where ONNX Runtime's headers are: in the folder that the environment names, or in the system's."""
+    named = os.environ.get("ONNXRUNTIME_INCLUDE_DIR")
+    if named:
+        return [f"-DONNXRUNTIME_INCLUDE_DIR={named}"]
+    if Path("/usr/include/onnxruntime/onnxruntime_cxx_api.h").exists():
+        return []
+    need("apt-get", "dpkg-deb")
+    subprocess.run([EXPORT / "onnxruntime" / "headers.sh", build / "headers"], check=True)
+    return [f"-DONNXRUNTIME_INCLUDE_DIR={build / 'headers/usr/include/onnxruntime'}"]

@@ -1,0 +1,105 @@
+"""AOTInductor packages in the libtorch kit: machine code made ahead of time, with our record inside."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from kits import Kit
+from torch import nn
+
+from explainable_model import ExplainableModel, Preprocess
+from explainable_model.explaining import probabilities
+from explainable_model.exporters.write import describe
+from explainable_model.lowering import lower
+from explainable_model.metadata import METADATA_KEY
+from explainable_model.preprocess import open_photo
+
+PREPROCESS = Preprocess((24, 32), resize=30)
+
+
+class Small(nn.Module):
+    """Three channels in, five classes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(image).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def explainable() -> ExplainableModel:
+    return ExplainableModel(Small().eval(), "features")
+
+
+@pytest.fixture(scope="module")
+def package(explainable: ExplainableModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(explainable, tmp_path_factory.mktemp("package") / "small.pt2")
+
+
+def compiled(explainable: ExplainableModel, path: Path) -> Path:
+    lowered = lower(explainable, torch.rand(1, 3, 24, 32))
+    record = describe(lowered, "aotinductor", PREPROCESS, None).to_json()
+    with torch.no_grad():
+        torch._inductor.aoti_compile_and_package(
+            lowered.exported_program,
+            package_path=str(path),
+            inductor_configs={"aot_inductor.metadata": {METADATA_KEY: record}},
+        )
+    return path
+
+
+@pytest.fixture
+def libtorch(built) -> Kit:
+    return built("libtorch")
+
+
+def test_a_package_gives_eagers_answer(
+    libtorch: Kit, package: Path, explainable: ExplainableModel, photos: list[Path], tmp_path: Path
+) -> None:
+    for photo, class_idx in ((photos[0], 1), (photos[1], 3)):
+        found = libtorch.explain(photo, package, "--class", class_idx, "--npy", tmp_path / "cam.npy")
+        image = torch.from_numpy(PREPROCESS(open_photo(photo)))
+        logits, _, cam = explainable(image, torch.tensor([class_idx]))
+        assert found["class_idx"] == class_idx
+        assert found["probability"] == pytest.approx(probabilities(logits.detach().numpy())[class_idx], abs=1e-5)
+        assert np.abs(np.load(tmp_path / "cam.npy") - cam[0].numpy()).max() < 1e-5
+        assert cam.max() == 1
+
+
+def test_threads_and_refusals(libtorch: Kit, package: Path, photos: list[Path]) -> None:
+    libtorch.check("threads", package, *photos)
+    libtorch.check("refusals", package)
+
+
+def test_files_that_are_no_package(libtorch: Kit, package: Path, photos: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "artifact.pt2"
+    whole = package.read_bytes()
+    program = torch.export.export(nn.ReLU(), (torch.rand(2),))
+    torch.export.save(program, tmp_path / "program.pt2")
+    for content in (b"", b"this is no package", whole[: len(whole) // 2], (tmp_path / "program.pt2").read_bytes()):
+        path.write_bytes(content)
+        assert "cannot be loaded as an AOTInductor package" in libtorch.refuses(photos[0], path)
+    assert "was not exported by explainable_model" in libtorch.refuses(photos[0], relabelled(package, path, None))
+    newer = relabelled(package, path, '{"schema_version": 99}')
+    assert "is of schema 99, this program reads up to 1" in libtorch.refuses(photos[0], newer)
+
+
+def relabelled(package: Path, path: Path, record: str | None) -> Path:
+    """The package with another record, or without one."""
+    with zipfile.ZipFile(package) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("_metadata.json"):
+                labels = json.loads(content)
+                del labels[METADATA_KEY]
+                labels |= {} if record is None else {METADATA_KEY: record}
+                content = json.dumps(labels).encode()
+            target.writestr(name, content)
+    return path

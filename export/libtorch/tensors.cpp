@@ -1,0 +1,46 @@
+#include "tensors.hpp"
+
+#include <ATen/ops/from_blob.h>
+#include <c10/util/Exception.h>
+
+#include <map>
+
+namespace explainable {
+namespace {
+
+template <typename T>
+std::vector<T> values_of(const at::Tensor& tensor, at::ScalarType dtype) {
+  const at::Tensor plain = tensor.to(dtype).contiguous();
+  return {plain.const_data_ptr<T>(), plain.const_data_ptr<T>() + plain.numel()};
+}
+
+}  // namespace
+
+std::string reason(const std::exception& error) {
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  const std::string text = torch_error ? torch_error->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+at::ScalarType dtype_of(const Metadata& metadata) {
+  static const std::map<std::string, at::ScalarType> known = {
+      {"float32", at::kFloat}, {"float64", at::kDouble}, {"float16", at::kHalf}, {"bfloat16", at::kBFloat16}};
+  const auto found = known.find(metadata.dtype);
+  if (found != known.end()) return found->second;
+  throw ArtifactError("The artifact takes images of " + metadata.dtype + "; this program makes floating point ones.");
+}
+
+std::vector<at::Tensor> inputs_of(const Image& image, const Classes& classes, at::ScalarType dtype) {
+  // from_blob wants mutable pointers; an artifact does not write to its inputs.
+  const at::Tensor pixels = at::from_blob(const_cast<float*>(image.values.data()), image.shape, at::kFloat);
+  auto* class_idx = const_cast<std::int64_t*>(classes.values.data());
+  return {pixels.to(dtype), at::from_blob(class_idx, classes.shape, at::kLong)};
+}
+
+Outputs outputs_of(const std::vector<at::Tensor>& tensors) {
+  const at::Tensor &logits = tensors.at(0), &class_idx = tensors.at(1), &cam = tensors.at(2);
+  return {logits.sizes().vec(), values_of<float>(logits, at::kFloat), values_of<std::int64_t>(class_idx, at::kLong),
+          cam.sizes().vec(), values_of<float>(cam, at::kFloat)};
+}
+
+}  // namespace explainable
