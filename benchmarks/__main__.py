@@ -1,10 +1,10 @@
-"""``python -m benchmarks coverage``."""
+"""``python -m benchmarks coverage | methods``."""
 
 import sys
 
-from benchmarks.coverage import main
+from benchmarks import coverage, methods
 
-COMMANDS = {"coverage": main}
+COMMANDS = {"coverage": coverage.main, "methods": methods.main}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

@@ -1,19 +1,19 @@
-"""The command line: ``explainable-model demo | explain | export | verify | inspect | layers``."""
+"""The command line: ``explainable-model demo | explain | export | verify | inspect | layers | methods``."""
 
 import argparse
 import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from explainable_model import commands
+from explainable_model import commands, method_table
 from explainable_model.console import PROGRAM, Console
 from explainable_model.errors import ExplainableModelError, InputError, VerificationError
-from explainable_model.overlay import ALPHA, COLORMAP
+from explainable_model.overlay import ALPHA, COLORMAP, HIDE, SIGNED_COLORMAP
+from explainable_model.recipe import add_recipe, size
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -74,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_verify(children)
     _add_inspect(children)
     _add_layers(children)
+    _add_methods(children)
     return parser
 
 
@@ -105,17 +106,21 @@ def _add_explain(children: "argparse._SubParsersAction[_Parser]") -> None:
     source.add_argument("--model", metavar="NAME", help=MODEL_HELP)
     source.add_argument("--artifact", type=Path, metavar="FILE", help="a file made by export")
     _add_weights(parser)
-    _add_recipe(parser)
+    add_recipe(parser, all_methods=True)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument("--class", dest="class_wanted", metavar="N|NAME", help="default: the predicted class")
     _add_look(parser)
+    parser.add_argument("--threshold", type=float, default=0.0, metavar="T", help="of the map, in [0, 1], for --hide")
+    parser.add_argument(
+        "--hide", choices=HIDE, default=HIDE[0], help="what the overlay hides below the threshold; default: %(default)s"
+    )
 
 
 def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
     parser = _command(children, "export", commands.export, "write one artifact that predicts and explains")
     parser.add_argument("--model", required=True, metavar="NAME", help=MODEL_HELP)
     _add_weights(parser)
-    _add_recipe(parser)
+    add_recipe(parser)
     _add_size(parser)
     parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
     parser.add_argument("--format", metavar="NAME", help="default: what the suffix of the file stands for")
@@ -141,6 +146,11 @@ def _add_layers(children: "argparse._SubParsersAction[_Parser]") -> None:
     _add_size(parser)
 
 
+def _add_methods(children: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _command(children, "methods", method_table.methods, "the methods, their papers, costs and options")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+
+
 def _command(
     children: "argparse._SubParsersAction[_Parser]", name: str, run: object, summary: str
 ) -> argparse.ArgumentParser:
@@ -157,25 +167,15 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=int, metavar="N", help="how many, if not torchvision's or timm's default")
 
 
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--layer", metavar="NAME", help="default: the last with a spatial map, see: layers")
-    parser.add_argument("--method", metavar="NAME", help="default: gradcam")
-
-
 def _add_size(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", type=_size, metavar="HxW", help="of the images, e.g. 224x224; default: as trained")
+    parser.add_argument("--size", type=size, metavar="HxW", help="of the images, e.g. 224x224; default: as trained")
 
 
 def _add_look(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--colormap", default=COLORMAP, metavar="NAME", help="matplotlib's; default: %(default)s")
+    parser.add_argument(
+        "--colormap", metavar="NAME", help=f"matplotlib's; default: {COLORMAP}, {SIGNED_COLORMAP} of signed maps"
+    )
     parser.add_argument("--alpha", type=float, default=ALPHA, help="share of the heatmap; default: %(default)s")
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected HEIGHTxWIDTH, for example 224x224")
-    return int(match[1]), int(match[2])
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """What each command of the command line does: arguments in, an outcome to print out."""
 
 import argparse
+import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from explainable_model.console import Console
 from explainable_model.errors import ArtifactError, InputError, LayerError, StaticBatchWarning
+from explainable_model.recipe import ALL, wrapper_arguments
+from explainable_model.recipe import OPTIONS as RECIPE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
 FAILED = 1  # exit code of a verification that did not pass
 USAGE = 2  # exit code of a mistake in what was asked for
-METHOD = "gradcam"
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,10 @@ class Outcome:
 def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Real weights, real photos, every format."""
     from explainable_model.demo import run_demo
+    from explainable_model.overlay import COLORMAP
     from explainable_model.verify import TOLERANCES
 
-    report = run_demo(arguments.out, colormap=arguments.colormap, alpha=arguments.alpha, say=console.say)
+    report = run_demo(arguments.out, colormap=arguments.colormap or COLORMAP, alpha=arguments.alpha, say=console.say)
     text = f"{report.to_table()}\n\nPictures and artifacts are in {arguments.out}; start with {report.contact_sheet}."
     allowed = TOLERANCES["float32"].cam
     if report.worst <= allowed:
@@ -58,14 +61,14 @@ def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Pictures of photos; one that cannot be read does not stop the others."""
-    from explainable_model.explaining import Look, explain_photo, free_stems, label, resolve_class
-    from explainable_model.overlay import check_look
+    from explainable_model.explaining import Look, free_stems, resolve_class
+    from explainable_model.overlay import COLORMAP, check_look
     from explainable_model.preprocess import open_photo
 
-    check_look(arguments.colormap, arguments.alpha)
-    look = Look(arguments.colormap, arguments.alpha)
-    explainer = _explainer(arguments, console)
-    class_idx = resolve_class(arguments.class_wanted, explainer.class_names)
+    check_look(arguments.colormap or COLORMAP, arguments.alpha, arguments.threshold)
+    look = Look(arguments.colormap, arguments.alpha, arguments.threshold, arguments.hide)
+    run, class_names, say = _explaining(arguments, console)
+    class_idx = resolve_class(arguments.class_wanted, class_names)
     out = _folder(arguments.out)
     found, failed = [], []
     work = list(zip(arguments.photos, free_stems(arguments.photos, out), strict=True))
@@ -75,23 +78,66 @@ def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
         except InputError as error:
             failed.append({"photo": str(path), "error": str(error)})
         else:
-            found.append(explain_photo(explainer, photo, path, class_idx, look, out / stem))
-    text = "\n".join(f"{each['photo']}: {label(each)} -> {each['panel']}" for each in found)
+            found.append(run(photo, path, class_idx, look, out / stem))
     code = USAGE if failed else 0
-    return Outcome(text, {"photos": found, "errors": failed}, code, [each["error"] for each in failed])
+    record = {"photos": found, "errors": failed}
+    return Outcome("\n".join(map(say, found)), record, code, [each["error"] for each in failed])
 
 
-def _explainer(arguments: argparse.Namespace, console: Console) -> "Explainer":
-    from explainable_model.explaining import artifact_explainer, model_explainer
+def _explaining(
+    arguments: argparse.Namespace, console: Console
+) -> "tuple[Callable[..., dict[str, Any]], Sequence[str] | None, Callable[[dict[str, Any]], str]]":
+    """What explains one photo, the names of its classes, and how it is said."""
+    from explainable_model.explaining import artifact_explainer, explain_photo, label, model_explainer
 
+    if arguments.method == ALL and arguments.artifact is None:
+        return _explaining_with_all(arguments, console)
     if arguments.artifact is None:
-        return model_explainer(_load_network(arguments, console), arguments.layer, arguments.method or METHOD)
-    _refuse(arguments, "checkpoint", "pretrained", "classes", "layer", "method", why="an artifact has that inside")
-    return artifact_explainer(arguments.artifact)
+        named = _load_network(arguments, console)
+        wanted = wrapper_arguments(arguments)
+        explainer = model_explainer(named, wanted.pop("target_layer", None), **wanted)
+    else:
+        why = "an artifact has that inside"
+        _refuse(arguments, "checkpoint", "pretrained", "classes", *RECIPE, why=why)
+        explainer = artifact_explainer(arguments.artifact)
+
+    def say(each: dict[str, Any]) -> str:
+        classes = "; ".join(label(one) for one in each.get("explained", [each]))
+        return f"{each['photo']}: {classes} -> {each['panel']}"
+
+    return functools.partial(explain_photo, explainer), explainer.class_names, say
+
+
+def _explaining_with_all(
+    arguments: argparse.Namespace, console: Console
+) -> "tuple[Callable[..., dict[str, Any]], Sequence[str] | None, Callable[[dict[str, Any]], str]]":
+    """The same for a sheet of every method."""
+    from explainable_model.explaining import model_explainer
+    from explainable_model.method_sheet import explain_with_all, in_words
+    from explainable_model.methods import METHODS
+
+    if arguments.option or arguments.top_k:
+        raise InputError(
+            f"--method {ALL} explains one class with each method's own options; leave out --option, --top-k."
+        )
+    named = _load_network(arguments, console)
+
+    def explainer_of(method: str) -> "Explainer":
+        console.say(f"{METHODS[method].title} ({list(METHODS).index(method) + 1} of {len(METHODS)})")
+        wanted = wrapper_arguments(arguments, method)
+        return model_explainer(named, wanted.pop("target_layer", None), **wanted)
+
+    def run(*photo: Any) -> dict[str, Any]:
+        found = explain_with_all(explainer_of, *photo)
+        for failure in found["failures"]:
+            console.warn(f"{METHODS[failure['method']].title} does not fit this network: {failure['error']}")
+        return found
+
+    return run, named.class_names, in_words
 
 
 def _refuse(arguments: argparse.Namespace, *names: str, why: str) -> None:
-    given = [f"--{name}" for name in names if vars(arguments)[name]]
+    given = [f"--{name.replace('_', '-')}" for name in names if vars(arguments)[name]]
     if given:
         raise InputError(f"{', '.join(given)} belongs to --model, which was not given; {why}.")
 
@@ -115,7 +161,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     named = _load_network(arguments, console)
     image = _example_image(named, arguments.size)
     preprocess = named.preprocess and resized(named.preprocess, (image.shape[2], image.shape[3]))
-    explainable = ExplainableModel(named.model, arguments.layer, arguments.method or METHOD)
+    explainable = ExplainableModel(named.model, **wrapper_arguments(arguments))
     with network_failures(named.model, image.shape):
         explainable(image)
     console.say(f"lowering, exporting to {fmt.name} and comparing with the network")
@@ -247,7 +293,7 @@ def layers(arguments: argparse.Namespace, console: Console) -> Outcome:
             default, reason = None, str(error)
     rows = [("", "layer", "type", "output")]
     rows += [("*" if c.name == default else "", c.name, c.type, " x ".join(map(str, c.shape))) for c in candidates]
-    text = f"{_columns(rows)}\n* is taken where no layer is named." if default else f"{_columns(rows)}\n{reason}"
+    text = f"{columns(rows)}\n* is taken where no layer is named." if default else f"{columns(rows)}\n{reason}"
     found = [{"name": c.name, "type": c.type, "shape": list(c.shape), "layout": c.layout.kind} for c in candidates]
     return Outcome(text, {"model": arguments.model, "image": list(image.shape), "default": default, "layers": found})
 
@@ -329,6 +375,7 @@ def _plain(value: Any) -> str:
     return "unknown" if value is None else str(value)
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """A table for people, its cells aligned."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -12,8 +12,18 @@ from numpy.typing import NDArray
 
 from explainable_model.errors import ExplainableModelError, InputError, ModelError
 from explainable_model.explanation import PREDICTED, Explanation
-from explainable_model.overlay import hottest_point, overlay, panel, save_picture
+from explainable_model.overlay import (
+    ALPHA,
+    COLORMAP,
+    SIGNED_COLORMAP,
+    centred,
+    hottest_point,
+    overlay,
+    panel,
+    save_picture,
+)
 from explainable_model.preprocess import Box, Preprocess
+from explainable_model.tiles import Tile, tile_sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,19 +42,31 @@ class Explainer:
         run: ``(image (1, C, H, W), class_idx (1,) or None) -> Explanation`` of arrays for one image.
         preprocess: from a photo to the image.
         class_names: one per class, if known.
+        top_k: how many classes it explains at once; ``None`` for one.
+        signed: whether zero lies in the middle of what its maps can be.
     """
 
     run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
     preprocess: Preprocess
     class_names: Sequence[str] | None
+    top_k: int | None = None
+    signed: bool = False
 
 
 @dataclass(frozen=True)
 class Look:
-    """How the pictures are coloured, see ``overlay``."""
+    """How the pictures are coloured, see ``overlay``; without a colormap, the one that suits the maps."""
 
-    colormap: str
-    alpha: float
+    colormap: str | None = None
+    alpha: float = ALPHA
+    threshold: float = 0.0
+    hide: str = "heatmap"
+
+    def keywords(self, *, signed: bool) -> dict[str, Any]:
+        """The keyword arguments of ``overlay``."""
+        colormap = self.colormap or (SIGNED_COLORMAP if signed else COLORMAP)
+        masking = {"threshold": self.threshold, "hide": self.hide, "signed": signed}
+        return {"colormap": colormap, "alpha": self.alpha, **masking}
 
 
 def artifact_explainer(path: Path) -> Explainer:
@@ -68,13 +90,16 @@ def artifact_explainer(path: Path) -> Explainer:
     def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
         batch = np.repeat(image.astype(metadata.dtype), copies, 0)
         asked = None if class_idx is None else asked_classes(np.repeat(class_idx, copies), metadata.top_k)
-        return each_class(_first(session(batch, asked)))[0]
+        return _first(session(batch, asked))
 
-    return Explainer(run, metadata.preprocess, metadata.class_names)
+    signed = metadata.signed and metadata.normalize != "minmax"
+    return Explainer(run, metadata.preprocess, metadata.class_names, metadata.top_k, signed)
 
 
-def model_explainer(named: "NamedModel", layer: str | None, method: str) -> Explainer:
-    """A network with autograd.
+def model_explainer(
+    named: "NamedModel", layer: str | Sequence[str] | None = None, method: str = "gradcam", **options: Any
+) -> Explainer:
+    """A network with autograd; further options are those of ``ExplainableModel``.
 
     Raises:
         LayerError, ModelError: as ``ExplainableModel``.
@@ -89,17 +114,19 @@ def model_explainer(named: "NamedModel", layer: str | None, method: str) -> Expl
             f"Nothing is known about how a photo becomes the input of this {type(named.model).__name__}; let the "
             "factory return explainable_model.models.NamedModel(model, Preprocess(...), class_names)."
         )
-    explainable = ExplainableModel(named.model, layer, method)
+    explainable = ExplainableModel(named.model, layer, method, **options)
+    plan = explainable.plan
     dtype = dtype_of(named.model)
 
     def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
         pixels = torch.from_numpy(image).to(dtype)
-        classes = None if class_idx is None else torch.from_numpy(class_idx)
+        classes = None if class_idx is None else torch.from_numpy(asked_classes(class_idx, plan.top_k))
         with network_failures(named.model, tuple(pixels.shape)):
             logits, explained, cam = explainable(pixels, classes)
         return _first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
-    return Explainer(run, named.preprocess, named.class_names)
+    signed = plan.finish.signed and plan.finish.normalize != "minmax"
+    return Explainer(run, named.preprocess, named.class_names, plan.top_k, signed)
 
 
 def dtype_of(model: Any) -> Any:
@@ -170,36 +197,57 @@ def explain_photo(
         explainer: what explains it.
         photo: as from ``open_photo``.
         path: where it came from.
-        class_idx: the class to explain; ``None`` for the predicted.
+        class_idx: the class to explain, the first of several; ``None`` for the predicted.
         look: of the pictures.
         target: an existing folder and the beginning of the file names.
 
     Returns:
-        What was found, for JSON.
+        What was found, for JSON; with ``top_k``, what was found of each class as ``explained``.
     """
     classes = None if class_idx is None else np.asarray([class_idx], np.int64)
-    answer = explainer.run(explainer.preprocess(photo), classes)
+    answers = each_class(explainer.run(explainer.preprocess(photo), classes))
     box = explainer.preprocess.box(*photo.size)
-    found = found_classes(answer, explainer.class_names)
-    pictures = _draw(photo, answer, _caption(path, found), box, look)
+    found = [
+        {**found_classes(answer, explainer.class_names), "hottest": list(hottest_point(answer.cam[0], box))}
+        for answer in answers
+    ]
+    pictures = _draw(photo, path, answers, found, box, look, explainer)
     files = {
         kind: save_picture(picture, target.with_name(f"{target.name}-{kind}.png")) for kind, picture in pictures.items()
     }
+    explained = [{key: value for key, value in each.items() if key != "top"} for each in found]
     return {
         "photo": str(path),
-        **found,
-        "hottest": list(hottest_point(answer.cam[0], box)),
+        **found[0],
+        **({} if explainer.top_k is None else {"explained": explained}),
         "box": list(box),
         **{kind: str(file) for kind, file in files.items()},
     }
 
 
-def _draw(photo: "Image", answer: Answer, caption: str, box: Box, look: Look) -> dict[str, "Image"]:
-    cam = answer.cam[0]
-    return {
-        "panel": panel(photo, cam, caption, box, colormap=look.colormap, alpha=look.alpha),
-        "overlay": overlay(photo, cam, colormap=look.colormap, alpha=look.alpha, box=box),
-    }
+def draw_overlay(photo: "Image", cam: NDArray[Any], box: Box, look: Look, *, signed: bool) -> "Image":
+    """The photo under one map ``(h, w)``."""
+    return overlay(photo, centred(cam) if signed else cam, box=box, **look.keywords(signed=signed))
+
+
+def _draw(
+    photo: "Image",
+    path: Path,
+    answers: Sequence[Answer],
+    found: Sequence[dict[str, Any]],
+    box: Box,
+    look: Look,
+    explainer: Explainer,
+) -> dict[str, "Image"]:
+    """A panel of the one class, or a strip of several; and the overlay of the first."""
+    signed = explainer.signed
+    overlays = [draw_overlay(photo, answer.cam[0], box, look, signed=signed) for answer in answers]
+    if explainer.top_k is not None:
+        tiles = [Tile(each, label(words)) for each, words in zip(overlays, found, strict=True)]
+        return {"panel": tile_sheet([Tile(photo, path.name), *tiles]), "overlay": overlays[0]}
+    cam = centred(answers[0].cam[0]) if signed else answers[0].cam[0]
+    drawn = panel(photo, cam, _caption(path, found[0]), box, **look.keywords(signed=signed))
+    return {"panel": drawn, "overlay": overlays[0]}
 
 
 def asked_classes(class_idx: NDArray[np.int64], top_k: int | None) -> NDArray[np.int64]:
@@ -277,7 +325,7 @@ def free_stems(photos: Sequence[Path], out: Path) -> list[str]:
     for photo in photos:
         stem, number = photo.stem, 1
         while stem.casefold() in taken or any(
-            (out / f"{stem}-{k}.png").resolve() in inputs for k in ("panel", "overlay")
+            (out / f"{stem}-{k}.png").resolve() in inputs for k in ("panel", "overlay", "methods")
         ):
             number += 1
             stem = f"{photo.stem}-{number}"

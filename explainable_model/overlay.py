@@ -21,6 +21,8 @@ UnitMap: TypeAlias = NDArray[np.float32]  # (h, w), in [0, 1]
 Colormap: TypeAlias = str | Pixels  # a name that matplotlib knows, or (256, 3) colours as from ``palette``
 
 COLORMAP = "turbo"  # the order of jet's colours without its false edges at cyan and yellow
+SIGNED_COLORMAP = "RdBu_r"  # white is zero, red speaks for the class, blue against it
+HIDE = ("heatmap", "photo")
 ALPHA = 0.5
 PANE = 320  # longest side of each picture of a panel
 MARGIN = 24
@@ -91,19 +93,36 @@ def palette(colormap: Colormap = COLORMAP) -> Pixels:
     return colors
 
 
-def check_look(colormap: Colormap, alpha: float) -> None:
+def centred(cam: ArrayLike) -> UnitMap:
+    """A signed map in [0, 1], so that zero lies at 0.5: one that exceeds [-1, 1] is divided by its largest value."""
+    values = np.asarray(cam, dtype=np.float32)
+    unit: UnitMap = ((values / max(float(np.abs(values).max()), 1.0) + 1) / 2).astype(np.float32)
+    return unit
+
+
+def check_look(colormap: Colormap, alpha: float, threshold: float = 0.0) -> None:
     """Refuse what ``heatmap`` and ``overlay`` would, before any work is done.
 
     Raises:
-        InputError: an unknown colormap (the nearest are listed), or an alpha outside [0, 1].
+        InputError: an unknown colormap (the nearest are listed), or an alpha or a threshold outside [0, 1].
     """
     palette(colormap)
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold is {threshold}; expected 0 (nothing is hidden) to 1.")
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha is {alpha}; expected 0 (the photo alone) to 1 (the heatmap alone).")
 
 
 def overlay(
-    photo: "Image", cam: ArrayLike, *, colormap: Colormap = COLORMAP, alpha: float = ALPHA, box: Box | None = None
+    photo: "Image",
+    cam: ArrayLike,
+    *,
+    colormap: Colormap = COLORMAP,
+    alpha: float = ALPHA,
+    box: Box | None = None,
+    threshold: float = 0.0,
+    hide: str = "heatmap",
+    signed: bool = False,
 ) -> "Image":
     """The photo with the map over the part that the network saw: ``(1 - alpha) photo + alpha heatmap``.
 
@@ -114,20 +133,29 @@ def overlay(
         alpha: 0 shows the photo alone, 1 the heatmap alone.
         box: what the map covers, as from ``Preprocess.box``; the whole photo by default. Outside of
             it the photo stays as it is.
+        threshold: where the map is below it (a signed map: between it and its negative) something is hidden.
+        hide: what that is: the ``heatmap``, or the ``photo``.
+        signed: whether the map is as from ``centred``.
 
     Returns:
         RGB, of the photo's size.
 
     Raises:
-        InputError: as ``heatmap``, an alpha outside [0, 1], or a box that leaves the photo.
+        InputError: as ``heatmap``, an alpha or a threshold outside [0, 1], or a box that leaves the photo.
     """
     from PIL import Image
 
-    check_look(colormap, alpha)
+    check_look(colormap, alpha, threshold)
     picture = photo.convert("RGB")
     region = _whole_pixels(box, picture.size)
-    colors = _colors(cam, region, colormap)
-    picture.paste(Image.blend(picture.crop(region), colors, alpha), region[:2])
+    values = _values(cam, region)
+    seen = picture.crop(region)
+    blended = Image.blend(seen, Image.fromarray(heatmap(values, colormap)), alpha)
+    if threshold > 0:
+        strength = np.abs(2 * values - 1) if signed else values
+        weak = seen if hide == "heatmap" else Image.new("RGB", seen.size, UNSEEN)
+        blended.paste(weak, (0, 0), Image.fromarray(np.where(strength < threshold, 255, 0).astype(np.uint8)))
+    picture.paste(blended, region[:2])
     return picture
 
 
@@ -153,6 +181,7 @@ def panel(
     *,
     colormap: Colormap = COLORMAP,
     alpha: float = ALPHA,
+    **masking: Any,
 ) -> "Image":
     """Photo, heatmap and overlay side by side on white, under a caption.
 
@@ -166,6 +195,7 @@ def panel(
         box: what the map covers; the whole photo by default.
         colormap: a name that matplotlib knows, or colours as from ``palette``.
         alpha: of the heatmap in the overlay.
+        masking: ``threshold``, ``hide`` and ``signed`` of the overlay.
     """
     from PIL import Image, ImageDraw
 
@@ -174,11 +204,11 @@ def panel(
     small = None if box is None else _scaled(box, photo.size, size)
     region = _whole_pixels(small, size)
     heat = Image.new("RGB", size, UNSEEN)
-    heat.paste(_colors(cam, region, colormap), region[:2])
-    blended = overlay(original, cam, colormap=colormap, alpha=alpha, box=small)
+    heat.paste(Image.fromarray(heatmap(_values(cam, region), colormap)), region[:2])
+    blended = overlay(original, cam, colormap=colormap, alpha=alpha, box=small, **masking)
 
     width = 2 * MARGIN + 3 * PANE + 2 * GAP
-    font = _font()
+    font = caption_font()
     lines = _wrap(caption, font, width - 2 * MARGIN)
     top = MARGIN + LINE_HEIGHT * len(lines) + (GAP if lines else 0)
     sheet = Image.new("RGB", (width, top + size[1] + MARGIN), "white")
@@ -221,13 +251,14 @@ def save_picture(picture: "Image", path: Path) -> Path:
     return path
 
 
-def _colors(cam: ArrayLike, region: tuple[int, int, int, int], colormap: Colormap) -> "Image":
-    """The heatmap at the size of the region; values are interpolated, not colours."""
+def _values(cam: ArrayLike, region: tuple[int, int, int, int]) -> UnitMap:
+    """The map at the size of the region; values are interpolated, not colours."""
     from PIL import Image
 
     left, top, right, bottom = region
     values = Image.fromarray(unit_map(cam)).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
-    return Image.fromarray(heatmap(np.clip(np.asarray(values), 0.0, 1.0), colormap))
+    clipped: UnitMap = np.clip(np.asarray(values), 0.0, 1.0)
+    return clipped
 
 
 def _whole_pixels(box: Box | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -251,12 +282,12 @@ def _fitted(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _font() -> "FreeTypeFont":
+def caption_font(size: int = CAPTION_SIZE) -> "FreeTypeFont":
     """DejaVu Sans, which comes with matplotlib: Pillow's own font has no letter beyond ASCII."""
     import matplotlib
     from PIL import ImageFont
 
-    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), CAPTION_SIZE)
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
 def _wrap(caption: str, font: Any, width: int) -> list[str]:
@@ -270,10 +301,11 @@ def _wrap(caption: str, font: Any, width: int) -> list[str]:
             lines.append(word)
     if len(lines) > CAPTION_LINES:
         lines = [*lines[: CAPTION_LINES - 1], " ".join(lines[CAPTION_LINES - 1 :])]
-    return [_cut(line, font, width) for line in lines]
+    return [cut(line, font, width) for line in lines]
 
 
-def _cut(line: str, font: Any, width: int) -> str:
+def cut(line: str, font: Any, width: int) -> str:
+    """The line, or as much of it as fits and an ellipsis."""
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(line + "…") > width:

@@ -301,7 +301,7 @@ def test_failed_export_is_a_failed_verification(
     assert run.err.endswith("explainable-model: error: the maps differ by 0.5\n")
 
 
-@pytest.mark.parametrize("command", ["demo", "explain", "export", "verify", "inspect", "layers"])
+@pytest.mark.parametrize("command", ["demo", "explain", "export", "verify", "inspect", "layers", "methods"])
 def test_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
     run = Run(capsys, command, "--help")
     assert (run.code, run.err) == (0, "")

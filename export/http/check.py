@@ -20,7 +20,7 @@ from load import Load, Shot, fire
 from pictures import bad, good
 from PIL import Image
 
-from explainable_model.explaining import Explainer, artifact_explainer, found_classes, model_explainer
+from explainable_model.explaining import Explainer, artifact_explainer, each_class, found_classes, model_explainer
 from explainable_model.overlay import overlay
 from explainable_model.preprocess import upright_rgb
 
@@ -67,7 +67,7 @@ class Check:
         """What the explainer says of a picture."""
         photo = upright_rgb(Image.open(io.BytesIO(picture)))
         classes = None if class_idx is None else np.asarray([class_idx], np.int64)
-        answer = self.explainer.run(self.explainer.preprocess(photo), classes)
+        answer = each_class(self.explainer.run(self.explainer.preprocess(photo), classes))[0]
         box = self.explainer.preprocess.box(*photo.size)
         return Expected(found_classes(answer, self.explainer.class_names), answer.cam[0], photo, box)
 

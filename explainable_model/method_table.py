@@ -1,0 +1,76 @@
+"""The table of methods, as the command ``methods`` and the README show it."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from explainable_model.commands import Outcome, columns
+from explainable_model.console import Console
+
+MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "methods.json"  # in a clone, not in a wheel
+HEAD = ("method", "name", "paper", "passes besides one forward", "cost", "options", "formats")
+
+
+def methods(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Every method, its paper, what it runs, what that costs, its options, and the formats it is exported to."""
+    records = method_records(_measured())
+    text = to_markdown(records) if arguments.markdown else columns([HEAD, *map(_cells, records)])
+    return Outcome(text, {"methods": records})
+
+
+def method_records(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One record for each row of ``METHODS``.
+
+    Args:
+        measured: by method, as ``python -m benchmarks methods`` writes it; what is missing is ``None``.
+    """
+    from explainable_model.methods import METHODS
+
+    records = []
+    for name, row in METHODS.items():
+        figures = measured.get(name, {})
+        exported = figures.get("formats")
+        formats = None if exported is None else [key for key, found in exported.items() if found is True]
+        records.append(
+            {
+                "method": name,
+                "title": row.title,
+                "paper": row.paper,
+                "passes": row.passes,
+                "cost": figures.get("cost"),
+                "options": row.options,
+                "formats": formats,
+            }
+        )
+    return records
+
+
+def to_markdown(records: list[dict[str, Any]]) -> str:
+    """The table of the README."""
+    lines = [f"| {' | '.join(HEAD)} |", "|" + "---|" * len(HEAD)]
+    for record in records:
+        name, *others = _cells(record)
+        lines.append(f"| `{name}` | {' | '.join(others)} |")
+    return "\n".join(lines)
+
+
+def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
+    cost, formats = record["cost"], record["formats"]
+    return (
+        record["method"],
+        record["title"],
+        record["paper"],
+        record["passes"],
+        "not measured" if cost is None else f"{cost:.2g}" if cost < 10 else f"{cost:.0f}",
+        ", ".join(f"{option}={default}" for option, default in record["options"].items()),
+        "not measured" if formats is None else ", ".join(formats),
+    )
+
+
+def _measured() -> Mapping[str, Any]:
+    if not MEASURED.is_file():
+        return {}
+    rows: Mapping[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))["rows"]
+    return rows

@@ -1,0 +1,115 @@
+"""What is explained and how, on the command line: from its options to the arguments of ``ExplainableModel``."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from explainable_model.errors import InputError
+
+METHOD = "gradcam"
+ALL = "all"
+OPTIONS = (
+    "layer",
+    "method",
+    "option",
+    "top_k",
+    "normalize",
+    "upsample",
+    "signed",
+    "map_size",
+    "fusion",
+    "augment",
+    "chunk_size",
+)
+"""Destinations of the arguments that ``add_recipe`` adds."""
+
+
+def add_recipe(parser: argparse.ArgumentParser, *, all_methods: bool = False) -> None:
+    """Add the options that shape an explanation."""
+    recipe = parser.add_argument_group("what is explained, and how")
+    every = f", or {ALL} for a sheet of every method" if all_methods else ""
+    recipe.add_argument("--method", metavar="NAME", help=f"default: {METHOD}; see: methods{every}")
+    recipe.add_argument(
+        "--layer", action="append", metavar="NAME", help="default: the last with a spatial map, see: layers; repeatable"
+    )
+    recipe.add_argument("--fusion", metavar="NAME", help="of several layers: mean, max, product or layercam")
+    recipe.add_argument(
+        "--option", action="append", type=_pair, metavar="NAME=VALUE", help="of the method, see: methods; repeatable"
+    )
+    recipe.add_argument("--top-k", type=int, metavar="K", help="explain the K best classes instead of one")
+    recipe.add_argument(
+        "--normalize", metavar="NAME", help="minmax, max or none; default: minmax, or max of signed maps"
+    )
+    recipe.add_argument("--signed", action="store_true", help="keep what speaks against the class")
+    recipe.add_argument("--upsample", metavar="NAME", help="bilinear, bicubic, nearest or none; default: bilinear")
+    recipe.add_argument("--map-size", type=size, metavar="HxW", help="of the maps; default: the image's")
+    recipe.add_argument("--augment", action="store_true", help="average over scaled and mirrored copies")
+    recipe.add_argument("--chunk-size", type=int, metavar="N", help="copies that many-pass methods run at once")
+
+
+def wrapper_arguments(arguments: argparse.Namespace, method: str | None = None) -> dict[str, Any]:
+    """The arguments of ``ExplainableModel`` besides the network.
+
+    Args:
+        arguments: as parsed.
+        method: instead of the one that is asked for.
+
+    Raises:
+        InputError: an option that the method does not have, or a value of another type than its default.
+        ValueError: an unknown method.
+    """
+    method = method or arguments.method or METHOD
+    wanted: dict[str, Any] = {
+        "target_layer": arguments.layer,
+        "method": method,
+        "options": method_options(method, arguments.option or ()),
+        "top_k": arguments.top_k,
+        "signed": arguments.signed,
+        "augment": arguments.augment,
+        "normalize": arguments.normalize or ("max" if arguments.signed else None),
+        "upsample": arguments.upsample,
+        "size": arguments.map_size,
+        "fusion": arguments.fusion,
+        "chunk_size": arguments.chunk_size,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def method_options(method: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Options of a method from their text, each of the type of its default."""
+    from explainable_model.methods import check_options, find_method
+
+    known = find_method(method).options
+    check_options(method, dict(pairs))
+    return {name: _typed(name, text, known[name]) for name, text in pairs}
+
+
+def _typed(name: str, text: str, default: Any) -> Any:
+    kind = type(default)
+    if kind is bool:
+        values = {"true": True, "false": False}
+        if text.lower() in values:
+            return values[text.lower()]
+    else:
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__)
+    raise InputError(f"The option {name} is {text!r}; expected {expected}, for example {name}={str(default).lower()}.")
+
+
+def size(text: str) -> tuple[int, int]:
+    """``HEIGHTxWIDTH``."""
+    match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected HEIGHTxWIDTH, for example 224x224")
+    return int(match[1]), int(match[2])
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an option; expected NAME=VALUE, for example samples=16")
+    return name, value
