@@ -1,16 +1,13 @@
-"""What each method costs, and which formats it can be exported to.
+"""What each method costs.
 
 Cost: process CPU time of one eager call on one image, divided by that of the network's own forward, one thread.
-Formats: every artifact of a tiny network is compared with that network in its own runtime.
 """
 
 import argparse
 import json
 import statistics
 import sys
-import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.coverage import RESULTS, environment
-from explainable_model import FORMATS, METHODS, ExplainableModel, export
+from explainable_model import METHODS, ExplainableModel
 from explainable_model.demo import efficientnet_lite0
-from explainable_model.errors import ExplainableModelError
 
 TRANSFORMER_METHODS = ("vitreciprocam", "legrad", "rollout")
 RUNS = 7
 ONCE = 10.0  # seconds above which a call is measured once
-SIZE = 64  # of the tiny networks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,16 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks methods", description=__doc__)
     parser.add_argument("--method", action="append", choices=list(METHODS), help="only these; others keep their row")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--only", choices=("cost", "formats"), help="measure this alone and keep the rest of each row")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of torch's exporters, which warn of their own deprecations
     path = arguments.out / "methods.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else {}
     for name in arguments.method or METHODS:
-        cost = {} if arguments.only == "formats" else measure_cost(name)
-        formats = {} if arguments.only == "cost" else {"formats": measure_formats(name)}
-        rows[name] = {**rows.get(name, {}), **cost, **formats}
+        rows[name] = measure_cost(name)
         print(f"{name}: {rows[name]}", file=sys.stderr, flush=True)
         ordered = {key: rows[key] for key in METHODS if key in rows}
         path.write_text(json.dumps({"environment": environment(), "rows": ordered}, indent=1) + "\n")
@@ -66,21 +57,6 @@ def measure_cost(name: str) -> dict[str, Any]:
         "forward_seconds": forward,
         "runs": runs,
     }
-
-
-def measure_formats(name: str) -> dict[str, bool | str]:
-    """By format: true where the artifact agrees with the network, else the reason."""
-    model = _seeded("test_vit", img_size=SIZE) if name in TRANSFORMER_METHODS else _seeded("test_resnet")
-    image = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    found: dict[str, bool | str] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for key, fmt in FORMATS.items():
-            try:
-                export(ExplainableModel(model, None, name), Path(folder, f"net{fmt.suffixes[0]}"), image)
-                found[key] = True
-            except (ExplainableModelError, RuntimeError, ValueError) as error:
-                found[key] = " ".join(str(error).split())[:300]
-    return found
 
 
 def cpu_seconds(run: Callable[[], object]) -> tuple[float, int]:
@@ -108,9 +84,9 @@ def _forward(model: nn.Module, image: Tensor) -> None:
     model(image)
 
 
-def _seeded(name: str, **options: Any) -> nn.Module:
+def _seeded(name: str) -> nn.Module:
     import timm
 
     torch.manual_seed(0)
-    model: nn.Module = timm.create_model(name, **options).eval()
+    model: nn.Module = timm.create_model(name).eval()
     return model

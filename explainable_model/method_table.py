@@ -24,24 +24,22 @@ def method_records(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One record for each row of ``METHODS``.
 
     Args:
-        measured: by method, as ``python -m benchmarks methods`` writes it; what is missing is ``None``.
+        measured: by method, as ``python -m benchmarks methods`` writes it; a cost that is missing is ``None``.
     """
+    from explainable_model.exporters import FORMATS
     from explainable_model.methods import METHODS
 
     records = []
     for name, row in METHODS.items():
-        figures = measured.get(name, {})
-        exported = figures.get("formats")
-        formats = None if exported is None else [key for key, found in exported.items() if found is True]
         records.append(
             {
                 "method": name,
                 "title": row.title,
                 "paper": row.paper,
                 "passes": row.passes,
-                "cost": figures.get("cost"),
+                "cost": measured.get(name, {}).get("cost"),
                 "options": row.options,
-                "formats": formats,
+                "formats": list(FORMATS),
             }
         )
     return records
@@ -57,7 +55,7 @@ def to_markdown(records: list[dict[str, Any]]) -> str:
 
 
 def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
-    cost, formats = record["cost"], record["formats"]
+    cost = record["cost"]
     return (
         record["method"],
         record["title"],
@@ -65,7 +63,7 @@ def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
         record["passes"],
         "not measured" if cost is None else f"{cost:.2g}" if cost < 10 else f"{cost:.0f}",
         ", ".join(f"{option}={default}" for option, default in record["options"].items()),
-        "not measured" if formats is None else ", ".join(formats),
+        ", ".join(record["formats"]),
     )
 
 

@@ -1,5 +1,7 @@
 """The command line's methods: every option that shapes an explanation, the sheet of all methods, and their table."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from explainable_model.recipe import method_options
 from tests import cli_nets
 from tests.cli_run import NAMED, Run
 from tests.nets import TinyResNet, seeded
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_options_reach_the_network(capsys: pytest.CaptureFixture[str], photos: list[Path], tmp_path: Path) -> None:
@@ -139,10 +143,20 @@ def test_sheet_of_all_methods(capsys: pytest.CaptureFixture[str], photos: list[P
 
 
 def test_what_was_not_measured_says_so() -> None:
-    table = to_markdown(
-        method_records({"gradcam": {"cost": 1.25, "formats": {"onnx": True, "pt2": "no such operator"}}})
-    )
+    table = to_markdown(method_records({"gradcam": {"cost": 1.25}}))
     rows = table.splitlines()
     assert rows[0] == f"| {' | '.join(HEAD)} |"
-    assert rows[2].endswith("| 1.2 |  | onnx |")
-    assert rows[3].count("not measured") == 2
+    assert rows[2].endswith("| 1.2 |  | torchscript, onnx, pt2 |")
+    assert rows[3].count("not measured") == 1
+
+
+def test_the_readme_has_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(capsys, "methods", "--markdown")
+    assert run.code == 0
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- methods -->\n\n(.*?)\n\n<!-- /methods -->", readme, re.DOTALL)
+    assert found is not None
+    assert found[1] + "\n" == run.out, "run: explainable-model methods --markdown"
+    record = Run(capsys, "methods", "--json").record["methods"]
+    assert [row["method"] for row in record] == list(METHODS)
+    assert json.dumps(record[0]["options"]) == "{}"
