@@ -24,7 +24,7 @@ namespace {
 using namespace explainable;
 
 constexpr int kThreads = 8;
-constexpr int kRounds = 3;
+constexpr int kRounds = 2;
 
 void fail(const std::string& what) { throw std::runtime_error(what); }
 

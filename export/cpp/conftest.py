@@ -3,6 +3,7 @@
 import functools
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,12 @@ def built(tmp_path_factory: pytest.TempPathFactory, need: Callable[..., None]) -
     def build(name: str) -> Kit:
         need("cmake", "g++")
         folder = tmp_path_factory.mktemp(f"build-{name}")
-        options = ["-DSANITIZE=ON", "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1 -Werror"]
+        options = [
+            "-DSANITIZE=ON",
+            "-DCMAKE_BUILD_TYPE=None",
+            "-DCMAKE_CXX_FLAGS=-O1 -Werror",
+            f"-DPython3_EXECUTABLE={sys.executable}",
+        ]
         if name == "onnxruntime":
             options += headers(folder, need)
         subprocess.run(["cmake", "-S", EXPORT / name, "-B", folder, *options], check=True)
