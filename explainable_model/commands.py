@@ -48,7 +48,7 @@ def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Real weights, real photos, every format."""
     from explainable_model.demo import run_demo
     from explainable_model.overlay import COLORMAP
-    from explainable_model.verify import TOLERANCES
+    from explainable_model.tolerances import TOLERANCES
 
     report = run_demo(arguments.out, colormap=arguments.colormap or COLORMAP, alpha=arguments.alpha, say=console.say)
     text = f"{report.to_table()}\n\nPictures and artifacts are in {arguments.out}; start with {report.contact_sheet}."

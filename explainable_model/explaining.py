@@ -88,7 +88,7 @@ def artifact_explainer(path: Path) -> Explainer:
     copies = metadata.batch or 1
 
     def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
-        batch = np.repeat(image.astype(metadata.dtype), copies, 0)
+        batch = np.repeat(image.astype(metadata.array_dtype), copies, 0)
         asked = None if class_idx is None else asked_classes(np.repeat(class_idx, copies), metadata.top_k)
         return _first(session(batch, asked))
 

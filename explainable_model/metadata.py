@@ -57,6 +57,11 @@ class SizeRange:
         return f"{self.minimum} or more" + (f", a multiple of {self.multiple}" if self.multiple > 1 else "")
 
 
+def array_dtype(dtype: str) -> str:
+    """A dtype as NumPy has it, which has no bfloat16: float32 stands for it."""
+    return "float32" if dtype == "bfloat16" else dtype
+
+
 def shape_problem(
     shape: Sequence[int], expected: Sequence[int | None], sizes: Sequence[SizeRange] | None
 ) -> str | None:
@@ -155,6 +160,11 @@ class Metadata:
     def batch(self) -> int | None:
         """The only batch size accepted, or ``None`` for any."""
         return self.image_shape[0]
+
+    @property
+    def array_dtype(self) -> str:
+        """The dtype of image, logits and cam as NumPy arrays."""
+        return array_dtype(self.dtype)
 
     @property
     def example_shape(self) -> list[int]:

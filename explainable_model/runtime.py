@@ -10,7 +10,7 @@ from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explanation import PREDICTED, Explanation
 from explainable_model.exporters import format_of
 from explainable_model.exporters.format import Array, Format, Runner
-from explainable_model.metadata import Metadata, parse_metadata, shape_problem, written
+from explainable_model.metadata import Metadata, array_dtype, parse_metadata, shape_problem, written
 
 
 class Session:
@@ -46,10 +46,10 @@ class Session:
             InputError: another shape, dtype or batch size than the artifact's, NaN, or a class out
                 of range.
         """
-        pixels = self._checked_image(np.asarray(image))
+        pixels = self._checked_image(_array(image))
         shape = (len(pixels), *(int(n or 1) for n in self.metadata.class_idx_shape[1:]))
         classes = np.full(shape, PREDICTED, np.int64) if class_idx is None else np.asarray(class_idx)
-        others = self._checked_inputs([np.asarray(each) for each in inputs], len(pixels))
+        others = self._checked_inputs([_array(each) for each in inputs], len(pixels))
         outputs = self._run(pixels, self._checked_class_idx(classes, shape), *others)
         return Explanation(*outputs)
 
@@ -58,10 +58,10 @@ class Session:
         problem = shape_problem(image.shape, expected, self.metadata.sizes)
         if problem is not None:
             raise InputError(f"image has shape {image.shape}; {self.path.name} expects {written(expected)}{problem}.")
-        if str(image.dtype) != self.metadata.dtype:
+        if str(image.dtype) != self.metadata.array_dtype:
             raise InputError(
-                f"image is {image.dtype}; {self.path.name} expects {self.metadata.dtype}: "
-                f"image.astype('{self.metadata.dtype}') after scaling and normalising."
+                f"image is {image.dtype}; {self.path.name} expects {self.metadata.array_dtype}: "
+                f"image.astype('{self.metadata.array_dtype}') after scaling and normalising."
             )
         if not np.isfinite(image).all():
             raise InputError("image has NaN or infinite values; expected finite ones.")
@@ -72,7 +72,7 @@ class Session:
         if len(inputs) != len(wanted):
             raise InputError(f"{len(inputs)} extra input(s) given; {self.path.name} takes {len(wanted)}: {wanted}.")
         for number, (array, want) in enumerate(zip(inputs, wanted, strict=True)):
-            if list(array.shape) != [batch, *want["shape"][1:]] or str(array.dtype) != want["dtype"]:
+            if list(array.shape) != [batch, *want["shape"][1:]] or str(array.dtype) != array_dtype(want["dtype"]):
                 raise InputError(
                     f"Extra input {number} is {array.dtype} of shape {array.shape}; {self.path.name} expects "
                     f"{want['dtype']} of shape ({batch}, {', '.join(map(str, want['shape'][1:]))})."
@@ -94,6 +94,11 @@ class Session:
                 f"{classes - 1}, or {PREDICTED} for the predicted class."
             )
         return np.ascontiguousarray(class_idx)
+
+
+def _array(values: Any) -> Array:
+    """As NumPy has it; a tensor in bfloat16, which NumPy has not, as float32."""
+    return np.asarray(values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values)
 
 
 def load(path: str | Path, *, threads: int | None = None) -> Session:

@@ -1,6 +1,6 @@
 """Artifact against network: the tolerances, the comparison, and the answer to a fixed image."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 from explainable_model.errors import VerificationError
 from explainable_model.explanation import PREDICTED
 from explainable_model.exporters.format import Array, Runner
-from explainable_model.metadata import Metadata, Reference, SizeRange
+from explainable_model.metadata import Metadata, Reference, SizeRange, array_dtype
+from explainable_model.tolerances import (
+    DEVICE_FACTOR,
+    FLIP_CORRELATION,
+    FLIP_SHARE,
+    NOISE_FACTOR,
+    NOISE_SAMPLES,
+    Tolerance,
+    tolerance_of,
+)
+from explainable_model.tolerances import (
+    TOLERANCES as TOLERANCES,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,41 +36,6 @@ OTHER_CLASSES = 3
 REFERENCE_BATCH = 2
 REFERENCE_GRID = 8
 REFERENCE_LOGITS = 16
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How much two runtimes may differ.
-
-    Attributes:
-        logits: largest difference, in units of the largest logit.
-        cam: largest difference of a map, in units of its range.
-        rounding: unit of rounding of the dtype.
-    """
-
-    logits: float
-    cam: float
-    rounding: float
-
-
-TOLERANCES: Mapping[str, Tolerance] = {
-    "float64": Tolerance(logits=1e-10, cam=1e-9, rounding=2.3e-16),
-    "float32": Tolerance(logits=1e-4, cam=1e-4, rounding=1.2e-7),
-    "float16": Tolerance(logits=2e-2, cam=5e-2, rounding=9.8e-4),
-    "bfloat16": Tolerance(logits=1e-1, cam=2e-1, rounding=7.9e-3),
-}
-"""By dtype. Every tolerance of the library and its tests is here."""
-
-# Some maps are less exact than the dtype: normalising one that is nearly constant magnifies its
-# rounding, and where an activation is nearly zero the gradient of a ReLU flips with the last bit. How
-# exact a map is, the network itself tells: by how much the map changes when the image changes by one
-# rounding. The allowance is this many times that, for the roundings of all the layers.
-NOISE_FACTOR = 16.0
-NOISE_SAMPLES = 2
-# A flip may hit the artifact in an image where it did not hit the network. Then the picture must still
-# be much the same, and most other images must be within the allowance.
-FLIP_CORRELATION = 0.95
-FLIP_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -119,7 +96,7 @@ def check_parity(
     """
     sizes = other_sizes(lowered.example.shape[2:], metadata.sizes)
     batches = list(BATCHES) if metadata.batch is None else [metadata.batch] * len(sizes)
-    tolerance = TOLERANCES[metadata.dtype]
+    tolerance = tolerance_of(lowered.precision, metadata.format)
     rows = []
     for seed, batch in enumerate(batches):
         size = sizes[seed % len(sizes)]
@@ -274,8 +251,9 @@ def _asked(
 
 
 def _array(tensor: "Tensor") -> Array:
-    array: Array = tensor.detach().cpu().numpy()
-    return array
+    from explainable_model.exporters.torch_runner import as_array
+
+    return as_array(tensor)
 
 
 def other_sizes(size: Sequence[int], allowed: Sequence[SizeRange] | None) -> list[list[int]]:
@@ -320,7 +298,7 @@ def reference_array(shape: Sequence[int | None], dtype: str, batch: int) -> Arra
     """``sin(i + n)`` for element i of image n."""
     one = [int(n) for n in shape[1:] if n is not None]
     index = np.arange(int(np.prod(one)), dtype=np.float64).reshape(one)
-    return np.stack([np.sin(index + n) for n in range(batch)]).astype(dtype)
+    return np.stack([np.sin(index + n) for n in range(batch)]).astype(array_dtype(dtype))
 
 
 def reference_image(metadata: Metadata) -> Array:
@@ -346,13 +324,13 @@ def make_reference(lowered: "LoweredModel") -> Reference:
     )
     with torch.no_grad():
         logits, class_idx, cam = lowered(image, None, *inputs)
-    dtype = str(lowered.example.dtype).removeprefix("torch.")
+    tolerance = tolerance_of(lowered.precision)
     return Reference(
         class_idx=class_idx.tolist(),
         logits=_sampled(_array(logits.float())),
         cam=_reduced_maps(_array(cam.double())),
-        logits_tolerance=10 * TOLERANCES[dtype].logits,
-        cam_tolerance=10 * TOLERANCES[dtype].cam,
+        logits_tolerance=DEVICE_FACTOR * tolerance.logits,
+        cam_tolerance=DEVICE_FACTOR * tolerance.cam,
         size=list(lowered.example.shape[2:]),
     )
 

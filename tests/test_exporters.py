@@ -14,7 +14,7 @@ from explainable_model import FORMATS, ExplainableModel, LoweredModel, Preproces
 from explainable_model.errors import ArtifactError, InputError, LoweringError, VerificationError
 from explainable_model.exporters import format_of
 from explainable_model.exporters.torchscript import quiet_torchscript
-from explainable_model.verify import TOLERANCES
+from explainable_model.tolerances import TOLERANCES
 from tests.nets import CASES, TinyResNet, XrayClassifier, images, seeded
 from tests.test_lowering import Exotic
 

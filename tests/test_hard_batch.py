@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from explainable_model import FORMATS, ExplainableModel, export, load, lower, read_metadata
 from explainable_model.errors import InputError, LoweringError, StaticBatchWarning
 from explainable_model.exporters.torchscript import quiet_torchscript, script
-from explainable_model.verify import TOLERANCES
+from explainable_model.tolerances import TOLERANCES
 from tests.cli_run import Run
 from tests.nets import images, seeded
 

@@ -15,7 +15,7 @@ from explainable_model.exporters.torchscript import quiet_torchscript, script
 from explainable_model.lowering.rules import open_resample
 from explainable_model.lowering.rules.open_resample import positions
 from explainable_model.metadata import SizeRange
-from explainable_model.verify import TOLERANCES
+from explainable_model.tolerances import TOLERANCES
 from tests.cli_run import Run
 from tests.nets import TinyResNet, TinySegmenter, TinyViT, images, seeded
 

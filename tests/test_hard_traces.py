@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from explainable_model import FORMATS, ExplainableModel, export, load, lower
 from explainable_model.errors import LoweringError, TraceError
-from explainable_model.verify import TOLERANCES
+from explainable_model.tolerances import TOLERANCES
 from tests.nets import images, seeded
 
 

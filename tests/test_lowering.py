@@ -14,7 +14,7 @@ from explainable_model.lowering.capture import capture, graph_of, quiet_export
 from explainable_model.lowering.functional import make_functional
 from explainable_model.lowering.shapes import OpenDims
 from explainable_model.plan import Plan
-from explainable_model.verify import TOLERANCES
+from explainable_model.tolerances import TOLERANCES
 from tests.nets import Case, TinyMobileNet, TinyResNet, TinyViT, XrayClassifier, images, seeded
 from tests.test_model import Cut, InPlaceAfter, NoGradLayer, PassThrough, Recurrent
 

@@ -13,7 +13,7 @@ from explainable_model import ExplainableModel, export, load
 from explainable_model.exporters import FORMATS
 from explainable_model.lowering import LoweredModel, lower
 from explainable_model.methods import METHODS
-from explainable_model.verify import TOLERANCES
+from explainable_model.tolerances import TOLERANCES
 from tests.nets import SmallNet, TinyViT, images, seeded
 
 TRANSFORMER_METHODS = ("vitreciprocam", "legrad", "rollout")

@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 
 from explainable_model import FORMATS, ExplainableModel, export, load, lower
-from explainable_model.verify import TOLERANCES
+from explainable_model.tolerances import TOLERANCES
 from tests.nets import images
 from tests.reference import finished, gradcam
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmarks.networks import Network, build
 from explainable_model import ExplainableModel, find_layers, lower
 from explainable_model.layers import default_layer, find_layout
-from explainable_model.verify import TOLERANCES
+from explainable_model.tolerances import TOLERANCES
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def _session(path: Path, threads: int | None, *, optimize: bool = True) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no public base class
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "NOT_IMPLEMENTED" in first:
+        if "NOT_IMPLEMENTED" in first or ("INVALID_GRAPH" in first and "Type Error" in first):
             raise ArtifactError(
                 f"ONNX Runtime has no kernel for a part of {path.name}: {first}. Its CPU kernels are mostly for "
                 "float32: export network.float() with a float32 image."

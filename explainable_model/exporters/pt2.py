@@ -40,7 +40,7 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
             program = torch.export.load(path)
     except Exception as error:  # torch.export raises whatever its parts raise
         raise ArtifactError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-    return torch_runner(program.module(), threads), metadata
+    return torch_runner(program.module(), threads, metadata=metadata), metadata
 
 
 def _refuse_code(path: Path) -> None:

@@ -1,21 +1,37 @@
 """Running a torch module on NumPy arrays."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from explainable_model.exporters.format import Array, Runner
 
 
-def torch_runner(module: Callable[..., Any], threads: int | None, device: str = "cpu") -> Runner:
-    """A runner over any callable of tensors; the number of threads is torch's own, process-wide."""
+def torch_runner(
+    module: Callable[..., Any], threads: int | None, device: str = "cpu", metadata: str | None = None
+) -> Runner:
+    """A runner over any callable of tensors; the number of threads is torch's own, process-wide.
+
+    NumPy has no bfloat16: float32 stands for it on both sides.
+    """
+    rounded = metadata is not None and json.loads(metadata)["dtype"] == "bfloat16"
     if threads is not None:
         torch.set_num_threads(threads)
 
     def run(*arrays: Array) -> Sequence[Array]:
-        with torch.inference_mode():
-            outputs = module(*(torch.from_numpy(array).to(device) for array in arrays))
-        return [output.cpu().numpy() for output in outputs]
+        with torch.inference_mode(), torch.autocast(device.partition(":")[0], enabled=False):
+            tensors = [torch.from_numpy(array).to(device) for array in arrays]
+            outputs = module(*(t.bfloat16() if rounded and t.is_floating_point() else t for t in tensors))
+        return [as_array(output) for output in outputs]
 
     return run
+
+
+def as_array(tensor: Tensor) -> Array:
+    """In host memory; bfloat16 as float32."""
+    tensor = tensor.detach().cpu()
+    array: Array = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    return array

@@ -101,7 +101,7 @@ def open_(path: Path, threads: int | None, device: str = "cpu") -> tuple[Runner,
             module = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ArtifactError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-    return torch_runner(module, threads, device), metadata
+    return torch_runner(module, threads, device, metadata), metadata
 
 
 TORCHSCRIPT = Format(

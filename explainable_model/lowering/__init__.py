@@ -22,8 +22,10 @@ from explainable_model.lowering.capture import (
     graph_of,
     layer_of,
     quiet_export,
+    without_autocast,
 )
 from explainable_model.lowering.captured import TracedNetwork, count_classes
+from explainable_model.lowering.devices import free_of_devices
 from explainable_model.lowering.differentiate import Tail, find_tail, missing_lowering
 from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get_attribute
 from explainable_model.lowering.lowered import LoweredModel, TracedExplanation
@@ -165,7 +167,7 @@ def _tapped(program: ExportedProgram, plan: Plan) -> fx.GraphModule:
 
 def _trace(module: nn.Module, arguments: tuple[Tensor, ...], dims: OpenDims) -> ExportedProgram:
     shapes = open_shapes(dims, arguments[0], len(arguments) - 2)
-    with quiet_export():
+    with quiet_export(), without_autocast(arguments[0].device.type):
         try:
             return export(module, arguments, shapes)
         except ExplainableModelError:
@@ -178,6 +180,7 @@ def _finished(program: ExportedProgram) -> fx.GraphModule:
     """The graph with constants computed, and named after the network's layers."""
     module = graph_of(program)
     _drop_identities(module.graph)
+    free_of_devices(module)
     fold_constants(module)
     _name_nodes(module)
     backward = sorted({str(n.target) for n in module.graph.nodes if "backward" in str(n.target)})

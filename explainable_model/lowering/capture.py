@@ -7,6 +7,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,16 +39,18 @@ TAP: OpOverload = torch.ops.explainable_model.tap.default
 class _Scored(nn.Module):
     """The network with ``(logits, class_idx, values, columns)`` as its outputs, whatever container it returns."""
 
-    def __init__(self, model: nn.Module, plan: Plan) -> None:
+    def __init__(self, model: nn.Module, plan: Plan, autocast: Callable[[], Any]) -> None:
         super().__init__()
         self.model = model
         self._plan = plan
+        self._autocast = autocast
 
     def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         plan = self._plan
         own = len(inputs) - plan.target.inputs
         seen = TAP(image, IMAGE_LAYER) if IMAGE_LAYER in plan.tap_names else image
-        output = self.model(seen, *inputs[:own])
+        with self._autocast():
+            output = self.model(seen, *inputs[:own])
         scores = score_output(plan.target, output, plan.output, class_idx, inputs[own:], image.shape[0])
         return scores.logits, scores.class_idx, scores.values, scores.columns
 
@@ -72,9 +75,10 @@ def capture(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor
     """
     class_idx = predicted_class_idx(image, plan.top_k)
     shapes = open_shapes(dims, image, len(inputs))
-    scored = _Scored(model, plan)
+    scored = _Scored(model, plan, _autocast_as_now(image.device.type))
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_export())
+        stack.enter_context(without_autocast(image.device.type))
         for name in plan.named_taps:
             if name != ATTENTION_LAYERS:
                 stack.enter_context(LayerTap().listen(model.get_submodule(name), _mark(name)))
@@ -99,6 +103,19 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[Any, ...
         program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
     sys.stderr.write(said.getvalue())  # the network's own words
     return program
+
+
+def _autocast_as_now(device: str) -> Callable[[], Any]:
+    """The autocast that the caller runs under, to be entered inside the trace: there it is written down."""
+    if not torch.is_autocast_enabled(device):
+        return contextlib.nullcontext
+    return partial(torch.autocast, device, dtype=torch.get_autocast_dtype(device))
+
+
+def without_autocast(device: str) -> Any:
+    """A context in which every operator computes in the types that it is given."""
+    enabled = torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if enabled else contextlib.nullcontext()
 
 
 def _mark(name: str) -> Change:

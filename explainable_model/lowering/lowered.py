@@ -11,7 +11,7 @@ from torch.fx.traceback import preserve_node_meta
 from explainable_model.attribution import Network, explain
 from explainable_model.errors import InputError
 from explainable_model.explanation import Explanation
-from explainable_model.lowering.capture import quiet_export
+from explainable_model.lowering.capture import quiet_export, without_autocast
 from explainable_model.lowering.shapes import OpenDims, open_shapes
 from explainable_model.metadata import SizeRange, shape_problem, written
 from explainable_model.model import check_image, check_inputs
@@ -92,7 +92,16 @@ class LoweredModel(nn.Module):
         if class_idx.device.type == "cpu":
             check_class_range(class_idx, self.classes)
         check_inputs(inputs, image.shape[0], len(self.example_inputs))
-        return Explanation(*self.graph_module(image, class_idx, *inputs))
+        with without_autocast(image.device.type):  # where the network ran under it, its conversions are in the graph
+            return Explanation(*self.graph_module(image, class_idx, *inputs))
+
+    @cached_property
+    def precision(self) -> str:
+        """The coarsest floating point type that the graph computes in: the image's, unless autocast changed it."""
+        values = (node.meta.get("val") for node in self.graph_module.graph.nodes)
+        found = {value.dtype for value in values if isinstance(value, Tensor) and value.is_floating_point()}
+        coarsest = max(found | {self.example.dtype}, key=lambda dtype: torch.finfo(dtype).eps)
+        return str(coarsest).removeprefix("torch.")
 
     @cached_property
     def _output_shapes(self) -> list[tuple[int, ...]]:
@@ -124,7 +133,7 @@ class LoweredModel(nn.Module):
     def exported_program(self) -> ExportedProgram:
         """The graph as a ``torch.export`` program."""
         with quiet_export():
-            return torch.export.export(
+            program = torch.export.export(
                 _Retraced(self.graph_module),
                 self.inputs,
                 dynamic_shapes=open_shapes(
@@ -132,6 +141,11 @@ class LoweredModel(nn.Module):
                 ),
                 strict=False,
             )
+        for node in reversed(program.graph.nodes):
+            if node.target is torch.ops.aten._assert_tensor_metadata.default:  # they name the example's device
+                program.graph.erase_node(node)
+        program.graph_module.recompile()
+        return program
 
 
 class _Retraced(nn.Module):

@@ -22,6 +22,7 @@ from explainable_model.methods.gradcam_plus_plus import smoothgradcam_plus_plus
 from explainable_model.methods.noise import gaussian_noise
 from explainable_model.methods.shapleycam import shapleycam as shapleycam_map
 from explainable_model.methods.weighting import weighted_sum
+from explainable_model.tolerances import HEAD_TOLERANCE
 
 if TYPE_CHECKING:
     from explainable_model.attribution import Probe
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 SAMPLES = 16
 NOISE = 0.15
 STEPS = 32
-HEAD_TOLERANCE = 1e-3
 
 
 def cam(probe: "Probe") -> Tensor:

@@ -147,7 +147,7 @@ class Service:
         return _Job(self._input(photo), class_idx, top, photo.size, self._shrunk(photo) if as_picture else None)
 
     def _input(self, photo: "Image") -> NDArray[Any]:
-        return self._preprocess(photo).astype(self.metadata.dtype)
+        return self._preprocess(photo).astype(self.metadata.array_dtype)
 
     def _shrunk(self, photo: "Image") -> "Image":
         small = photo.copy()
