@@ -17,7 +17,7 @@ from explainable_model.recipe import add_recipe, size
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-MODEL_HELP = "torchvision:NAME, timm:NAME, or package.module:factory"
+MODEL_HELP = "torchvision:NAME, timm:NAME, transformers:FOLDER, or package.module:factory"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from explainable_model.errors import LayerError
 from explainable_model.scoring import Select, class_scores, find_logits, one_hot, score_gradient
-from explainable_model.tap import first_tensor
+from explainable_model.tap import floating_tensors
 
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]  # layer output -> (N, K, *spatial)
 
@@ -293,13 +293,17 @@ def _record_outputs(model: nn.Module, outputs: dict[str, Tensor]) -> Iterator[No
 
     def recorder(name: str) -> Callable[..., None]:
         def record(module: nn.Module, inputs: Any, output: Any) -> None:
-            tensor = first_tensor(output)
-            if tensor is None or threading.get_ident() != thread:
+            tensors = list(floating_tensors(output))
+            if not tensors or threading.get_ident() != thread:
                 return
+            tensor = tensors[0]
             outputs.pop(name, None)  # keep the order of the last calls
             # What is only handed on is another layer's output; an in-place operation makes its own of it.
-            handed_on = any(tensor is value for value in inputs) and states.get(id(tensor)) == tensor._version
-            if not handed_on:
+            handed_on = any(tensor is value for value in inputs)
+            # A backbone returns the map of its last layer and what it pooled from it; the prediction may depend on
+            # the latter alone.
+            handed_on |= len(tensors) > 1 and any(tensor is known for known in outputs.values())
+            if not handed_on or states.get(id(tensor)) != tensor._version:
                 outputs[name] = tensor
             states[id(tensor)] = tensor._version
 

@@ -1,4 +1,4 @@
-"""A network by name: torchvision's, timm's, or whatever a function of yours returns."""
+"""A network by name: torchvision's, timm's, a folder of transformers', or whatever a function of yours returns."""
 
 import difflib
 import importlib
@@ -14,6 +14,8 @@ from torch import nn
 
 from explainable_model.checkpoint import load_checkpoint
 from explainable_model.errors import MissingRuntimeError, ModelError
+from explainable_model.huggingface import class_names as labels_of
+from explainable_model.huggingface import load_classifier, read_preprocess
 from explainable_model.preprocess import Preprocess
 
 
@@ -42,8 +44,9 @@ def load_named_model(
     """Build a network and fill in its weights.
 
     Args:
-        name: ``torchvision:resnet50``, ``timm:tf_efficientnet_lite0``, or ``package.module:factory``
-            for a function that returns an ``nn.Module`` or a ``NamedModel``.
+        name: ``torchvision:resnet50``, ``timm:tf_efficientnet_lite0``, ``transformers:FOLDER`` as
+            ``save_pretrained`` wrote it, or ``package.module:factory`` for a function that returns an
+            ``nn.Module`` or a ``NamedModel``.
         checkpoint: file with trained weights, see ``load_checkpoint``.
         pretrained: let torchvision or timm fetch their own weights, the only case that uses the
             network. Without it and a checkpoint, the weights of these two are random.
@@ -63,7 +66,7 @@ def load_named_model(
     if not source or not rest:
         raise ModelError(
             f"The network is named {name!r}; expected torchvision:NAME (torchvision:resnet50), timm:NAME "
-            "(timm:resnet50) or package.module:factory."
+            "(timm:resnet50), transformers:FOLDER or package.module:factory."
         )
     if pretrained and (checkpoint is not None or classes is not None):
         raise ModelError(
@@ -84,7 +87,7 @@ def load_named_model(
 
 def has_random_weights(name: str, checkpoint: str | Path | None, pretrained: bool) -> bool:
     """Whether ``load_named_model`` would leave the weights as they were drawn."""
-    return name.partition(":")[0] in SOURCES and checkpoint is None and not pretrained
+    return name.partition(":")[0] in ("torchvision", "timm") and checkpoint is None and not pretrained
 
 
 def resized(preprocess: Preprocess, size: tuple[int, int]) -> Preprocess:
@@ -175,7 +178,19 @@ def timm_preprocess(config: Mapping[str, Any]) -> Preprocess | None:
     )
 
 
-SOURCES: Mapping[str, Source] = {"torchvision": from_torchvision, "timm": from_timm}
+def from_transformers(folder: str, pretrained: bool, classes: int | None) -> NamedModel:
+    """A classifier of Hugging Face transformers, from a folder that ``save_pretrained`` wrote."""
+    if pretrained or classes is not None:
+        raise ModelError(f"transformers:{folder} has its weights and classes in its folder: neither is an option.")
+    model = load_classifier(Path(folder))
+    return NamedModel(model, read_preprocess(Path(folder)), labels_of(model))
+
+
+SOURCES: Mapping[str, Source] = {
+    "torchvision": from_torchvision,
+    "timm": from_timm,
+    "transformers": from_transformers,
+}
 
 
 def _from_factory(module_name: str, attribute: str) -> NamedModel:

@@ -15,13 +15,17 @@ Change = Callable[[Tensor, tuple[Any, ...]], Tensor]  # (layer output, layer inp
 
 def first_tensor(output: Any) -> Tensor | None:
     """The first floating point tensor of a layer's output: itself, or the first in a container."""
+    return next(floating_tensors(output), None)
+
+
+def floating_tensors(output: Any) -> Iterator[Tensor]:
+    """Every floating point tensor of a layer's output, in order."""
     if isinstance(output, Tensor):
-        return output if output.is_floating_point() else None
+        if output.is_floating_point():
+            yield output
+        return
     for value in _children(output):
-        found = first_tensor(value)
-        if found is not None:
-            return found
-    return None
+        yield from floating_tensors(value)
 
 
 def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
