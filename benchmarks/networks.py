@@ -20,6 +20,7 @@ class Network:
         early: a layer well before the last.
         size: height and width of its images.
         options: for the builder.
+        gain: factor on the weights, where the initial ones are so small that attention makes all tokens the same.
     """
 
     library: str
@@ -27,6 +28,7 @@ class Network:
     early: str
     size: int = SMALL
     options: Mapping[str, Any] = field(default_factory=dict)
+    gain: float = 1.0
 
     @property
     def key(self) -> str:
@@ -41,8 +43,8 @@ def _seg(name: str, early: str) -> Network:
     return Network("segmentation", name, early)
 
 
-def _timm(name: str, early: str, size: int = SMALL, **options: Any) -> Network:
-    return Network("timm", name, early, size, options)
+def _timm(name: str, early: str, size: int = SMALL, gain: float = 1.0, **options: Any) -> Network:
+    return Network("timm", name, early, size, options, gain)
 
 
 NETWORKS = [
@@ -127,7 +129,7 @@ NETWORKS = [
     _timm("inception_v4", "features.7", 128),
     _timm("jx_nest_tiny", "levels.0", 224),
     _timm("lambda_resnet26t", "stages.1"),
-    _timm("levit_128s", "stages.0", 128, img_size=128, depth=(1, 1, 1)),
+    _timm("levit_128s", "stages.0", 128, 4.0, img_size=128, depth=(1, 1, 1)),
     _timm("lowformer_b0", "stages.1"),
     _timm("mambaout_femto", "stages.1", depths=(1, 1, 2, 1)),
     _timm("maxvit_rmlp_pico_rw_256", "stages.1", img_size=SMALL),
@@ -245,12 +247,12 @@ def build(network: Network) -> nn.Module:
 
         extra = {"weights_backbone": None} if network.library == "segmentation" else {}
         model = torchvision.models.get_model(network.name, weights=None, **extra, **network.options)
-    _enliven(model)
+    _enliven(model, network.gain)
     built: nn.Module = model.eval()
     return built
 
 
-def _enliven(model: nn.Module) -> None:
+def _enliven(model: nn.Module, gain: float = 1.0) -> None:
     """Nothing at its neutral value: otherwise maps are zero, or agree whatever the graph does."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -259,6 +261,8 @@ def _enliven(model: nn.Module) -> None:
                 module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator) * 0.1)
                 module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) * 0.5 + 0.75)
         for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and gain != 1:
+                parameter.mul_(gain)
             if parameter.ndim > 1 and parameter.abs().max() == 0:
                 parameter.normal_(0, 0.05, generator=generator)
             if parameter.ndim <= 1 or "gamma" in name or "layer_scale" in name:
