@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from explainable_model import autograd
 from explainable_model.attribution import Pass
 from explainable_model.autograd import Graph, detached_pass
-from explainable_model.errors import LayerError
+from explainable_model.errors import LayerError, ModelError
 from explainable_model.explanation import IMAGE_LAYER
 from explainable_model.plan import Plan
 from explainable_model.tap import ActivationCapture, LayerTap
@@ -53,7 +53,8 @@ class HookedNetwork:
                 plan.named_taps, self._taps, captures[len(names) - len(self._taps) :], strict=True
             ):
                 stack.enter_context(tap.listen(self._model.get_submodule(name), capture))
-            seen = captures[0](image, (image,)) if names[:1] == [IMAGE_LAYER] else image
+            # The network may write to its image.
+            seen = captures[0](image, (image,)) if names[:1] == [IMAGE_LAYER] else image.clone()
             output = self._model(seen, *inputs[:own])
             scores = score_output(plan.target, output, plan.output, class_idx, inputs[own:], image.shape[0])
         activations = [_heard(self._model, name, capture) for name, capture in zip(names, captures, strict=True)]
@@ -62,7 +63,10 @@ class HookedNetwork:
     def gradients(self, run: Pass, weights: Tensor | None = None, *, guided: bool = False) -> list[Tensor]:
         """See ``Network.gradients``; methods with guided gradients run on the network's graph."""
         assert not guided
-        return autograd.gradients(self._plan, run, weights)
+        try:
+            return autograd.gradients(self._plan, run, weights)
+        except ModelError as error:
+            raise ModelError(f"{error}{_about_integers(self._model)}") from error
 
     def curvature(self, run: Pass, tap: int) -> Tensor:
         """See ``Network.curvature``."""
@@ -78,5 +82,17 @@ def _heard(model: nn.Module, name: str, capture: ActivationCapture) -> Tensor:
         raise LayerError(
             f"target_layer {name!r} did not run, or returned no floating point tensor, in the forward of "
             f"{type(model).__name__}. Containers such as ModuleList never run themselves: name a layer in them."
+            f"{_about_integers(model)}"
         )
     return capture.activations
+
+
+def _about_integers(model: nn.Module) -> str:
+    """What to do with a converted network; an empty string for others."""
+    for name, module in model.named_modules():
+        if ".quantized" in type(module).__module__:
+            return (
+                f" {name!r} computes in integers, which have no gradient: explain the network as it was "
+                "before its conversion."
+            )
+    return ""

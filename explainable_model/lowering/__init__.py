@@ -27,6 +27,7 @@ from explainable_model.lowering.capture import (
 from explainable_model.lowering.captured import TracedNetwork, count_classes
 from explainable_model.lowering.devices import free_of_devices
 from explainable_model.lowering.differentiate import Tail, find_tail, missing_lowering
+from explainable_model.lowering.fake_quant import fixed_scales
 from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get_attribute
 from explainable_model.lowering.lowered import LoweredModel, TracedExplanation
 from explainable_model.lowering.reasons import reason_of
@@ -117,7 +118,7 @@ def _lower(
 ) -> LoweredModel:
     image, *inputs = (at_least_two(each) if dims.batch else each.clone() for each in given)
     arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
-    with kept_state(model):
+    with kept_state(model), fixed_scales(model):
         captured = capture(model, plan, image, inputs, dims)
     graph, tail = _differentiable_graph(captured, plan, table)
     classes = count_classes(graph, plan)

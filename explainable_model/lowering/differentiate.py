@@ -16,7 +16,7 @@ from explainable_model.lowering.call import Call, Lowering, bind, gradient_for, 
 from explainable_model.lowering.capture import TAP, layer_of
 from explainable_model.lowering.fold import get_attribute
 from explainable_model.lowering.one_hot import OneHot, dense
-from explainable_model.lowering.rules import SAVING_FORWARDS
+from explainable_model.lowering.rules import PORTABLE_FORWARDS, SAVING_FORWARDS
 from explainable_model.plan import Plan
 
 aten = torch.ops.aten
@@ -34,7 +34,11 @@ REARRANGEMENTS = frozenset(
      aten.to.dtype, aten.dropout.default, aten.contiguous.default, aten.unflatten.int}
 )  # fmt: skip
 # A folded batch norm may change strides, so that a strict view of the first trace fails.
-RELAXED = {aten.view.default: aten.reshape.default, aten._unsafe_view.default: aten.reshape.default}
+RELAXED: Mapping[Any, Any] = {
+    aten.view.default: aten.reshape.default,
+    aten._unsafe_view.default: aten.reshape.default,
+    **PORTABLE_FORWARDS,
+}
 # Nothing differentiable comes out of these: the network stops the gradient itself, or only a shape is read.
 WITHOUT_GRADIENT = frozenset(
     {aten.detach.default, aten.full_like.default, aten.zeros_like.default, aten.ones_like.default,

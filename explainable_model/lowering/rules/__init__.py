@@ -19,6 +19,7 @@ from explainable_model.lowering.rules import (
     normalization,
     padding,
     pooling,
+    quantization,
     rearrange,
     reduction,
     resample,
@@ -45,8 +46,12 @@ LOWERINGS: Mapping[OpOverload, Lowering] = {
     **joining.TABLE,
     **indexing.TABLE,
     **windows.TABLE,
+    **quantization.TABLE,
 }
 """Operator -> ``(call, grad, **arguments) -> gradients``; a row's arguments have ATen's names."""
 
 SAVING_FORWARDS: Mapping[Any, SavingForward] = attention.SAVING_FORWARDS
 """Forwards that also return what their gradient needs, so that it is not computed twice."""
+
+PORTABLE_FORWARDS: Mapping[Any, Callable[..., Any]] = quantization.FORWARDS
+"""The same values in operators that every runtime has."""
