@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.networks import Network, build
 from explainable_model import ExplainableModel, lower
 from explainable_model.exporters import FORMATS as TABLE
+from explainable_model.exporters.write import describe
 from explainable_model.layers import layout_of
 
 FORMATS = ("torchscript", "pt2", "onnx")
@@ -32,7 +33,7 @@ def measure(network: Network) -> list[Row]:
     try:
         model = build(network)
     except Exception as error:
-        return [{"network": network.key, "where": "all", "layer": "", "passed": False, "reason": describe(error)}]
+        return [{"network": network.key, "where": "all", "layer": "", "passed": False, "reason": first_line(error)}]
     return [measure_layer(network, model, where) for where in ("last", "early")]
 
 
@@ -49,13 +50,13 @@ def measure_layer(network: Network, model: nn.Module, where: str) -> Row:
         row["formats"] = _compare_formats(explainable, image)
         row["reason"] = _failure(row)
     except Exception as error:  # the row says why; the next row goes on
-        row["reason"] = describe(error)
+        row["reason"] = first_line(error)
     row["passed"] = not row["reason"]
     row["cpu_seconds"] = round(time.process_time() - started, 1)
     return row
 
 
-def describe(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Type and first line of an error, or of TorchScript's, which come last."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     if lines and "TorchScript interpreter" in lines[0]:
@@ -138,13 +139,13 @@ def _compare_formats(explainable: ExplainableModel, image: Tensor) -> dict[str, 
         try:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / f"network{fmt.suffixes[0]}"
-                fmt.write(lowered, path, "{}")
+                fmt.write(lowered, path, describe(lowered, name, None, None).to_json())
                 seconds = time.process_time() - started
                 runner, _ = fmt.open(path, 1)
                 got = [runner(*map(Tensor.numpy, case))[2] for case in zip(images, classes, strict=True)]
             found[name] = {**_differences(wanted, got), "export_seconds": round(seconds, 2)}
         except Exception as error:
-            found[name] = {"error": describe(error)}
+            found[name] = {"error": first_line(error)}
             if name == "onnx" and (cause := _why_not_even_plain(explainable.model, image)):
                 found[name] = {"error": f"the plain network cannot be exported to ONNX: {cause}"}
     return found
@@ -171,7 +172,7 @@ def _why_not_even_plain(model: nn.Module, image: Tensor) -> str:
     except Exception as error:
         while error.__cause__ is not None:
             error = error.__cause__
-        return describe(error)
+        return first_line(error)
     return ""
 
 

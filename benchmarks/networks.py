@@ -129,7 +129,7 @@ NETWORKS = [
     _timm("inception_v4", "features.7", 128),
     _timm("jx_nest_tiny", "levels.0", 224),
     _timm("lambda_resnet26t", "stages.1"),
-    _timm("levit_128s", "stages.0", 128, 4.0, img_size=128, depth=(1, 1, 1)),
+    _timm("levit_128s", "stages.0", 128, 3.0, img_size=128, depth=(1, 1, 1)),
     _timm("lowformer_b0", "stages.1"),
     _timm("mambaout_femto", "stages.1", depths=(1, 1, 2, 1)),
     _timm("maxvit_rmlp_pico_rw_256", "stages.1", img_size=SMALL),
