@@ -20,7 +20,8 @@ class Network:
         early: a layer well before the last.
         size: height and width of its images.
         options: for the builder.
-        gain: factor on the weights, where the initial ones are so small that attention makes all tokens the same.
+        calibrated: measure the statistics of batch norms instead of drawing them; without that, attention over signals
+            that are too small makes all tokens of some networks the same.
     """
 
     library: str
@@ -28,7 +29,7 @@ class Network:
     early: str
     size: int = SMALL
     options: Mapping[str, Any] = field(default_factory=dict)
-    gain: float = 1.0
+    calibrated: bool = False
 
     @property
     def key(self) -> str:
@@ -43,8 +44,8 @@ def _seg(name: str, early: str) -> Network:
     return Network("segmentation", name, early)
 
 
-def _timm(name: str, early: str, size: int = SMALL, gain: float = 1.0, **options: Any) -> Network:
-    return Network("timm", name, early, size, options, gain)
+def _timm(name: str, early: str, size: int = SMALL, calibrated: bool = False, **options: Any) -> Network:
+    return Network("timm", name, early, size, options, calibrated)
 
 
 NETWORKS = [
@@ -129,7 +130,7 @@ NETWORKS = [
     _timm("inception_v4", "features.7", 128),
     _timm("jx_nest_tiny", "levels.0", 224),
     _timm("lambda_resnet26t", "stages.1"),
-    _timm("levit_128s", "stages.0", 128, 3.0, img_size=128, depth=(1, 1, 1)),
+    _timm("levit_128s", "stages.0", 128, True, img_size=128, depth=(1, 1, 1)),
     _timm("lowformer_b0", "stages.1"),
     _timm("mambaout_femto", "stages.1", depths=(1, 1, 2, 1)),
     _timm("maxvit_rmlp_pico_rw_256", "stages.1", img_size=SMALL),
@@ -247,12 +248,14 @@ def build(network: Network) -> nn.Module:
 
         extra = {"weights_backbone": None} if network.library == "segmentation" else {}
         model = torchvision.models.get_model(network.name, weights=None, **extra, **network.options)
-    _enliven(model, network.gain)
+    _enliven(model)
+    if network.calibrated:
+        _calibrate(model, network.size)
     built: nn.Module = model.eval()
     return built
 
 
-def _enliven(model: nn.Module, gain: float = 1.0) -> None:
+def _enliven(model: nn.Module) -> None:
     """Nothing at its neutral value: otherwise maps are zero, or agree whatever the graph does."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -261,9 +264,16 @@ def _enliven(model: nn.Module, gain: float = 1.0) -> None:
                 module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator) * 0.1)
                 module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) * 0.5 + 0.75)
         for name, parameter in model.named_parameters():
-            if parameter.ndim > 1 and gain != 1:
-                parameter.mul_(gain)
             if parameter.ndim > 1 and parameter.abs().max() == 0:
                 parameter.normal_(0, 0.05, generator=generator)
             if parameter.ndim <= 1 or "gamma" in name or "layer_scale" in name:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+
+
+def _calibrate(model: nn.Module, size: int) -> None:
+    """The statistics that a batch of noise has."""
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(torch.randn(16, 3, size, size, generator=torch.Generator().manual_seed(5)))

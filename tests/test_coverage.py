@@ -22,7 +22,7 @@ ROWS = [
     (Network("timm", "test_vit", "blocks.0.norm1", options={"img_size": 64, "depth": 2}), "early"),
     (Network("timm", "repvgg_a0", "stages.2"), "last"),
     (Network("timm", "ghostnet_050", "blocks.8"), "last"),
-    (Network("timm", "levit_128s", "stages.0", 128, {"img_size": 128, "depth": (1, 1, 1)}, gain=3.0), "last"),
+    (Network("timm", "levit_128s", "stages.0", 128, {"img_size": 128, "depth": (1, 1, 1)}, calibrated=True), "last"),
     (Network("timm", "swin_tiny_patch4_window7_224", "layers.0", 32, TINY_SWIN), "early"),
 ]
 
