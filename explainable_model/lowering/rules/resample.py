@@ -100,6 +100,24 @@ def adaptive_avg_pool(call: Call, grad: Tensor, self: Tensor, output_size: Any) 
     return {"self": separable_gradient(grad, matrices)}
 
 
+def _portable(op: Any) -> Callable[..., Tensor]:
+    """Adaptive pooling of an open size as matrix products: ONNX would take the example's windows for every size."""
+
+    def forward(self: Tensor, output_size: Any) -> Tensor:
+        size = self.shape[-len(output_size) :]
+        if all(isinstance(s, int) for s in size) or all(known(o == 1) for o in output_size):
+            output: Tensor = op(self, output_size)
+            return output
+        pooled = self
+        for dim, out in enumerate(output_size, start=-len(output_size)):
+            rows = positions(self.new_ones(()).expand(out), 0)
+            matrix = open_resample.adaptive(rows, positions(self, dim)).to(self.dtype)
+            pooled = torch.matmul(pooled.movedim(dim, -1), matrix.t()).movedim(-1, dim)
+        return pooled
+
+    return forward
+
+
 # Resizing
 
 
@@ -220,4 +238,9 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.upsample_bicubic2d.vec: upsample_bicubic,
     aten._upsample_bilinear2d_aa.vec: upsample_bilinear_aa,
     aten._upsample_bicubic2d_aa.vec: upsample_bicubic_aa,
+}
+
+FORWARDS: Mapping[OpOverload, Callable[..., Tensor]] = {
+    op: _portable(op)
+    for op in (aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default)
 }
