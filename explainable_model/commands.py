@@ -230,7 +230,9 @@ def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata
             f"network with {tuple(metadata.logits_shape)}. Name the network it was made from."
         )
     console.say("comparing with the network")
-    return check_parity(explainable, lower(explainable, image), metadata, runner)
+    with _said_in_one_line(console):
+        lowered = lower(explainable, image)
+    return check_parity(explainable, lowered, metadata, runner)
 
 
 def wrapper_options(metadata: "Metadata") -> dict[str, Any]:

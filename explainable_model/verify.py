@@ -20,9 +20,6 @@ from explainable_model.tolerances import (
     Tolerance,
     tolerance_of,
 )
-from explainable_model.tolerances import (
-    TOLERANCES as TOLERANCES,
-)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -138,3 +138,7 @@ def test_the_command_line_says_it_in_one_line(capsys: pytest.CaptureFixture[str]
     assert (run.code, run.record["batch_rule"]) == (0, "exactly 1")
     assert len(run.err.splitlines()) == 1
     assert "warning: OneOnly refuses an open batch size" in run.err
+    run = Run(capsys, "verify", tmp_path / "net.ts", "--model", f"{__name__}:one_only")
+    assert run.code == 0
+    assert "It agrees with" in run.out
+    assert len(run.err.splitlines()) == 1

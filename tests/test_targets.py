@@ -24,7 +24,7 @@ from explainable_model.scoring import (
     score_gradient,
 )
 from explainable_model.targets import Binary, Custom, Difference, Segmentation, Similarity
-from explainable_model.verify import TOLERANCES
+from explainable_model.tolerances import TOLERANCES
 from tests.nets import SmallNet, images, seeded
 
 
