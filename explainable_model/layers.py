@@ -76,13 +76,22 @@ def find_layout(shape: Sequence[int], image_shape: Sequence[int]) -> SpatialLayo
     """Read a layer's output shape as a spatial map of the image, or ``None`` if it is none.
 
     Where more than one reading is possible, the grid whose aspect ratio is nearest to the image's
-    wins, channels first on a tie.
+    wins, channels first on a tie. In a graph that is being traced with open dimensions, it is read as
+    the example has it, and the grid is open as well.
 
     Args:
         shape: the layer's output shape.
         image_shape: ``(N, C, *spatial)`` with one to three spatial dimensions.
     """
-    size = tuple(image_shape[2:])
+    layout = _find_layout(_at_example(shape), _at_example(image_shape)[2:])
+    if layout is None or all(isinstance(n, int) for n in image_shape[2:]):
+        return layout
+    if layout.kind == "tokens":
+        return replace(layout, grid=_open_grid(layout.grid, image_shape[2:]))
+    return replace(layout, grid=tuple(shape[2:] if layout.kind == "channels_first" else shape[1:-1]))
+
+
+def _find_layout(shape: Sequence[int], size: Sequence[int]) -> SpatialLayout | None:
     if len(shape) == len(size) + 2:
         readings = [
             SpatialLayout("channels_first", tuple(shape[2:])),
@@ -136,14 +145,14 @@ def layout_of(
     """
     expected = "(N, K, *grid), (N, *grid, K) or, for an image of height and width, (N, tokens, K)"
     if reshape_transform is None:
-        layout = find_layout(_at_example(activations.shape), _at_example(image.shape))
+        layout = find_layout(activations.shape, image.shape)
         if layout is None or activations.shape[0] != image.shape[0]:
             raise LayerError(
                 f"target_layer {name!r} has no spatial map: its output has shape "
                 f"{tuple(activations.shape)} for an image of shape {tuple(image.shape)}; expected {expected}. "
                 "Choose another layer, or pass reshape_transform to rearrange this one's output."
             )
-        return _with_open_grid(layout, image.shape).to_map
+        return layout.to_map
     mapped = reshape_transform(activations)
     if mapped.ndim != image.ndim or mapped.shape[0] != image.shape[0]:
         raise LayerError(
@@ -158,17 +167,14 @@ def _at_example(shape: Sequence[Any]) -> list[int]:
     return [size if isinstance(size, int) else int(size.node.hint) for size in shape]
 
 
-def _with_open_grid(layout: SpatialLayout, image_shape: Sequence[Any]) -> SpatialLayout:
-    """The layout whose grid follows the image's open height and width, in cells of the example's stride."""
-    grid: list[Any] = []
-    for cells, size in zip(layout.grid, image_shape[2:], strict=True):
-        if isinstance(size, int):
-            grid.append(cells)
-        else:
-            (example,) = _at_example([size])
-            stride = round(example / cells)
-            grid.append(size // stride if example // stride == cells else (size + stride - 1) // stride)
-    return replace(layout, grid=tuple(grid))
+def _open_grid(grid: Sequence[int], size: Sequence[Any]) -> tuple[Any, ...]:
+    """A grid of tokens for an image of open size, in cells of the example's stride."""
+    opened = []
+    for cells, open_length, length in zip(grid, size, _at_example(size), strict=True):
+        stride = round(length / cells)
+        rounded_down = length // stride == cells
+        opened.append(open_length // stride if rounded_down else (open_length + stride - 1) // stride)
+    return tuple(opened)
 
 
 def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:

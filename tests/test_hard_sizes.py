@@ -97,6 +97,23 @@ def test_equals_eager_at_every_size(name: str) -> None:
         assert (got.logits - want.logits).abs().max() <= TOLERANCES["float64"].logits * want.logits.abs().max()
 
 
+@pytest.mark.parametrize(
+    ("method", "kind"), [("ablationcam", TinyResNet), ("eigencam", TinyResNet), ("legrad", TinyViT)]
+)
+def test_other_methods(method: str, kind: type[nn.Module]) -> None:
+    explainable = ExplainableModel(seeded(kind()).double(), "layer2" if kind is TinyResNet else None, method)
+    lowered = lower(explainable, images(1, (3, 32, 48)).double(), dynamic_size=True)
+    image = images(2, (3, *allowed((41, 32), lowered.sizes)), seed=3).double()
+    want = explainable(image)
+    assert want.cam.max() > 0.5
+    assert (lowered(image).cam - want.cam).abs().max() <= 10 * TOLERANCES["float64"].cam
+
+
+def test_a_method_that_visits_every_position_is_refused() -> None:
+    with pytest.raises(LoweringError, match=r"an open height and width: .*Recipro-CAM"):
+        lower(ExplainableModel(seeded(TinyResNet()), "layer2", "reciprocam"), images(1), dynamic_size=True)
+
+
 def resnet10() -> nn.Module:
     """torchvision's, with one block for each of resnet18's two."""
     return seeded(torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=5))

@@ -70,7 +70,8 @@ def lower(
         inputs: examples of what else the network and the target take.
         lowerings: rows that are added to, or replace, those of ``LOWERINGS``.
         dynamic_size: leave height and width open as well; ``LoweredModel.sizes`` says which are taken.
-            Convolutional networks allow it, those with a table of positions do not.
+            Convolutional networks allow it, those with a table of positions do not; windowed transformers
+            take minutes to trace.
 
     Raises:
         LoweringError: the network cannot be traced, or an operator on the way from the layer to the

@@ -60,16 +60,26 @@ def _made_on(image: fx.Node, node: fx.Node) -> fx.Node:
         return call(aten.new_zeros.default, (image, args[0]), {"dtype": dtype})
     if target is aten.ones.default:
         return call(aten.new_ones.default, (image, args[0]), {"dtype": dtype})
+    if target in (aten.eye.default, aten.eye.m):
+        rows, columns = (_positions(image, n, dtype) for n in (args[0], args[-1]))
+        same = call(aten.eq.Tensor, (call(aten.unsqueeze.default, (rows, 1)), columns))
+        return call(aten.to.dtype, (same, dtype))
     start, end = (0, args[0]) if target is aten.arange.default else args[:2]
-    if target in (aten.eye.default, aten.eye.m, aten.linspace.default) or args[2:3] not in ((), (1,)):
+    if target is aten.linspace.default or args[2:3] not in ((), (1,)):
         raise LoweringError(
             f"Cannot lower {target} with an open size (from {layer_of(node)}) so that it runs on any device. Lower the "
             "network with dynamic_size=False, or write it with torch.arange(end)."
         )
-    length = end if start == 0 else call(operator.sub, (end, start))
-    counted = call(aten.cumsum.default, (call(aten.new_ones.default, (image, [length]), {"dtype": dtype}), 0))
-    first = -1 if start == 0 else call(operator.sub, (start, 1))
-    return call(aten.add.Tensor, (counted, first))
+    if start == 0:
+        return _positions(image, end, dtype)
+    return call(aten.add.Tensor, (_positions(image, call(operator.sub, (end, start)), dtype), start))
+
+
+def _positions(image: fx.Node, length: Any, dtype: torch.dtype) -> fx.Node:
+    """``0, 1, 2, ...``"""
+    call = image.graph.call_function
+    ones = call(aten.new_ones.default, (image, [length]), {"dtype": dtype})
+    return call(aten.add.Tensor, (call(aten.cumsum.default, (ones, 0)), -1))
 
 
 def _keep_dtype(node: fx.Node) -> None:

@@ -65,9 +65,10 @@ def _range(allowed: Allowed, size: Sequence[int], dim: int) -> SizeRange:
 def open_size_error(reason: str) -> LoweringError:
     """The error for a network that takes one image size only."""
     return LoweringError(
-        f"The network cannot be lowered with an open height and width: {reason} Networks with a table of positions, or "
-        "a classifier for one map size, take one image size only: leave dynamic_size=False and resize the images, or "
-        "lower it once for each size. Where only small images are special, give a larger example."
+        f"The network cannot be lowered with an open height and width: {reason} Networks with a table of positions or "
+        "a classifier for one map size, and methods that visit every position (Recipro-CAM), take one image size "
+        "only: leave dynamic_size=False and resize the images, or lower it once for each size. Where only small images "
+        "are special, give a larger example."
     )
 
 
