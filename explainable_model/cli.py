@@ -13,7 +13,7 @@ from explainable_model import commands, method_table
 from explainable_model.console import PROGRAM, Console
 from explainable_model.errors import ExplainableModelError, InputError, VerificationError
 from explainable_model.overlay import ALPHA, COLORMAP, HIDE, SIGNED_COLORMAP
-from explainable_model.recipe import add_recipe, size
+from explainable_model.recipe import add_recipe, count, size
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -123,6 +123,7 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
     add_recipe(parser)
     _add_size(parser)
     parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
+    parser.add_argument("--batch", type=count, metavar="N", help="take exactly N images at once; default: any number")
     parser.add_argument("--format", metavar="NAME", help="default: what the suffix of the file stands for")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=".ts, .onnx or .pt2")
 

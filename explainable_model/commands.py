@@ -159,7 +159,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             f"every reader the format. Expected for example -o {path.with_suffix(fmt.suffixes[0])}."
         )
     named = _load_network(arguments, console)
-    image = _example_image(named, arguments.size)
+    image = _example_image(named, arguments.size, arguments.batch or 1)
     preprocess = named.preprocess and resized(named.preprocess, (image.shape[2], image.shape[3]))
     explainable = ExplainableModel(named.model, **wrapper_arguments(arguments))
     with network_failures(named.model, image.shape):
@@ -174,6 +174,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             preprocess=preprocess,
             class_names=named.class_names,
             dynamic_size=arguments.dynamic_size,
+            dynamic_batch=arguments.batch is None,
         )
     metadata = read_metadata(path)
     size = path.stat().st_size
@@ -315,7 +316,7 @@ def _load_network(arguments: argparse.Namespace, console: Console) -> "NamedMode
     return named
 
 
-def _example_image(named: "NamedModel", size: tuple[int, int] | None) -> "Tensor":
+def _example_image(named: "NamedModel", size: tuple[int, int] | None, batch: int = 1) -> "Tensor":
     """Seeded noise of the network's size."""
     import torch
 
@@ -331,7 +332,7 @@ def _example_image(named: "NamedModel", size: tuple[int, int] | None) -> "Tensor
     first = next((m for m in named.model.modules() if isinstance(m, torch.nn.Conv2d)), None)
     channels = len(named.preprocess.mean) if named.preprocess else first.in_channels if first else 3
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, channels, *size, generator=generator).to(dtype_of(named.model))
+    return torch.randn(batch, channels, *size, generator=generator).to(dtype_of(named.model))
 
 
 @contextmanager

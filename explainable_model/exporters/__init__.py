@@ -54,6 +54,7 @@ def export(
     preprocess: "Preprocess | None" = None,
     class_names: Sequence[str] | None = None,
     dynamic_size: bool = False,
+    dynamic_batch: bool = True,
 ) -> Path:
     """Write one artifact that predicts and explains, and prove it right before it is there.
 
@@ -71,6 +72,7 @@ def export(
         preprocess: from pixels to input, for the metadata.
         class_names: one per class, for the metadata.
         dynamic_size: leave height and width open as well, see ``lower``.
+        dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that want every size known.
 
     Returns:
         The path.
@@ -91,7 +93,7 @@ def export(
     path = Path(path)
     fmt = format_of(path, format)
     with _workshop(path) as workshop:
-        lowered = lowered_of(explainable, image, inputs, dynamic_size=dynamic_size)
+        lowered = lowered_of(explainable, image, inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch)
         metadata = describe(lowered, fmt.name, preprocess, class_names)
         made = workshop.folder / path.name
         fmt.write(lowered, made, metadata.to_json())

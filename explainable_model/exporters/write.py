@@ -24,20 +24,23 @@ def lowered_of(
     inputs: Sequence[Tensor],
     *,
     dynamic_size: bool = False,
+    dynamic_batch: bool = True,
 ) -> LoweredModel:
     """The lowered model, made with ``image`` or the example that the module knows.
 
     Raises:
-        InputError: there is no example at all, or the lowered model is for one size only.
+        InputError: there is no example at all, or the lowered model is for other dimensions.
     """
     if isinstance(explainable, LoweredModel):
         if dynamic_size and explainable.sizes is None:
             raise InputError("The lowered model is for one image size; lower it with dynamic_size=True.")
+        if not dynamic_batch and explainable.dynamic_batch:
+            raise InputError("The lowered model is for any batch size; lower it with dynamic_batch=False.")
         return explainable
     example = explainable.example if image is None else image
     if example is None:
         raise InputError("export needs an example image: export(explainable, path, image), shape (N, C, H, W).")
-    return lower(explainable, example, *inputs, dynamic_size=dynamic_size)
+    return lower(explainable, example, *inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch)
 
 
 def describe(

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -54,6 +55,7 @@ def lower(
     *inputs: Tensor,
     lowerings: Mapping[OpOverload, Lowering] | None = None,
     dynamic_size: bool = False,
+    dynamic_batch: bool = True,
 ) -> LoweredModel:
     """Differentiate the tail of the network ahead of time.
 
@@ -72,6 +74,7 @@ def lower(
         dynamic_size: leave height and width open as well; ``LoweredModel.sizes`` says which are taken.
             Convolutional networks allow it, those with a table of positions do not; windowed transformers
             take minutes to trace.
+        dynamic_batch: leave the batch size open; ``False`` makes a graph for exactly as many images as ``image`` has.
 
     Raises:
         LoweringError: the network cannot be traced, or an operator on the way from the layer to the
@@ -85,19 +88,19 @@ def lower(
     example = tuple(each.detach() for each in (image, *inputs))
     attempt = partial(_lower, explainable.model, plan, example, table)
     try:
-        return attempt(OpenDims(size=dynamic_size))
+        return attempt(OpenDims(size=dynamic_size), dynamic_batch=dynamic_batch)
     except TraceError as refusal:
         # What else is wrong with the network is said by these attempts: they succeed where the open dimensions were.
         if dynamic_size:
             _refuse_open_size(attempt, refusal)
         lowered = attempt(OpenDims(batch=False, size=dynamic_size))
-        batch = image.shape[0]
-        warnings.warn(
-            f"{plan.model} refuses an open batch size, so it was lowered for a batch of exactly {batch}, the "
-            f"example's. The reason: {reason_of(refusal.__cause__ or refusal)}",
-            StaticBatchWarning,
-            stacklevel=2,
-        )
+        if dynamic_batch:
+            warnings.warn(
+                f"{plan.model} refuses an open batch size, so it was lowered for a batch of exactly {image.shape[0]}, "
+                f"the example's. The reason: {reason_of(refusal.__cause__ or refusal)}",
+                StaticBatchWarning,
+                stacklevel=2,
+            )
         return lowered
 
 
@@ -116,6 +119,8 @@ def _lower(
     given: tuple[Tensor, ...],
     table: Mapping[OpOverload, Lowering],
     dims: OpenDims,
+    *,
+    dynamic_batch: bool = True,
 ) -> LoweredModel:
     image, *inputs = (at_least_two(each) if dims.batch else each.clone() for each in given)
     arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
@@ -130,6 +135,10 @@ def _lower(
             traced, graph, plan, table, classes, lambda module: graph_of(_trace(module, arguments, dims))
         )
         graph = network.module
+    if dims.batch and not dynamic_batch:  # an open graph knows what its batch is, and can run copies of its tail
+        dims = replace(dims, batch=False)
+        image, *inputs = given
+        arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
     program = _trace(TracedExplanation(network, graph, plan), arguments, dims)
     batches = BATCHES if dims.batch else image.shape[:1]
     return LoweredModel(
