@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from timm.layers.bottleneck_attn import BottleneckAttn
 from torch import Tensor, nn
 
 from explainable_model import FORMATS, ExplainableModel, export, load, lower, read_metadata
@@ -111,6 +112,29 @@ def test_an_open_batch_does_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert lower(ExplainableModel(seeded(Plain()), "conv"), images(1)).dynamic_batch
+
+
+class RelativePositions(Plain):
+    """Attention with images and heads in one dimension, whose positions are shifted by reshaping."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 8, 8)
+        self.attention = BottleneckAttn(8, feat_size=(4, 4), num_heads=4)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.classify(self.attention(self.conv(image)))
+
+
+def test_batch_sizes_of_image_and_class_idx_cancel(tmp_path: Path) -> None:
+    explainable = ExplainableModel(seeded(RelativePositions()), "conv", normalize=False)
+    session = load(export(lower(explainable, images(2)), tmp_path / "net.pt2"))
+    for batch in (1, 2, 4, 5):
+        fresh, classes = images(batch, seed=9), torch.arange(batch) % 3
+        want = explainable(fresh, classes).cam
+        assert want.max() > 0
+        assert np.abs(session(fresh, classes).cam - want.numpy()).max() <= TOLERANCES["float32"].cam * want.max().item()
 
 
 class Branching(Plain):

@@ -20,7 +20,7 @@ from explainable_model.explanation import ATTENTION_LAYERS, IMAGE_LAYER
 from explainable_model.lowering.functional import is_composite, make_functional
 from explainable_model.lowering.grad_mode import inline_grad_mode
 from explainable_model.lowering.reasons import untraceable
-from explainable_model.lowering.shapes import OpenDims, open_shapes
+from explainable_model.lowering.shapes import OpenDims, open_shapes, share_batch
 from explainable_model.plan import Plan
 from explainable_model.scoring import predicted_class_idx
 from explainable_model.tap import Change, LayerTap
@@ -46,6 +46,7 @@ class _Scored(nn.Module):
         self._autocast = autocast
 
     def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        share_batch(image, class_idx, *inputs)
         plan = self._plan
         own = len(inputs) - plan.target.inputs
         seen = TAP(image, IMAGE_LAYER) if IMAGE_LAYER in plan.tap_names else image

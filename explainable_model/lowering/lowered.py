@@ -12,7 +12,7 @@ from explainable_model.attribution import Network, explain
 from explainable_model.errors import InputError
 from explainable_model.explanation import Explanation
 from explainable_model.lowering.capture import quiet_export, without_autocast
-from explainable_model.lowering.shapes import OpenDims, open_shapes
+from explainable_model.lowering.shapes import OpenDims, open_shapes, share_batch
 from explainable_model.metadata import SizeRange, shape_problem, written
 from explainable_model.model import check_image, check_inputs
 from explainable_model.plan import Plan
@@ -28,6 +28,7 @@ class TracedExplanation(nn.Module):
         self._network, self._plan = network, plan
 
     def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        share_batch(image, class_idx, *inputs)
         with preserve_node_meta():
             return explain(self._network, self._plan, image, class_idx, inputs)
 
@@ -156,6 +157,7 @@ class _Retraced(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        share_batch(image, class_idx, *inputs)
         with preserve_node_meta():
             outputs: tuple[Tensor, Tensor, Tensor] = fx.Interpreter(self.network).run(image, class_idx, *inputs)
         return outputs

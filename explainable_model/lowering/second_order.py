@@ -18,6 +18,7 @@ from explainable_model.lowering.differentiate import (
     run_backward,
     run_forward,
 )
+from explainable_model.lowering.shapes import share_batch
 from explainable_model.plan import Plan
 from explainable_model.targets import Scores
 
@@ -36,6 +37,7 @@ class _FirstOrder(nn.Module):
         self._traced, self._plan = traced, plan
 
     def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        share_batch(image, class_idx, *inputs)
         name = self._plan.layers[-1]
         with preserve_node_meta():
             run = self._traced.run(image, class_idx, inputs, listen=lambda node, value: TAP(value, name))

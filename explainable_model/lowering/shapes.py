@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import statically_known_true
@@ -38,6 +39,16 @@ def open_shapes(dims: OpenDims, image: Tensor, inputs: int) -> tuple[Any, ...]:
     """``dynamic_shapes`` of ``(image, class_idx, *inputs)`` for ``torch.export``."""
     others = (tuple(dims.of_class_idx() for _ in range(inputs)),) if inputs else ()
     return dims.of_image(image), dims.of_class_idx(), *others
+
+
+def share_batch(image: Tensor, *inputs: Tensor) -> None:
+    """Tell the tracer that every input has the image's batch size.
+
+    It gives each input's a symbol of its own and equates them only at the end. Until then the batch size does not
+    cancel in a quotient of the two, and what it cannot decide it writes down as a guard, true of the example alone.
+    """
+    for tensor in inputs:
+        torch._check(tensor.shape[0] == image.shape[0])
 
 
 def known(condition: Any) -> bool:
