@@ -94,7 +94,7 @@ class _Version(argparse.Action):
 
 
 def _add_demo(children: "argparse._SubParsersAction[_Parser]") -> None:
-    parser = _command(children, "demo", commands.demo, "explain photos with real weights in every format")
+    parser = _command(children, "demo", commands.demo, "explain photos with real weights in three formats")
     parser.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR", help="default: %(default)s")
     _add_look(parser)
 

@@ -146,17 +146,18 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     """One artifact, compared with the network before it gets its name."""
     from explainable_model.explaining import network_failures
     from explainable_model.exporters import export as write
-    from explainable_model.exporters import format_of
+    from explainable_model.exporters import format_by_suffix, format_of
     from explainable_model.model import ExplainableModel
     from explainable_model.models import resized
     from explainable_model.runtime import read_metadata
 
     path: Path = arguments.out
     fmt = format_of(path, arguments.format)
-    if path.suffix.lower() not in fmt.suffixes:
+    if format_by_suffix(path) is not fmt:
+        fitting = path.with_name(path.name.split(".")[0] + fmt.suffixes[0])
         raise ArtifactError(
             f"{path} is to be of format {fmt.name}, whose files end in {' or '.join(fmt.suffixes)}: the suffix tells "
-            f"every reader the format. Expected for example -o {path.with_suffix(fmt.suffixes[0])}."
+            f"every reader the format. Expected for example -o {fitting}."
         )
     named = _load_network(arguments, console)
     image = _example_image(named, arguments.size, arguments.batch or 1)

@@ -10,6 +10,7 @@ from explainable_model.commands import Outcome, columns
 from explainable_model.console import Console
 
 MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "methods.json"  # in a clone, not in a wheel
+FORMATS = ("torchscript", "onnx", "pt2")  # in which every method is tested
 HEAD = ("method", "name", "paper", "passes besides one forward", "cost", "options", "formats")
 
 
@@ -26,7 +27,6 @@ def method_records(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     Args:
         measured: by method, as ``python -m benchmarks methods`` writes it; a cost that is missing is ``None``.
     """
-    from explainable_model.exporters import FORMATS
     from explainable_model.methods import METHODS
 
     records = []

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from explainable_model import FORMATS
+
 IMAGE_SIZE = 32
+QUICK_FORMATS = [FORMATS[name] for name in ("torchscript", "onnx", "pt2")]  # no compiler, no package beside the tests'
 
 
 def seeded(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -17,7 +17,6 @@ from PIL import Image
 from explainable_model import demo
 from explainable_model.cli import main
 from explainable_model.errors import MissingRuntimeError, ModelError
-from explainable_model.exporters import FORMATS
 from explainable_model.overlay import GAP, MARGIN, PANE
 from explainable_model.runtime import read_metadata
 
@@ -70,9 +69,9 @@ def test_the_network_sees_what_is_there(
 
 
 def test_every_artifact_agrees_with_eager(report: dict[str, Any]) -> None:
-    assert list(report["artifacts"]) == list(FORMATS)
+    assert list(report["artifacts"]) == list(demo.ARTIFACTS)
     for photo in report["photos"]:
-        assert list(photo["differences"]) == list(FORMATS)
+        assert list(photo["differences"]) == list(demo.ARTIFACTS)
         for difference in photo["differences"].values():
             assert 0 <= difference["cam"] < 1e-4
             assert 0 <= difference["logits"] < 1e-4

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from explainable_model import FORMATS, ExplainableModel, LoweredModel, Preprocess, export, load, lower, read_metadata
+from explainable_model import ExplainableModel, LoweredModel, Preprocess, export, load, lower, read_metadata
 from explainable_model.errors import ArtifactError, InputError, LoweringError, VerificationError
 from explainable_model.exporters import format_of
 from explainable_model.exporters.torchscript import quiet_torchscript
 from explainable_model.tolerances import TOLERANCES
-from tests.nets import CASES, TinyResNet, XrayClassifier, images, seeded
+from tests.nets import CASES, QUICK_FORMATS, TinyResNet, XrayClassifier, images, seeded
 from tests.test_lowering import Exotic
 
-SUFFIXES = [suffix for fmt in FORMATS.values() for suffix in fmt.suffixes[:1]]
+SUFFIXES = [suffix for fmt in QUICK_FORMATS for suffix in fmt.suffixes[:1]]
 
 
 def assert_artifact_equals_eager(path: Path, explainable: ExplainableModel, size: tuple[int, ...]) -> None:

@@ -14,7 +14,7 @@ from explainable_model.errors import ArtifactError
 from explainable_model.exporters.torchscript import quiet_torchscript, script
 from explainable_model.lowering.capture import quiet_export
 from explainable_model.tolerances import RUNTIME_TOLERANCES, TOLERANCES, tolerance_of
-from tests.nets import TinyMobileNet, TinyResNet, TinySegmenter, TinyViT, images, seeded
+from tests.nets import QUICK_FORMATS, TinyMobileNet, TinyResNet, TinySegmenter, TinyViT, images, seeded
 
 
 @pytest.mark.parametrize(("kind", "layer"), [(TinyResNet, "layer1"), (TinyViT, "blocks.0.norm1")])
@@ -30,7 +30,7 @@ def test_half_precision(kind: type[nn.Module], layer: str, dtype: torch.dtype, t
     lowered = lower(explainable, images(1).to(dtype))
     assert lowered.precision == name
     assert (lowered(image, exact.class_idx).cam.float() - want.cam.float()).abs().max() < TOLERANCES[name].cam
-    for fmt in FORMATS.values():
+    for fmt in QUICK_FORMATS:
         path = tmp_path / f"net{fmt.suffixes[0]}"
         if fmt.name == "onnx" and dtype == torch.bfloat16:
             with pytest.raises(ArtifactError, match=r"ONNX Runtime has no kernel for a part of net.onnx: .*bfloat16"):
@@ -110,7 +110,7 @@ def test_channels_last(kind: type[nn.Module], layer: str, tmp_path: Path) -> Non
     image = images(3, seed=4)
     want = plain(image)
     lowered = lower(ExplainableModel(network, layer), images(1).to(memory_format=torch.channels_last))
-    for fmt in FORMATS.values():
+    for fmt in QUICK_FORMATS:
         session = load(export(lowered, tmp_path / f"net{fmt.suffixes[0]}"))
         for given in (image, image.to(memory_format=torch.channels_last)):
             assert np.abs(session(given).cam - want.cam.numpy()).max() <= TOLERANCES["float32"].cam
@@ -184,7 +184,7 @@ def saved(program: torch.export.ExportedProgram) -> io.BytesIO:
 def test_every_format_of_a_network_with_tensors_of_its_own(tmp_path: Path) -> None:
     explainable = ExplainableModel(seeded(Coordinates()), "conv")
     image = images(3, (3, 40, 24), seed=2)
-    for fmt in FORMATS.values():
+    for fmt in QUICK_FORMATS:
         path = export(explainable, tmp_path / f"net{fmt.suffixes[0]}", images(1, (3, 32, 48)), dynamic_size=True)
         assert read_metadata(path).sizes is not None
         assert np.abs(load(path)(image).cam - explainable(image).cam.numpy()).max() <= TOLERANCES["float32"].cam

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from explainable_model import FORMATS, ExplainableModel, export, load, lower
+from explainable_model import ExplainableModel, export, load, lower
 from explainable_model.errors import LayerError
 from explainable_model.lowering.capture import quiet_export
 from explainable_model.tolerances import TOLERANCES
-from tests.nets import TinyResNet, TinyViT, images, seeded
+from tests.nets import QUICK_FORMATS, TinyResNet, TinyViT, images, seeded
 
 
 def plain_onnx(network: nn.Module, image: Tensor, path: Path) -> onnx.GraphProto:
@@ -117,7 +117,7 @@ def test_tokens_in_an_order_of_their_own(tmp_path: Path) -> None:
     explainable = ExplainableModel(network, "norm", normalize=False, reshape_transform=by_columns)
     assert torch.allclose(explainable(image).cam, want.cam, rtol=1e-4, atol=1e-6)
     lowered = lower(explainable, images(1, size))
-    for fmt in FORMATS.values():
+    for fmt in QUICK_FORMATS:
         got = load(export(lowered, tmp_path / f"net{fmt.suffixes[0]}"))(image)
         assert np.abs(got.cam - want.cam.numpy()).max() <= TOLERANCES["float32"].cam * float(want.cam.max())
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explainable_model import FORMATS, ExplainableModel, export, load, lower
+from explainable_model import ExplainableModel, export, load, lower
 from explainable_model.errors import ModelError
 from explainable_model.exporters.write import describe
 from explainable_model.tolerances import TOLERANCES
-from tests.nets import images, seeded
+from tests.nets import QUICK_FORMATS, images, seeded
 from tests.test_model import Cut, InPlaceAfter, NoGradLayer, PassThrough, Recurrent
 
 
@@ -201,7 +201,7 @@ def test_lowered_and_every_format(
     want = explainable(image.clone(), classes)
     assert want.cam.flatten(1).amax(1).max() > 0.5, "a map of zeros would prove nothing"
     runners = [lowered]
-    for fmt in FORMATS.values():
+    for fmt in QUICK_FORMATS:
         path = tmp_path / f"net{fmt.suffixes[0]}"
         fmt.write(lowered, path, describe(lowered, fmt.name, None, None).to_json())
         runners.append(load(path))

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from explainable_model import FORMATS, ExplainableModel, export, load, lower
+from explainable_model import ExplainableModel, export, load, lower
 from explainable_model.errors import LayerError, ModelError
 from explainable_model.tolerances import TOLERANCES
-from tests.nets import images, seeded
+from tests.nets import QUICK_FORMATS, images, seeded
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # torch.ao.quantization, to be replaced by torchao
@@ -76,7 +76,7 @@ def test_quantisation_aware_training(fused: bool, tmp_path: Path) -> None:
     assert (network(image) - quantised).abs().max() > 1e-3, "quantisation makes a difference"
     network.apply(quantization.enable_fake_quant)
     want = explainable(image, classes)
-    for fmt in FORMATS.values():
+    for fmt in QUICK_FORMATS:
         got = load(export(lowered, tmp_path / f"net{fmt.suffixes[0]}"))(image, classes)
         assert np.abs(got.cam - want.cam.numpy()).max() <= TOLERANCES["float32"].cam
         assert np.abs(got.logits - want.logits.numpy()).max() <= 1e-4 * float(want.logits.abs().max())
@@ -119,7 +119,7 @@ def test_weight_only(tmp_path: Path) -> None:
     explainable, image = ExplainableModel(network, "stem"), images(3, seed=4)
     want = explainable(image)
     lowered = lower(explainable, images(1))
-    for fmt in FORMATS.values():
+    for fmt in QUICK_FORMATS:
         got = load(export(lowered, tmp_path / f"net{fmt.suffixes[0]}"))(image)
         assert np.abs(got.cam - want.cam.numpy()).max() <= TOLERANCES["float32"].cam
 

@@ -10,14 +10,14 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from explainable_model import FORMATS, ExplainableModel, Preprocess, export, load, lower
+from explainable_model import ExplainableModel, Preprocess, export, load, lower
 from explainable_model.errors import ModelError
 from explainable_model.huggingface import read_preprocess
 from explainable_model.layers import default_layer
 from explainable_model.models import has_random_weights, load_named_model
 from explainable_model.tolerances import TOLERANCES
 from tests.cli_run import Run
-from tests.nets import images, seeded
+from tests.nets import QUICK_FORMATS, images, seeded
 from tests.reference import gradcam
 
 WIDTHS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
@@ -80,7 +80,7 @@ def test_classifiers(build: Any, layer: str, plain: str, prefix: int | None, tmp
     assert want.cam.amax() > 0.5, "a map of zeros would prove nothing"
     lowered = lower(explainable, images(1))
     assert (lowered(image).cam - want.cam).abs().max() <= TOLERANCES["float32"].cam
-    for fmt in FORMATS.values():
+    for fmt in QUICK_FORMATS:
         got = load(export(lowered, tmp_path / f"net{fmt.suffixes[0]}"))(image)
         assert np.abs(got.cam - want.cam.numpy()).max() <= TOLERANCES["float32"].cam
         assert np.abs(got.logits - want.logits.numpy()).max() <= 1e-4 * float(want.logits.abs().max())

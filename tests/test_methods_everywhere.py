@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from explainable_model import ExplainableModel, export, load
+from explainable_model import ExplainableModel, export, load, method_table
 from explainable_model.exporters import FORMATS
 from explainable_model.lowering import LoweredModel, lower
 from explainable_model.methods import METHODS
@@ -19,7 +19,7 @@ from tests.nets import SmallNet, TinyViT, images, seeded
 TRANSFORMER_METHODS = ("vitreciprocam", "legrad", "rollout")
 SIZE = (3, 16, 16)
 OPTIONS = {"samples": 2, "steps": 3}
-SUFFIXES = [fmt.suffixes[0] for fmt in FORMATS.values() if fmt.name in ("torchscript", "onnx", "pt2")]
+SUFFIXES = [FORMATS[name].suffixes[0] for name in method_table.FORMATS]
 
 
 def explainable(method: str, dtype: torch.dtype, **options: Any) -> ExplainableModel:

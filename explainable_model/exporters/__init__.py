@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explainable_model.errors import ArtifactError
+from explainable_model.exporters.aotinductor import AOTINDUCTOR
 from explainable_model.exporters.format import Format
 from explainable_model.exporters.onnx import ONNX
 from explainable_model.exporters.pt2 import PT2
@@ -24,6 +25,7 @@ FORMATS: Mapping[str, Format] = {
     "torchscript": TORCHSCRIPT,
     "onnx": ONNX,
     "pt2": PT2,
+    "aotinductor": AOTINDUCTOR,
 }
 
 
@@ -38,11 +40,18 @@ def format_of(path: str | Path, name: str | None = None) -> Format:
         if name not in FORMATS:
             raise ArtifactError(f"Unknown format {name!r}; known formats: {known}.")
         return FORMATS[name]
-    suffix = Path(path).suffix.lower()
-    for fmt in FORMATS.values():
-        if suffix in fmt.suffixes:
-            return fmt
-    raise ArtifactError(f"{path} has the suffix {suffix!r}, which stands for no format; known formats: {known}.")
+    fmt = format_by_suffix(path)
+    if fmt is None:
+        suffix = Path(path).suffix.lower()
+        raise ArtifactError(f"{path} has the suffix {suffix!r}, which stands for no format; known formats: {known}.")
+    return fmt
+
+
+def format_by_suffix(path: str | Path) -> Format | None:
+    """The format of the longest suffix that fits the name: ``.aoti.pt2`` is not ``.pt2``."""
+    suffixes = {suffix: fmt for fmt in FORMATS.values() for suffix in fmt.suffixes}
+    fitting = [suffix for suffix in suffixes if Path(path).name.lower().endswith(suffix)]
+    return suffixes[max(fitting, key=len)] if fitting else None
 
 
 def export(

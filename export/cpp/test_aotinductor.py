@@ -1,4 +1,4 @@
-"""AOTInductor packages in the libtorch kit: machine code made ahead of time, with our record inside."""
+"""AOTInductor packages in the libtorch kit."""
 
 import json
 import zipfile
@@ -10,10 +10,8 @@ import torch
 from kits import Kit
 from torch import nn
 
-from explainable_model import ExplainableModel, Preprocess
+from explainable_model import ExplainableModel, Preprocess, export
 from explainable_model.explaining import probabilities
-from explainable_model.exporters.write import describe
-from explainable_model.lowering import lower
 from explainable_model.metadata import METADATA_KEY
 from explainable_model.preprocess import open_photo
 
@@ -40,19 +38,8 @@ def explainable() -> ExplainableModel:
 
 @pytest.fixture(scope="module")
 def package(explainable: ExplainableModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled(explainable, tmp_path_factory.mktemp("package") / "small.pt2")
-
-
-def compiled(explainable: ExplainableModel, path: Path) -> Path:
-    lowered = lower(explainable, torch.rand(1, 3, 24, 32))
-    record = describe(lowered, "aotinductor", PREPROCESS, None).to_json()
-    with torch.no_grad():
-        torch._inductor.aoti_compile_and_package(
-            lowered.exported_program,
-            package_path=str(path),
-            inductor_configs={"aot_inductor.metadata": {METADATA_KEY: record}},
-        )
-    return path
+    path = tmp_path_factory.mktemp("package") / "small.aoti.pt2"
+    return export(explainable, path, torch.rand(1, 3, 24, 32), preprocess=PREPROCESS)
 
 
 @pytest.fixture

@@ -1,0 +1,88 @@
+"""AOTInductor packages: machine code made ahead of time, for libtorch and PyTorch programs.
+
+A package runs on processors like the one it was compiled on, with the PyTorch that compiled it. It is
+code: what is in it runs when it is opened.
+"""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
+from explainable_model.exporters.format import Format, Runner, foreign
+from explainable_model.metadata import METADATA_KEY
+
+if TYPE_CHECKING:
+    from explainable_model.lowering import LoweredModel
+
+
+def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
+    """Compile the graph, its weights frozen into the code, with the metadata among AOTInductor's own."""
+    import torch
+    from torch._inductor.exc import InductorError, InvalidCxxCompiler
+
+    from explainable_model.lowering.capture import quiet_export
+
+    archive = io.BytesIO()  # torch's own writer ends the whole process where the disk is full
+    options = {"freezing": True, "aot_inductor.metadata": {METADATA_KEY: metadata}}
+    with quiet_export(), torch.no_grad():  # with gradients, freezing would be ignored
+        try:
+            torch._inductor.aoti_compile_and_package(
+                lowered.exported_program, package_path=archive, inductor_configs=options
+            )
+        except InductorError as error:
+            if isinstance(error.inner_exception, InvalidCxxCompiler):
+                raise MissingRuntimeError(
+                    "Exporting to AOTInductor needs a C++ compiler, and none was found: apt-get install g++, or name "
+                    "one in the environment variable CXX."
+                ) from error
+            reason = str(error).strip().splitlines()[0]
+            raise LoweringError(f"{lowered.plan.model} cannot be compiled by AOTInductor: {reason}") from error
+    path.write_bytes(archive.getbuffer())
+
+
+def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
+    """Run with ``torch._inductor.aoti_load_package``."""
+    import torch
+
+    from explainable_model.exporters.torch_runner import torch_runner
+
+    metadata = read_metadata(path)
+    try:
+        module = torch._inductor.aoti_load_package(str(path))
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{path} cannot be loaded: {str(error).strip().splitlines()[0]} A package runs on processors and with a "
+            "PyTorch like those that compiled it; export it again here."
+        ) from error
+    return torch_runner(module, threads, metadata=metadata), metadata
+
+
+def read_metadata(path: Path) -> str:
+    """The metadata text, read without running anything of the package.
+
+    Raises:
+        ArtifactError: no package, a damaged one, or not made by this library.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if "/aotinductor/" in name and name.endswith("_metadata.json"):
+                    labels = json.loads(archive.read(name))
+                    if METADATA_KEY in labels:
+                        return str(labels[METADATA_KEY])
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        raise ArtifactError(f"{path} is damaged or not an AOTInductor package ({error}); export it again.") from error
+    raise foreign(path)
+
+
+AOTINDUCTOR = Format(
+    name="aotinductor",
+    suffixes=(".aoti.pt2",),
+    runtime="AOTInductor",
+    write=write,
+    open=open_,
+    read_metadata=read_metadata,
+)
