@@ -11,6 +11,7 @@ from explainable_model.errors import ArtifactError
 from explainable_model.exporters.aotinductor import AOTINDUCTOR
 from explainable_model.exporters.format import Format
 from explainable_model.exporters.onnx import ONNX
+from explainable_model.exporters.openvino import OPENVINO
 from explainable_model.exporters.pt2 import PT2
 from explainable_model.exporters.torchscript import TORCHSCRIPT
 
@@ -26,6 +27,7 @@ FORMATS: Mapping[str, Format] = {
     "onnx": ONNX,
     "pt2": PT2,
     "aotinductor": AOTINDUCTOR,
+    "openvino": OPENVINO,
 }
 
 

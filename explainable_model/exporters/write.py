@@ -15,7 +15,7 @@ from explainable_model.preprocess import Preprocess
 from explainable_model.targets import target_name
 from explainable_model.verify import fresh_images, make_reference, other_sizes
 
-PACKAGES = ("explainable-model", "torch", "onnx", "onnxscript", "onnxruntime")
+PACKAGES = ("explainable-model", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "executorch")
 
 
 def lowered_of(

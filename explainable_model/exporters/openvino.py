@@ -1,0 +1,127 @@
+"""OpenVINO's own format: a ``.xml`` with the graph and a ``.bin`` beside it with the weights."""
+
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explainable_model.errors import ArtifactError, MissingRuntimeError
+from explainable_model.explanation import OUTPUT_NAMES, input_names
+from explainable_model.exporters import onnx
+from explainable_model.exporters.format import Array, Format, Runner, foreign
+from explainable_model.metadata import METADATA_KEY
+
+if TYPE_CHECKING:
+    from explainable_model.lowering import LoweredModel
+
+TRANSPOSED = {"ConvolutionBackpropData": [1, 0], "GroupConvolutionBackpropData": [0, 2, 1]}
+"""Transposed convolutions, and how the first axes of their weights change places."""
+
+
+def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
+    """Write ``<name>.xml`` and ``<name>.bin``, by way of ONNX, with the metadata in the model's ``rt_info``."""
+    openvino = _openvino(f"Exporting {path.name}")
+    if lowered.precision == "float64":
+        raise ArtifactError("OpenVINO computes in float32 at most: export network.float() with a float32 image.")
+    with tempfile.TemporaryDirectory() as folder:
+        translated = Path(folder) / "network.onnx"
+        onnx.write(lowered, translated, metadata)
+        model = openvino.Core().read_model(translated)
+        _give_transposed_convolutions_weights_of_their_own(model)
+        model.set_rt_info(metadata, [METADATA_KEY])
+        try:
+            openvino.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:
+            raise OSError(_first_line(error)) from error
+
+
+def _give_transposed_convolutions_weights_of_their_own(model: Any) -> None:
+    """Store their weights with two axes swapped, and swap them back in the graph.
+
+    The gradient of a convolution is a transposed convolution with the same weights. OpenVINO packs weights for
+    an operator by their address, so that of the two only one gets what it needs, and the map is wrong without an
+    error. A copy of the weights does not help: equal constants become one when the file is written.
+    """
+    from openvino import opset13 as operators
+
+    for node in model.get_ordered_ops():
+        swap = TRANSPOSED.get(node.get_type_name())
+        weights = node.input_value(1).get_node() if swap else None
+        if swap is None or weights is None or weights.get_type_name() != "Constant":
+            continue
+        array = weights.data
+        axes = [*swap, *range(len(swap), array.ndim)]
+        swapped = operators.constant(array.transpose(axes).copy(), name=f"{weights.get_friendly_name()}_swapped")
+        node.input(1).replace_source_output(operators.transpose(swapped, axes).output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
+    """Run with OpenVINO on the CPU, in the precision of the file; each thread has a request of its own."""
+    openvino = _openvino(str(path))
+    core = openvino.Core()
+    model = _read(core, path)
+    config = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    try:
+        compiled = core.compile_model(model, "CPU", config)
+    except RuntimeError as error:
+        raise ArtifactError(f"OpenVINO cannot compile {path.name}: {_first_line(error)}") from error
+    own = threading.local()
+
+    def run(*arrays: Array) -> Sequence[Array]:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        found = own.request.infer(dict(zip(input_names(len(arrays) - 2), arrays, strict=True)))
+        return [found[name] for name in OUTPUT_NAMES]
+
+    return run, _metadata(model, path)
+
+
+def read_metadata(path: Path) -> str:
+    """The metadata text in the model's ``rt_info``."""
+    return _metadata(_read(_openvino(str(path)).Core(), path), path)
+
+
+def _metadata(model: Any, path: Path) -> str:
+    if not model.has_rt_info([METADATA_KEY]):
+        raise foreign(path)
+    return str(model.get_rt_info([METADATA_KEY]).value)
+
+
+def _read(core: Any, path: Path) -> Any:
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ArtifactError(f"{path} needs {weights.name} beside it, which holds its weights.")
+    try:
+        return core.read_model(path, weights)
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{path} is damaged or not a model OpenVINO can read, or {weights.name} is another's: {_first_line(error)}"
+        ) from error
+
+
+def _openvino(what: str) -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingRuntimeError(f"{what} needs OpenVINO: pip install 'explainable-model[openvino]'.") from error
+    return openvino
+
+
+def _first_line(error: BaseException) -> str:
+    """The reason among the lines that say where in OpenVINO's sources it was noticed."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return next((line for line in lines if not line.startswith(("Exception from", "Check '"))), "unknown reason")
+
+
+OPENVINO = Format(
+    name="openvino",
+    suffixes=(".xml",),
+    runtime="OpenVINO",
+    write=write,
+    open=open_,
+    read_metadata=read_metadata,
+)
