@@ -79,6 +79,44 @@ def test_the_head_of_a_transformer_is_the_plain_networks_own_graph(tmp_path: Pat
     assert named[-1] == "blocks/1/norm1/LayerNormalization"
 
 
+class Windows(nn.Module):
+    """Attention within windows of 2 x 2 tokens, all of them in one call: five dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 8, 8)
+        self.qkv = nn.Linear(8, 24)
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        rows = self.patch(image).unflatten(2, (-1, 2)).unflatten(4, (-1, 2))  # (N, K, 2, 2, 2, 2)
+        tokens = rows.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)  # (N, windows, tokens, K)
+        qkv = self.qkv(tokens).unflatten(-1, (3, 2, 4)).permute(3, 0, 1, 4, 2, 5)
+        mixed = nn.functional.scaled_dot_product_attention(*qkv.unbind(0))
+        tokens = self.norm(tokens + mixed.transpose(2, 3).flatten(3))
+        return self.head(tokens.relu().mean((1, 2)))
+
+
+@pytest.mark.parametrize("layer", ["norm", "patch"])
+def test_attention_in_five_dimensions(layer: str, tmp_path: Path) -> None:
+    def by_windows(tokens: Tensor) -> Tensor:
+        """``(N, 2 x 2 windows, 2 x 2 tokens, K)`` -> ``(N, K, 4, 4)``, or a map as it is."""
+        if layer == "patch":
+            return tokens
+        return tokens.unflatten(2, (2, 2)).unflatten(1, (2, 2)).permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+    explainable = ExplainableModel(seeded(Windows()), layer, reshape_transform=by_windows)
+    lowered = lower(explainable, images(1))
+    image = images(3, seed=4)
+    want = explainable(image)
+    assert want.cam.amax() > 0.5, "a map of zeros would prove nothing"
+    for fmt in QUICK_FORMATS:
+        got = load(export(lowered, tmp_path / f"net{fmt.suffixes[0]}"))(image)
+        assert np.abs(got.cam - want.cam.numpy()).max() <= TOLERANCES["float32"].cam
+        assert np.allclose(got.logits, want.logits.numpy(), atol=1e-5)
+
+
 class Columns(nn.Module):
     """Patches column by column, with the class token at the end; ``rows`` gives the usual order."""
 

@@ -26,6 +26,18 @@ def _planar() -> list[Example]:
     return rows
 
 
+def _lines_and_volumes() -> list[Example]:
+    rows = []
+    for op, size in ((aten.conv1d.default, (11,)), (aten.conv3d.default, (5, 6, 7))):
+        dims = len(size)
+        for kernel, stride, padding, dilation, groups in itertools.product([2, 3], [1, 2], [0, 1], [1, 2], [1, 2]):
+            args = normal(2, 4, *size), normal(6, 4 // groups, *[kernel] * dims), normal(6)
+            steps = [stride] * dims, [padding] * dims, [dilation] * dims
+            note = f"k{kernel}-s{stride}-p{padding}-d{dilation}-g{groups}"
+            rows.append(example(op, *args, *steps, groups, note=note))
+    return rows
+
+
 OTHER_CONVOLUTIONS = [
     example(aten.conv2d.default, normal(2, 4, 9, 13), normal(8, 4, 3, 5), None, [2, 1], [1, 2], note="oblong"),
     example(aten.conv2d.default, normal(2, 4, 9, 13), normal(8, 4, 1, 7), None, [1, 1], [0, 3], note="1x7"),
@@ -111,6 +123,19 @@ def _transposed() -> list[Example]:
     return rows
 
 
+def _transposed_lines_and_volumes() -> list[Example]:
+    rows = []
+    for op, size in ((aten.conv_transpose1d.default, (6,)), (aten.conv_transpose3d.input, (3, 4, 2))):
+        dims = len(size)
+        for stride, padding, extra, dilation, groups in itertools.product([1, 2], [0, 1], [0, 1], [1, 2], [1, 2]):
+            if extra >= max(stride, dilation):
+                continue
+            args = normal(2, 4, *size), normal(4, 3, *[3] * dims), normal(3 * groups), [stride] * dims, [padding] * dims
+            note = f"s{stride}-p{padding}-o{extra}-d{dilation}-g{groups}"
+            rows.append(example(op, *args, [extra] * dims, groups, [dilation] * dims, note=note))
+    return rows
+
+
 OTHER_TRANSPOSED = [
     example(aten.conv_transpose1d.default, normal(2, 4, 7), normal(4, 2, 5), normal(4), [3], [2], [2], 2),
     example(
@@ -124,7 +149,14 @@ OTHER_TRANSPOSED = [
     ),
 ]
 
-EXAMPLES = _planar() + OTHER_CONVOLUTIONS + _transposed() + OTHER_TRANSPOSED
+EXAMPLES = [
+    *_planar(),
+    *_lines_and_volumes(),
+    *OTHER_CONVOLUTIONS,
+    *_transposed(),
+    *_transposed_lines_and_volumes(),
+    *OTHER_TRANSPOSED,
+]
 DYNAMIC = [
     *OTHER_CONVOLUTIONS,
     *OTHER_TRANSPOSED,

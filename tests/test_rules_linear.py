@@ -7,7 +7,7 @@ from torch.nn import functional
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.call import Call
 from explainable_model.lowering.one_hot import OneHot
-from explainable_model.lowering.rules import LOWERINGS, SAVING_FORWARDS
+from explainable_model.lowering.rules import LOWERINGS, PORTABLE_FORWARDS, SAVING_FORWARDS
 from tests.rule_checks import TOLERANCE, Example, Numbers, compare, compare_at_another_batch, difference, example
 
 aten = torch.ops.aten
@@ -128,7 +128,9 @@ def test_at_another_batch_size(row: Example) -> None:
 @pytest.mark.parametrize("row", ATTENTION, ids=str)
 def test_the_saving_forward_is_attention(row: Example) -> None:
     output, saved = SAVING_FORWARDS[attention](*row.args, **row.kwargs)
-    assert difference(output, functional.scaled_dot_product_attention(*row.args, **row.kwargs)) < TOLERANCE
+    expected = functional.scaled_dot_product_attention(*row.args, **row.kwargs)
+    assert difference(output, expected) < TOLERANCE
+    assert difference(PORTABLE_FORWARDS[attention](*row.args, **row.kwargs), expected) < TOLERANCE
     gradients = [
         LOWERINGS[attention](Call(attention, output, frozenset({"query"}), kept), torch.ones_like(output),
                              **dict(zip(("query", "key", "value", "attn_mask"), row.args, strict=False)),

@@ -53,5 +53,9 @@ LOWERINGS: Mapping[OpOverload, Lowering] = {
 SAVING_FORWARDS: Mapping[Any, SavingForward] = attention.SAVING_FORWARDS
 """Forwards that also return what their gradient needs, so that it is not computed twice."""
 
-PORTABLE_FORWARDS: Mapping[Any, Callable[..., Any]] = {**quantization.FORWARDS, **resample.FORWARDS}
+PORTABLE_FORWARDS: Mapping[Any, Callable[..., Any]] = {
+    **attention.FORWARDS,
+    **quantization.FORWARDS,
+    **resample.FORWARDS,
+}
 """The same values in operators that every runtime has."""

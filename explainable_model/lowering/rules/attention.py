@@ -1,7 +1,7 @@
 """Scaled dot product attention."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,6 +30,25 @@ def attend(
     probabilities = _probabilities(query, key, attn_mask, is_causal, scale, enable_gqa)
     output = torch.matmul(probabilities, _repeat_heads(value, query, enable_gqa))
     return output, {"probabilities": probabilities}
+
+
+def attend_whole(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention as the one operator that it is, where that is fused and can be exported to ONNX: in four dimensions."""
+    if query.ndim == key.ndim == value.ndim == 4:
+        return aten.scaled_dot_product_attention.default(  # type: ignore[no-any-return]
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    return attend(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)[0]
 
 
 def _probabilities(
@@ -103,4 +122,8 @@ TABLE: Mapping[OpOverload, Lowering] = {
 
 SAVING_FORWARDS: Mapping[Any, Any] = {
     aten.scaled_dot_product_attention.default: attend,
+}
+
+FORWARDS: Mapping[OpOverload, Callable[..., Tensor]] = {
+    aten.scaled_dot_product_attention.default: attend_whole,
 }
