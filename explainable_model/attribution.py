@@ -23,6 +23,9 @@ from explainable_model.targets import Scores
 Progress = Callable[[int, int], None]  # (copies done, copies in all)
 
 AUGMENT_FACTORS = (1.0, 0.9, 1.1)
+# Of the copies of an image that run at once on a CPU. A larger batch is slower there: its activations leave the cache,
+# and blocks of more than 32 MiB are mapped, zeroed and returned at every allocation.
+CPU_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -189,10 +192,20 @@ class Probe:
         """Maps ``(N, k, *grid)`` at image size, linearly."""
         return resize_maps(maps, self.size)
 
-    def chunks(self, copies: int) -> Iterator[tuple[int, int]]:
-        """Ranges of copies that are run at once, so that memory stays bounded."""
-        for start in range(0, copies, self.plan.chunk_size):
-            stop = min(start + self.plan.chunk_size, copies)
+    def image_chunks(self, copies: int) -> Iterator[tuple[int, int]]:
+        """Ranges of copies of the image that run through the network at once."""
+        size = self.plan.chunk_size
+        if self.image.device.type == "cpu" and not torch.compiler.is_exporting():
+            size = max(1, min(size, CPU_PIXELS // self.image[:, 0].numel()))
+        return self._chunks(copies, size)
+
+    def tail_chunks(self, copies: int) -> Iterator[tuple[int, int]]:
+        """Ranges of copies of the activations that run through the tail at once."""
+        return self._chunks(copies, self.plan.chunk_size)
+
+    def _chunks(self, copies: int, size: int) -> Iterator[tuple[int, int]]:
+        for start in range(0, copies, size):
+            stop = min(start + size, copies)
             yield start, stop
             if self.progress is not None:
                 self.progress(stop, copies)
@@ -220,7 +233,7 @@ class Probe:
             ``(N, k, copies)``.
         """
         parts = []
-        for start, stop in self.chunks(copies):
+        for start, stop in self.image_chunks(copies):
             parts.append(split(self.rerun(make(start, stop)).scores, stop - start))
         return torch.cat(parts, 1).transpose(1, 2)
 
@@ -235,7 +248,7 @@ class Probe:
             ``(N, k, copies)``.
         """
         parts = []
-        for start, stop in self.chunks(copies):
+        for start, stop in self.tail_chunks(copies):
             count = stop - start
             raw = self.layout.from_map(
                 make(start, stop).flatten(0, 1), repeat(self.first.activations[self._tap], count)

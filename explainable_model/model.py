@@ -63,7 +63,8 @@ class ExplainableModel(nn.Module):
         options: of the method, e.g. ``{"samples": 16}`` for ``smoothgrad``.
         output: which part of the network's output is the prediction: a key or attribute, a position or
             a function; ``None`` finds it.
-        chunk_size: how many copies of an image are run at once by methods that need many.
+        chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
+            copies of a large image are run, for speed.
         progress: called with (copies done, copies in all) by these methods.
         example: ``(N, C, H, W)``, an image that the network accepts; ``torch.jit.script`` needs it.
         reshape_transform: rearranges the layer's output to ``(N, K, *spatial)`` where that cannot be

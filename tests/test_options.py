@@ -145,6 +145,17 @@ def test_chunks_change_nothing_and_progress_is_told(method: str) -> None:
         assert (cam - maps[0]).abs().max() < 1e-9
 
 
+def test_large_images_run_in_smaller_batches_on_a_cpu() -> None:
+    network = seeded(nn.Sequential(nn.Conv2d(3, 5, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2)))
+    told: list[int] = []
+    explainable = ExplainableModel(network, "0", "scorecam", progress=lambda done, _: told.append(done))
+    explainable(images(1, (3, 256, 512)))  # two of these are as many pixels as are run at once
+    assert told == [2, 4, 5]
+    told.clear()
+    explainable(images(4, (3, 256, 512)))
+    assert told == [1, 2, 3, 4, 5]
+
+
 # What is done to a map
 
 

@@ -186,7 +186,7 @@ def integrated_gradients(probe: "Probe", *, steps: int = STEPS, baseline: float 
     """See ``input_gradient.integrated_gradients``; the baseline is an image of one value."""
     start = torch.full_like(probe.image[:1], baseline)
     path = input_gradient.integration_path(probe.image, start, steps)
-    chunks = probe.chunks(steps)
+    chunks = probe.image_chunks(steps)
     total = sum(_summed_gradients(probe, path[:, first:last]) for first, last in chunks)
     assert isinstance(total, Tensor)
     mean = (total / steps).flatten(0, 1)
@@ -257,7 +257,7 @@ def _noisy(probe: "Probe", samples: int, noise: float, seed: int) -> Iterator[Te
     dims = list(range(1, image.ndim))
     spread = noise * (image.amax(dims, keepdim=True) - image.amin(dims, keepdim=True)).unsqueeze(1)
     every = gaussian_noise(image, samples, seed)
-    for start, stop in probe.chunks(samples):
+    for start, stop in probe.image_chunks(samples):
         yield image.unsqueeze(1) + spread * every[start:stop]
 
 
