@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from explainable_model import ExplainableModel
+from explainable_model import ExplainableModel, lower
 from explainable_model.errors import InputError, LayerError, ModelError
 from tests.nets import Case, TinyMobileNet, TinyResNet, TinyViT, XrayClassifier, images, seeded
 from tests.reference import finished, gradcam
@@ -348,6 +348,7 @@ def test_channels_last_and_non_square_images() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.compile of torch 2.11 calls it
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # which it hides by itself otherwise
 def test_copies_and_wrappers() -> None:
     network = seeded(TinyResNet())
     expected = ExplainableModel(network, "layer1")(images(2))
@@ -355,8 +356,14 @@ def test_copies_and_wrappers() -> None:
     assert torch.equal(copied(images(2)).cam, expected.cam)
     restored = pickle.loads(pickle.dumps(ExplainableModel(network, "layer1")))
     assert torch.equal(restored(images(2)).cam, expected.cam)
-    for wrapped in (nn.DataParallel(network), torch.compile(network)):
-        assert torch.equal(ExplainableModel(wrapped, "layer1")(images(2)).cam, expected.cam)
+    partly = copy.deepcopy(network)
+    partly.layer2 = torch.compile(partly.layer2, backend="eager")
+    inside = copy.deepcopy(network)
+    inside.compile(backend="eager")
+    for wrapped in (nn.DataParallel(network), torch.compile(network), partly, inside):
+        explainable = ExplainableModel(wrapped, "layer1")
+        assert torch.equal(explainable(images(2)).cam, expected.cam)
+        assert torch.allclose(lower(explainable, images(1))(images(2)).cam, expected.cam, atol=1e-4)
     assert torch.equal(ExplainableModel(network, network.layer1)(images(2)).cam, expected.cam)
 
 
