@@ -60,7 +60,8 @@ class Preprocess:
     def box(self, width: int, height: int) -> Box:
         """The part of a photo of that size which the network sees.
 
-        A crop that would leave the photo (of other proportions than the photo, or larger than
+        That of torchvision's ``Resize`` and ``CenterCrop``: the shorter side becomes ``resize``, the longer one and the
+        corner of the crop are rounded to whole pixels of the resized photo. A crop that would leave that (larger than
         ``resize``) is shrunk until it fits, so that the photo is never distorted.
 
         Args:
@@ -69,7 +70,26 @@ class Preprocess:
         """
         if self.resize is None:
             return 0.0, 0.0, float(width), float(height)
-        scale = min(width, height) / self.resize
+        if max(self.size) > self.resize:
+            return self._shrunk_box(width, height, self.resize)
+        (rows, columns), (top, left) = self.resized(height, width), self.corner(height, width)
+        right, bottom = left + self.size[1], top + self.size[0]
+        return left * width / columns, top * height / rows, right * width / columns, bottom * height / rows
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a photo before the crop."""
+        if self.resize is None:
+            return self.size
+        shorter = min(height, width)
+        return self.resize * height // shorter, self.resize * width // shorter
+
+    def corner(self, height: int, width: int) -> tuple[int, int]:
+        """Row and column of the resized photo where the crop begins."""
+        rows, columns = self.resized(height, width)
+        return round((rows - self.size[0]) / 2), round((columns - self.size[1]) / 2)
+
+    def _shrunk_box(self, width: int, height: int, resize: int) -> Box:
+        scale = min(width, height) / resize
         crop_height, crop_width = self.size[0] * scale, self.size[1] * scale
         shrink = min(1.0, height / crop_height, width / crop_width)
         crop_height, crop_width = min(crop_height * shrink, height), min(crop_width * shrink, width)

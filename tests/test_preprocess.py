@@ -33,9 +33,10 @@ def test_box_is_inside_centred_and_of_the_input_s_proportions(seed: int) -> None
     left, top, right, bottom = Preprocess(size=size, resize=resize).box(width, height)
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
-    assert (left + right) / 2 == pytest.approx(width / 2)
-    assert (top + bottom) / 2 == pytest.approx(height / 2)
-    assert (right - left) / (bottom - top) == pytest.approx(size[1] / size[0])
+    pixel = min(width, height) / resize  # of the resized photo, to which the crop is rounded
+    assert (left + right) / 2 == pytest.approx(width / 2, abs=0.51 * pixel)
+    assert (top + bottom) / 2 == pytest.approx(height / 2, abs=0.51 * pixel)
+    assert (right - left) / (bottom - top) == pytest.approx(size[1] / size[0], rel=1 / resize + 1e-9)
 
 
 def test_box_by_hand() -> None:
@@ -49,9 +50,9 @@ def test_box_by_hand() -> None:
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("shape", [(451, 300), (300, 451), (512, 512), (100, 80)])
+@pytest.mark.parametrize("shape", [(451, 300), (300, 451), (512, 512), (100, 80), (33, 32), (64, 48), (75, 73)])
 def test_crop_equals_torchvision(shape: tuple[int, int], interpolation: str) -> None:
-    photo = gradient_photo(*shape)
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape[::-1], 3), dtype=np.uint8))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     got = Preprocess(size=(64, 64), mean=mean, std=std, resize=73, interpolation=interpolation)(photo)
     resized = torchvision_functional.resize(photo, 73, InterpolationMode(interpolation))
@@ -60,10 +61,9 @@ def test_crop_equals_torchvision(shape: tuple[int, int], interpolation: str) -> 
     assert got.dtype == np.float32
     assert got.shape == (1, 3, 64, 64)
     assert got.flags["C_CONTIGUOUS"]
-    # torchvision rounds the resized photo and the crop to whole pixels: at most one pixel of shift.
-    step = 2 * 255 / min(shape) * min(shape) / 73 / 255 / min(std)
-    assert np.abs(got - expected.numpy()).max() <= step
-    assert np.abs(got - expected.numpy()).mean() <= step / 4
+    levels = np.abs(got - expected.numpy()) * 255 * min(std)
+    # Of a value half-way between two levels either is right.
+    assert levels.max() < 1.01 and (levels > 0.5).mean() < 0.03
 
 
 def test_whole_photo_is_squashed() -> None:

@@ -1,6 +1,7 @@
 #include "preprocess.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace explainable {
 namespace {
@@ -15,18 +16,29 @@ Picture greyscale(Picture photo) {
   return photo;
 }
 
-}  // namespace
-
-Box seen_box(const Preprocess& preprocess, int width, int height) {
-  if (!preprocess.resize) return {0, 0, static_cast<double>(width), static_cast<double>(height)};
+// A crop that would leave the resized photo, shrunk until it fits, so that the photo is never distorted.
+Box shrunk_box(const Preprocess& preprocess, int width, int height) {
   const double scale = static_cast<double>(std::min(width, height)) / *preprocess.resize;
   double crop_height = preprocess.height * scale, crop_width = preprocess.width * scale;
-  // A crop that would leave the photo is shrunk until it fits, so that the photo is never distorted.
   const double shrink = std::min({1.0, height / crop_height, width / crop_width});
   crop_height = std::min(crop_height * shrink, static_cast<double>(height));
   crop_width = std::min(crop_width * shrink, static_cast<double>(width));
   const double left = (width - crop_width) / 2, top = (height - crop_height) / 2;
   return {left, top, left + crop_width, top + crop_height};
+}
+
+}  // namespace
+
+Box seen_box(const Preprocess& preprocess, int width, int height) {
+  if (!preprocess.resize) return {0, 0, static_cast<double>(width), static_cast<double>(height)};
+  if (std::max(preprocess.height, preprocess.width) > *preprocess.resize) return shrunk_box(preprocess, width, height);
+  const std::int64_t shorter = std::min(width, height), resize = *preprocess.resize;
+  const double rows = static_cast<double>(resize * height / shorter);
+  const double columns = static_cast<double>(resize * width / shorter);
+  const double top = std::nearbyint((rows - preprocess.height) / 2);  // a half to the even neighbour
+  const double left = std::nearbyint((columns - preprocess.width) / 2);
+  return {left * width / columns, top * height / rows, (left + preprocess.width) * width / columns,
+          (top + preprocess.height) * height / rows};
 }
 
 Image to_image(const Preprocess& preprocess, const Picture& photo) {

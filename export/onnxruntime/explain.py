@@ -24,9 +24,14 @@ def open_session(path, threads=0):
 
 def seen_box(width, height, preprocess):
     """What the network sees: the whole photo, or the centre that is left of it by a resize and a crop."""
-    size, box = np.array([width, height]), (0, 0, width, height)
-    if preprocess["resize"] is not None:
-        crop = np.array(preprocess["size"][::-1]) * (size.min() / preprocess["resize"])
+    size, resize, box = np.array([width, height]), preprocess["resize"], (0, 0, width, height)
+    crop = np.array(preprocess["size"][::-1])
+    if resize is not None and crop.max() <= resize:  # in whole pixels of the resized photo
+        resized = resize * size // size.min()
+        start = np.round((resized - crop) / 2)
+        box = (*(start * size / resized), *((start + crop) * size / resized))
+    elif resize is not None:  # a crop that would leave it is shrunk until it fits
+        crop = crop * (size.min() / resize)
         crop = np.minimum(crop * min(1, *(size / crop)), size)
         box = (*((size - crop) / 2), *((size + crop) / 2))
     return box

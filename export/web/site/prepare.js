@@ -21,12 +21,28 @@ export function prepare(photo, metadata) {
 /** The part of a photo that the network sees: left, top, right, bottom. */
 export function seenBox({ size, resize }, width, height) {
   if (resize === null) return [0, 0, width, height];
+  if (Math.max(...size) > resize) return shrunkBox(size, resize, width, height);
+  const shorter = Math.min(width, height);
+  const [rows, columns] = [height, width].map((length) => Math.floor(resize * length / shorter));
+  const [top, left] = [halfToEven((rows - size[0]) / 2), halfToEven((columns - size[1]) / 2)];
+  const [right, bottom] = [left + size[1], top + size[0]];
+  return [left * width / columns, top * height / rows, right * width / columns, bottom * height / rows];
+}
+
+/** A crop that would leave the resized photo, shrunk until it fits, so that the photo is never distorted. */
+function shrunkBox(size, resize, width, height) {
   const scale = Math.min(width, height) / resize;
   let [cropHeight, cropWidth] = [size[0] * scale, size[1] * scale];
   const shrink = Math.min(1, height / cropHeight, width / cropWidth);
   [cropHeight, cropWidth] = [Math.min(cropHeight * shrink, height), Math.min(cropWidth * shrink, width)];
   const [left, top] = [(width - cropWidth) / 2, (height - cropHeight) / 2];
   return [left, top, left + cropWidth, top + cropHeight];
+}
+
+/** Python's `round` of a half: to the even neighbour. */
+function halfToEven(value) {
+  const floor = Math.floor(value);
+  return value - floor === 0.5 ? floor + floor % 2 : Math.round(value);
 }
 
 /** (H, W, C) levels to (C, H, W) values, each operation rounded to single precision as NumPy does. */
