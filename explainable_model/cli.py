@@ -12,6 +12,7 @@ from typing import NoReturn
 from explainable_model import commands, method_table
 from explainable_model.console import PROGRAM, Console
 from explainable_model.errors import ExplainableModelError, InputError, VerificationError
+from explainable_model.metadata import PIXELS
 from explainable_model.overlay import ALPHA, COLORMAP, HIDE, SIGNED_COLORMAP
 from explainable_model.recipe import add_recipe, count, size
 
@@ -124,6 +125,15 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
     _add_size(parser)
     parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
     parser.add_argument("--batch", type=count, metavar="N", help="take exactly N images at once; default: any number")
+    photos = parser.add_argument_group("photos instead of prepared images")
+    photos.add_argument(
+        "--pixels",
+        choices=PIXELS,
+        help="take photos of any size in that layout (uint8, RGB): their preparation is inside",
+    )
+    photos.add_argument("--render", choices=["overlay"], help="return the photo under its map, too; needs --pixels")
+    photos.add_argument("--colormap", metavar="NAME", help="of the overlay, a name that matplotlib knows")
+    photos.add_argument("--alpha", type=float, metavar="A", help=f"of the heatmap in the overlay; default: {ALPHA}")
     parser.add_argument("--format", metavar="NAME", help="default: what the suffix of the file stands for")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=".ts, .onnx or .pt2")
 

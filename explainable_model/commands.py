@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from explainable_model.exporters.format import Runner
     from explainable_model.metadata import Metadata
     from explainable_model.models import NamedModel
+    from explainable_model.overlay import Look
     from explainable_model.verify import Parity
 
 FAILED = 1  # exit code of a verification that did not pass
@@ -61,8 +62,8 @@ def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
 
 def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Pictures of photos; one that cannot be read does not stop the others."""
-    from explainable_model.explaining import Look, free_stems, resolve_class
-    from explainable_model.overlay import COLORMAP, check_look
+    from explainable_model.explaining import free_stems, resolve_class
+    from explainable_model.overlay import COLORMAP, Look, check_look
     from explainable_model.preprocess import open_photo
 
     check_look(arguments.colormap or COLORMAP, arguments.alpha, arguments.threshold)
@@ -176,11 +177,23 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             class_names=named.class_names,
             dynamic_size=arguments.dynamic_size,
             dynamic_batch=arguments.batch is None,
+            pixels=arguments.pixels,
+            render=_look_of_export(arguments),
         )
     metadata = read_metadata(path)
     size = path.stat().st_size
     text = f"{path}: {_headline(metadata)}, {_megabytes(size)}. It agrees with the network."
     return Outcome(text, {"path": str(path), "bytes": size, **_without_names(metadata)})
+
+
+def _look_of_export(arguments: argparse.Namespace) -> "Look | None":
+    from explainable_model.overlay import ALPHA, Look
+
+    if arguments.render is None and (arguments.colormap or arguments.alpha is not None):
+        raise InputError("--colormap and --alpha are for the overlay that --render overlay draws.")
+    if arguments.render is None:
+        return None
+    return Look(arguments.colormap, ALPHA if arguments.alpha is None else arguments.alpha)
 
 
 def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -216,13 +229,14 @@ def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata
     import torch
 
     from explainable_model.explaining import network_failures
+    from explainable_model.exporters.write import with_pixels
     from explainable_model.lowering import lower
     from explainable_model.model import ExplainableModel
     from explainable_model.verify import check_parity
 
     named = _load_network(arguments, console)
     explainable = ExplainableModel(named.model, **wrapper_options(metadata))
-    shape = [metadata.batch or 1, *metadata.example_shape]
+    shape = [metadata.batch or 1, *metadata.network_shape]
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(getattr(torch, metadata.dtype))
     with network_failures(named.model, image.shape):
         logits = explainable(image).logits
@@ -233,7 +247,7 @@ def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata
         )
     console.say("comparing with the network")
     with _said_in_one_line(console):
-        lowered = lower(explainable, image)
+        lowered = with_pixels(lower(explainable, image), metadata.preprocess, metadata.pixels, metadata.look)
     return check_parity(explainable, lowered, metadata, runner)
 
 
@@ -260,7 +274,7 @@ def wrapper_options(metadata: "Metadata") -> dict[str, Any]:
         "upsample": metadata.upsample,
         "signed": metadata.signed,
         "shared_scale": metadata.shared_scale,
-        "size": None if metadata.upsample == "none" or None in size else size,
+        "size": None if metadata.upsample == "none" or metadata.pixels or None in size else size,
         "fusion": metadata.fusion,
         "augment": metadata.augment,
     }

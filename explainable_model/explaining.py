@@ -12,17 +12,8 @@ from numpy.typing import NDArray
 
 from explainable_model.errors import ExplainableModelError, InputError, ModelError
 from explainable_model.explanation import PREDICTED, Explanation
-from explainable_model.overlay import (
-    ALPHA,
-    COLORMAP,
-    SIGNED_COLORMAP,
-    centred,
-    hottest_point,
-    overlay,
-    panel,
-    save_picture,
-)
-from explainable_model.preprocess import Box, Preprocess
+from explainable_model.overlay import Look, centred, hottest_point, overlay, panel, save_picture
+from explainable_model.preprocess import AsDecoded, Box, Preprocess
 from explainable_model.tiles import Tile, tile_sheet
 
 if TYPE_CHECKING:
@@ -47,26 +38,10 @@ class Explainer:
     """
 
     run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
-    preprocess: Preprocess
+    preprocess: Preprocess | AsDecoded
     class_names: Sequence[str] | None
     top_k: int | None = None
     signed: bool = False
-
-
-@dataclass(frozen=True)
-class Look:
-    """How the pictures are coloured, see ``overlay``; without a colormap, the one that suits the maps."""
-
-    colormap: str | None = None
-    alpha: float = ALPHA
-    threshold: float = 0.0
-    hide: str = "heatmap"
-
-    def keywords(self, *, signed: bool) -> dict[str, Any]:
-        """The keyword arguments of ``overlay``."""
-        colormap = self.colormap or (SIGNED_COLORMAP if signed else COLORMAP)
-        masking = {"threshold": self.threshold, "hide": self.hide, "signed": signed}
-        return {"colormap": colormap, "alpha": self.alpha, **masking}
 
 
 def artifact_explainer(path: Path) -> Explainer:
@@ -80,7 +55,8 @@ def artifact_explainer(path: Path) -> Explainer:
 
     session = load(path)
     metadata = session.metadata
-    if metadata.preprocess is None:
+    preparation = metadata.preparation
+    if preparation is None:
         raise InputError(
             f"{path} does not say how a photo becomes its input; export it with preprocess=Preprocess(...), or with "
             "a network that is known to explainable_model.models."
@@ -93,7 +69,7 @@ def artifact_explainer(path: Path) -> Explainer:
         return _first(session(batch, asked))
 
     signed = metadata.signed and metadata.normalize != "minmax"
-    return Explainer(run, metadata.preprocess, metadata.class_names, metadata.top_k, signed)
+    return Explainer(run, preparation, metadata.class_names, metadata.top_k, signed)
 
 
 def model_explainer(
@@ -334,5 +310,6 @@ def free_stems(photos: Sequence[Path], out: Path) -> list[str]:
     return stems
 
 
-def _first(answer: Answer) -> Answer:
-    return Explanation(*(output[:1] for output in answer))
+def _first(answer: Sequence[NDArray[Any]]) -> Answer:
+    logits, class_idx, cam, *_ = answer  # a picture that the artifact draws is drawn again, as asked
+    return Explanation(logits[:1], class_idx[:1], cam[:1])

@@ -1,5 +1,6 @@
 """What every explainer returns, and the names that artifacts use for it. Imports nothing heavy."""
 
+from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 ArrayT = TypeVar("ArrayT")
@@ -12,6 +13,12 @@ CAM = "cam"
 EXPLAINED_CLASS_IDX = "explained_class_idx"  # ONNX lets no output share the name of an input
 
 OUTPUT_NAMES = (LOGITS, EXPLAINED_CLASS_IDX, CAM)
+OVERLAY = "overlay"
+
+
+def output_names(drawn: bool) -> list[str]:
+    """Names of an artifact's outputs; ``overlay`` where it draws one."""
+    return [*OUTPUT_NAMES, *([OVERLAY] if drawn else [])]
 
 
 def input_names(extra: int) -> list[str]:
@@ -42,6 +49,26 @@ class Explanation(NamedTuple, Generic[ArrayT]):
     logits: ArrayT
     class_idx: ArrayT
     cam: ArrayT
+
+
+class DrawnExplanation(NamedTuple, Generic[ArrayT]):
+    """An explanation by an artifact that draws it.
+
+    Attributes:
+        logits, class_idx, cam: as of ``Explanation``, the map at the photo's size.
+        overlay: uint8, the photo under its map in the photo's own layout: ``(N, 3, H, W)`` or ``(N, H, W, 3)``, with
+            ``top_k=k`` ``(N, k, ...)``.
+    """
+
+    logits: ArrayT
+    class_idx: ArrayT
+    cam: ArrayT
+    overlay: ArrayT
+
+
+def named(outputs: Sequence[ArrayT]) -> Explanation[ArrayT] | DrawnExplanation[ArrayT]:
+    """An artifact's outputs by name."""
+    return Explanation(*outputs) if len(outputs) == len(OUTPUT_NAMES) else DrawnExplanation(*outputs)
 
 
 ATTENTION_LAYERS = "@attention"

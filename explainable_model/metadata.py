@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from explainable_model.errors import ArtifactError
-from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED, input_names
-from explainable_model.preprocess import Preprocess
+from explainable_model.explanation import (
+    CAM,
+    CLASS_IDX,
+    EXPLAINED_CLASS_IDX,
+    IMAGE,
+    LOGITS,
+    OVERLAY,
+    PREDICTED,
+    input_names,
+)
+from explainable_model.overlay import Look
+from explainable_model.preprocess import AsDecoded, Preprocess
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "explainable_model.json"
 SPATIAL = ("depth", "height", "width")
+NCHW, NHWC = "NCHW", "NHWC"
+PIXELS = (NCHW, NHWC)  # how photos are laid out
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,16 @@ def array_dtype(dtype: str) -> str:
     return "float32" if dtype == "bfloat16" else dtype
 
 
+def spatial(shape: Sequence[Any], pixels: str | None = None) -> list[Any]:
+    """The spatial dimensions among those of an image, or of photos in that layout."""
+    return list(shape[1:3] if pixels == NHWC else shape[2:])
+
+
 def shape_problem(
-    shape: Sequence[int], expected: Sequence[int | None], sizes: Sequence[SizeRange] | None
+    shape: Sequence[int],
+    expected: Sequence[int | None],
+    sizes: Sequence[SizeRange] | None,
+    pixels: str | None = None,
 ) -> str | None:
     """What is wrong with an image of this shape: a hint, perhaps empty; ``None`` where nothing is.
 
@@ -71,19 +91,26 @@ def shape_problem(
         shape: of the image.
         expected: the same, with ``None`` where it is open.
         sizes: of the open spatial dimensions.
+        pixels: layout of photos.
     """
     fits = len(shape) == len(expected) and all(w in (None, n) for w, n in zip(expected, shape, strict=True))
     if not fits or 0 in shape:
         return ""
-    for name, size, allowed in zip(SPATIAL[-len(shape) + 2 :], shape[2:], sizes or (), strict=False):
+    for name, size, allowed in zip(SPATIAL[-len(shape) + 2 :], spatial(shape, pixels), sizes or (), strict=False):
         if not allowed.allows(size):
             return f" with a {name} of {allowed}"
     return None
 
 
-def written(shape: Sequence[int | None]) -> str:
+def dimension_names(ndim: int, pixels: str | None = None) -> list[str]:
+    """``batch``, ``channels``, ``height`` and so on, in their order."""
+    names = list(SPATIAL[-ndim + 2 :])
+    return ["batch", *names, "channels"] if pixels == NHWC else ["batch", "channels", *names]
+
+
+def written(shape: Sequence[int | None], pixels: str | None = None) -> str:
     """A shape with open dimensions as in the documentation: ``(N, 3, H, W)``."""
-    names = ["N", "C", *(name[0].upper() for name in SPATIAL[-len(shape) + 2 :])]
+    names = ["N" if name == "batch" else name[0].upper() for name in dimension_names(len(shape), pixels)]
     return "(" + ", ".join(name if n is None else str(n) for n, name in zip(shape, names, strict=True)) + ")"
 
 
@@ -105,7 +132,10 @@ class Metadata:
         cam_range: lowest and highest value of the maps, ``None`` for no bound.
         augment: whether maps are averaged over six copies of the image.
         image_shape: shape of the input; ``None`` for an open batch, height or width.
-        dtype: of image, logits and cam.
+        dtype: of logits and cam, and of the image where it takes no photos.
+        pixels: layout of the photos (uint8, RGB, of any size) that it takes as they are and prepares itself: ``NCHW``
+            or ``NHWC``; ``None`` where the image is the network's own input.
+        look: how it draws the photo under its map as a fourth output; ``None`` where it draws nothing.
         classes: how many classes can be explained.
         logits_shape: shape of the prediction; ``None`` where it follows an open batch, height or width.
         sizes: which sizes are accepted, for each spatial dimension; ``None`` where they are fixed.
@@ -139,6 +169,8 @@ class Metadata:
     logits_shape: list[int | None]
     cam_shape: list[int | None]
     sizes: list[SizeRange] | None = None
+    pixels: str | None = None
+    look: Look | None = None
     extra_inputs: list[dict[str, Any]] = field(default_factory=list)
     preprocess: Preprocess | None = None
     class_names: list[str] | None = None
@@ -163,14 +195,31 @@ class Metadata:
 
     @property
     def array_dtype(self) -> str:
-        """The dtype of image, logits and cam as NumPy arrays."""
-        return array_dtype(self.dtype)
+        """The dtype of the image as a NumPy array."""
+        return array_dtype(self.image_dtype)
+
+    @property
+    def preparation(self) -> Preprocess | AsDecoded | None:
+        """What makes the image of a photo, if known: nothing needs to be done for an artifact that takes photos."""
+        return self.preprocess if self.pixels is None else AsDecoded(self.pixels)
+
+    @property
+    def image_dtype(self) -> str:
+        """The dtype of the image."""
+        return self.dtype if self.pixels is None else "uint8"
 
     @property
     def example_shape(self) -> list[int]:
         """Shape without the batch of the image that the artifact was made with."""
-        size = self.reference.size if self.reference is not None else None
-        return [int(n) for n in (self.image_shape[1], *(size or self.image_shape[2:])) if n is not None]
+        size = list(self.reference.size or ()) if self.reference is not None else []
+        return [int(size.pop(0) if n is None else n) for n in self.image_shape[1:]]
+
+    @property
+    def network_shape(self) -> list[int]:
+        """Shape without the batch of an image as the network takes it."""
+        if self.pixels is None or self.preprocess is None:
+            return self.example_shape
+        return [len(self.preprocess.mean), *self.preprocess.size]
 
     def to_dict(self) -> dict[str, Any]:
         """The record with what follows from it: names, shapes, dtypes and ranges of inputs and outputs."""
@@ -178,7 +227,7 @@ class Metadata:
         record["target_layer"] = self.target_layer
         names = input_names(len(self.extra_inputs))
         record["inputs"] = {
-            IMAGE: {"shape": self.image_shape, "dtype": self.dtype, "range": self._value_range()},
+            IMAGE: {"shape": self.image_shape, "dtype": self.image_dtype, "range": self._value_range()},
             CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [PREDICTED, self.classes - 1]},
             **{name: {**extra, "range": None} for name, extra in zip(names[2:], self.extra_inputs, strict=True)},
         }
@@ -187,10 +236,15 @@ class Metadata:
             EXPLAINED_CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [0, self.classes - 1]},
             CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": self.cam_range},
         }
+        if self.look is not None:
+            shape = [*self.class_idx_shape, *self.image_shape[1:]]
+            record["outputs"][OVERLAY] = {"shape": shape, "dtype": "uint8", "range": [0, 255]}
         record["batch_rule"] = "any" if self.batch is None else f"exactly {self.batch}"
         return record
 
     def _value_range(self) -> list[float] | None:
+        if self.pixels is not None:
+            return [0, 255]
         return list(self.preprocess.value_range) if self.preprocess else None
 
     def to_json(self) -> str:
@@ -222,6 +276,8 @@ def parse_metadata(text: str, path: Path) -> Metadata:
             known["preprocess"] = Preprocess(**{**fields, **tuples})
         if known.get("sizes"):
             known["sizes"] = [SizeRange(**size) for size in known["sizes"]]
+        if known.get("look"):
+            known["look"] = Look(**known["look"])
         if known.get("reference"):
             known["reference"] = Reference(**known["reference"])
         return Metadata(**known)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explainable_model.errors import ExplainableModelError, InputError
-from explainable_model.explaining import Answer, Explainer, Look, draw_overlay, found_classes, label
+from explainable_model.explaining import Answer, Explainer, draw_overlay, found_classes, label
 from explainable_model.methods import METHODS
-from explainable_model.overlay import hottest_point, save_picture
+from explainable_model.overlay import Look, hottest_point, save_picture
 from explainable_model.tiles import Tile, tile_sheet
 
 if TYPE_CHECKING:

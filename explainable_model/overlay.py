@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -32,6 +33,32 @@ LINE_HEIGHT = 28
 CAPTION_LINES = 2
 INK = (32, 32, 32)
 UNSEEN = (232, 232, 232)  # of a heatmap, where the network did not look
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the pictures are coloured, see ``overlay``; without a colormap, the one that suits the maps."""
+
+    colormap: str | None = None
+    alpha: float = ALPHA
+    threshold: float = 0.0
+    hide: str = "heatmap"
+
+    def suited(self, *, signed: bool) -> "Look":
+        """The same with a colormap.
+
+        Raises:
+            InputError: as ``check_look``.
+        """
+        look = replace(self, colormap=self.colormap or (SIGNED_COLORMAP if signed else COLORMAP))
+        check_look(str(look.colormap), look.alpha, look.threshold)
+        return look
+
+    def keywords(self, *, signed: bool) -> dict[str, Any]:
+        """The keyword arguments of ``overlay``."""
+        colormap = self.colormap or (SIGNED_COLORMAP if signed else COLORMAP)
+        masking = {"threshold": self.threshold, "hide": self.hide, "signed": signed}
+        return {"colormap": colormap, "alpha": self.alpha, **masking}
 
 
 def heatmap(cam: ArrayLike, colormap: Colormap = COLORMAP) -> Pixels:

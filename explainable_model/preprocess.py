@@ -109,6 +109,26 @@ class Preprocess:
         return np.ascontiguousarray(normalized.transpose(2, 0, 1)[None])
 
 
+@dataclass(frozen=True)
+class AsDecoded:
+    """A photo as it is, for an artifact that prepares it itself.
+
+    Attributes:
+        pixels: layout, ``NCHW`` or ``NHWC``.
+    """
+
+    pixels: str
+
+    def box(self, width: int, height: int) -> Box:
+        """What the maps cover: the whole photo."""
+        return 0.0, 0.0, float(width), float(height)
+
+    def __call__(self, photo: "Image") -> NDArray[np.uint8]:
+        """A photo as ``(1, 3, H, W)`` or ``(1, H, W, 3)`` uint8."""
+        levels = np.array(photo.convert("RGB"), np.uint8)[None]
+        return levels if self.pixels == "NHWC" else np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
+
+
 def open_photo(path: str | Path) -> "Image":
     """Read a picture of any mode as RGB, upright (EXIF orientation applied).
 

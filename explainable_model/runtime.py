@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import ArtifactError, InputError
-from explainable_model.explanation import PREDICTED, Explanation
+from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, named
 from explainable_model.exporters import format_of
 from explainable_model.exporters.format import Array, Format, Runner
 from explainable_model.metadata import Metadata, array_dtype, parse_metadata, shape_problem, written
@@ -30,17 +30,19 @@ class Session:
 
     def __call__(
         self, image: ArrayLike, class_idx: ArrayLike | None = None, *inputs: ArrayLike
-    ) -> Explanation[NDArray[Any]]:
+    ) -> Explanation[NDArray[Any]] | DrawnExplanation[NDArray[Any]]:
         """Predict and explain.
 
         Args:
-            image: ``(N, C, *spatial)`` in the artifact's dtype; a CPU tensor is taken as well.
+            image: ``(N, C, *spatial)`` in the artifact's dtype; a CPU tensor is taken as well. Photos, uint8 RGB of
+                any size, for an artifact that prepares them (``metadata.pixels``).
             class_idx: ``(N,)`` int64 (``(N, k)`` with ``top_k=k``), the classes to explain; ``-1`` or ``None`` for
                 the predicted.
             inputs: what else the network and the target take, as ``metadata.extra_inputs`` says.
 
         Returns:
-            ``Explanation(logits, class_idx, cam)`` of NumPy arrays.
+            ``Explanation(logits, class_idx, cam)`` of NumPy arrays; ``DrawnExplanation``, with ``overlay``, from an
+            artifact that draws.
 
         Raises:
             InputError: another shape, dtype or batch size than the artifact's, NaN, or a class out
@@ -51,18 +53,18 @@ class Session:
         classes = np.full(shape, PREDICTED, np.int64) if class_idx is None else np.asarray(class_idx)
         others = self._checked_inputs([_array(each) for each in inputs], len(pixels))
         outputs = self._run(pixels, self._checked_class_idx(classes, shape), *others)
-        return Explanation(*outputs)
+        return named(outputs)
 
     def _checked_image(self, image: Array) -> Array:
         expected = self.metadata.image_shape
-        problem = shape_problem(image.shape, expected, self.metadata.sizes)
+        pixels, wanted = self.metadata.pixels, self.metadata.array_dtype
+        problem = shape_problem(image.shape, expected, self.metadata.sizes, pixels)
         if problem is not None:
-            raise InputError(f"image has shape {image.shape}; {self.path.name} expects {written(expected)}{problem}.")
-        if str(image.dtype) != self.metadata.array_dtype:
-            raise InputError(
-                f"image is {image.dtype}; {self.path.name} expects {self.metadata.array_dtype}: "
-                f"image.astype('{self.metadata.array_dtype}') after scaling and normalising."
-            )
+            shape = written(expected, pixels)
+            raise InputError(f"image has shape {image.shape}; {self.path.name} expects {shape}{problem}.")
+        if str(image.dtype) != wanted:
+            hint = f"image.astype('{wanted}') after scaling and normalising" if pixels is None else "photos as decoded"
+            raise InputError(f"image is {image.dtype}; {self.path.name} expects {wanted}: {hint}.")
         if not np.isfinite(image).all():
             raise InputError("image has NaN or infinite values; expected finite ones.")
         return np.ascontiguousarray(image)

@@ -1,7 +1,7 @@
 """How much two ways of computing the same explanation may differ: every tolerance of the library. Needs no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,17 @@ RUNTIME_TOLERANCES: Mapping[tuple[str, str], Tolerance] = {
 """By key of ``FORMATS`` and dtype, for the runtimes that compute in another way than PyTorch."""
 
 
-def tolerance_of(dtype: str, runtime: str = "torch") -> Tolerance:
+PHOTOS = Tolerance(logits=2e-3, cam=1e-2, rounding=1.2e-7)
+"""At least, where a photo is resized in the graph: a value half-way between two levels goes to either."""
+
+
+def tolerance_of(dtype: str, runtime: str = "torch", *, photos: bool = False) -> Tolerance:
     """What a runtime (a key of ``FORMATS``) may differ from the network in this dtype."""
-    return RUNTIME_TOLERANCES.get((runtime, dtype), TOLERANCES[dtype])
+    tolerance = RUNTIME_TOLERANCES.get((runtime, dtype), TOLERANCES[dtype])
+    if not photos:
+        return tolerance
+    pairs = zip(astuple(tolerance), astuple(PHOTOS), strict=True)
+    return Tolerance(*(max(pair) for pair in pairs))
 
 
 # Some maps are less exact than the dtype: normalising one that is nearly constant magnifies its

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from explainable_model.explanation import Explanation
+    from explainable_model.frame import Frame
     from explainable_model.lowering import LoweredModel
     from explainable_model.model import ExplainableModel
 
@@ -33,6 +34,7 @@ OTHER_CLASSES = 3
 REFERENCE_BATCH = 2
 REFERENCE_GRID = 8
 REFERENCE_LOGITS = 16
+OVERLAY_LEVELS = 1.0  # neighbours in a colormap differ by a few levels, and a map that is a little off takes one
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class _Expected:
     class_idx: NDArray[np.int64]
     cam: Array
     noise: NDArray[np.float64]
+    overlay: Array | None = None
 
 
 def check_parity(
@@ -91,15 +94,15 @@ def check_parity(
         metadata: the artifact's.
         runner: the artifact in its runtime.
     """
-    sizes = other_sizes(lowered.example.shape[2:], metadata.sizes)
+    sizes = tested_sizes(lowered)
     batches = list(BATCHES) if metadata.batch is None else [metadata.batch] * len(sizes)
-    tolerance = tolerance_of(lowered.precision, metadata.format)
+    tolerance = tolerance_of(lowered.precision, metadata.format, photos=lowered.frame is not None)
     rows = []
     for seed, batch in enumerate(batches):
         size = sizes[seed % len(sizes)]
-        image = fresh_images(lowered.example, batch, seed, size)
+        image = example_like(lowered, batch, seed, size)
         inputs = [fresh_images(each, batch, seed) for each in lowered.example_inputs]
-        expected = _expected(explainable, metadata.classes, image, inputs, tolerance)
+        expected = _expected(explainable, metadata.classes, image, inputs, tolerance, lowered.frame)
         rows += list(_compare(expected, runner, tolerance))
     reasons = [row.reason for row in rows if row.reason]
     flipped = [row for row in rows if row.flipped]
@@ -148,8 +151,8 @@ class _Row:
 
 def _compare(expected: _Expected, runner: Runner, tolerance: Tolerance) -> Iterator[_Row]:
     batch = len(expected.image)
-    _, predicted, _ = runner(expected.image, np.full_like(expected.class_idx, PREDICTED), *expected.inputs)
-    logits, class_idx, cam = runner(expected.image, expected.class_idx, *expected.inputs)
+    predicted = runner(expected.image, np.full_like(expected.class_idx, PREDICTED), *expected.inputs)[1]
+    logits, class_idx, cam, *drawn = runner(expected.image, expected.class_idx, *expected.inputs)
     for name, got, want in (("logits", logits, expected.logits), ("cam", cam, expected.cam)):
         if got.shape != want.shape or not np.isfinite(got).all():
             problem = (
@@ -174,8 +177,15 @@ def _compare(expected: _Expected, runner: Runner, tolerance: Tolerance) -> Itera
             reason = f"the map differs by {off_cam:.1e}, allowed {allowed:.0e}, correlation {correlation:.4f}"
         elif not same:
             reason = f"class {predicted[n]} instead of {expected.predicted[n]}"
+        elif expected.overlay is not None and _levels(drawn[0][n], expected.overlay[n]) > OVERLAY_LEVELS:
+            reason = f"the overlay differs by {_levels(drawn[0][n], expected.overlay[n]):.1f} levels on average"
         where = f" (image {n} of a batch of {batch})" if reason else ""
         yield _Row(off_logits, off_cam, correlation, same, off_cam > allowed, reason + where)
+
+
+def _levels(overlay: Array, want: Array) -> float:
+    """How many of 255 levels two pictures differ on average."""
+    return float(np.abs(overlay.astype(np.float64) - want).mean()) if overlay.shape == want.shape else np.inf
 
 
 def _map_difference(cam: Array, want: Array) -> float:
@@ -205,9 +215,11 @@ def _expected(
     image: "Tensor",
     inputs: "Sequence[Tensor]",
     tolerance: Tolerance,
+    frame: "Frame | None" = None,
 ) -> _Expected:
     import torch
 
+    given, image = image, image if frame is None else frame.image(image)
     logits, predicted, cam = _asked(explainable, image, None, *inputs)
     class_idx = predicted
     for _ in range(OTHER_CLASSES):  # a map of zeros proves nothing: ask for another class there
@@ -223,14 +235,17 @@ def _expected(
         nearby = _asked(explainable, image * rounding, class_idx, *inputs).cam
         differences = [_map_difference(_array(a), _array(b)) for a, b in zip(nearby, cam, strict=True)]
         noise = np.maximum(noise, differences)
+    if frame is not None:
+        cam = frame.maps(cam, given)
     return _Expected(
-        _array(image),
+        _array(given),
         [_array(each) for each in inputs],
         _array(logits),
         predicted.cpu().numpy(),
         class_idx.cpu().numpy(),
         _array(cam),
         noise,
+        None if frame is None or frame.look is None else _array(frame.overlay(cam, given)),
     )
 
 
@@ -251,6 +266,24 @@ def _array(tensor: "Tensor") -> Array:
     from explainable_model.exporters.torch_runner import as_array
 
     return as_array(tensor)
+
+
+def tested_sizes(lowered: "LoweredModel") -> list[list[int]]:
+    """The example's spatial size and, where it is open, others."""
+    if lowered.frame is None:
+        return other_sizes(lowered.size, lowered.sizes)
+    from explainable_model.frame import photo_sizes
+
+    return [list(size) for size in photo_sizes(lowered.frame)]
+
+
+def example_like(lowered: "LoweredModel", batch: int, seed: int, size: Sequence[int]) -> "Tensor":
+    """Fresh images of that size, or photos for a graph that prepares them."""
+    if lowered.frame is None:
+        return fresh_images(lowered.example, batch, seed, size)
+    from explainable_model.frame import fresh_photos
+
+    return fresh_photos(lowered.frame, batch, (size[0], size[1]), seed + 1).to(lowered.example.device)
 
 
 def other_sizes(size: Sequence[int], allowed: Sequence[SizeRange] | None) -> list[list[int]]:
@@ -292,10 +325,11 @@ def fresh_images(example: "Tensor", batch: int, seed: int, size: Sequence[int] |
 
 
 def reference_array(shape: Sequence[int | None], dtype: str, batch: int) -> Array:
-    """``sin(i + n)`` for element i of image n."""
+    """``sin(i + n)`` for element i of image n; of photos that, from 0 to 255, in whole levels."""
     one = [int(n) for n in shape[1:] if n is not None]
     index = np.arange(int(np.prod(one)), dtype=np.float64).reshape(one)
-    return np.stack([np.sin(index + n) for n in range(batch)]).astype(array_dtype(dtype))
+    waves = np.stack([np.sin(index + n) for n in range(batch)])
+    return np.round(127.5 + 127.5 * waves).astype(np.uint8) if dtype == "uint8" else waves.astype(array_dtype(dtype))
 
 
 def reference_image(metadata: Metadata) -> Array:
@@ -306,7 +340,7 @@ def reference_image(metadata: Metadata) -> Array:
 def reference_arrays(metadata: Metadata) -> list[Array]:
     """The fixed image and the fixed extra inputs."""
     batch = metadata.batch or REFERENCE_BATCH
-    wanted = [{"shape": [None, *metadata.example_shape], "dtype": metadata.dtype}, *metadata.extra_inputs]
+    wanted = [{"shape": [None, *metadata.example_shape], "dtype": metadata.image_dtype}, *metadata.extra_inputs]
     return [reference_array(each["shape"], each["dtype"], batch) for each in wanted]
 
 
@@ -316,19 +350,20 @@ def make_reference(lowered: "LoweredModel") -> Reference:
 
     batch = REFERENCE_BATCH if lowered.dynamic_batch else len(lowered.example)
     image, *inputs = (
-        torch.from_numpy(reference_array([None, *each.shape[1:]], "float64", batch)).to(each)
+        torch.from_numpy(reference_array([None, *each.shape[1:]], kind, batch)).to(each)
         for each in (lowered.example, *lowered.example_inputs)
+        for kind in ("uint8" if each.dtype is torch.uint8 else "float64",)
     )
     with torch.no_grad():
-        logits, class_idx, cam = lowered(image, None, *inputs)
-    tolerance = tolerance_of(lowered.precision)
+        logits, class_idx, cam, *_ = lowered(image, None, *inputs)
+    tolerance = tolerance_of(lowered.precision, photos=lowered.frame is not None)
     return Reference(
         class_idx=class_idx.tolist(),
         logits=_sampled(_array(logits.float())),
         cam=_reduced_maps(_array(cam.double())),
         logits_tolerance=DEVICE_FACTOR * tolerance.logits,
         cam_tolerance=DEVICE_FACTOR * tolerance.cam,
-        size=list(lowered.example.shape[2:]),
+        size=lowered.size,
     )
 
 
@@ -338,7 +373,7 @@ def check_reference(metadata: Metadata, runner: Runner) -> str:
     if reference is None:
         return "the artifact has no recorded answer to compare with"
     image, *inputs = reference_arrays(metadata)
-    logits, _, cam = runner(image, np.asarray(reference.class_idx, np.int64), *inputs)
+    logits, _, cam, *_ = runner(image, np.asarray(reference.class_idx, np.int64), *inputs)
     wanted = np.asarray(reference.logits)
     off_logits = float(np.abs(np.asarray(_sampled(logits)) - wanted).max()) / max(1.0, float(np.abs(wanted).max()))
     maps = np.asarray(_reduced_maps(cam.astype(np.float64)))

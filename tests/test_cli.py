@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from explainable_model import ExplainableModel, exporters, load, read_metadata
 from explainable_model.console import Console
@@ -109,9 +110,30 @@ def test_export_with_options(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     )
 
 
+def test_export_that_takes_photos(capsys: pytest.CaptureFixture[str], photos: list[Path], tmp_path: Path) -> None:
+    target = tmp_path / "photos.onnx"
+    model = ("--model", "tests.cli_nets:named")
+    run = Run(
+        capsys, "export", *model, "-o", target, "--pixels", "NHWC", "--render", "overlay", "--alpha", "0.4", "--json"
+    )
+    assert run.code == 0
+    assert run.record["inputs"]["image"]["shape"] == [None, None, None, 3]
+    assert run.record["look"] == {"colormap": "turbo", "alpha": 0.4, "threshold": 0.0, "hide": "heatmap"}
+    assert Run(capsys, "verify", target, *model).code == 0
+    by_artifact = Run(capsys, "explain", photos[0], "--artifact", target, "--out", tmp_path / "a", "--json")
+    by_network = Run(capsys, "explain", photos[0], *model, "--out", tmp_path / "b", "--json")
+    (got,), (want,) = by_artifact.record["photos"], by_network.record["photos"]
+    assert got["class_idx"] == want["class_idx"]
+    assert got["probability"] == pytest.approx(want["probability"], abs=0.01)
+    with Image.open(photos[0]) as photo:
+        assert got["box"] == [0, 0, *photo.size]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["-o", "net.ts", "--render", "overlay"], "pixels='NCHW'"),
+        (["-o", "net.ts", "--pixels", "NCHW", "--alpha", "0.4"], "--render overlay"),
         (["-o", "net.foo"], r"suffix '.foo'.*known formats: torchscript"),
         (["-o", "net.pt", "--format", "onnx"], r"files end in \.onnx.*-o net\.onnx"),
         (["-o", "net.ts", "--format", "flax"], "Unknown format 'flax'"),

@@ -201,6 +201,30 @@ def test_an_artifact_of_one_batch_size_is_filled_up(service: Service) -> None:
     assert sizes == [4, 4]
 
 
+def test_an_artifact_that_prepares_photos(tmp_path: Path) -> None:
+    """Photos of several sizes in one batch get maps of their own sizes; broken ones fail alone."""
+    explainable = ExplainableModel(named().model)
+    image = torch.zeros(1, 3, *PREPROCESS.size)
+    path = export(
+        explainable, tmp_path / "photos.onnx", image, preprocess=PREPROCESS, pixels="NHWC", render="overlay",
+        class_names=CLASS_NAMES,
+    )  # fmt: skip
+    session = load(path, threads=1)
+    service = Service(session, session.metadata)
+    pictures = [*GOOD.values(), next(iter(BAD.values()))[0], *GOOD.values()]
+    *good, last = responses = ask(service, *(Request({"image": picture}) for picture in pictures))
+    assert [response.status for response in responses] == [200] * len(GOOD) + [400] + [200] * len(GOOD)
+    record = json.loads(last.body)
+    assert heatmap_of(record).shape == tuple(record["size"][::-1])
+    assert record["box"] == [0, 0, *record["size"]]
+    logits, explained, _ = eagerly(pictures[-1], -1, tmp_path)
+    odds = probabilities(logits)
+    assert odds is not None
+    assert record["class_idx"] == explained
+    assert record["probability"] == pytest.approx(odds[explained], abs=0.01)
+    assert len(good) == 2 * len(GOOD)
+
+
 def with_reference(metadata: Metadata, run: Run) -> Metadata:
     """The metadata of an artifact that answers as ``run`` does."""
     images = reference_image(metadata)

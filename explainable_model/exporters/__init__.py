@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from explainable_model.lowering import LoweredModel
     from explainable_model.model import ExplainableModel
+    from explainable_model.overlay import Look
     from explainable_model.preprocess import Preprocess
 
 FORMATS: Mapping[str, Format] = {
@@ -66,6 +67,8 @@ def export(
     class_names: Sequence[str] | None = None,
     dynamic_size: bool = False,
     dynamic_batch: bool = True,
+    pixels: str | None = None,
+    render: "str | Look | None" = None,
 ) -> Path:
     """Write one artifact that predicts and explains, and prove it right before it is there.
 
@@ -80,10 +83,15 @@ def export(
         image: ``(N, C, *spatial)``, an example; may be left out where ``explainable`` knows one.
         inputs: examples of what else the network and the target take.
         format: key of ``FORMATS``, for another suffix.
-        preprocess: from pixels to input, for the metadata.
+        preprocess: from a photo to the input: for the metadata, or for the graph itself where ``pixels`` is given.
         class_names: one per class, for the metadata.
         dynamic_size: leave height and width open as well, see ``lower``.
         dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that want every size known.
+        pixels: ``"NCHW"`` or ``"NHWC"``: the artifact takes photos in that layout, uint8 RGB of any size, prepares
+            them by ``preprocess`` itself, and returns maps at the photo's size with the crop undone (zero where the
+            network did not look). The photo is resized as Pillow does it, to the level but for ties.
+        render: ``"overlay"`` (or a ``Look``: colormap, alpha, threshold) adds a fourth output, the photo under its map
+            as uint8; needs ``pixels``.
 
     Returns:
         The path.
@@ -98,13 +106,14 @@ def export(
         >>> export(explainable, "resnet50.onnx", image)            # doctest: +SKIP
         PosixPath('resnet50.onnx')
     """
-    from explainable_model.exporters.write import describe, lowered_of
+    from explainable_model.exporters.write import describe, lowered_of, with_pixels
     from explainable_model.verify import require_parity
 
     path = Path(path)
     fmt = format_of(path, format)
     with _workshop(path) as workshop:
         lowered = lowered_of(explainable, image, inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch)
+        lowered = with_pixels(lowered, preprocess, pixels, render)
         metadata = describe(lowered, fmt.name, preprocess, class_names)
         made = workshop.folder / path.name
         fmt.write(lowered, made, metadata.to_json())

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
-from explainable_model.explanation import IMAGE, OUTPUT_NAMES, input_names
+from explainable_model.explanation import IMAGE, input_names, output_names
 from explainable_model.exporters.format import Array, Format, Runner, foreign
-from explainable_model.metadata import METADATA_KEY, SPATIAL
+from explainable_model.metadata import METADATA_KEY, dimension_names
 
 if TYPE_CHECKING:
     from explainable_model.lowering import LoweredModel
@@ -37,7 +37,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
             program = torch.onnx.export(
                 exported,
                 input_names=input_names(len(lowered.example_inputs)),
-                output_names=list(OUTPUT_NAMES),
+                output_names=output_names(lowered.frame is not None and lowered.frame.look is not None),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
@@ -45,7 +45,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
         except torch.onnx.OnnxExporterError as error:
             raise LoweringError(f"{lowered.plan.model} cannot be translated to ONNX: {_reason(error)}") from error
     assert program is not None
-    _tidy(program.model)
+    _tidy(program.model, lowered.pixels)
     program.model.metadata_props[METADATA_KEY] = metadata
     weights = sum(buffer.numel() * buffer.element_size() for buffer in lowered.graph_module.buffers())
     program.save(path, external_data=weights > PROTOBUF_LIMIT)
@@ -58,14 +58,14 @@ def _reason(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _tidy(model: Any) -> None:
+def _tidy(model: Any, pixels: str | None) -> None:
     """Names a person can read: layer and operator for nodes, ``batch`` or ``height`` for open dimensions.
 
     What the exporter notes about where each node came from (with paths of this machine) is dropped.
     """
     counts: Counter[str] = Counter()
     shape = next(value.shape for value in model.graph.inputs if value.name == IMAGE)
-    dimensions = ("batch", "channels", *SPATIAL[-len(shape) + 2 :])
+    dimensions = dimension_names(len(shape), pixels)
     names = {str(size.value): name for size, name in zip(shape, dimensions, strict=True) if not isinstance(size, int)}
     for node in model.graph:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
@@ -94,7 +94,7 @@ def _name_open_dimensions(value: Any, names: Mapping[str, str]) -> None:
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     """Run with ONNX Runtime on the CPU."""
     session = _session(path, threads)
-    names = list(OUTPUT_NAMES)
+    names = [output.name for output in session.get_outputs()]
 
     def run(*arrays: Array) -> Sequence[Array]:
         inputs = dict(zip(input_names(len(arrays) - 2), arrays, strict=True))

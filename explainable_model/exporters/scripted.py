@@ -56,8 +56,8 @@ class ScriptedExplanation(ScriptedParts):
         return result
 
 
-FORWARD_WITH_INPUTS = """
-def forward(self, image: Tensor, class_idx: Optional[Tensor], {typed}) -> Tuple[Tensor, Tensor, Tensor]:
-    result: Tuple[Tensor, Tensor, Tensor] = self.graph(image, self.ready(image, class_idx), {names})
+FORWARD = """
+def forward(self, image: Tensor, class_idx: Optional[Tensor]{default}{typed}) -> Tuple[{outputs}]:
+    result: Tuple[{outputs}] = self.graph(image, self.ready(image, class_idx){names})
     return result
 """

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.errors import ArtifactError, InputError
-from explainable_model.explanation import input_names
+from explainable_model.explanation import OUTPUT_NAMES, input_names
 from explainable_model.exporters.format import Format, Runner, zip_metadata
-from explainable_model.metadata import METADATA_KEY, SizeRange
+from explainable_model.metadata import METADATA_KEY, SizeRange, spatial
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,14 +41,18 @@ def _parts(lowered: "LoweredModel") -> tuple["nn.Module", list[int], list[int], 
     for node in graph.nodes:
         if node.target is torch.ops.aten.sym_size.int:
             node.target = torch.ops.aten.size.int
+        if node.target is torch.sym_min:
+            node.target = min
         if isinstance(node.target, torch._ops.OpOverload):
             node.target = node.target.overloadpacket  # TorchScript chooses the overload itself
-    sizes = lowered.sizes or [SizeRange(1)] * (lowered.example.ndim - 2)
+    open_dims = spatial(range(lowered.example.ndim), lowered.pixels)
+    allowed = dict(zip(open_dims, lowered.sizes, strict=True)) if lowered.sizes else {}
+    ranges = [allowed.get(n, SizeRange(1)) for n in range(lowered.example.ndim)]
     return (
         fx.GraphModule(lowered.graph_module, graph),
         [-1 if n is None else n for n in lowered.image_shape],
-        [1, 1, *(size.minimum for size in sizes)],
-        [1, 1, *(size.multiple for size in sizes)],
+        [each.minimum for each in ranges],
+        [each.multiple for each in ranges],
         lowered.plan.top_k or 0,
     )
 
@@ -66,15 +70,23 @@ def script(lowered: "LoweredModel") -> Any:
     """The lowered model as a ``torch.jit.ScriptModule``."""
     import torch
 
-    from explainable_model.exporters.scripted import FORWARD_WITH_INPUTS, ScriptedParts
+    from explainable_model.exporters.scripted import FORWARD, ScriptedParts
 
     with quiet_torchscript():
-        if not lowered.example_inputs:
+        outputs = len(lowered.outputs)
+        if not lowered.example_inputs and outputs == len(OUTPUT_NAMES):
             return torch.jit.script(scriptable(lowered))
         names = input_names(len(lowered.example_inputs))[2:]
-        typed = ", ".join(f"{name}: Tensor" for name in names)
+        default = "" if names else " = None"
         scripted = torch.jit.script(ScriptedParts(*_parts(lowered)).eval())
-        scripted.define(FORWARD_WITH_INPUTS.format(typed=typed, names=", ".join(names)))
+        scripted.define(
+            FORWARD.format(
+                typed="".join(f", {name}: Tensor" for name in names),
+                names="".join(f", {name}" for name in names),
+                default=default,
+                outputs=", ".join(["Tensor"] * outputs),
+            )
+        )
         return scripted
 
 

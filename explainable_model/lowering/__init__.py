@@ -11,8 +11,9 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-from explainable_model.errors import ExplainableModelError, LoweringError, StaticBatchWarning, TraceError
+from explainable_model.errors import ExplainableModelError, InputError, LoweringError, StaticBatchWarning, TraceError
 from explainable_model.explanation import ATTENTION_LAYERS
+from explainable_model.frame import Frame, FramedModel, fresh_photos, photo_sizes
 from explainable_model.lowering.attention import tap_attention
 from explainable_model.lowering.call import Call, Gradients, Lowering
 from explainable_model.lowering.capture import (
@@ -30,12 +31,13 @@ from explainable_model.lowering.devices import free_of_devices
 from explainable_model.lowering.differentiate import Tail, find_tail, missing_lowering
 from explainable_model.lowering.fake_quant import fixed_scales
 from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get_attribute
-from explainable_model.lowering.lowered import LoweredModel, TracedExplanation
+from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
 from explainable_model.lowering.reasons import reason_of
 from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.lowering.second_order import SecondOrderNetwork
 from explainable_model.lowering.shapes import OpenDims, open_shapes
 from explainable_model.lowering.sizes import BATCHES, find_sizes, open_size_error
+from explainable_model.metadata import SizeRange
 from explainable_model.model import ExplainableModel
 from explainable_model.plan import Plan
 from explainable_model.scoring import predicted_class_idx
@@ -102,6 +104,38 @@ def lower(
                 stacklevel=2,
             )
         return lowered
+
+
+def framed(lowered: LoweredModel, frame: Frame) -> LoweredModel:
+    """The same graph between the preparation of photos of any size and the drawing on them.
+
+    Args:
+        lowered: for the image that the frame makes.
+        frame: what surrounds it.
+
+    Raises:
+        InputError: the lowered model leaves the size of its image open, which the frame has fixed.
+    """
+    if lowered.sizes is not None:
+        raise InputError(
+            "dynamic_size=True leaves the network's own input open, which preprocess makes of one size "
+            f"({frame.preprocess.size}): leave it out; photos may be of any size."
+        )
+    batch = lowered.example.shape[0]
+    photo = fresh_photos(frame, batch, photo_sizes(frame)[0], seed=0).to(lowered.example.device)
+    arguments = (photo, predicted_class_idx(photo, lowered.plan.top_k), *lowered.example_inputs)
+    dims = OpenDims(lowered.dynamic_batch, True, frame.pixels)
+    program = _trace(FramedModel(Retraced(lowered.graph_module), frame), arguments, dims)
+    return LoweredModel(
+        _finished(program),
+        lowered.plan,
+        photo,
+        lowered.example_inputs,
+        classes=lowered.classes,
+        dynamic_batch=lowered.dynamic_batch,
+        sizes=(SizeRange(1), SizeRange(1)),
+        frame=frame,
+    )
 
 
 def _refuse_open_size(attempt: Callable[[OpenDims], LoweredModel], refusal: TraceError) -> None:

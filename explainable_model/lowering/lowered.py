@@ -10,10 +10,11 @@ from torch.fx.traceback import preserve_node_meta
 
 from explainable_model.attribution import Network, explain
 from explainable_model.errors import InputError
-from explainable_model.explanation import Explanation
+from explainable_model.explanation import DrawnExplanation, Explanation, named
+from explainable_model.frame import Frame
 from explainable_model.lowering.capture import quiet_export, without_autocast
 from explainable_model.lowering.shapes import OpenDims, open_shapes, share_batch
-from explainable_model.metadata import SizeRange, shape_problem, written
+from explainable_model.metadata import SizeRange, shape_problem, spatial, written
 from explainable_model.model import check_image, check_inputs
 from explainable_model.plan import Plan
 from explainable_model.scoring import check_class_idx, check_class_range, predicted_class_idx
@@ -46,6 +47,7 @@ class LoweredModel(nn.Module):
         example_inputs: the extra inputs that it was traced with.
         classes: how many classes can be explained.
         dynamic_batch: whether any batch size is accepted, or only that of the example.
+        frame: how it prepares photos and draws on them; ``None`` where it takes the network's own input.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class LoweredModel(nn.Module):
         classes: int,
         dynamic_batch: bool,
         sizes: Sequence[SizeRange] | None = None,
+        frame: Frame | None = None,
     ) -> None:
         super().__init__()
         self.graph_module = graph_module
@@ -67,21 +70,27 @@ class LoweredModel(nn.Module):
         self.classes = classes
         self.dynamic_batch = dynamic_batch
         self.sizes = sizes
+        self.frame = frame
         self.eval()
 
-    def forward(self, image: Tensor, class_idx: Tensor | None = None, *inputs: Tensor) -> Explanation[Tensor]:
+    def forward(
+        self, image: Tensor, class_idx: Tensor | None = None, *inputs: Tensor
+    ) -> Explanation[Tensor] | DrawnExplanation[Tensor]:
         """Predict and explain.
 
         Args:
-            image: ``(N, C, *spatial)``; everything but the open dimensions as in the example.
+            image: ``(N, C, *spatial)``; everything but the open dimensions as in the example. Photos for a
+                graph that prepares them.
             class_idx: ``(N,)`` int64 (``(N, k)`` with ``top_k=k``); ``-1`` or ``None`` for the predicted class.
             inputs: what else the network and the target take.
 
         Raises:
             InputError: an image or class index that the graph cannot take.
         """
-        check_image(image)
-        problem, shape = shape_problem(image.shape, self.image_shape, self.sizes), written(self.image_shape)
+        if self.frame is None:
+            check_image(image)
+        problem = shape_problem(image.shape, self.image_shape, self.sizes, self.pixels)
+        shape = written(self.image_shape, self.pixels)
         if problem is not None or image.dtype != self.example.dtype:
             raise InputError(
                 f"image is {image.dtype} of shape {tuple(image.shape)}; the network was lowered for "
@@ -94,36 +103,53 @@ class LoweredModel(nn.Module):
             check_class_range(class_idx, self.classes)
         check_inputs(inputs, image.shape[0], len(self.example_inputs))
         with without_autocast(image.device.type):  # where the network ran under it, its conversions are in the graph
-            return Explanation(*self.graph_module(image, class_idx, *inputs))
+            return named(self.graph_module(image, class_idx, *inputs))
 
     @cached_property
     def precision(self) -> str:
         """The coarsest floating point type that the graph computes in: the image's, unless autocast changed it."""
         values = (node.meta.get("val") for node in self.graph_module.graph.nodes)
         found = {value.dtype for value in values if isinstance(value, Tensor) and value.is_floating_point()}
-        coarsest = max(found | {self.example.dtype}, key=lambda dtype: torch.finfo(dtype).eps)
+        coarsest = max(found | {self.dtype}, key=lambda dtype: torch.finfo(dtype).eps)
         return str(coarsest).removeprefix("torch.")
 
     @cached_property
-    def _output_shapes(self) -> list[tuple[int, ...]]:
+    def outputs(self) -> tuple[Tensor, ...]:
+        """What the graph answers to the example."""
         with torch.no_grad():
-            return [tuple(output.shape) for output in self.graph_module(*self.inputs)]
+            found: tuple[Tensor, ...] = self.graph_module(*self.inputs)
+            return found
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of logits and maps."""
+        return self.example.dtype if self.frame is None else self.frame.dtype
+
+    @property
+    def pixels(self) -> str | None:
+        """Layout of the photos that it takes; ``None`` where it takes the network's own input."""
+        return None if self.frame is None else self.frame.pixels
+
+    @property
+    def size(self) -> list[int]:
+        """Spatial size of the example."""
+        return spatial(self.example.shape, self.pixels)
 
     @property
     def image_shape(self) -> list[int | None]:
         """Shape of the image, with ``None`` where it is open."""
-        batch, channels, *size = self.example.shape
-        return [None if self.dynamic_batch else batch, channels, *([None] * len(size) if self.sizes else size)]
+        open_dims = OpenDims(self.dynamic_batch, self.sizes is not None, self.pixels).of_image(self.example)
+        return [None if dim in open_dims else size for dim, size in enumerate(self.example.shape)]
 
     @property
     def logits_shape(self) -> tuple[int, ...]:
         """Shape of the logits for the example's batch."""
-        return self._output_shapes[0]
+        return tuple(self.outputs[0].shape)
 
     @property
     def cam_shape(self) -> tuple[int, ...]:
         """Shape of the maps for the example's batch."""
-        return self._output_shapes[2]
+        return tuple(self.outputs[2].shape)
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -135,10 +161,12 @@ class LoweredModel(nn.Module):
         """The graph as a ``torch.export`` program."""
         with quiet_export():
             program = torch.export.export(
-                _Retraced(self.graph_module),
+                Retraced(self.graph_module),
                 self.inputs,
                 dynamic_shapes=open_shapes(
-                    OpenDims(self.dynamic_batch, self.sizes is not None), self.example, len(self.example_inputs)
+                    OpenDims(self.dynamic_batch, self.sizes is not None, self.pixels),
+                    self.example,
+                    len(self.example_inputs),
                 ),
                 strict=False,
             )
@@ -149,15 +177,15 @@ class LoweredModel(nn.Module):
         return program
 
 
-class _Retraced(nn.Module):
+class Retraced(nn.Module):
     """Runs a graph node by node, so that what is traced from it keeps the names of its layers."""
 
     def __init__(self, network: fx.GraphModule) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         share_batch(image, class_idx, *inputs)
         with preserve_node_meta():
-            outputs: tuple[Tensor, Tensor, Tensor] = fx.Interpreter(self.network).run(image, class_idx, *inputs)
+            outputs: tuple[Tensor, ...] = fx.Interpreter(self.network).run(image, class_idx, *inputs)
         return outputs

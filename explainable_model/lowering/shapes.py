@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from explainable_model.metadata import spatial
+
 MAX_BATCH = 65_536
 
 
@@ -19,15 +21,17 @@ class OpenDims:
     Attributes:
         batch: any batch size, or only the example's.
         size: any height and width (or length, or depth too), or only the example's.
+        pixels: layout of the image where it is photos.
     """
 
     batch: bool = True
     size: bool = False
+    pixels: str | None = None
 
     def of_image(self, image: Tensor) -> dict[int, Any]:
         """``dynamic_shapes`` of the image for ``torch.export``."""
         # Unlike the batch a size has conditions, such as being a multiple of 32: sizes.py reads them.
-        sizes = dict.fromkeys(range(2, image.ndim), Dim.DYNAMIC) if self.size else {}
+        sizes = dict.fromkeys(spatial(range(image.ndim), self.pixels), Dim.DYNAMIC) if self.size else {}
         return {**self.of_class_idx(), **sizes}
 
     def of_class_idx(self) -> dict[int, Any]:

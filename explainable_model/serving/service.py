@@ -18,7 +18,6 @@ from explainable_model.explaining import TOP, Answer, asked_classes, each_class,
 from explainable_model.explanation import PREDICTED, Explanation
 from explainable_model.metadata import Metadata
 from explainable_model.overlay import ALPHA, COLORMAP, Colormap, overlay
-from explainable_model.preprocess import Preprocess
 from explainable_model.serving.contract import (
     JSON,
     PNG,
@@ -101,7 +100,8 @@ class Service:
             ArtifactError: an artifact that does not take pictures, or more than a picture, does not say
                 how a picture becomes its input, or does not reproduce its recorded answer.
         """
-        if metadata.preprocess is None or len(metadata.image_shape) != 4:
+        preparation = metadata.preparation
+        if preparation is None or len(metadata.image_shape) != 4:
             raise ArtifactError(
                 f"The {metadata.format} artifact of {metadata.model} does not say how a picture becomes its input; "
                 "export it with preprocess=Preprocess(...)."
@@ -113,7 +113,7 @@ class Service:
             )
         self.metadata = metadata
         self.settings = settings or Settings()
-        self._preprocess: Preprocess = metadata.preprocess
+        self._preprocess = preparation
         self._run = run
         for _ in range(2):  # TorchScript compiles in its second call
             problem = check_reference(metadata, run)
@@ -180,12 +180,11 @@ class Service:
         """One answer per job, in as many runs as the artifact's batch size asks for."""
         size = self.metadata.batch or max(len(jobs), 1)
         answers = []
-        for start in range(0, len(jobs), size):
-            part = jobs[start : start + size]
+        for part in _of_one_shape(jobs, size):
             filled = [*part, *[part[-1]] * (size - len(part))]
             image = np.concatenate([job.image for job in filled])
             class_idx = np.asarray([job.class_idx for job in filled], np.int64)
-            outputs = self._run(image, asked_classes(class_idx, self.metadata.top_k))
+            outputs = self._run(image, asked_classes(class_idx, self.metadata.top_k))[:3]
             answers += [Explanation(*(output[n : n + 1] for output in outputs)) for n in range(len(part))]
         return answers
 
@@ -221,6 +220,16 @@ class Service:
     def _overlay(self, picture: "Image", cam: NDArray[Any]) -> "Image":
         box = self._preprocess.box(*picture.size)
         return overlay(picture, cam, colormap=self.settings.colormap, alpha=self.settings.alpha, box=box)
+
+
+def _of_one_shape(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
+    """Neighbours whose images are of one shape, at most ``size`` together: photos may be of any."""
+    parts: list[list[_Job]] = []
+    for job in jobs:
+        if not parts or len(parts[-1]) == size or parts[-1][0].image.shape != job.image.shape:
+            parts.append([])
+        parts[-1].append(job)
+    return parts
 
 
 def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:

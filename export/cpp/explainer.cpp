@@ -15,11 +15,11 @@ std::string text_of(const std::vector<std::int64_t>& shape) {
 
 // The shape that an artifact takes: (N, 3, H, W) where all but the channels are open.
 std::string expected_text(const Metadata& metadata) {
-  static const std::string names[] = {"N", "C", "H", "W"};
+  const std::string names = metadata.pixels.empty() ? "NCHW" : metadata.pixels;
   std::string text;
   for (std::size_t n = 0; n < metadata.image_shape.size(); ++n) {
     const std::int64_t size = metadata.image_shape[n];
-    text += (n ? ", " : "") + (size ? std::to_string(size) : names[std::min<std::size_t>(n, 3)]);
+    text += (n ? ", " : "") + (size ? std::to_string(size) : names.substr(std::min<std::size_t>(n, 3), 1));
   }
   text = "(" + text + ")";
   for (const SizeRange& size : metadata.sizes) {
@@ -33,7 +33,7 @@ bool fits(const std::vector<std::int64_t>& shape, const Metadata& metadata) {
   for (std::size_t n = 0; n < shape.size(); ++n) {
     const std::int64_t expected = metadata.image_shape[n];
     if (expected ? shape[n] != expected : shape[n] < 1) return false;
-    if (n < 2 || metadata.sizes.empty()) continue;
+    if (n < 2 || metadata.sizes.empty() || !metadata.pixels.empty()) continue;  // photos may be of any size
     const SizeRange& size = metadata.sizes[n - 2];
     if (shape[n] < size.minimum || shape[n] % size.multiple != 0) return false;
   }
@@ -49,8 +49,9 @@ void check_image(const Image& image, const Metadata& metadata, const std::string
     throw InputError("image has shape " + text_of(image.shape) + "; " + name + " expects " + expected_text(metadata) +
                      ".");
   }
-  if (static_cast<std::int64_t>(image.values.size()) != count(image.shape)) {
-    throw InputError("image has " + std::to_string(image.values.size()) + " values; expected " +
+  const std::size_t given = metadata.pixels.empty() ? image.values.size() : image.levels.size();
+  if (static_cast<std::int64_t>(given) != count(image.shape)) {
+    throw InputError("image has " + std::to_string(given) + " values; expected " +
                      std::to_string(count(image.shape)) + " for its shape " + text_of(image.shape) + ".");
   }
   if (!std::all_of(image.values.begin(), image.values.end(), [](float value) { return std::isfinite(value); })) {
@@ -100,9 +101,13 @@ Grid cam_of(const Outputs& outputs, std::size_t n) {
 
 // An artifact of a fixed batch is given as many copies as it asks for.
 void repeat(Image& image, std::int64_t copies) {
-  const std::vector<float> once = image.values;
+  const std::vector<float> values = image.values;
+  const std::vector<std::uint8_t> levels = image.levels;
   image.shape[0] = copies;
-  for (std::int64_t n = 1; n < copies; ++n) image.values.insert(image.values.end(), once.begin(), once.end());
+  for (std::int64_t n = 1; n < copies; ++n) {
+    image.values.insert(image.values.end(), values.begin(), values.end());
+    image.levels.insert(image.levels.end(), levels.begin(), levels.end());
+  }
 }
 
 }  // namespace
@@ -117,11 +122,14 @@ Explainer::Explainer(const std::filesystem::path& artifact, int threads) : name_
 }
 
 std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64_t class_idx) const {
-  if (!metadata_.preprocess) {
+  const bool takes_photos = !metadata_.pixels.empty();
+  if (!takes_photos && !metadata_.preprocess) {
     throw ArtifactError(name_ +
                         " does not say how a photo becomes its input; export it with preprocess=Preprocess(...).");
   }
-  Image image = to_image(*metadata_.preprocess, photo);
+  const Box whole{0, 0, static_cast<double>(photo.width), static_cast<double>(photo.height)};
+  const Box box = takes_photos ? whole : seen_box(*metadata_.preprocess, photo.width, photo.height);
+  Image image = takes_photos ? as_decoded(photo, metadata_.pixels) : to_image(*metadata_.preprocess, photo);
   const std::int64_t copies = std::max<std::int64_t>(metadata_.batch(), 1);
   repeat(image, copies);
   const std::vector<std::int64_t> shape = classes_shape(metadata_, copies);
@@ -132,8 +140,8 @@ std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64
     const std::int64_t explained = outputs.class_idx.at(n);
     std::optional<double> probability;
     if (!odds.empty()) probability = odds.at(static_cast<std::size_t>(explained));
-    explanations.push_back({explained, metadata_.class_name(explained), probability, odds, cam_of(outputs, n),
-                            seen_box(*metadata_.preprocess, photo.width, photo.height)});
+    explanations.push_back(
+        {explained, metadata_.class_name(explained), probability, odds, cam_of(outputs, n), box});
   }
   return explanations;
 }

@@ -75,6 +75,10 @@ Metadata metadata_of(const json& record) {
   const auto sizes = record.find("sizes");
   if (sizes != record.end() && !sizes->is_null()) metadata.sizes = sizes_of(*sizes, metadata.image_shape.size());
   metadata.dtype = record.at("dtype");
+  metadata.pixels = optional_field<std::string>(record, "pixels").value_or("");
+  if (!metadata.pixels.empty() && metadata.pixels != "NCHW" && metadata.pixels != "NHWC") {
+    throw ArtifactError("pixels is " + metadata.pixels + ", expected NCHW or NHWC");
+  }
   metadata.classes = record.at("classes");
   metadata.top_k = optional_field<std::int64_t>(record, "top_k").value_or(0);
   metadata.extra_inputs = record.value("extra_inputs", json::array()).size();

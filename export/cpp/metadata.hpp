@@ -34,9 +34,10 @@ struct Metadata {
   std::string model;
   std::string method;
   std::string target_layer;
-  std::vector<std::int64_t> image_shape;  // (N, C, H, W); 0 stands for an open size
+  std::vector<std::int64_t> image_shape;  // (N, C, H, W) or as pixels says; 0 stands for an open size
   std::vector<SizeRange> sizes;           // of height and width where they are open, else empty
-  std::string dtype;                      // of image, logits and cam
+  std::string dtype;                      // of logits and cam, and of the image where it takes no photos
+  std::string pixels;                     // NCHW or NHWC: takes photos in that layout; empty: an image, prepared
   std::int64_t classes = 0;
   std::int64_t top_k = 0;         // how many classes of an image are explained at once; 0 stands for one alone
   std::size_t extra_inputs = 0;  // how many the network takes besides the image

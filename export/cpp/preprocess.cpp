@@ -41,13 +41,21 @@ Box seen_box(const Preprocess& preprocess, int width, int height) {
           (top + preprocess.height) * height / rows};
 }
 
+Image as_decoded(const Picture& photo, const std::string& pixels) {
+  if (pixels == "NHWC") return {{1, photo.height, photo.width, 3}, {}, photo.rgb};
+  const std::size_t plane = photo.rgb.size() / 3;
+  Image image{{1, 3, photo.height, photo.width}, {}, std::vector<std::uint8_t>(photo.rgb.size())};
+  for (std::size_t at = 0; at < photo.rgb.size(); ++at) image.levels[at % 3 * plane + at / 3] = photo.rgb[at];
+  return image;
+}
+
 Image to_image(const Preprocess& preprocess, const Picture& photo) {
   const std::size_t channels = preprocess.mean.size();
   const Box box = seen_box(preprocess, photo.width, photo.height);
   const Picture small = resize(channels == 1 ? greyscale(photo) : photo, preprocess.width, preprocess.height,
                                preprocess.interpolation, box);
   const std::size_t plane = small.rgb.size() / 3;
-  Image image{{1, static_cast<std::int64_t>(channels), preprocess.height, preprocess.width}, {}};
+  Image image{{1, static_cast<std::int64_t>(channels), preprocess.height, preprocess.width}, {}, {}};
   image.values.resize(channels * plane);
   for (std::size_t channel = 0; channel < channels; ++channel) {
     for (std::size_t pixel = 0; pixel < plane; ++pixel) {

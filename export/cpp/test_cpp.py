@@ -59,6 +59,26 @@ def test_an_artifact_answers_as_in_python(kit: Kit, lite0: Path, photos: list[Pa
     assert np.abs(drawn.astype(int) - wanted).max() <= 1
 
 
+@pytest.mark.parametrize("pixels", ["NCHW", "NHWC"])
+def test_an_artifact_that_prepares_photos(kit: Kit, photos: list[Path], pixels: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    path = export(
+        ExplainableModel(network.eval(), "1"), tmp_path / f"photos{kit.suffix}", torch.zeros(1, 3, 40, 40),
+        preprocess=Preprocess((40, 40), resize=48), pixels=pixels,
+    )  # fmt: skip
+    found = kit.explain(photos[1], path, "--npy", tmp_path / "cam.npy", "-o", tmp_path / "overlay.png")
+    session, photo = load(path, threads=1), open_photo(photos[1])
+    _, explained, cam = session(session.metadata.preparation(photo))
+    assert found["class_idx"] == explained[0]
+    assert found["box"] == [0, 0, *photo.size]
+    assert np.array_equal(np.load(tmp_path / "cam.npy"), cam[0])
+    with Image.open(tmp_path / "overlay.png") as drawn:
+        assert drawn.size == photo.size
+
+
 def test_threads_get_their_own_answers(kit: Kit, lite0: Path, photos: list[Path]) -> None:
     kit.check("threads", lite0, *photos)
 

@@ -32,9 +32,12 @@ at::ScalarType dtype_of(const Metadata& metadata) {
 
 std::vector<at::Tensor> inputs_of(const Image& image, const Classes& classes, at::ScalarType dtype) {
   // from_blob wants mutable pointers; an artifact does not write to its inputs.
-  const at::Tensor pixels = at::from_blob(const_cast<float*>(image.values.data()), image.shape, at::kFloat);
   auto* class_idx = const_cast<std::int64_t*>(classes.values.data());
-  return {pixels.to(dtype), at::from_blob(class_idx, classes.shape, at::kLong)};
+  const at::Tensor asked = at::from_blob(class_idx, classes.shape, at::kLong);
+  if (!image.levels.empty()) {
+    return {at::from_blob(const_cast<std::uint8_t*>(image.levels.data()), image.shape, at::kByte), asked};
+  }
+  return {at::from_blob(const_cast<float*>(image.values.data()), image.shape, at::kFloat).to(dtype), asked};
 }
 
 Outputs outputs_of(const std::vector<at::Tensor>& tensors) {

@@ -17,7 +17,7 @@ def open_session(path, threads=0):
     options.intra_op_num_threads = threads  # 0: all processors
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     record = json.loads(session.get_modelmeta().custom_metadata_map.get("explainable_model.json", "{}"))
-    if not record.get("preprocess"):
+    if not record.get("preprocess") and not record.get("pixels"):
         raise ValueError(f"{path} was not exported by explainable_model with preprocess=Preprocess(...).")
     return session, record
 
@@ -50,9 +50,14 @@ def explain(photo, session, record, class_idx=-1):
     """``(class, logits, heatmap, box)`` of one photo; class -1 stands for the predicted one."""
     if not -1 <= class_idx < record["classes"]:
         raise ValueError(f"class {class_idx} is out of range; expected 0 to {record['classes'] - 1}.")
-    box = seen_box(*photo.size, record["preprocess"])
     copies = record["image_shape"][0] or 1  # an artifact of a fixed batch takes no other
-    image = np.repeat(to_image(photo, box, record["preprocess"]), copies, axis=0)
+    if record.get("pixels"):  # it prepares photos itself
+        box, image = (0, 0, *photo.size), np.asarray(photo)[None]
+        image = image if record["pixels"] == "NHWC" else image.transpose(0, 3, 1, 2)
+    else:
+        box = seen_box(*photo.size, record["preprocess"])
+        image = to_image(photo, box, record["preprocess"])
+    image = np.repeat(image, copies, axis=0)
     classes = np.full([copies, *record["inputs"]["class_idx"]["shape"][1:]], class_idx, np.int64)
     inputs = {"image": image, "class_idx": classes}
     logits, explained, cam = session.run(["logits", "explained_class_idx", "cam"], inputs)

@@ -25,6 +25,12 @@ std::vector<T> values_of(const Ort::Value& tensor) {
   return {values, values + tensor.GetTensorTypeAndShapeInfo().GetElementCount()};
 }
 
+template <typename T>
+Ort::Value tensor_over(const Ort::MemoryInfo& memory, const std::vector<T>& values,
+                       const std::vector<std::int64_t>& shape) {
+  return Ort::Value::CreateTensor(memory, const_cast<T*>(values.data()), values.size(), shape.data(), shape.size());
+}
+
 class Onnx : public Runtime {
  public:
   Onnx(const std::filesystem::path& artifact, int threads) {
@@ -51,10 +57,9 @@ class Onnx : public Runtime {
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
     // Tensors over our own memory; the interface wants mutable pointers, inputs are not written to.
     std::array<Ort::Value, 2> inputs = {
-        Ort::Value::CreateTensor(memory, const_cast<float*>(image.values.data()), image.values.size(),
-                                 image.shape.data(), image.shape.size()),
-        Ort::Value::CreateTensor(memory, const_cast<std::int64_t*>(classes.values.data()), classes.values.size(),
-                                 classes.shape.data(), classes.shape.size())};
+        image.levels.empty() ? tensor_over(memory, image.values, image.shape)
+                             : tensor_over(memory, image.levels, image.shape),
+        tensor_over(memory, classes.values, classes.shape)};
     try {
       const auto outputs = session_.Run(Ort::RunOptions(), kInputs.data(), inputs.data(), inputs.size(),
                                         kOutputs.data(), kOutputs.size());

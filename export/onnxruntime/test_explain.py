@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
-from explainable_model import Preprocess
+from explainable_model import ExplainableModel, Preprocess, export, load
 from explainable_model.explaining import probabilities
 from explainable_model.preprocess import open_photo
 
@@ -79,6 +81,26 @@ def test_the_preprocessing_is_the_projects(resize: int | None, size: tuple[int, 
     box = explain.seen_box(*photo.size, record)
     assert box == pytest.approx(preprocess.box(*photo.size))
     assert np.abs(explain.to_image(photo, box, record) - preprocess(photo)).max() < 1.01 / 255 / 0.3  # one grey level
+
+
+@pytest.mark.parametrize("pixels", ["NCHW", "NHWC"])
+def test_an_artifact_that_prepares_photos(pixels: str, photos: list[Path], run, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    path, image = tmp_path / "photos.onnx", torch.zeros(1, 3, 40, 40)
+    export(
+        ExplainableModel(network.eval(), "1"), path, image, preprocess=Preprocess((40, 40), resize=48), pixels=pixels
+    )
+    done = run(photos[1], path, "--npy", tmp_path / "cam.npy", "-o", tmp_path / "overlay.png")
+    assert done.returncode == 0, done.stderr
+    session, photo = load(path, threads=1), open_photo(photos[1])
+    _, explained, cam = session(session.metadata.preparation(photo))
+    assert json.loads(done.stdout)["class_idx"] == explained[0]
+    assert np.array_equal(np.load(tmp_path / "cam.npy"), cam[0])
+    with Image.open(tmp_path / "overlay.png") as drawn:
+        assert drawn.size == photo.size
 
 
 def test_the_readmes_binding_runs(lite0: Path, photos: list[Path]) -> None:

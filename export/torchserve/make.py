@@ -35,7 +35,7 @@ def make_archive(
     metadata = read_metadata(artifact)
     if metadata.format != "torchscript":
         raise ArtifactError(f"{artifact} is {metadata.format}; TorchServe takes TorchScript: export to a .ts file.")
-    if metadata.preprocess is None:
+    if metadata.preparation is None:
         raise ArtifactError(
             f"{artifact} does not say how a picture becomes its input; export it with preprocess=Preprocess(...)."
         )

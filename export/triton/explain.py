@@ -19,9 +19,9 @@ from explainable_model.errors import ExplainableModelError, InputError
 from explainable_model.explaining import asked_classes, each_class, found_classes, label
 from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
 from explainable_model.overlay import overlay, save_picture
-from explainable_model.preprocess import open_photo
+from explainable_model.preprocess import AsDecoded, open_photo
 
-DTYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT64": "<i8"}
+DTYPES = {"UINT8": "u1", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT64": "<i8"}
 HEADER_LENGTH = "Inference-Header-Content-Length"
 PARAMETER = "explainable_model"
 TIMEOUT = 60.0
@@ -37,11 +37,11 @@ class Model:
         self._outputs = [tensor["name"] for tensor in described["outputs"]]
         config = json.loads(self._ask(f"{self._at}/config")[0])
         record = json.loads(config["parameters"][PARAMETER]["string_value"])
-        if record["preprocess"] is None:
+        if record["preprocess"] is None and record["pixels"] is None:
             raise InputError(
                 f"{name} does not say how a photo becomes its input; export it with preprocess=Preprocess(...)."
             )
-        self.preprocess = Preprocess(**record["preprocess"])
+        self.preprocess = AsDecoded(record["pixels"]) if record["pixels"] else Preprocess(**record["preprocess"])
         self.classes, self.top_k = int(record["classes"]), record["top_k"]
 
     def __call__(self, image: Any, class_idx: Sequence[int]) -> Explanation[Any]:
