@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explainable_model.errors import ArtifactError
+from explainable_model.errors import ArtifactError, InputError
 from explainable_model.exporters.aotinductor import AOTINDUCTOR
+from explainable_model.exporters.executorch import EXECUTORCH
 from explainable_model.exporters.format import Format
 from explainable_model.exporters.onnx import ONNX
 from explainable_model.exporters.openvino import OPENVINO
@@ -29,6 +30,7 @@ FORMATS: Mapping[str, Format] = {
     "pt2": PT2,
     "aotinductor": AOTINDUCTOR,
     "openvino": OPENVINO,
+    "executorch": EXECUTORCH,
 }
 
 
@@ -86,7 +88,8 @@ def export(
         preprocess: from a photo to the input: for the metadata, or for the graph itself where ``pixels`` is given.
         class_names: one per class, for the metadata.
         dynamic_size: leave height and width open as well, see ``lower``.
-        dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that want every size known.
+        dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that want every size known; for
+            ExecuTorch it is always fixed.
         pixels: ``"NCHW"`` or ``"NHWC"``: the artifact takes photos in that layout, uint8 RGB of any size, prepares
             them by ``preprocess`` itself, and returns maps at the photo's size with the crop undone (zero where the
             network did not look). The photo is resized as Pillow does it, to the level but for ties.
@@ -111,6 +114,11 @@ def export(
 
     path = Path(path)
     fmt = format_of(path, format)
+    if fmt.fixed_size and (dynamic_size or pixels is not None):
+        raise InputError(
+            f"{fmt.runtime} plans its memory for one image size: leave dynamic_size and pixels out for {path.name}."
+        )
+    dynamic_batch = dynamic_batch and not fmt.fixed_size
     with _workshop(path) as workshop:
         lowered = lowered_of(explainable, image, inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch)
         lowered = with_pixels(lowered, preprocess, pixels, render)

@@ -31,6 +31,7 @@ class Format:
         open: a runner for a file and the file's metadata text; the second argument is the number of
             threads, ``None`` for all.
         read_metadata: the metadata text of a file.
+        fixed_size: its runtime plans memory ahead, for one batch size and one image size.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Format:
     write: Callable[["LoweredModel", Path, str], None]
     open: Callable[[Path, int | None], tuple[Runner, str]]
     read_metadata: Callable[[Path], str]
+    fixed_size: bool = False
 
 
 def zip_metadata(path: Path) -> str:

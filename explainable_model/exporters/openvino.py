@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.errors import ArtifactError, MissingRuntimeError
-from explainable_model.explanation import OUTPUT_NAMES, input_names
+from explainable_model.explanation import input_names
 from explainable_model.exporters import onnx
 from explainable_model.exporters.format import Array, Format, Runner, foreign
 from explainable_model.metadata import METADATA_KEY
@@ -75,7 +75,7 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
         if not hasattr(own, "request"):
             own.request = compiled.create_infer_request()
         found = own.request.infer(dict(zip(input_names(len(arrays) - 2), arrays, strict=True)))
-        return [found[name] for name in OUTPUT_NAMES]
+        return list(found.values())
 
     return run, _metadata(model, path)
 
