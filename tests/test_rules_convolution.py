@@ -43,6 +43,10 @@ OTHER_CONVOLUTIONS = [
     example(aten.conv2d.default, normal(2, 4, 9, 13), normal(8, 4, 1, 7), None, [1, 1], [0, 3], note="1x7"),
     example(aten.conv2d.default, normal(2, 4, 9, 13), normal(8, 4, 3, 3), None, [2], [1], [2], note="one-for-all"),
     example(aten.conv2d.default, normal(2, 4, 8, 8), normal(1, 4, 8, 8), note="whole-image"),
+    example(aten.conv2d.default, normal(2, 4, 1, 1), normal(6, 4, 1, 1), normal(6), note="behind-pooling"),
+    example(
+        aten.conv2d.default, normal(2, 4, 1, 1), normal(6, 2, 3, 3), None, [1], [1], [1], 2, note="padded-position"
+    ),
     example(
         aten.conv2d.default,
         normal(2, 6, 7, 7),

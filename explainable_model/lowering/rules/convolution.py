@@ -97,11 +97,13 @@ def input_gradient(
     """Gradient of a convolution with respect to its input of spatial size ``size``.
 
     With stride 1 it is a convolution with the flipped, transposed kernel, which runtimes compute
-    much faster than a transposed convolution; else the transposed convolution.
+    much faster than a transposed convolution; else the transposed convolution. At a single position,
+    as behind pooling, the transposed one computes less, and it needs no kernel of its own in the file.
     """
     dims = weight.ndim - 2
     reach = [dilation[i] * (weight.shape[2 + i] - 1) for i in range(dims)]
-    if all(s == 1 for s in stride) and all(p <= r for p, r in zip(padding, reach, strict=True)):
+    single = all(known(n == 1) for n in grad.shape[2:])
+    if not single and all(s == 1 for s in stride) and all(p <= r for p, r in zip(padding, reach, strict=True)):
         around = [r - p for r, p in zip(reach, padding, strict=True)]
         return CONVOLVE[dims](  # type: ignore[no-any-return]
             grad, transposed_kernel(weight, groups), None, [1] * dims, around, dilation, groups
