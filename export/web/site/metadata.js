@@ -76,10 +76,11 @@ function checked(metadata, name) {
   if (!(metadata.schema_version <= SCHEMA_VERSION)) {
     throw refuse(`has a record of schema ${metadata.schema_version}`, `up to ${SCHEMA_VERSION}: use a newer page`);
   }
-  const [batch, channels, ...spatial] = metadata.image_shape;
-  if (spatial.length !== 2) throw refuse(`takes images of shape (${metadata.image_shape})`, "(N, C, H, W)");
+  const [batch, channels] = metadata.image_shape;
+  if (metadata.image_shape.length !== 4) throw refuse(`takes images of shape (${metadata.image_shape})`, "(N, C, H, W)");
   if (batch !== null && batch !== 1) throw refuse(`takes exactly ${batch} images`, "one, or any number");
   if (metadata.dtype !== "float32") throw refuse(`computes in ${metadata.dtype}`, "float32");
+  if (metadata.pixels) return metadata; // it takes photos as they are
   if (!metadata.preprocess) {
     throw refuse("does not say how a photo becomes its input", "an export with preprocess=Preprocess(…)");
   }

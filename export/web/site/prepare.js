@@ -9,6 +9,7 @@ import { resample } from "./resample.js";
  *   part of the photo it shows
  */
 export function prepare(photo, metadata) {
+  if (metadata.pixels) return asDecoded(photo, metadata.pixels);
   const { preprocess } = metadata;
   const channels = preprocess.mean.length;
   const box = seenBox(preprocess, photo.width, photo.height);
@@ -16,6 +17,18 @@ export function prepare(photo, metadata) {
   const levels = resample(source, box, preprocess.size, preprocess.interpolation, channels);
   const values = normalized(levels, preprocess);
   return { image: { type: "float32", values, shape: [1, channels, ...preprocess.size] }, box };
+}
+
+/** The photo as it is, for an artifact that prepares it. */
+function asDecoded(photo, pixels) {
+  const { width, height } = photo;
+  const box = [0, 0, width, height];
+  const rgb = photo.rows(0, height);
+  if (pixels === "NHWC") return { image: { type: "uint8", values: Uint8Array.from(rgb), shape: [1, height, width, 3] }, box };
+  const values = new Uint8Array(rgb.length);
+  const area = width * height;
+  for (let at = 0; at < rgb.length; at++) values[at % 3 * area + Math.floor(at / 3)] = rgb[at];
+  return { image: { type: "uint8", values, shape: [1, 3, height, width] }, box };
 }
 
 /** The part of a photo that the network sees: left, top, right, bottom. */

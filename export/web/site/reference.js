@@ -9,11 +9,9 @@ const SAMPLES = 16;
  * @returns {Promise<string>} what differs, or an empty string
  */
 export async function referenceFailure(metadata, run) {
-  const { reference, image_shape: [, ...shape] } = metadata;
+  const { reference } = metadata;
   if (!reference) return "";
-  const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, n) => Math.sin(n));
-  const wanted = reference.class_idx[0];
-  const { logits, cam } = await run({ type: metadata.dtype, values, shape: [1, ...shape] }, wanted);
+  const { logits, cam } = await run(referenceImage(metadata), reference.class_idx[0]);
   const off = sampled(logits.data).map((value, n) => Math.abs(value - reference.logits[0][n]));
   const offLogits = Math.max(...off) / Math.max(1, ...reference.logits.flat().map(Math.abs));
   if (!(offLogits <= reference.logits_tolerance)) return `logits differ by ${offLogits.toExponential(1)}`;
@@ -21,6 +19,17 @@ export async function referenceFailure(metadata, run) {
   const offCam = Math.max(...cells.map((cell, n) => Math.abs(cell - reference.cam[0][n])));
   const scale = Math.max(1, ...reference.cam.flat());
   return offCam <= reference.cam_tolerance * scale ? "" : `the heatmap differs by ${offCam.toExponential(1)}`;
+}
+
+/** The sine of each element's number; of photos that, from 0 to 255, in whole levels. */
+function referenceImage({ pixels, dtype, reference, image_shape: [, ...open] }) {
+  const sizes = [...reference.size ?? []];
+  const shape = open.map((length) => length ?? sizes.shift());
+  const waves = { length: shape.reduce((a, b) => a * b) };
+  const values = pixels
+    ? Uint8Array.from(waves, (_, n) => roundHalfEven(127.5 + 127.5 * Math.sin(n)))
+    : Float32Array.from(waves, (_, n) => Math.sin(n));
+  return { type: pixels ? "uint8" : dtype, values, shape: [1, ...shape] };
 }
 
 /** Up to 16 of the logits, at equal distances. */

@@ -14,14 +14,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from explainable_model import ExplainableModel, Preprocess, export
+from explainable_model import ExplainableModel, Preprocess, export, load
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
-from explainable_model.metadata import METADATA_KEY
-from explainable_model.preprocess import open_photo
+from explainable_model.metadata import METADATA_KEY, PIXELS
+from explainable_model.preprocess import AsDecoded, open_photo
 
 SITE_MODEL = Path(__file__).parents[1] / "site" / "assets" / "model.onnx"
 ORIENTATION = 0x112  # EXIF tag; 6 asks the reader to turn the picture clockwise
 CROPPING = Preprocess(size=(48, 40), mean=(0.45,), std=(0.25,), resize=56, interpolation="bicubic")
+AS_DECODED = ("chelsea.png", "tall.png")  # without loss: every browser decodes the same levels
 ALSO_EXPLAINED = 3  # further classes of the top five
 
 
@@ -71,6 +72,9 @@ def write_artifacts(folder: Path) -> ExplainableModel:
     ).eval()  # fmt: skip
     second = ExplainableModel(network, "3")
     export(second, folder / "second.onnx", torch.randn(1, 1, *CROPPING.size), preprocess=CROPPING)
+    image = torch.randn(1, 1, *CROPPING.size)
+    for pixels in PIXELS:
+        export(second, folder / f"{pixels}.onnx", image, preprocess=CROPPING, pixels=pixels, render="overlay")
     model = onnx.load(folder / "second.onnx")
     (entry,) = (entry for entry in model.metadata_props if entry.key == METADATA_KEY)
     record = json.loads(entry.value)
@@ -101,6 +105,19 @@ def explain(explainable: ExplainableModel, preprocess: Preprocess, folder: Path,
         array.numpy().tofile(folder / files[name])
     probabilities = logits.softmax(1)[0, top].tolist()
     return {"class_idx": int(class_idx), "top": top, "probabilities": probabilities, "maps": maps, **files}
+
+
+def explain_as_decoded(pixels: str, folder: Path, photo: str) -> object:
+    """What the artifact that takes photos answers in Python."""
+    session = load(folder / f"{pixels}.onnx", threads=1)
+    logits, class_idx, cam, _ = session(AsDecoded(pixels)(open_photo(folder / photo)))
+    arrays = {"logits": logits, "map": cam[0]}
+    files = {name: f"{pixels}-{photo}-{name}.f32" for name in arrays}
+    for name, array in arrays.items():
+        array.tofile(folder / files[name])
+    chosen, top = int(class_idx[0]), np.argsort(-logits[0], kind="stable")[:5].tolist()
+    maps = {chosen: files["map"]}
+    return {"class_idx": chosen, "top": top, "logits": files["logits"], "maps": maps, "size": cam.shape[1:]}
 
 
 def write_resamplings(folder: Path) -> list[dict[str, object]]:
@@ -138,6 +155,7 @@ def main() -> None:
     expected = {
         "photos": {photo: explain(lite0, PREPROCESS, folder, photo, "lite0") for photo in photos},
         "second": {photo: explain(second, CROPPING, folder, photo, "second") for photo in ("tall.png", "photo.jpg")},
+        **{pixels: {photo: explain_as_decoded(pixels, folder, photo) for photo in AS_DECODED} for pixels in PIXELS},
         "resamplings": write_resamplings(folder),
     }
     (folder / "expected.json").write_text(json.dumps(expected))

@@ -160,6 +160,20 @@ test("another artifact: grey, cropped, without names", async (context) => {
   await close();
 });
 
+for (const pixels of ["NCHW", "NHWC"]) {
+  test(`an artifact that takes photos itself, ${pixels}`, async (context) => {
+    const { page, close } = await openPage(browser, server.url);
+    await drop(page, `${pixels}.onnx`);
+    await page.waitForFunction(() => /Sequential/.test(document.getElementById("model-state").textContent));
+    for (const [photo, want] of Object.entries(expected[pixels])) {
+      const answer = await answerTo(page, () => drop(page, photo));
+      checkAnswer(answer, want, want.class_idx, context);
+      assert.deepEqual(answer.size, want.size);
+    }
+    await close();
+  });
+}
+
 async function explainsSecond(page, context) {
   const want = expected.second["photo.jpg"];
   checkAnswer(await answerTo(page, () => drop(page, "photo.jpg")), want, want.class_idx, context);
