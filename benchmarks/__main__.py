@@ -1,12 +1,18 @@
-"""``python -m benchmarks coverage | methods``."""
+"""``python -m benchmarks run | report | bundle | coverage``."""
 
 import sys
+from importlib import import_module
 
-from benchmarks import coverage, methods
-
-COMMANDS = {"coverage": coverage.main, "methods": methods.main}
+# Imported when asked for: the processes that measure import this file, and not every runtime needs torch.
+COMMANDS = {
+    "run": ("benchmarks.run", "main"),
+    "report": ("benchmarks.report", "main"),
+    "bundle": ("benchmarks.run", "bundle"),
+    "coverage": ("benchmarks.coverage", "main"),
+}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         sys.exit(f"usage: python -m benchmarks {{{','.join(COMMANDS)}}} [options]")
-    sys.exit(COMMANDS[sys.argv[1]](sys.argv[2:]))
+    module, name = COMMANDS[sys.argv[1]]
+    sys.exit(getattr(import_module(module), name)(sys.argv[2:]))

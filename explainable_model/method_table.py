@@ -25,7 +25,7 @@ def method_records(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One record for each row of ``METHODS``.
 
     Args:
-        measured: by method, as ``python -m benchmarks methods`` writes it; a cost that is missing is ``None``.
+        measured: by method, as ``python -m benchmarks run --suite methods`` writes it; a missing cost is ``None``.
     """
     from explainable_model.methods import METHODS
 

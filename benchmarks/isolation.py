@@ -1,0 +1,79 @@
+"""Measuring in a process of its own: a fresh runtime, its own memory, and a crash that costs one figure."""
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any, TypeAlias
+
+from benchmarks.timing import QUIET_THREADS
+
+GRACE = 10  # seconds for a process to end by itself
+Figures: TypeAlias = dict[str, Any]
+
+
+class MeasurementError(Exception):
+    """A measurement that could not be made; the message is the reason."""
+
+
+def isolated(measure: Callable[..., Figures], *arguments: object, threads: int = 1, timeout: float = 1200) -> Figures:
+    """Call ``measure(*arguments)`` in a fresh process and return what it returns.
+
+    Args:
+        measure: a function of a module, returning what can be pickled.
+        arguments: that can be pickled.
+        threads: of the libraries in that process.
+        timeout: seconds after which it is ended.
+
+    Raises:
+        MeasurementError: it raised, crashed or took too long.
+    """
+    with _environment({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **QUIET_THREADS}):
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_measure_and_send, args=(sender, measure, arguments))
+        process.start()
+    sender.close()
+    try:
+        if not receiver.poll(timeout):
+            raise MeasurementError(f"not done after {timeout:.0f} s")
+        figures, reason = receiver.recv()
+    except EOFError:
+        process.join()
+        raise MeasurementError(f"the process ended with code {process.exitcode}") from None
+    finally:
+        process.join(GRACE)
+        process.kill()
+        process.join()
+    if reason:
+        raise MeasurementError(reason)
+    measured: Figures = figures
+    return measured
+
+
+def _measure_and_send(sender: Connection, measure: Callable[..., Figures], arguments: tuple[object, ...]) -> None:
+    try:
+        sender.send((measure(*arguments), ""))
+    except Exception as error:  # whatever it is, it belongs in the row
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        sender.send((None, f"{type(error).__name__}: {reason} ({os.path.basename(where.filename)}:{where.lineno})"))
+
+
+class _environment:
+    """Sets variables of the environment for the processes that are started meanwhile."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def __enter__(self) -> None:
+        self._before = {name: os.environ.get(name) for name in self._variables}
+        os.environ.update(self._variables)
+
+    def __exit__(self, *_: object) -> None:
+        for name, value in self._before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

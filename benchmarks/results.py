@@ -1,0 +1,41 @@
+"""Results on disk: one JSON per suite, written after every row, so that an interrupted run goes on where it stopped."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from benchmarks.timing import environment
+
+RESULTS = Path(__file__).parent / "results"
+Row: TypeAlias = dict[str, Any]
+
+
+class Results:
+    """The rows of one suite, and the environment each of them was measured in.
+
+    Args:
+        folder: where the JSON lies.
+        suite: its name.
+    """
+
+    def __init__(self, folder: Path, suite: str) -> None:
+        self.path = folder / f"{suite}.json"
+        stored = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.rows: dict[str, Row] = stored.get("rows", {})
+        self.environment: Mapping[str, Any] = stored.get("environment", {})
+
+    def has(self, key: str) -> bool:
+        """Whether a row was measured, and without an error."""
+        return key in self.rows and "failed" not in self.rows[key]
+
+    def put(self, key: str, row: Row, order: list[str]) -> None:
+        """Keep a row; rows stand in the order given, others behind."""
+        self.rows[key] = row
+        known = [name for name in order if name in self.rows]
+        self.rows = {name: self.rows[name] for name in [*known, *(n for n in self.rows if n not in known)]}
+        self.environment = environment()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".part")
+        temporary.write_text(json.dumps({"environment": self.environment, "rows": self.rows}, indent=1) + "\n")
+        temporary.replace(self.path)

@@ -1,0 +1,19 @@
+"""One question each, and the table of them."""
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from benchmarks.suites.suite import Settings, Suite, Task
+
+__all__ = ["SUITES", "Settings", "Suite", "Task", "find_suite"]
+
+SUITES: Mapping[str, str] = {
+    name: f"benchmarks.suites.{name}" for name in ("runtimes", "peers", "methods", "scaling", "edge", "gpu")
+}
+"""Name and module, in the order in which they are run; imported when asked for, since each needs other packages."""
+
+
+def find_suite(name: str) -> Suite:
+    """The suite of that name."""
+    suite: Suite = import_module(SUITES[name]).SUITE
+    return suite
