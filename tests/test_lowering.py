@@ -30,8 +30,7 @@ def assert_same(lowered: LoweredModel, explainable: ExplainableModel, image: tor
     assert (got.cam - want.cam).abs().max() <= tolerance.cam * max(1.0, float(want.cam.abs().max()))
 
 
-@pytest.mark.parametrize("where", ["last", "early"])
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(("where", "normalize"), [("last", True), ("early", False)])
 def test_equals_eager(case: Case, network: nn.Module, where: str, normalize: bool) -> None:
     explainable = ExplainableModel(network.double(), getattr(case, where), normalize=normalize, upsample=normalize)
     lowered = lower(explainable, images(1, case.size).double())

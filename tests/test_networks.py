@@ -94,8 +94,12 @@ def test_network(name: str, last: str, middle: str, where: str, tmp_path: Path) 
         assert len(exact) >= (10 if where == "last" else 7), differences
 
 
-@pytest.mark.parametrize(("name", "last", "middle"), NETWORKS)
-def test_lowered_in_float64(name: str, last: str, middle: str) -> None:
+# One of each kind of block; resnet50 and the lite network have no operator that these have not.
+@pytest.mark.parametrize(
+    ("name", "middle"),
+    [(name, middle) for name, _, middle in NETWORKS if name not in ("resnet50", "tf_efficientnet_lite0")],
+)
+def test_lowered_in_float64(name: str, middle: str) -> None:
     network = build(name).double()
     explainable = ExplainableModel(network, middle, normalize=False)
     lowered = lower(explainable, images(1, (3, 64, 64)).double())
