@@ -38,7 +38,7 @@ def grad_cam(model: nn.Module, layer: str, method: str) -> Explain:
 
     kinds = {"gradcam": "GradCAM", "scorecam": "ScoreCAM", "ablationcam": "AblationCAM"}
     cam = getattr(pytorch_grad_cam, kinds[method])(model, [model.get_submodule(layer)])
-    return lambda image: torch.from_numpy(cam(input_tensor=image))
+    return lambda image: torch.from_numpy(cam(input_tensor=image, targets=None))
 
 
 def torchcam(model: nn.Module, layer: str, method: str) -> Explain:
