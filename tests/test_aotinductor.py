@@ -1,6 +1,8 @@
 """AOTInductor packages: compiled once, a middle layer, against the eager network; and what is refused."""
 
 import json
+import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from explainable_model.tolerances import TOLERANCES
 from tests.nets import SmallNet, images, seeded
 
 SIZE = (3, 16, 16)
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None and not os.environ.get("CI"), reason="needs a C++ compiler, which CI must have"
+)
 
 
 @pytest.fixture(scope="module")
