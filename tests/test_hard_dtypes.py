@@ -131,7 +131,7 @@ class Coordinates(nn.Module):
         activations = torch.tanh(self.conv(image))
         batch, _, height, width = activations.shape
         rows = torch.arange(1, height + 1, device=image.device, dtype=image.dtype) / height
-        columns = torch.arange(width).to(image) / width
+        columns = (torch.arange(width).to(image) + torch.arange(0.5, width).to(image)) / width
         places = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(batch, -1, -1, -1)
         frame = torch.zeros(height, width) + torch.ones(height, 1) + torch.full((1, width), 0.5)
         gathered = torch.cat([activations * frame, places * activations[:, :2]], 1)

@@ -1,5 +1,6 @@
 """No device in a graph: where it runs is decided by where its weights and its image are."""
 
+import math
 import operator
 from typing import Any
 
@@ -65,14 +66,16 @@ def _made_on(image: fx.Node, node: fx.Node) -> fx.Node:
         same = call(aten.eq.Tensor, (call(aten.unsqueeze.default, (rows, 1)), columns))
         return call(aten.to.dtype, (same, dtype))
     start, end = (0, args[0]) if target is aten.arange.default else args[:2]
-    if target is aten.linspace.default or args[2:3] not in ((), (1,)):
+    whole = isinstance(end.meta["val"] if isinstance(end, fx.Node) else end, (int, torch.SymInt))
+    if target is aten.linspace.default or args[2:3] not in ((), (1,)) or not whole:
         raise LoweringError(
             f"Cannot lower {target} with an open size (from {layer_of(node)}) so that it runs on any device. Lower the "
             "network with dynamic_size=False, or write it with torch.arange(end)."
         )
     if start == 0:
         return _positions(image, end, dtype)
-    return call(aten.add.Tensor, (_positions(image, call(operator.sub, (end, start)), dtype), start))
+    first = start if isinstance(start, fx.Node) else math.floor(start)  # 0.5, 1.5, ... are as many as 0, 1, ...
+    return call(aten.add.Tensor, (_positions(image, call(operator.sub, (end, first)), dtype), start))
 
 
 def _positions(image: fx.Node, length: Any, dtype: torch.dtype) -> fx.Node:
