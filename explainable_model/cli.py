@@ -12,7 +12,7 @@ from typing import NoReturn
 from explainable_model import commands, method_table
 from explainable_model.console import PROGRAM, Console
 from explainable_model.errors import ExplainableModelError, InputError, VerificationError
-from explainable_model.metadata import PIXELS
+from explainable_model.metadata import PIXELS, PRECISIONS, PROFILES
 from explainable_model.overlay import ALPHA, COLORMAP, HIDE, SIGNED_COLORMAP
 from explainable_model.recipe import add_recipe, count, size
 
@@ -134,6 +134,14 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
     photos.add_argument("--render", choices=["overlay"], help="return the photo under its map, too; needs --pixels")
     photos.add_argument("--colormap", metavar="NAME", help="of the overlay, a name that matplotlib knows")
     photos.add_argument("--alpha", type=float, metavar="A", help=f"of the heatmap in the overlay; default: {ALPHA}")
+    parser.add_argument(
+        "--profile",
+        choices=PROFILES,
+        default=PROFILES[0],
+        help="portable: for runtimes with few operators, one batch size",
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="of ONNX; default: the network's own")
+    parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="photos for --precision int8; better hundreds")
     parser.add_argument("--format", metavar="NAME", help="default: what the suffix of the file stands for")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=".ts, .onnx or .pt2")
 

@@ -3,7 +3,7 @@
 import argparse
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,7 +167,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     with network_failures(named.model, image.shape):
         explainable(image)
     console.say(f"lowering, exporting to {fmt.name} and comparing with the network")
-    with _said_in_one_line(console):
+    with _said_in_one_line(console), console.counting() as progress:
         write(
             explainable,
             path,
@@ -179,10 +179,15 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             dynamic_batch=arguments.batch is None,
             pixels=arguments.pixels,
             render=_look_of_export(arguments),
+            profile=arguments.profile,
+            precision=arguments.precision,
+            calibration=arguments.calibrate,
+            progress=progress,
         )
     metadata = read_metadata(path)
     size = path.stat().st_size
-    text = f"{path}: {_headline(metadata)}, {_megabytes(size)}. It agrees with the network."
+    text = f"{path}: {_headline(metadata)}, {_megabytes(size)}. "
+    text += "It agrees with the network." if metadata.agreement is None else _agreement(metadata)
     return Outcome(text, {"path": str(path), "bytes": size, **_without_names(metadata)})
 
 
@@ -234,6 +239,11 @@ def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata
     from explainable_model.model import ExplainableModel
     from explainable_model.verify import check_parity
 
+    if metadata.precision == "int8":
+        raise InputError(
+            f"{arguments.file} is in int8, which agrees with the network on photos alone: see its agreement with "
+            "inspect, or leave out --model."
+        )
     named = _load_network(arguments, console)
     explainable = ExplainableModel(named.model, **wrapper_options(metadata))
     shape = [metadata.batch or 1, *metadata.network_shape]
@@ -361,6 +371,23 @@ def _said_in_one_line(console: Console) -> Iterator[None]:
             console.warn(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _agreement(metadata: "Metadata") -> str:
+    """How an artifact of less precision agrees with the one in float32, by class."""
+    found = metadata.agreement or {}
+    names = metadata.class_names
+
+    def row(name: str, each: Mapping[str, Any]) -> tuple[str, str, str, str]:
+        return name, str(each["images"]), f"{each['classes']:.0%}", f"{each['correlation']:.4f}"
+
+    shown = "photos" if found["photos"] else "made-up images"
+    rows = [("predicted in float32", shown, f"same class in {metadata.precision}", "correlation of the maps")]
+    for each in found["by_class"]:
+        index = each["class_idx"]
+        rows.append(row(names[index] if names else str(index), each))
+    rows.append(row("all", found))
+    return f"Smallest correlation of two maps: {found['worst']:.4f}.\n{columns(rows)}"
 
 
 def _folder(out: Path) -> Path:

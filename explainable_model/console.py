@@ -1,8 +1,9 @@
 """What a command says on stderr while it works; results go to stdout alone."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 PROGRAM = "explainable-model"
 
@@ -45,6 +46,30 @@ class Console:
                 yield item
         else:
             yield from tqdm(items, desc=doing, file=sys.stderr, leave=False)
+
+    @contextmanager
+    def counting(self) -> Iterator[Callable[[str, int, int], None]]:
+        """What to tell ``(doing, done, of)``: a bar (tqdm) for each thing that is done, or nothing."""
+        bars: dict[str, Any] = {}
+
+        def progress(doing: str, done: int, of: int) -> None:
+            if not self._progress:
+                return
+            if doing not in bars:
+                try:
+                    from tqdm import tqdm
+                except ImportError:
+                    return
+                bars[doing] = tqdm(total=of, desc=doing, file=sys.stderr, leave=False)
+            bars[doing].update(done - bars[doing].n)
+            if done == of:
+                bars[doing].close()
+
+        try:
+            yield progress
+        finally:
+            for bar in bars.values():
+                bar.close()
 
 
 def one_line(text: str) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from explainable_model.errors import ArtifactError
 from explainable_model.explanation import (
@@ -22,6 +22,10 @@ from explainable_model.preprocess import AsDecoded, Preprocess
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "explainable_model.json"
+Precision: TypeAlias = Literal["float16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Profile: TypeAlias = Literal["full", "portable"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
 SPATIAL = ("depth", "height", "width")
 NCHW, NHWC = "NCHW", "NHWC"
 PIXELS = (NCHW, NHWC)  # how photos are laid out
@@ -144,6 +148,10 @@ class Metadata:
         preprocess: from pixels to input, if known.
         class_names: one per class, if known.
         reference: the answer to a fixed image.
+        precision: the coarsest type that it computes in: ``float16`` or ``int8`` where the artifact was made so,
+            while image, logits and cam stay ``dtype``.
+        agreement: how far such an artifact says the same as in float32, see ``Agreement``.
+        profile: ``portable`` where only the operators of that profile are used, else ``full``.
         versions: of what made the artifact.
         schema_version: of this record.
     """
@@ -175,6 +183,9 @@ class Metadata:
     preprocess: Preprocess | None = None
     class_names: list[str] | None = None
     reference: Reference | None = None
+    precision: str = "float32"
+    agreement: Mapping[str, Any] | None = None
+    profile: Profile = "full"
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 

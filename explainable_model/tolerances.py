@@ -24,6 +24,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "float32": Tolerance(logits=1e-4, cam=1e-4, rounding=1.2e-7),
     "float16": Tolerance(logits=2e-2, cam=5e-2, rounding=9.8e-4),
     "bfloat16": Tolerance(logits=1e-1, cam=2e-1, rounding=7.9e-3),
+    "int8": Tolerance(logits=1e-2, cam=2e-2, rounding=7.9e-3),  # of one artifact's answers on two devices
 }
 """By the coarsest dtype that the graph computes in."""
 
@@ -46,6 +47,25 @@ def tolerance_of(dtype: str, runtime: str = "torch", *, photos: bool = False) ->
     pairs = zip(astuple(tolerance), astuple(PHOTOS), strict=True)
     return Tolerance(*(max(pair) for pair in pairs))
 
+
+@dataclass(frozen=True)
+class AgreementBound:
+    """How far an artifact of less precision must say the same as one in float32.
+
+    Attributes:
+        classes: smallest share of images whose predicted class is the same.
+        correlation: smallest mean correlation of their maps.
+    """
+
+    classes: float
+    correlation: float
+
+
+AGREEMENTS: Mapping[str, AgreementBound] = {
+    "float16": AgreementBound(classes=0.95, correlation=0.99),
+    "int8": AgreementBound(classes=0.75, correlation=0.9),
+}
+"""By precision. Not the largest difference: where an activation is nearly zero a ReLU flips, and a map is a picture."""
 
 # Some maps are less exact than the dtype: normalising one that is nearly constant magnifies its
 # rounding, and where an activation is nearly zero the gradient of a ReLU flips with the last bit. How

@@ -19,7 +19,10 @@ from explainable_model.exporters.torchscript import TORCHSCRIPT
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from explainable_model.agreement import Progress
+    from explainable_model.calibration import Calibration
     from explainable_model.lowering import LoweredModel
+    from explainable_model.metadata import Precision, Profile
     from explainable_model.model import ExplainableModel
     from explainable_model.overlay import Look
     from explainable_model.preprocess import Preprocess
@@ -71,6 +74,10 @@ def export(
     dynamic_batch: bool = True,
     pixels: str | None = None,
     render: "str | Look | None" = None,
+    profile: "Profile" = "full",
+    precision: "Precision | None" = None,
+    calibration: "Calibration | None" = None,
+    progress: "Progress | None" = None,
 ) -> Path:
     """Write one artifact that predicts and explains, and prove it right before it is there.
 
@@ -95,6 +102,12 @@ def export(
             network did not look). The photo is resized as Pillow does it, to the level but for ties.
         render: ``"overlay"`` (or a ``Look``: colormap, alpha, threshold) adds a fourth output, the photo under its map
             as uint8; needs ``pixels``.
+        profile: ``portable`` keeps to the operators that strict runtimes have, for the example's shape; see ``lower``.
+        precision: ``float16`` or ``int8``, for ONNX; image, logits and cam stay float32. How far the artifact agrees
+            with the one in float32 is recorded as ``Metadata.agreement``.
+        calibration: what int8 is calibrated with, and both are compared on: a folder of photos, their paths, or an
+            array ``(M, C, *spatial)`` of what the network takes; at least 8, better some hundred.
+        progress: told what is done with those images, how many are done, and how many there are.
 
     Returns:
         The path.
@@ -102,6 +115,7 @@ def export(
     Raises:
         ArtifactError: unknown format, or a path that cannot be written; nothing is left behind.
         LoweringError: an operator without a lowering, named with its layer.
+        InputError: images to calibrate with that cannot be used, or a precision that the format has not.
         VerificationError: the artifact disagrees with the network; nothing is left behind.
         MissingRuntimeError: a package that the format needs is not installed.
 
@@ -109,7 +123,7 @@ def export(
         >>> export(explainable, "resnet50.onnx", image)            # doctest: +SKIP
         PosixPath('resnet50.onnx')
     """
-    from explainable_model.exporters.write import describe, lowered_of, with_pixels
+    from explainable_model.exporters.write import check_precision, describe, lowered_of, reduce, with_pixels
     from explainable_model.verify import require_parity
 
     path = Path(path)
@@ -118,15 +132,22 @@ def export(
         raise InputError(
             f"{fmt.runtime} plans its memory for one image size: leave dynamic_size and pixels out for {path.name}."
         )
+    check_precision(fmt.name, precision, calibration)
+    if pixels is not None and (precision is not None or profile != "full"):
+        raise InputError("An artifact that takes photos itself is of the full profile and the network's own precision.")
     dynamic_batch = dynamic_batch and not fmt.fixed_size
     with _workshop(path) as workshop:
-        lowered = lowered_of(explainable, image, inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch)
+        lowered = lowered_of(
+            explainable, image, inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch, profile=profile
+        )
         lowered = with_pixels(lowered, preprocess, pixels, render)
         metadata = describe(lowered, fmt.name, preprocess, class_names)
         made = workshop.folder / path.name
         fmt.write(lowered, made, metadata.to_json())
         runner, _ = fmt.open(made, None)
         require_parity(explainable, lowered, metadata, runner)
+        if precision is not None:
+            reduce(made, lowered, metadata, precision, calibration, progress)
         workshop.deliver()
     return path
 

@@ -46,9 +46,34 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
             raise LoweringError(f"{lowered.plan.model} cannot be translated to ONNX: {_reason(error)}") from error
     assert program is not None
     _tidy(program.model, lowered.pixels)
+    if lowered.profile == "portable":
+        _check_portable(program.model)
     program.model.metadata_props[METADATA_KEY] = metadata
     weights = sum(buffer.numel() * buffer.element_size() for buffer in lowered.graph_module.buffers())
     program.save(path, external_data=weights > PROTOBUF_LIMIT)
+
+
+def _check_portable(model: Any) -> None:
+    from explainable_model.lowering.portable import ONNX_OPERATORS, not_portable
+
+    found = {f"ONNX {node.op_type}": str(node.name) for node in model.graph if node.op_type not in ONNX_OPERATORS}
+    if found:
+        raise not_portable(found)
+    _unshare_weights(model)
+
+
+def _unshare_weights(model: Any) -> None:
+    """Give transposed convolutions weights of their own again: the exporter keeps equal constants once."""
+    import onnx_ir
+
+    for node in model.graph:
+        if node.op_type == "ConvTranspose" and len(node.inputs[1].uses()) > 1:
+            shared = node.inputs[1]
+            own = onnx_ir.Value(
+                name=f"{node.name}_weight", shape=shared.shape, type=shared.type, const_value=shared.const_value
+            )
+            model.graph.register_initializer(own)
+            node.replace_input_with(1, own)
 
 
 def _reason(error: BaseException) -> str:

@@ -2,21 +2,24 @@
 
 from collections.abc import Sequence
 from importlib import metadata as distributions
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from explainable_model.agreement import Progress
+from explainable_model.calibration import MINIMUM, Calibration, calibration_images
 from explainable_model.errors import InputError
 from explainable_model.explanation import OVERLAY
 from explainable_model.frame import make_frame
 from explainable_model.lowering import LoweredModel, framed, lower
-from explainable_model.metadata import Metadata, shape_problem
+from explainable_model.metadata import PRECISIONS, Metadata, Precision, Profile, shape_problem
 from explainable_model.model import ExplainableModel
 from explainable_model.overlay import Look
 from explainable_model.preprocess import Preprocess
 from explainable_model.targets import target_name
-from explainable_model.verify import example_like, make_reference, tested_sizes
+from explainable_model.verify import example_like, fresh_images, make_reference, tested_sizes
 
 PACKAGES = ("explainable-model", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "executorch")
 
@@ -28,6 +31,7 @@ def lowered_of(
     *,
     dynamic_size: bool = False,
     dynamic_batch: bool = True,
+    profile: Profile = "full",
 ) -> LoweredModel:
     """The lowered model, made with ``image`` or the example that the module knows.
 
@@ -39,11 +43,13 @@ def lowered_of(
             raise InputError("The lowered model is for one image size; lower it with dynamic_size=True.")
         if not dynamic_batch and explainable.dynamic_batch:
             raise InputError("The lowered model is for any batch size; lower it with dynamic_batch=False.")
+        if profile != "full" and explainable.profile != profile:
+            raise InputError(f"The lowered model is not of the {profile} profile; lower it with profile={profile!r}.")
         return explainable
     example = explainable.example if image is None else image
     if example is None:
         raise InputError("export needs an example image: export(explainable, path, image), shape (N, C, H, W).")
-    return lower(explainable, example, *inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch)
+    return lower(explainable, example, *inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch, profile=profile)
 
 
 def with_pixels(
@@ -111,6 +117,8 @@ def describe(
         preprocess=frame.preprocess if frame else preprocess,
         class_names=list(class_names) if class_names is not None else None,
         reference=make_reference(lowered),
+        precision=lowered.precision,
+        profile=lowered.profile,
         versions=_versions(),
     )
 
@@ -150,3 +158,52 @@ def _versions() -> dict[str, str]:
         except distributions.PackageNotFoundError:
             continue
     return found
+
+
+def reduce(
+    path: Path,
+    lowered: LoweredModel,
+    metadata: Metadata,
+    precision: Precision,
+    calibration: Calibration | None,
+    progress: Progress | None,
+) -> None:
+    """Rewrite a finished artifact in less precision, see ``reduce_precision``.
+
+    Raises:
+        InputError: no photos to calibrate with.
+    """
+    from explainable_model.exporters.onnx_precision import reduce_precision
+
+    if calibration is not None:
+        images = calibration_images(calibration, metadata, progress)
+    else:
+        batch = metadata.batch or 1
+        images = [fresh_images(lowered.example, batch, seed).numpy() for seed in range(MINIMUM)]
+    reduce_precision(path, metadata, precision, images, photos=calibration is not None, progress=progress)
+
+
+def check_precision(format: str, precision: str | None, calibration: Calibration | None) -> None:
+    """Refuse a precision that there is not, before any work is done.
+
+    Raises:
+        InputError: an unknown precision, one that the format has not, or int8 without photos.
+    """
+    if precision is None:
+        if calibration is not None:
+            raise InputError("calibration is for precision='int8' (or 'float16', to compare with); name one.")
+        return
+    if precision not in PRECISIONS:
+        raise InputError(
+            f"Unknown precision {precision!r}; known: {', '.join(PRECISIONS)}, or None for the network's own."
+        )
+    if format != "onnx":
+        raise InputError(
+            f"The format {format} is written in the network's own precision only; precision={precision!r} is for onnx. "
+            "Or give a network.half() with a float16 image."
+        )
+    if precision == "int8" and calibration is None:
+        raise InputError(
+            f"precision='int8' needs calibration=: a folder of {MINIMUM} or more photos of the kind that the network "
+            "will see, their paths, or an array of what it takes."
+        )

@@ -32,12 +32,13 @@ from explainable_model.lowering.differentiate import Tail, find_tail, missing_lo
 from explainable_model.lowering.fake_quant import fixed_scales
 from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get_attribute
 from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
+from explainable_model.lowering.portable import PortableGraph, check_portable, unshare_weights
 from explainable_model.lowering.reasons import reason_of
 from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.lowering.second_order import SecondOrderNetwork
 from explainable_model.lowering.shapes import OpenDims, open_shapes
 from explainable_model.lowering.sizes import BATCHES, find_sizes, open_size_error
-from explainable_model.metadata import SizeRange
+from explainable_model.metadata import PROFILES, Profile, SizeRange
 from explainable_model.model import ExplainableModel
 from explainable_model.plan import Plan
 from explainable_model.scoring import predicted_class_idx
@@ -58,6 +59,7 @@ def lower(
     lowerings: Mapping[OpOverload, Lowering] | None = None,
     dynamic_size: bool = False,
     dynamic_batch: bool = True,
+    profile: Profile = "full",
 ) -> LoweredModel:
     """Differentiate the tail of the network ahead of time.
 
@@ -77,18 +79,22 @@ def lower(
             Convolutional networks allow it, those with a table of positions do not; windowed transformers
             take minutes to trace.
         dynamic_batch: leave the batch size open; ``False`` makes a graph for exactly as many images as ``image`` has.
+        profile: ``portable`` keeps to the operators that strict runtimes have (``lowering/portable.py`` lists them),
+            in float32 and for the example's shape alone; ``full`` uses all that is fast.
 
     Raises:
         LoweringError: the network cannot be traced, or an operator on the way from the layer to the
             score has no lowering; the error names it and the layer. Or it takes one image size only.
         InputError, LayerError, ModelError: as the eager call.
     """
+    _check_profile(profile, image, dynamic_size)
     with torch.no_grad(), kept_state(explainable.model):
         explainable(image.clone(), None, *inputs)  # whatever is wrong with the request is said by the eager call
     plan = explainable.plan
     table = {**LOWERINGS, **(lowerings or {})}
+    dynamic_batch = dynamic_batch and profile == "full"
     example = tuple(each.detach() for each in (image, *inputs))
-    attempt = partial(_lower, explainable.model, plan, example, table)
+    attempt = partial(_lower, explainable.model, plan, example, table, profile)
     try:
         return attempt(OpenDims(size=dynamic_size), dynamic_batch=dynamic_batch)
     except TraceError as refusal:
@@ -138,6 +144,17 @@ def framed(lowered: LoweredModel, frame: Frame) -> LoweredModel:
     )
 
 
+def _check_profile(profile: str, image: Tensor, dynamic_size: bool) -> None:
+    if profile not in PROFILES:
+        raise InputError(f"Unknown profile {profile!r}; known profiles: {', '.join(PROFILES)}.")
+    if profile == "portable" and (dynamic_size or image.dtype is not torch.float32):
+        got = "an open height and width" if dynamic_size else f"a network in {image.dtype}"
+        raise InputError(
+            f"The portable profile is for float32 and images of one size; got {got}. Leave dynamic_size=False, give "
+            "network.float() and a float32 image, or leave out the profile."
+        )
+
+
 def _refuse_open_size(attempt: Callable[[OpenDims], LoweredModel], refusal: TraceError) -> None:
     """Raise, unless it is the open batch that was refused."""
     try:
@@ -152,6 +169,7 @@ def _lower(
     plan: Plan,
     given: tuple[Tensor, ...],
     table: Mapping[OpOverload, Lowering],
+    profile: Profile,
     dims: OpenDims,
     *,
     dynamic_batch: bool = True,
@@ -175,15 +193,27 @@ def _lower(
         arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
     program = _trace(TracedExplanation(network, graph, plan), arguments, dims)
     batches = BATCHES if dims.batch else image.shape[:1]
+    module = _finished(program)
+    if profile == "portable":
+        module = _portable(module, arguments, classes)
     return LoweredModel(
-        _finished(program),
+        module,
         plan,
         image,
         tuple(inputs),
         classes=classes,
         dynamic_batch=dims.batch,
         sizes=find_sizes([captured, program], arguments, batches) if dims.size else None,
+        profile=profile,
     )
+
+
+def _portable(module: fx.GraphModule, arguments: tuple[Tensor, ...], classes: int) -> fx.GraphModule:
+    """The graph in the operators of the portable profile."""
+    portable = _finished(_trace(PortableGraph(module, classes), arguments, OpenDims(batch=False)))
+    unshare_weights(portable)
+    check_portable(portable)
+    return portable
 
 
 def _differentiable_graph(
@@ -236,14 +266,16 @@ def _finished(program: ExportedProgram) -> fx.GraphModule:
 
 def _flattened(module: fx.GraphModule) -> fx.GraphModule:
     """The graph over buffers with flat names after their layers: TorchScript knows no dotted attributes."""
-    root, names = nn.Module(), {}
+    root = nn.Module()
+    names: dict[str, str] = {}
     for node in module.graph.nodes:
         if node.op == "get_attr":
             target = str(node.target)
             if target not in names:
                 value = get_attribute(module, node)
                 assert value is not None
-                names[target] = re.sub(r"\W", "_", target.removeprefix("network.").removeprefix("model."))
+                flat = re.sub(r"\W", "_", target.removeprefix("network.").removeprefix("model."))
+                names[target] = flat if flat not in names.values() else f"{flat}_{len(names)}"
                 root.register_buffer(names[target], value.detach())
             node.target = names[target]
     return fx.GraphModule(root, module.graph).eval()

@@ -14,7 +14,7 @@ from explainable_model.explanation import DrawnExplanation, Explanation, named
 from explainable_model.frame import Frame
 from explainable_model.lowering.capture import quiet_export, without_autocast
 from explainable_model.lowering.shapes import OpenDims, open_shapes, share_batch
-from explainable_model.metadata import SizeRange, shape_problem, spatial, written
+from explainable_model.metadata import Profile, SizeRange, shape_problem, spatial, written
 from explainable_model.model import check_image, check_inputs
 from explainable_model.plan import Plan
 from explainable_model.scoring import check_class_idx, check_class_range, predicted_class_idx
@@ -48,6 +48,7 @@ class LoweredModel(nn.Module):
         classes: how many classes can be explained.
         dynamic_batch: whether any batch size is accepted, or only that of the example.
         frame: how it prepares photos and draws on them; ``None`` where it takes the network's own input.
+        profile: ``portable`` where the graph keeps to the operators that strict runtimes have, else ``full``.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class LoweredModel(nn.Module):
         dynamic_batch: bool,
         sizes: Sequence[SizeRange] | None = None,
         frame: Frame | None = None,
+        profile: Profile = "full",
     ) -> None:
         super().__init__()
         self.graph_module = graph_module
@@ -71,6 +73,7 @@ class LoweredModel(nn.Module):
         self.dynamic_batch = dynamic_batch
         self.sizes = sizes
         self.frame = frame
+        self.profile = profile
         self.eval()
 
     def forward(
