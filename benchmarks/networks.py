@@ -163,7 +163,7 @@ NETWORKS = [
     _timm("rexnet_100", "features.5"),
     _timm("samvit_base_patch16_224", "blocks.0", img_size=SMALL, depth=3, global_attn_indexes=(1,), window_size=3),
     _timm("selecsls42", "features.1"),
-    _timm("sequencer2d_s", "stages.1", 224, layers=(1, 1, 1, 1)),
+    _timm("sequencer2d_s", "stages.1", img_size=SMALL, layers=(1, 1, 1, 1)),
     _timm("seresnet50", "layer2", layers=(1, 1, 1, 1)),
     _timm("shvit_s1", "stages.0", 224),
     _timm("skresnet18", "layer2"),
