@@ -1,9 +1,10 @@
 """The portable profile: a graph in the few operators that the strict runtimes have.
 
-tract, ncnn, MNN, LiteRT, OpenVINO and Core ML lack, misread or crash on parts of what the lowering uses: 64-bit
-integers, comparisons and the selections by them, gathers, expansions, transposed convolutions with padding. So the
-graph is traced once more with every size known and **every value a float32 tensor**: a condition is a tensor of zeros
-and ones, a class is a whole number. Integers remain at the two ends alone, where ``class_idx`` comes in and goes out.
+Runtimes for devices lack, misread or crash on parts of what the lowering uses: 64-bit integers, comparisons and the
+selections by them, gathers, expansions, transposed convolutions with padding. So the graph is traced once more with
+every size known and **every value a float32 tensor**: a condition is a tensor of zeros and ones, a class is a whole
+number. Integers remain at the two ends alone, where ``class_idx`` comes in and goes out. Run and compared: OpenVINO,
+tract and MNN; ncnn, LiteRT and Core ML were not.
 """
 
 import math
