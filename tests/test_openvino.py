@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from explainable_model import ExplainableModel, Preprocess, Session, export, load, lower, read_metadata
 from explainable_model.errors import ArtifactError, InputError, MissingRuntimeError
 from explainable_model.exporters import FORMATS
+from explainable_model.frame import Frame
 from explainable_model.tolerances import TOLERANCES
 from tests.nets import CASES, SmallNet, images, seeded
 
@@ -104,6 +105,20 @@ def test_metadata_and_inputs(artifact: Path) -> None:
         session(images(1, (3, 8, 16)))
     with pytest.raises(InputError, match="class_idx 5 is out of range"):
         session(images(1, SIZE), np.array([5]))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_photos_are_resized_with_antialiasing(interpolation: str, tmp_path: Path) -> None:
+    """OpenVINO reads ONNX's resizing without it; the export of such a graph would be refused."""
+    preprocess = Preprocess(SIZE[1:], resize=18, interpolation=interpolation)
+    explainable = ExplainableModel(seeded(SmallNet()), "stem")
+    path = export(explainable, tmp_path / "net.xml", images(2, SIZE), preprocess=preprocess, pixels="NHWC")
+    frame = Frame(preprocess, "NHWC")
+    photos = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 97, 80, 3), dtype=np.uint8))
+    logits, _, cam = explainable(frame.image(photos))
+    answer = load(path)(photos.numpy())
+    assert np.abs(answer.logits - logits.detach().numpy()).max() < 1e-3
+    assert np.abs(answer.cam - frame.maps(cam, photos).numpy()).max() < 1e-2
 
 
 def test_files_that_are_damaged_or_foreign(artifact: Path, tmp_path: Path) -> None:

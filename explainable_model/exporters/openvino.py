@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 TRANSPOSED = {"ConvolutionBackpropData": [1, 0], "GroupConvolutionBackpropData": [0, 2, 1]}
 """Transposed convolutions, and how the first axes of their weights change places."""
 
+PILLOW = {"linear_onnx": "bilinear_pillow", "linear": "bilinear_pillow", "cubic": "bicubic_pillow"}
+"""Modes of OpenVINO's that are antialiased, by those that it reads ONNX's resizing as."""
+
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     """Write ``<name>.xml`` and ``<name>.bin``, by way of ONNX, with the metadata in the model's ``rt_info``."""
@@ -29,6 +32,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
         onnx.write(lowered, translated, metadata)
         model = openvino.Core().read_model(translated)
         _give_transposed_convolutions_weights_of_their_own(model)
+        _resize_with_antialiasing(model)
         model.set_rt_info(metadata, [METADATA_KEY])
         try:
             openvino.save_model(model, path, compress_to_fp16=False)
@@ -54,6 +58,22 @@ def _give_transposed_convolutions_weights_of_their_own(model: Any) -> None:
         axes = [*swap, *range(len(swap), array.ndim)]
         swapped = operators.constant(array.transpose(axes).copy(), name=f"{weights.get_friendly_name()}_swapped")
         node.input(1).replace_source_output(operators.transpose(swapped, axes).output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _resize_with_antialiasing(model: Any) -> None:
+    """Let the resizing of images with antialiasing have it: OpenVINO reads ONNX's without, and says nothing."""
+    from openvino import opset13 as operators
+
+    axes = operators.constant([2, 3], dtype="int64")
+    for node in model.get_ordered_ops():
+        attributes = node.get_attributes() if node.get_type_name() == "Interpolate" else {}
+        mode = PILLOW.get(attributes.get("mode", ""))
+        if not attributes.get("antialias") or mode is None:
+            continue
+        size = operators.gather(node.input_value(1), axes, operators.constant(0, dtype="int64"))
+        resized = operators.interpolate(node.input_value(0), size, mode, "sizes", axes=axes, cube_coeff=-0.5)
+        node.output(0).replace(resized.output(0))
     model.validate_nodes_and_infer_types()
 
 
