@@ -172,7 +172,7 @@ def _why_not_even_plain(model: nn.Module, image: Tensor) -> str:
     except Exception as error:
         while error.__cause__ is not None:
             error = error.__cause__
-        return first_line(error)
+        return first_line(error).replace(f"{tempfile.gettempdir()}/", "")
     return ""
 
 
