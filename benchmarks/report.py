@@ -52,5 +52,5 @@ def to_markdown(found: dict[str, Results], pictures: dict[str, str]) -> str:
         about = results.environment
         if about:
             versions = ", ".join(f"{key} {value}" for key, value in about.items() if key not in ("processor", "system"))
-            parts.append(f"\nOn {about['processor']}; {versions}.\n")
+            parts.append(f"\nOn {about.get('processor', 'a processor that was not noted')}; {versions}.\n")
     return "\n".join(parts)
