@@ -141,20 +141,13 @@ class Frame:
         return (photo.shape[1], photo.shape[2]) if self.pixels == NHWC else (photo.shape[2], photo.shape[3])
 
     def _resized(self, height: Any, width: Any) -> tuple[Any, Any]:
-        """As ``Preprocess.resized``, of open sizes."""
-        resize = self.preprocess.resize
-        if resize is None:
-            return self.preprocess.size
-        shorter = torch.sym_min(height, width)
-        return resize * height // shorter, resize * width // shorter
+        return self.preprocess.resized(height, width, torch.sym_min)
 
     def _corner(self, height: Any, width: Any) -> tuple[Any, Any]:
-        """As ``Preprocess.corner``, of open sizes; ``None`` where nothing is cropped."""
+        """``None`` where nothing is cropped."""
         if self.preprocess.resize is None:
             return None, None
-        spare = (n - size for n, size in zip(self._resized(height, width), self.preprocess.size, strict=True))
-        top, left = ((n + n // 2 % 2) // 2 for n in spare)  # a half is rounded to the even neighbour
-        return top, left
+        return self.preprocess.corner(height, width, torch.sym_min)
 
     def _seen(self, photo: Tensor) -> Tensor:
         """Which pixels ``(H, W)`` of the photo the network sees: those with their centre in ``Preprocess.box``."""

@@ -1,6 +1,7 @@
 """From a photo to the network's input, on the host, with Pillow and NumPy alone."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,17 +77,18 @@ class Preprocess:
         right, bottom = left + self.size[1], top + self.size[0]
         return left * width / columns, top * height / rows, right * width / columns, bottom * height / rows
 
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of a photo before the crop."""
+    def resized(self, height: int, width: int, smaller: Callable[[Any, Any], Any] = min) -> tuple[int, int]:
+        """Height and width of a photo before the crop; ``smaller`` is a minimum that open sizes have too."""
         if self.resize is None:
             return self.size
-        shorter = min(height, width)
+        shorter = smaller(height, width)
         return self.resize * height // shorter, self.resize * width // shorter
 
-    def corner(self, height: int, width: int) -> tuple[int, int]:
-        """Row and column of the resized photo where the crop begins."""
-        rows, columns = self.resized(height, width)
-        return round((rows - self.size[0]) / 2), round((columns - self.size[1]) / 2)
+    def corner(self, height: int, width: int, smaller: Callable[[Any, Any], Any] = min) -> tuple[int, int]:
+        """Row and column of the resized photo where the crop begins; a half is rounded to the even neighbour."""
+        rows, columns = self.resized(height, width, smaller)
+        over = (rows - self.size[0], columns - self.size[1])
+        return (over[0] + over[0] // 2 % 2) // 2, (over[1] + over[1] // 2 % 2) // 2
 
     def _shrunk_box(self, width: int, height: int, resize: int) -> Box:
         scale = min(width, height) / resize
