@@ -3,14 +3,14 @@
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from explainable_model.errors import LayerError
+from explainable_model.errors import LayerError, ModelError
 from explainable_model.scoring import Select, class_scores, find_logits, one_hot, score_gradient
 from explainable_model.tap import floating_tensors
 
@@ -21,6 +21,9 @@ PREFIX_TOKENS = (0, 1, 2, 3, 4, 5, 8, 9)  # class and distillation tokens, 4 or 
 # A stride that differs more than this (in logarithm, beyond rounding) from one direction to the other makes a
 # reading doubtful: queries of shape (N, heads, tokens, width) are no map of heads or tokens by width.
 DOUBTFUL_DISTORTION = 0.02
+
+# The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
+FEW = 2
 
 # Never the automatic choice: they only repeat, pool or rearrange what another layer made, or make
 # queries, keys and values that mix one map with three meanings.
@@ -228,6 +231,7 @@ def default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Sele
     The gradient of the predicted class decides: the patch tokens after a transformer's last
     attention get none where only the class token is read, so the choice there is the last block's
     first norm; a layer that already is the class map (one channel per class) is passed over too.
+    The first two images of a batch decide, where they can.
 
     Args:
         model: the network, in evaluation mode.
@@ -238,9 +242,26 @@ def default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Sele
     Raises:
         LayerError: no layer has a spatial map with a gradient.
     """
+    layer, candidates = None, 0
+    if image.shape[0] > FEW:  # the whole network is differentiated, whose memory grows with the batch
+        with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
+            layer, _ = _default_layer(model, image[:FEW], *(each[:FEW] for each in inputs), output=output)
+    if layer is None:
+        layer, candidates = _default_layer(model, image, *inputs, output=output)
+    if layer is not None:
+        return layer
+    raise LayerError(
+        f"No layer of {type(model).__name__} has a spatial map that its prediction depends on, for an image "
+        f"of shape {tuple(image.shape)} ({candidates} with a map; a classifier whose weights are all zero, as "
+        "some are before training, depends on none). Name one with target_layer=, with reshape_transform= "
+        "where its output is not a map as it stands."
+    )
+
+
+def _default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None) -> tuple[str | None, int]:
+    """The layer, or ``None``, and how many have a spatial map."""
     with torch.inference_mode(False), torch.enable_grad():
-        probe = image.detach().clone().requires_grad_()
-        found, logits = _probe(model, probe, *inputs, output=output)
+        found, logits = _probe(model, image.detach().clone().requires_grad_(), *inputs, output=output)
         scores = class_scores(logits, image.shape[0])
         seed = one_hot(scores.argmax(1), scores)
         found.reverse()
@@ -249,13 +270,8 @@ def default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Sele
             if not _is_passive(model.get_submodule(candidate.name)) and activations.requires_grad:
                 (gradients,) = score_gradient(logits, scores, seed, [activations], keep_graph=True)
                 if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
-                    return candidate.name
-    raise LayerError(
-        f"No layer of {type(model).__name__} has a spatial map that its prediction depends on, for an image "
-        f"of shape {tuple(image.shape)} ({len(found)} with a map; a classifier whose weights are all zero, as "
-        "some are before training, depends on none). Name one with target_layer=, with reshape_transform= "
-        "where its output is not a map as it stands."
-    )
+                    return candidate.name, len(found)
+    return None, len(found)
 
 
 def _reaches_the_map(gradients: Tensor) -> bool:

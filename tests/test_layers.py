@@ -154,3 +154,36 @@ def test_find_layers() -> None:
     assert "layer2.relu" not in found, "the same tensor is listed once, under the outermost name"
     tokens = find_layers(seeded(TinyViT()), images(1))
     assert next(layer.layout for layer in tokens if layer.name == "blocks.0") == SpatialLayout("tokens", (4, 4), 1)
+
+
+class Fixed(nn.Module):
+    """Takes batches of four alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(image).reshape(4, 4, 32, 32).mean((2, 3)))
+
+
+def test_default_layer_looks_at_few_images_of_a_large_batch() -> None:
+    network, batches = seeded(CASES["resnet"].network()), []
+    network.register_forward_hook(lambda module, inputs, output: batches.append(len(inputs[0])))
+    assert default_layer(network, images(8)) == "layer2"
+    assert batches == [2]
+    assert default_layer(seeded(Fixed()), images(4)) == "body"
+
+
+def test_default_layer_where_few_images_do_not_show_it() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)
+    )
+    nn.init.ones_(network[0].weight)
+    nn.init.constant_(network[0].bias, -0.1)
+    batch = images(4).abs() + 1
+    batch[:2] = 0  # nothing passes the activation, and no gradient comes back through it
+    assert default_layer(network.eval(), batch) == "1"
+    with pytest.raises(LayerError, match="No layer"):
+        default_layer(network, batch[:2])
