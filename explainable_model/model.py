@@ -349,8 +349,13 @@ def check_image(image: Tensor) -> None:
         )
     if image.numel() == 0:
         raise InputError(f"image is empty: shape {tuple(image.shape)}; expected at least one image.")
-    if image.device.type == "cpu" and not bool(torch.isfinite(image).all()):
+    if image.device.type == "cpu" and not _is_finite(image):
         raise InputError("image has NaN or infinite values; expected finite ones.")
+
+
+def _is_finite(image: Tensor) -> bool:
+    """Whether every value is finite; a sum shows it in a quarter of the time, unless it overflows itself."""
+    return bool(torch.isfinite(image.sum())) or bool(torch.isfinite(image).all())
 
 
 def _unwrap(model: nn.Module) -> nn.Module:

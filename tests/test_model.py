@@ -449,6 +449,14 @@ def test_bad_image(image: object, message: str) -> None:
         ExplainableModel(seeded(TinyResNet()), "layer1")(image)
 
 
+def test_an_image_whose_sum_overflows_is_finite() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(2, 2)).half()
+    answer = ExplainableModel(seeded(network), "0")(torch.full((1, 3, 8, 8), 2048.0, dtype=torch.float16))
+    assert torch.isfinite(answer.logits).all()
+    with pytest.raises(InputError, match="NaN or infinite"):  # which cancel each other in no sum
+        ExplainableModel(network, "0")(torch.tensor([torch.inf, -torch.inf]).half().repeat(1, 3, 8, 4))
+
+
 def test_networks_that_cannot_be_wrapped() -> None:
     with pytest.raises(ModelError, match="model is str"):
         ExplainableModel("resnet50", "layer1")  # type: ignore[arg-type]
