@@ -14,6 +14,7 @@ HEADINGS = {
     "peers": "Other libraries",
     "methods": "Methods",
     "scaling": "Scaling",
+    "photos": "Photos in, overlays out",
     "edge": "Small devices",
     "gpu": "GPU",
 }

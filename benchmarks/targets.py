@@ -44,7 +44,14 @@ def rows(found: Mapping[str, Results]) -> list[list[str]]:
         lines.append(_most(f"resnet50, {key.split('_')[0]}, CPU seconds", limit, ((r["model"], r[key]) for r in made)))
     for method, limit in FASTER.items():
         lines.append(_least(f"{method}, times as fast as {PEER}", limit, _faster(_good(found["peers"]), method)))
+    lines.append(_most("preparation and overlay in the graph, over the host", 1.0, _photos(_good(found["photos"]))))
     return lines
+
+
+def _photos(rows: list[Row]) -> Values:
+    for row in rows:
+        where = f"{row['model']}, {row['preparation']}, {'x'.join(map(str, row['photo']))}"
+        yield where, row["host_against_graph"]["ratio"]["p50"]
 
 
 def _good(results: Results) -> list[Row]:

@@ -8,7 +8,7 @@ from benchmarks.suites.suite import Settings, Suite, Task
 __all__ = ["SUITES", "Settings", "Suite", "Task", "find_suite"]
 
 SUITES: Mapping[str, str] = {
-    name: f"benchmarks.suites.{name}" for name in ("runtimes", "peers", "methods", "scaling", "edge", "gpu")
+    name: f"benchmarks.suites.{name}" for name in ("runtimes", "peers", "methods", "scaling", "photos", "edge", "gpu")
 }
 """Name and module, in the order in which they are run; imported when asked for, since each needs other packages."""
 
