@@ -22,6 +22,8 @@ LUMA = (19595, 38470, 7471)  # ITU-R 601-2 in 16-bit fixed point, as Pillow's mo
 # Sizes in simple ratios make many values exactly half a level, which Pillow's integers round up. The last bit of a
 # runtime's floating point numbers must not decide them.
 HALF_UP = 0.5 + 2**-11
+COLORS = 256
+BARE, BLANK = COLORS, COLORS + 1  # rows of the tables: the photo as it is, and nothing of it
 RESIZABLE = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
 
 
@@ -101,14 +103,13 @@ class Frame:
         if cam.ndim == 4:
             rgb = rgb.unsqueeze(1)
         unit, strength = self._unit(cam.float())
-        colors = self._colors.to(photo.device)
-        drawn = colors[(unit * 256).clamp(max=255).to(torch.int64)]
-        blended = rgb + self.look.alpha * (drawn - rgb)
+        row = (unit * COLORS).clamp(max=COLORS - 1).to(torch.int64)
         if self.look.threshold > 0:
-            weak = rgb if self.look.hide == "heatmap" else torch.full_like(rgb, UNSEEN[0])
-            blended = torch.where((strength < self.look.threshold).unsqueeze(-1), weak, blended)
+            row = torch.where(strength < self.look.threshold, BARE if self.look.hide == "heatmap" else BLANK, row)
         if self.preprocess.resize is not None:
-            blended = torch.where(self._seen(photo).unsqueeze(-1), blended, rgb)
+            row = torch.where(self._seen(photo), row, BARE)
+        share, paint = (functional.embedding(row, table.to(photo.device)) for table in self._tables)
+        blended = rgb * share + paint
         picture = blended.round().clamp(0, 255).to(torch.uint8)
         return picture if self.pixels == NHWC else picture.movedim(-1, -3)
 
@@ -123,13 +124,21 @@ class Frame:
     def _cropped(self, levels: Tensor, dim: int, start: Any) -> Tensor:
         if start is None:
             return levels
-        return levels.index_select(dim, torch.arange(self.preprocess.size[dim - 2], device=levels.device) + start)
+        return levels.narrow(dim, start, self.preprocess.size[dim - 2])
 
     @property
-    def _colors(self) -> Tensor:
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """What is kept of the photo and what is painted over it, ``(COLORS + 2, 3)`` each: a row per colour, then two.
+
+        A look-up of what to do is cheaper in every runtime than doing all of it and choosing afterwards.
+        """
         assert self.look is not None
         assert self.look.colormap is not None
-        return torch.from_numpy(palette(self.look.colormap).copy()).float()
+        alpha = self.look.alpha
+        colors = torch.from_numpy(palette(self.look.colormap).copy()).float()
+        share = torch.tensor([1 - alpha] * COLORS + [1.0, 0.0]).unsqueeze(1).expand(-1, 3)
+        paint = torch.cat([alpha * colors, torch.tensor([[0.0] * 3, UNSEEN])])
+        return share.contiguous(), paint
 
     def _unit(self, cam: Tensor) -> tuple[Tensor, Tensor]:
         """Maps in [0, 1], and how far they are from what means nothing."""
