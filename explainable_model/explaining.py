@@ -68,8 +68,7 @@ def artifact_explainer(path: Path) -> Explainer:
         asked = None if class_idx is None else asked_classes(np.repeat(class_idx, copies), metadata.top_k)
         return _first(session(batch, asked))
 
-    signed = metadata.signed and metadata.normalize != "minmax"
-    return Explainer(run, preparation, metadata.class_names, metadata.top_k, signed)
+    return Explainer(run, preparation, metadata.class_names, metadata.top_k, metadata.diverging)
 
 
 def model_explainer(
@@ -101,8 +100,7 @@ def model_explainer(
             logits, explained, cam = explainable(pixels, classes)
         return _first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
-    signed = plan.finish.signed and plan.finish.normalize != "minmax"
-    return Explainer(run, named.preprocess, named.class_names, plan.top_k, signed)
+    return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.finish.diverging)
 
 
 def dtype_of(model: Any) -> Any:

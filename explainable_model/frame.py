@@ -217,7 +217,7 @@ def make_frame(plan: Plan, example: Tensor, preprocess: Preprocess | None, pixel
             f"pixels={pixels!r} gives maps at the photo's size; upsample is {finish.upsample!r} and size "
             f"{finish.size}: leave both out."
         )
-    signed = finish.signed and finish.normalize != "minmax"
+    signed = finish.diverging
     return Frame(preprocess, pixels, None if look is None else look.suited(signed=signed), signed, example.dtype)
 
 

@@ -195,6 +195,11 @@ class Metadata:
         return ", ".join(self.target_layers)
 
     @property
+    def diverging(self) -> bool:
+        """Whether zero lies in the middle of what the maps can be, see ``Finish``."""
+        return self.cam_range[0] != 0
+
+    @property
     def class_idx_shape(self) -> list[int | None]:
         """Shape of the class index; ``None`` for an open batch."""
         return [self.batch] if self.top_k is None else [self.batch, self.top_k]

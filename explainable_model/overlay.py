@@ -35,6 +35,11 @@ INK = (32, 32, 32)
 UNSEEN = (232, 232, 232)  # of a heatmap, where the network did not look
 
 
+def suited_colormap(*, signed: bool) -> str:
+    """Of maps whose zero lies in the middle, and of others."""
+    return SIGNED_COLORMAP if signed else COLORMAP
+
+
 @dataclass(frozen=True)
 class Look:
     """How the pictures are coloured, see ``overlay``; without a colormap, the one that suits the maps."""
@@ -50,13 +55,13 @@ class Look:
         Raises:
             InputError: as ``check_look``.
         """
-        look = replace(self, colormap=self.colormap or (SIGNED_COLORMAP if signed else COLORMAP))
+        look = replace(self, colormap=self.colormap or suited_colormap(signed=signed))
         check_look(str(look.colormap), look.alpha, look.threshold)
         return look
 
     def keywords(self, *, signed: bool) -> dict[str, Any]:
         """The keyword arguments of ``overlay``."""
-        colormap = self.colormap or (SIGNED_COLORMAP if signed else COLORMAP)
+        colormap = self.colormap or suited_colormap(signed=signed)
         masking = {"threshold": self.threshold, "hide": self.hide, "signed": signed}
         return {"colormap": colormap, "alpha": self.alpha, **masking}
 

@@ -52,6 +52,11 @@ class Finish:
             return (None if self.signed else 0), None
         return (-1 if self.signed and self.normalize == "max" else 0), 1
 
+    @property
+    def diverging(self) -> bool:
+        """Whether zero lies in the middle of what a finished map can be, and what is below speaks against the class."""
+        return self.range[0] != 0
+
 
 def scale(cam: Tensor, normalize: str, dims: Sequence[int]) -> Tensor:
     """Normalise over ``dims``; a constant map (``minmax``) or a zero map (``max``) becomes zero.

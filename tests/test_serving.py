@@ -20,10 +20,10 @@ from explainable_model import ExplainableModel, export, load
 from explainable_model.errors import ArtifactError
 from explainable_model.explaining import probabilities
 from explainable_model.metadata import Metadata, Reference
-from explainable_model.overlay import overlay, palette
+from explainable_model.overlay import centred, overlay, palette
 from explainable_model.preprocess import open_photo
 from explainable_model.serving import Request, Response, Run, Service, Settings
-from explainable_model.serving.contract import wants_picture
+from explainable_model.serving.contract import PNG, wants_picture
 from explainable_model.verify import _reduced_maps, _sampled, reference_image
 from tests.cli_nets import CLASS_NAMES, PREPROCESS, named
 
@@ -160,6 +160,24 @@ def test_overlay_is_the_library_s_own(service: Service) -> None:
     got = Image.open(io.BytesIO(picture_answer.body))
     assert got.size == photo.size
     assert np.abs(np.asarray(got, np.int16) - np.asarray(expected, np.int16)).max() <= 3
+
+
+def test_signed_maps_are_drawn_around_zero(tmp_path: Path) -> None:
+    explainable = ExplainableModel(named().model, "layer1", signed=True, normalize="max")
+    path = export(explainable, tmp_path / "signed.onnx", torch.zeros(1, 3, 32, 32), preprocess=PREPROCESS)
+    session = load(path, threads=1)
+    service = Service(session, session.metadata)
+    json_answer, picture = ask(service, Request({"image": GOOD["png"]}), Request({"image": GOOD["png"]}, accept=PNG))
+    record = json.loads(json_answer.body)
+    cam = heatmap_of(record)
+    assert record["range"] == [-1, 1]
+    assert cam.min() < -0.1
+    photo = Image.open(io.BytesIO(GOOD["png"])).convert("RGB")
+    box = PREPROCESS.box(*photo.size)
+    expected = overlay(photo, centred(cam), colormap="RdBu_r", box=box)
+    got = np.asarray(Image.open(io.BytesIO(picture.body)), np.int16)
+    assert np.abs(got - np.asarray(expected, np.int16)).max() <= 3
+    assert np.abs(got - np.asarray(overlay(photo, cam.clip(0), box=box), np.int16)).max() > 50
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explaining import TOP, Answer, asked_classes, each_class, found_classes, resolve_class
 from explainable_model.explanation import PREDICTED, Explanation
 from explainable_model.metadata import Metadata
-from explainable_model.overlay import ALPHA, COLORMAP, Colormap, overlay
+from explainable_model.overlay import ALPHA, Colormap, centred, overlay, suited_colormap
 from explainable_model.serving.contract import (
     JSON,
     PNG,
@@ -49,13 +49,13 @@ class Settings:
     Attributes:
         max_pixels: a larger picture is refused before it is decoded.
         overlay_side: overlays are made at most this large, so that a batch does not wait for one.
-        colormap: of the overlays; a palette where matplotlib is not installed.
+        colormap: of the overlays; a palette where matplotlib is not installed, ``None`` for what suits the maps.
         alpha: of the heatmap in the overlays.
     """
 
     max_pixels: int = 25_000_000
     overlay_side: int = 1024
-    colormap: Colormap = COLORMAP
+    colormap: Colormap | None = None
     alpha: float = ALPHA
 
 
@@ -219,7 +219,11 @@ class Service:
 
     def _overlay(self, picture: "Image", cam: NDArray[Any]) -> "Image":
         box = self._preprocess.box(*picture.size)
-        return overlay(picture, cam, colormap=self.settings.colormap, alpha=self.settings.alpha, box=box)
+        signed, colormap = self.metadata.diverging, self.settings.colormap
+        if colormap is None:
+            colormap = suited_colormap(signed=signed)
+        values = centred(cam) if signed else cam
+        return overlay(picture, values, colormap=colormap, alpha=self.settings.alpha, box=box)
 
 
 def _of_one_shape(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:

@@ -181,7 +181,8 @@ void run(const Options& options) {
   if (explainer.metadata().top_k) answer["explained"] = explained(explanations);
   answer["photo"] = options.files[0];
   if (options.out) {
-    write_png(overlay(photo, explanation.heatmap, explanation.box), *options.out);
+    const bool diverging = explainer.metadata().diverging;
+    write_png(overlay(photo, explanation.heatmap, explanation.box, diverging), *options.out);
     answer["overlay"] = *options.out;
   }
   if (options.npy) {

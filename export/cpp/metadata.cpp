@@ -79,6 +79,7 @@ Metadata metadata_of(const json& record) {
   if (!metadata.pixels.empty() && metadata.pixels != "NCHW" && metadata.pixels != "NHWC") {
     throw ArtifactError("pixels is " + metadata.pixels + ", expected NCHW or NHWC");
   }
+  metadata.diverging = record.at("cam_range").at(0) != 0;
   metadata.classes = record.at("classes");
   metadata.top_k = optional_field<std::int64_t>(record, "top_k").value_or(0);
   metadata.extra_inputs = record.value("extra_inputs", json::array()).size();

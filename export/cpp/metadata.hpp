@@ -38,6 +38,7 @@ struct Metadata {
   std::vector<SizeRange> sizes;           // of height and width where they are open, else empty
   std::string dtype;                      // of logits and cam, and of the image where it takes no photos
   std::string pixels;                     // NCHW or NHWC: takes photos in that layout; empty: an image, prepared
+  bool diverging = false;                 // zero lies in the middle of what the maps can be
   std::int64_t classes = 0;
   std::int64_t top_k = 0;         // how many classes of an image are explained at once; 0 stands for one alone
   std::size_t extra_inputs = 0;  // how many the network takes besides the image

@@ -17,24 +17,28 @@ Span whole_pixels(double start, double end, int full) {
   return {first, std::max(static_cast<int>(std::nearbyint(end)), first + 1)};
 }
 
-Grid unit(Grid heatmap) {
-  const float largest = std::max(1.0f, *std::max_element(heatmap.values.begin(), heatmap.values.end()));
-  for (float& value : heatmap.values) value = std::clamp(value / largest, 0.0f, 1.0f);
+// In [0, 1]: a map that exceeds that, or [-1, 1], is divided by its largest value.
+Grid unit(Grid heatmap, bool diverging) {
+  float largest = 1.0f;
+  for (const float value : heatmap.values) largest = std::max(largest, diverging ? std::abs(value) : value);
+  for (float& value : heatmap.values) {
+    value = diverging ? (value / largest + 1) / 2 : std::clamp(value / largest, 0.0f, 1.0f);
+  }
   return heatmap;
 }
 
 }  // namespace
 
-Picture overlay(Picture photo, const Grid& heatmap, const Box& box) {
+Picture overlay(Picture photo, const Grid& heatmap, const Box& box, bool diverging) {
   const Span across = whole_pixels(box.left, box.right, photo.width);
   const Span down = whole_pixels(box.top, box.bottom, photo.height);
   const int width = across.last - across.first;
-  const Grid large = resize(unit(heatmap), width, down.last - down.first, Interpolation::bicubic);
+  const Grid large = resize(unit(heatmap, diverging), width, down.last - down.first, Interpolation::bicubic);
   const float* value = large.values.data();
   for (int y = down.first; y < down.last; ++y) {
     std::uint8_t* pixel = photo.row(y) + across.first * 3;
     for (int x = 0; x < width; ++x, ++value) {
-      for (const std::uint8_t channel : turbo(std::clamp(*value, 0.0f, 1.0f))) {
+      for (const std::uint8_t channel : colour(std::clamp(*value, 0.0f, 1.0f), diverging)) {
         *pixel = static_cast<std::uint8_t>((*pixel + channel) / 2);
         ++pixel;
       }

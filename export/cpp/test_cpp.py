@@ -16,7 +16,7 @@ from torch import nn
 from explainable_model import ExplainableModel, Preprocess, export, load
 from explainable_model.explaining import probabilities
 from explainable_model.exporters.torchscript import quiet_torchscript
-from explainable_model.overlay import overlay
+from explainable_model.overlay import centred, overlay
 from explainable_model.preprocess import open_photo
 
 LABEL = "explainable_model.json"
@@ -57,6 +57,25 @@ def test_an_artifact_answers_as_in_python(kit: Kit, lite0: Path, photos: list[Pa
     wanted = np.asarray(overlay(open_photo(photos[1]), heatmap, box=tuple(found["box"])))
     assert drawn.shape == wanted.shape
     assert np.abs(drawn.astype(int) - wanted).max() <= 1
+
+
+def test_signed_maps_are_drawn_around_zero(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=4), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    path = export(
+        ExplainableModel(network.eval(), "1", signed=True, normalize="max"), tmp_path / f"signed{kit.suffix}",
+        torch.zeros(1, 3, 40, 40), preprocess=Preprocess((40, 40), resize=48),
+    )  # fmt: skip
+    found = kit.explain(photos[1], path, "--npy", tmp_path / "cam.npy", "-o", tmp_path / "overlay.png")
+    heatmap = np.load(tmp_path / "cam.npy")
+    assert heatmap.min() < -0.1
+    assert heatmap.max() > 0.1
+    drawn = np.asarray(Image.open(tmp_path / "overlay.png")).astype(int)
+    box = tuple(found["box"])
+    wanted = np.asarray(overlay(open_photo(photos[1]), centred(heatmap), colormap="RdBu_r", box=box))
+    assert np.abs(drawn - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("pixels", ["NCHW", "NHWC"])

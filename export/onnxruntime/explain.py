@@ -64,7 +64,9 @@ def explain(photo, session, record, class_idx=-1):
     return int(explained.flat[0]), logits[0], cam.reshape(-1, *cam.shape[-2:])[0], box  # of several classes the best
 
 
-def overlay(photo, cam, box):
+def overlay(photo, cam, box, diverging=False):
+    """The photo with the heatmap over it; in a diverging one zero is green, and blue speaks against the class."""
+    cam = (cam / max(abs(cam).max(), 1) + 1) / 2 if diverging else cam
     left, top, right, bottom = map(round, box)
     values = np.asarray(Image.fromarray(cam).resize((right - left, bottom - top), Image.Resampling.BICUBIC))
     jet = np.clip(1.5 - abs(4 * values[..., None] - [3, 2, 1]), 0, 1)
@@ -93,7 +95,7 @@ def main():
     if options.npy:
         np.save(options.npy, cam)
     if options.out:
-        overlay(photo, cam, box).save(options.out)
+        overlay(photo, cam, box, record["cam_range"][0] != 0).save(options.out)
     print(json.dumps(found))
 
 

@@ -17,13 +17,13 @@ import numpy as np
 import explainable_model
 from explainable_model import read_metadata
 from explainable_model.errors import ArtifactError, ExplainableModelError
-from explainable_model.overlay import COLORMAP, palette
+from explainable_model.overlay import palette, suited_colormap
 
 KIT = Path(__file__).parent
 
 
 def make_archive(
-    artifact: Path, store: Path, name: str, config: Path = KIT / "model-config.yaml", colormap: str = COLORMAP
+    artifact: Path, store: Path, name: str, config: Path = KIT / "model-config.yaml", colormap: str | None = None
 ) -> Path:
     """Write ``store/name.mar``.
 
@@ -44,7 +44,7 @@ def make_archive(
         extra = Path(work, "extra")
         package = Path(explainable_model.__file__).parent
         shutil.copytree(package, extra / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-        np.save(extra / "palette.npy", palette(colormap))
+        np.save(extra / "palette.npy", palette(colormap or suited_colormap(signed=metadata.diverging)))
         archiver = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", name]
         archiver += ["--version", metadata.versions.get("explainable-model", "1.0"), "--archive-format", "zip-store"]
         archiver += ["--serialized-file", str(artifact), "--handler", str(KIT / "handler.py")]
@@ -63,7 +63,9 @@ def main() -> int:
     parser.add_argument("--store", type=Path, default=Path("model-store"), help="folder for the archive")
     parser.add_argument("--name", help="of the model in URLs; the artifact's own name by default")
     parser.add_argument("--config", type=Path, default=KIT / "model-config.yaml", help="another model-config.yaml")
-    parser.add_argument("--colormap", default=COLORMAP, help="of the overlays, a name that matplotlib knows")
+    parser.add_argument(
+        "--colormap", help="of the overlays, one of matplotlib's; default: what suits the maps"
+    )
     arguments = parser.parse_args()
     name = arguments.name or arguments.artifact.stem
     try:

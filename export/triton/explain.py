@@ -16,9 +16,9 @@ import numpy as np
 
 from explainable_model import Explanation, Preprocess
 from explainable_model.errors import ExplainableModelError, InputError
-from explainable_model.explaining import asked_classes, each_class, found_classes, label
+from explainable_model.explaining import asked_classes, draw_overlay, each_class, found_classes, label
 from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
-from explainable_model.overlay import overlay, save_picture
+from explainable_model.overlay import Look, save_picture
 from explainable_model.preprocess import AsDecoded, open_photo
 
 DTYPES = {"UINT8": "u1", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT64": "<i8"}
@@ -43,6 +43,7 @@ class Model:
             )
         self.preprocess = AsDecoded(record["pixels"]) if record["pixels"] else Preprocess(**record["preprocess"])
         self.classes, self.top_k = int(record["classes"]), record["top_k"]
+        self.diverging = record["cam_range"][0] != 0
 
     def __call__(self, image: Any, class_idx: Sequence[int]) -> Explanation[Any]:
         """``(N, C, H, W)`` and ``(N,)`` to the arrays of an explanation, of several classes where ``top_k`` is set."""
@@ -94,7 +95,8 @@ def explain(model: Model, photos: Sequence[Path], class_idx: int, out: Path) -> 
     for path in photos:
         photo = open_photo(path)
         answer = each_class(model(model.preprocess(photo), [class_idx]))[0]
-        picture = overlay(photo, answer.cam[0], box=model.preprocess.box(*photo.size))
+        box = model.preprocess.box(*photo.size)
+        picture = draw_overlay(photo, answer.cam[0], box, Look(), signed=model.diverging)
         print(f"{save_picture(picture, out / f'{path.stem}-overlay.png')}: {label(found_classes(answer, None))}")
 
 

@@ -10,12 +10,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from explainable_model import ExplainableModel, export, read_metadata
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
-from explainable_model.overlay import heatmap
+from explainable_model.overlay import palette, suited_colormap
 from explainable_model.preprocess import open_photo
 
 KIT = Path(__file__).parent
@@ -63,8 +62,8 @@ def main() -> None:
     else:
         read_metadata(artifact)  # an error now rather than in the browser
         shutil.copy(artifact, model)
-    palette = heatmap((np.arange(256)[None] + 0.5) / 256)[0]
-    site = {"model": model.name, "palette": palette.tolist(), "examples": copy_examples(ASSETS / "examples")}
+    palettes = {name: palette(suited_colormap(signed=name == "diverging")).tolist() for name in ("plain", "diverging")}
+    site = {"model": model.name, "palettes": palettes, "examples": copy_examples(ASSETS / "examples")}
     (ASSETS / "site.json").write_text(json.dumps(site))
     sys.stdout.write(f"{KIT / 'site'} is complete; serve it with: python {KIT / 'serve.py'}\n")
 

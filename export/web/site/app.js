@@ -14,7 +14,7 @@ const video = document.getElementById("video");
 
 let artifact = null; // what answers
 let photo = null; // what is explained
-let palette = null;
+let palettes = null;
 let work = Promise.resolve(); // one thing at a time, in the order it was asked for
 
 /** Do something after everything that was asked for before, and say in place what went wrong with it. */
@@ -32,12 +32,17 @@ function enqueue(task) {
 
 async function loadSite() {
   const site = JSON.parse(new TextDecoder().decode(await download(`${ASSETS}site.json`)));
-  palette = site.palette;
-  view.showScale(palette);
+  palettes = site.palettes;
   view.showExamples(site.examples.map((example) => ({ ...example, file: ASSETS + example.file })), takeExample);
   const bytes = await download(ASSETS + site.model, (share, loaded) =>
     view.showModel(`Loading the network, ${megabytes(loaded)}`, share || null));
   await useArtifact(bytes, site.model);
+}
+
+/** The colours that suit its maps. */
+function lookOf({ metadata }) {
+  const diverging = metadata.cam_range[0] !== 0;
+  return { palette: palettes[diverging ? "diverging" : "plain"], diverging };
 }
 
 async function useArtifact(bytes, name) {
@@ -46,6 +51,7 @@ async function useArtifact(bytes, name) {
   const opened = await openArtifact(bytes, name, options);
   await artifact?.close();
   artifact = opened;
+  view.showScale(lookOf(artifact));
   if (photo) await explain(PREDICTED);
 }
 
@@ -79,7 +85,7 @@ async function explain(classIdx) {
   await painted();
   try {
     const answer = await artifact.explain(photo, classIdx);
-    view.showAnswer(answer, artifact.metadata, photo, palette);
+    view.showAnswer(answer, artifact.metadata, photo, lookOf(artifact));
     // For pages that embed this one, and for the tests.
     dispatchEvent(new CustomEvent("explained", { detail: { ...answer, metadata: artifact.metadata } }));
   } finally {

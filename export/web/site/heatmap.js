@@ -3,14 +3,16 @@
 /**
  * @param {HTMLCanvasElement} canvas takes the map's size; the page stretches it over the photo
  * @param {{values: Float32Array, height: number, width: number}} cam one map; above 1 it is divided by its maximum
- * @param {number[][]} palette 256 colours [r, g, b], from those of 0 to those of 1
+ * @param {{palette: number[][], diverging: boolean}} look 256 colours [r, g, b], from those of 0 to those of 1; or from
+ *   those of -1, where zero lies in the middle of what the map can be
  */
-export function drawHeatmap(canvas, { values, height, width }, palette) {
+export function drawHeatmap(canvas, { values, height, width }, { palette, diverging }) {
   [canvas.width, canvas.height] = [width, height];
   const picture = new ImageData(width, height);
-  const scale = 256 / values.reduce((a, b) => Math.max(a, b), 1);
+  const largest = values.reduce((a, b) => Math.max(a, diverging ? Math.abs(b) : b), 1);
   values.forEach((value, n) => {
-    const color = palette[Math.min(255, Math.floor(Math.max(0, value) * scale))];
+    const unit = diverging ? (value / largest + 1) / 2 : Math.max(0, value) / largest;
+    const color = palette[Math.min(255, Math.floor(unit * 256))];
     picture.data.set([...color, 255], 4 * n);
   });
   canvas.getContext("2d").putImageData(picture, 0, 0);

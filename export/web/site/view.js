@@ -38,9 +38,9 @@ export function showPhoto({ url, width, height }) {
 }
 
 /** @param {object} answer of `explain`, for a photo of width x height */
-export function showAnswer(answer, metadata, { width, height }, palette) {
+export function showAnswer(answer, metadata, { width, height }, look) {
   const canvas = element("heatmap");
-  drawHeatmap(canvas, answer.cam, palette);
+  drawHeatmap(canvas, answer.cam, look);
   const [left, top, right, bottom] = answer.box;
   const percent = (part, whole) => `${(100 * part) / whole}%`;
   Object.assign(canvas.style, {
@@ -122,9 +122,12 @@ export function onStrength() {
   element("picture").style.setProperty("--strength", Number(element("strength").value) / 100);
 }
 
-/** The colours of the heatmap, from 0 to 1. */
-export function showScale(palette) {
-  drawHeatmap(element("scale"), { values: palette.map((_, n) => n / 255), height: 1, width: palette.length }, palette);
+/** The colours of the heatmap, from the lowest value to the highest. */
+export function showScale({ palette, diverging }) {
+  const values = palette.map((_, n) => n / 255);
+  drawHeatmap(element("scale"), { values, height: 1, width: palette.length }, { palette, diverging: false });
+  element("scale-low").textContent = diverging ? "against the class" : "little influence";
+  element("scale-high").textContent = diverging ? "for the class" : "most influence";
 }
 
 /** @param {{name: string, file: string}[]} examples photos beside the page */
