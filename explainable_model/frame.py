@@ -21,7 +21,8 @@ Explained: TypeAlias = Callable[..., Any]
 LUMA = (19595, 38470, 7471)  # ITU-R 601-2 in 16-bit fixed point, as Pillow's mode L
 # Sizes in simple ratios make many values exactly half a level, which Pillow's integers round up. The last bit of a
 # runtime's floating point numbers must not decide them.
-HALF_UP = 0.5 + 2**-11
+LAST_BIT = 2**-11
+HALF_UP = 0.5 + LAST_BIT
 COLORS = 256
 BARE, BLANK = COLORS, COLORS + 1  # rows of the tables: the photo as it is, and nothing of it
 RESIZABLE = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
@@ -98,20 +99,31 @@ class Frame:
 
     def overlay(self, cam: Tensor, photo: Tensor) -> Tensor:
         """The photo under its maps: uint8 in the photo's layout, ``(N, k, ...)`` for maps ``(N, k, H, W)``."""
+        whole = photo if cam.ndim == 3 else photo.unsqueeze(1)
+        if self.pixels == NHWC:
+            drawn = self._blended(whole, cam)
+        else:
+            drawn = self._blended(whole.movedim(-3, -1), cam).movedim(-1, -3)
+        if self.preprocess.resize is None:
+            return drawn
+        if self.pixels != NHWC:
+            return torch.where(self._seen(photo), drawn, whole)
+        # A condition that is spread over the colours is slow; colours beside each other are more columns.
+        seen = self._seen(photo, colours=3)
+        return torch.where(seen, drawn.flatten(-2), whole.flatten(-2)).reshape(drawn.shape)
+
+    def _blended(self, picture: Tensor, cam: Tensor) -> Tensor:
+        """``(..., H, W, 3)`` uint8 under ``(..., H, W)``, as Pillow's blend: fractions of a level are cut off."""
         assert self.look is not None
-        rgb = (photo if self.pixels == NHWC else photo.permute(0, 2, 3, 1)).float()
-        if cam.ndim == 4:
-            rgb = rgb.unsqueeze(1)
         unit, strength = self._unit(cam.float())
         row = (unit * COLORS).clamp(max=COLORS - 1).to(torch.int64)
+        share: Tensor | float = 1 - self.look.alpha
         if self.look.threshold > 0:
             row = torch.where(strength < self.look.threshold, BARE if self.look.hide == "heatmap" else BLANK, row)
-        if self.preprocess.resize is not None:
-            row = torch.where(self._seen(photo), row, BARE)
-        share, paint = (functional.embedding(row, table.to(photo.device)) for table in self._tables)
-        blended = rgb * share + paint
-        picture = blended.round().clamp(0, 255).to(torch.uint8)
-        return picture if self.pixels == NHWC else picture.movedim(-1, -3)
+            kept = torch.tensor([share] * COLORS + [1.0, 0.0], device=picture.device)
+            share = functional.embedding(row, kept.unsqueeze(1).expand(-1, 3).contiguous())
+        paint = functional.embedding(row, self._paint.to(picture.device))
+        return (picture.float() * share + paint).to(torch.uint8)
 
     def _levels(self, levels: Tensor, size: tuple[Any, Any]) -> Tensor:
         """Resized along one dimension, in whole levels."""
@@ -127,18 +139,12 @@ class Frame:
         return levels.narrow(dim, start, self.preprocess.size[dim - 2])
 
     @property
-    def _tables(self) -> tuple[Tensor, Tensor]:
-        """What is kept of the photo and what is painted over it, ``(COLORS + 2, 3)`` each: a row per colour, then two.
-
-        A look-up of what to do is cheaper in every runtime than doing all of it and choosing afterwards.
-        """
+    def _paint(self) -> Tensor:
+        """What is added to the photo, ``(COLORS + 2, 3)``: a row per colour, then ``BARE`` and ``BLANK``."""
         assert self.look is not None
         assert self.look.colormap is not None
-        alpha = self.look.alpha
         colors = torch.from_numpy(palette(self.look.colormap).copy()).float()
-        share = torch.tensor([1 - alpha] * COLORS + [1.0, 0.0]).unsqueeze(1).expand(-1, 3)
-        paint = torch.cat([alpha * colors, torch.tensor([[0.0] * 3, UNSEEN])])
-        return share.contiguous(), paint
+        return torch.cat([self.look.alpha * colors, torch.tensor([[0.0] * 3, UNSEEN])]) + LAST_BIT
 
     def _unit(self, cam: Tensor) -> tuple[Tensor, Tensor]:
         """Maps in [0, 1], and how far they are from what means nothing."""
@@ -158,19 +164,24 @@ class Frame:
             return None, None
         return self.preprocess.corner(height, width, torch.sym_min)
 
-    def _seen(self, photo: Tensor) -> Tensor:
-        """Which pixels ``(H, W)`` of the photo the network sees: those with their centre in ``Preprocess.box``."""
+    def _seen(self, photo: Tensor, colours: int = 1) -> Tensor:
+        """Which pixels ``(H, W)`` of the photo the network sees: those with their centre in ``Preprocess.box``.
+
+        With colours, ``(H, W * colours)``.
+        """
         height, width = self._size(photo)
         sides = zip(
             (height, width),
             self._resized(height, width),
             self._corner(height, width),
             self.preprocess.size,
+            (1, colours),
             strict=True,
         )
         inside: list[Tensor] = []
-        for length, resized, start, size in sides:
-            centre = (2 * torch.arange(length, device=photo.device) + 1) * resized
+        for length, resized, start, size, repeats in sides:
+            pixel = torch.arange(length * repeats, device=photo.device) // repeats
+            centre = (2 * pixel + 1) * resized
             inside.append((centre >= 2 * start * length) & (centre < 2 * (start + size) * length))
         rows, columns = inside
         return rows.unsqueeze(1) & columns

@@ -121,6 +121,16 @@ def test_overlay_is_the_host_s(pixels: str, look: Look) -> None:
     assert off.mean() < 6
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
+def test_overlay_is_blended_to_the_level(alpha: float) -> None:
+    photo, look = photo_of(90, 130), Look(alpha=alpha)
+    cam = torch.rand(1, 90, 130, generator=torch.Generator().manual_seed(0))
+    drawn = Frame(SQUASH, "NHWC", look.suited(signed=False)).overlay(cam, torch.from_numpy(AsDecoded("NHWC")(photo)))[0]
+    off = np.abs(drawn.numpy().astype(int) - np.asarray(overlay(photo, cam[0].numpy(), alpha=alpha)))
+    assert off.max() <= 1
+    assert off.mean() < 0.002
+
+
 def test_signed_overlay_is_white_at_zero() -> None:
     frame = Frame(SQUASH, look=Look(alpha=1.0).suited(signed=True), signed=True)
     photo = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)

@@ -63,9 +63,7 @@ def main() -> int:
     parser.add_argument("--store", type=Path, default=Path("model-store"), help="folder for the archive")
     parser.add_argument("--name", help="of the model in URLs; the artifact's own name by default")
     parser.add_argument("--config", type=Path, default=KIT / "model-config.yaml", help="another model-config.yaml")
-    parser.add_argument(
-        "--colormap", help="of the overlays, one of matplotlib's; default: what suits the maps"
-    )
+    parser.add_argument("--colormap", help="of the overlays, one of matplotlib's; default: what suits the maps")
     arguments = parser.parse_args()
     name = arguments.name or arguments.artifact.stem
     try:
