@@ -93,7 +93,7 @@ def test_an_artifact_that_prepares_photos(kit: Kit, photos: list[Path], pixels: 
     _, explained, cam = session(session.metadata.preparation(photo))
     assert found["class_idx"] == explained[0]
     assert found["box"] == [0, 0, *photo.size]
-    assert np.array_equal(np.load(tmp_path / "cam.npy"), cam[0])
+    np.testing.assert_allclose(np.load(tmp_path / "cam.npy"), cam[0], atol=2e-6)
     with Image.open(tmp_path / "overlay.png") as drawn:
         assert drawn.size == photo.size
 
@@ -133,6 +133,7 @@ def test_every_kind_of_picture_becomes_pillows_pixels(
     record = {
         **dict.fromkeys(("format", "model", "method", "target_layer"), "any"),
         **{"schema_version": 1, "dtype": "float32", "classes": 2, "image_shape": [None, 3, 40, 40]},
+        "cam_range": [0, 1],
         "preprocess": asdict(preprocess),
     }
     (tmp_path / "record.json").write_text(json.dumps(record))
