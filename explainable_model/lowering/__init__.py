@@ -37,6 +37,7 @@ from explainable_model.lowering.reasons import reason_of
 from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.lowering.second_order import SecondOrderNetwork
 from explainable_model.lowering.shapes import OpenDims, open_shapes
+from explainable_model.lowering.simplify import simplify
 from explainable_model.lowering.sizes import BATCHES, find_sizes, open_size_error
 from explainable_model.metadata import PROFILES, Profile, SizeRange
 from explainable_model.model import ExplainableModel
@@ -45,11 +46,6 @@ from explainable_model.scoring import predicted_class_idx
 from explainable_model.state import kept_state
 
 __all__ = ["LOWERINGS", "Call", "Gradients", "LoweredModel", "Lowering", "lower"]
-
-aten = torch.ops.aten
-IDENTITIES = (
-    aten.lift_fresh_copy.default, aten.detach_.default, aten.detach.default, aten.alias.default, aten.clone.default,
-)  # fmt: skip
 
 
 def lower(
@@ -254,7 +250,7 @@ def _trace(module: nn.Module, arguments: tuple[Tensor, ...], dims: OpenDims) -> 
 def _finished(program: ExportedProgram) -> fx.GraphModule:
     """The graph with constants computed, and named after the network's layers."""
     module = graph_of(program)
-    _drop_identities(module.graph)
+    simplify(module.graph)
     free_of_devices(module)
     fold_constants(module)
     _name_nodes(module)
@@ -279,13 +275,6 @@ def _flattened(module: fx.GraphModule) -> fx.GraphModule:
                 root.register_buffer(names[target], value.detach())
             node.target = names[target]
     return fx.GraphModule(root, module.graph).eval()
-
-
-def _drop_identities(graph: fx.Graph) -> None:
-    for node in list(graph.nodes):
-        if node.op == "call_function" and node.target in IDENTITIES and not node.kwargs:
-            node.replace_all_uses_with(node.args[0])
-            graph.erase_node(node)
 
 
 def _name_nodes(module: fx.GraphModule) -> None:
