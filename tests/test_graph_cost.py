@@ -86,3 +86,14 @@ def test_no_more_is_computed_than_the_gradient_needs(built: list[Built]) -> None
         computed = flops_ratio(lambda each=each: each.lowered(each.image), model, image)
         assert 1 <= computed <= FLOPS_ABOVE_FLOOR * floor(each.explainable, image)
         assert each.where == "last" or computed > 1.02  # the backward is in the count
+
+
+def test_several_classes_run_no_convolution_of_the_network_again(built: list[Built]) -> None:
+    for each in built:
+        several = lower(ExplainableModel(each.explainable.model, each.explainable.target_layer, top_k=3), each.image)
+        assert convolutions(several) == convolutions(each.lowered) > 0
+
+
+def convolutions(lowered: LoweredModel) -> int:
+    nodes = lowered.graph_module.graph.nodes
+    return sum("conv" in str(node.target) for node in nodes if node.op == "call_function")

@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 from explainable_model import autograd
 from explainable_model.attribution import Pass
 from explainable_model.autograd import Graph, detached_pass
-from explainable_model.copies import repeat, split
+from explainable_model.copies import split
 from explainable_model.explanation import ATTENTION_LAYERS
 from explainable_model.lowering.attention import tap_attention
 from explainable_model.lowering.call import Lowering
@@ -28,7 +28,7 @@ from explainable_model.lowering.differentiate import (
 from explainable_model.lowering.guided import guided_kernels, guided_lowerings
 from explainable_model.lowering.one_hot import OneHot
 from explainable_model.lowering.shapes import OpenDims
-from explainable_model.lowering.tail import run_tail
+from explainable_model.lowering.tail import copied_tail, run_tail
 from explainable_model.plan import Plan
 from explainable_model.targets import Custom, Scores
 
@@ -66,12 +66,11 @@ class TracedNetwork:
         return Pass(image, tuple(inputs), scores, activations, (values, saved))
 
     def gradients(self, run: Pass, weights: Tensor | None = None, *, guided: bool = False) -> list[Tensor]:
-        """See ``Network.gradients``: several classes of an image run as copies of its tail, in one batch."""
+        """See ``Network.gradients``: several classes of an image are copies of its tail's values, in one batch."""
         values, saved = run.state
         count = run.scores.columns.shape[1]
         if count > 1:
-            replaced = {tap: repeat(values[tap], count) for tap in self._tail.taps}
-            values, saved = run_tail(self._tail, values, replaced, count)
+            values, saved = copied_tail(self._tail, values, saved, count)
         if weights is None:
             seed: Tensor | OneHot = OneHot(run.scores.columns.flatten(), values[self._tail.output])
         else:

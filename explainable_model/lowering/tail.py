@@ -76,7 +76,7 @@ class CopiedValues(Mapping[fx.Node, Any]):
     def _repeated(self, node: fx.Node, value: Tensor, index: int | None = None) -> Tensor:
         recorded = node.meta.get("val")
         like = recorded if index is None or recorded is None else recorded[index]
-        open_dims = [d for d, size in enumerate(like.shape) if not isinstance(size, int)] if like is not None else [0]
+        open_dims = [d for d, size in enumerate(like.shape) if self._follows_batch(size)] if like is not None else [0]
         if not open_dims:
             return value
         if len(open_dims) > 1:
@@ -85,12 +85,24 @@ class CopiedValues(Mapping[fx.Node, Any]):
                 "runs beside the target layer and has more than one dimension that depends on the batch size. Choose "
                 "a later layer."
             )
+        if open_dims == [0] and like is not None and str(like.shape[0]) == str(self._image.meta["val"].shape[0]):
+            return repeat(value, self._copies)  # one part of each image, which every reader of the graph understands
         return repeat_along(value, self._batch, self._copies, open_dims[0])
+
+    def _follows_batch(self, size: Any) -> bool:
+        """Whether a size that the graph recorded grows with the batch."""
+        batch = self._image.meta["val"].shape[0]
+        if isinstance(size, int) or isinstance(batch, int):
+            return False
+        return bool(size.node.expr.free_symbols & batch.node.expr.free_symbols)
+
+    @property
+    def _image(self) -> fx.Node:
+        return next(node for node in self._values if node.op == "placeholder")
 
     @property
     def _batch(self) -> Any:
-        image = next(node for node in self._values if node.op == "placeholder")
-        return self._values[image].shape[0]
+        return self._values[self._image].shape[0]
 
 
 def repeat_along(tensor: Tensor, batch: Any, copies: int, dim: int) -> Tensor:
@@ -117,11 +129,7 @@ def run_tail(
     Raises:
         LoweringError: the graph is for one batch size, or holds what cannot be repeated.
     """
-    if copies > 1 and all(isinstance(size, int) for tap in tail.taps for size in tap.meta["val"].shape):
-        raise LoweringError(
-            "The network refuses an open batch size, so several copies of an image cannot run at once; explain one "
-            "class at a time, with a method that needs no copies."
-        )
+    _refuse_fixed_batch(tail, copies)
     copied = CopiedValues(values, copies, replaced)
     saved: Environment = {}
     follows: set[fx.Node] = set(replaced)
@@ -130,3 +138,25 @@ def run_tail(
             copied[node] = run_node(node, copied, saved, {})
             follows.add(node)
     return copied, saved
+
+
+def copied_tail(tail: Tail, values: Environment, saved: Environment, copies: int) -> tuple[CopiedValues, Environment]:
+    """The same values for several copies of each image, without running anything again where that can be avoided.
+
+    Arguments, results and errors as ``run_tail``; ``saved`` is what the forward of some nodes saved.
+    """
+    _refuse_fixed_batch(tail, copies)
+    copied = CopiedValues(values, copies, {})
+    again: Environment = {}
+    for node in tail.path:
+        if node in saved:
+            copied[node] = run_node(node, copied, again, {})
+    return copied, again
+
+
+def _refuse_fixed_batch(tail: Tail, copies: int) -> None:
+    if copies > 1 and all(isinstance(size, int) for tap in tail.taps for size in tap.meta["val"].shape):
+        raise LoweringError(
+            "The network refuses an open batch size, so several copies of an image cannot run at once; explain one "
+            "class at a time, with a method that needs no copies."
+        )

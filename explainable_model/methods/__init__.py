@@ -34,7 +34,9 @@ def _at_image(title: str, paper: str, explain: Any, passes: str, **more: Any) ->
 
 
 METHODS: Mapping[str, Method] = {
-    "gradcam": Method("Grad-CAM", "Selvaraju et al. 2017, arXiv 1610.02391", from_gradients(gradcam), TAIL_GRADIENT),
+    "gradcam": Method(
+        "Grad-CAM", "Selvaraju et al. 2017, arXiv 1610.02391", from_gradients(gradcam, copies=False), TAIL_GRADIENT
+    ),
     "gradcam++": Method(
         "Grad-CAM++", "Chattopadhay et al. 2018, arXiv 1710.11063", from_gradients(gradcam_plus_plus), TAIL_GRADIENT
     ),

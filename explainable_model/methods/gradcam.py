@@ -16,10 +16,11 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Args:
         activations: ``(N, K, *spatial)``, floating point.
-        gradients: the same shape and dtype.
+        gradients: ``(M, K, *spatial)``, the same dtype; M is N, or a multiple of it for several classes of each image,
+            one after the other.
 
     Returns:
-        Signed map ``(N, *spatial)``.
+        Signed map ``(M, *spatial)``.
 
     Source: Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2.
 

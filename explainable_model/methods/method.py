@@ -51,12 +51,18 @@ class Method:
         return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-def from_gradients(function: CamMethod) -> Callable[..., Tensor]:
-    """A method from a pure function of the activations and gradients of any batch ``(M, K, *grid)``."""
+def from_gradients(function: CamMethod, *, copies: bool = True) -> Callable[..., Tensor]:
+    """A method from a pure function of the activations and gradients of any batch ``(M, K, *grid)``.
+
+    Args:
+        function: of activations and gradients.
+        copies: whether it wants the activations of an image once for each class, as its gradients are.
+    """
 
     def explain(probe: "Probe", **options: Any) -> Tensor:
         gradients = probe.gradients().flatten(0, 1)
-        return split(function(repeat(probe.activations, probe.classes), gradients, **options), probe.classes)
+        activations = repeat(probe.activations, probe.classes) if copies else probe.activations
+        return split(function(activations, gradients, **options), probe.classes)
 
     return _with_options_of(function, explain)
 
