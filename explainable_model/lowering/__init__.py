@@ -154,10 +154,14 @@ def _check_profile(profile: str, image: Tensor, dynamic_size: bool) -> None:
 def _refuse_open_size(attempt: Callable[[OpenDims], LoweredModel], refusal: TraceError) -> None:
     """Raise, unless it is the open batch that was refused."""
     try:
-        attempt(OpenDims(batch=False, size=True))
+        attempt(OpenDims())
     except TraceError:
-        attempt(OpenDims(batch=False))
-        raise open_size_error(reason_of(refusal.__cause__ or refusal)) from refusal
+        try:
+            attempt(OpenDims(batch=False, size=True))
+            return
+        except TraceError:
+            attempt(OpenDims(batch=False))
+    raise open_size_error(reason_of(refusal.__cause__ or refusal)) from refusal
 
 
 def _lower(
