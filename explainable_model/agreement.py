@@ -56,7 +56,7 @@ def measure_agreement(
     Args:
         full: the artifact in full precision.
         reduced: the other.
-        images: one batch ``(N, C, *spatial)`` each, of which the first image counts.
+        images: one batch each, as the artifact takes it, of which the first image counts.
         class_idx_shape: of the class index for such a batch.
         photos: whether the images are the user's.
         progress: told how many images are done.
@@ -64,7 +64,7 @@ def measure_agreement(
     predicted = np.full(class_idx_shape, PREDICTED, np.int64)
     rows: dict[int, list[tuple[bool, float]]] = {}
     for number, image in enumerate(images, 1):
-        _, wanted, cam = full(image, predicted)
+        _, wanted, cam = full(image, predicted)[:3]
         same = np.array_equal(reduced(image, predicted)[1][0], wanted[0])
         found = reduced(image, wanted)[2]
         alike = correlation(found[0], cam[0]) if np.isfinite(found[0]).all() else 0.0

@@ -1,18 +1,22 @@
 """The images that an artifact of less precision is calibrated and compared with: photos, or what a network takes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from explainable_model.errors import InputError
 from explainable_model.exporters.format import Array
-from explainable_model.metadata import Metadata, shape_problem, written
-from explainable_model.preprocess import open_photo
+from explainable_model.metadata import NHWC, Metadata, shape_problem, written
+from explainable_model.preprocess import Preprocess, open_photo
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Calibration: TypeAlias = Any
-"""A folder of photos, their paths, or an array or tensor ``(M, C, *spatial)`` of what the network takes."""
+"""A folder of photos, their paths, or an array or tensor ``(M, C, *spatial)`` of what the artifact takes."""
 
 MINIMUM = 8  # fewer photos do not show the range of an activation; some hundred are better
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
@@ -24,7 +28,7 @@ def calibration_images(
     """Each image as a batch that the artifact takes: one, or as many copies as its fixed batch has.
 
     Args:
-        calibration: a folder, paths of photos, or an array of what the network takes.
+        calibration: a folder, paths of photos, or an array of what the artifact takes.
         metadata: the artifact's.
         progress: told how many photos are read.
 
@@ -68,20 +72,35 @@ def _read(
             f"calibrate with an array of shape {written(metadata.image_shape)}."
         )
     for number, path in enumerate(paths, 1):
-        yield metadata.preprocess(open_photo(path))[0].astype(metadata.array_dtype)
+        photo = open_photo(path)
+        if metadata.pixels is None:
+            yield metadata.preprocess(photo)[0].astype(metadata.array_dtype)
+        else:
+            yield resized(photo, metadata.preprocess, metadata.pixels)
         if progress is not None:
             progress("reading", number, len(paths))
+
+
+def resized(photo: "Image", preprocess: Preprocess, pixels: str) -> Array:
+    """The middle of a photo, resized so that an artifact that prepares photos itself has nothing left to resize.
+
+    Its calibration wants all photos to be of one size, and holds every value between two layers of all of them.
+    """
+    side = preprocess.resize
+    seen = replace(preprocess, size=(side, side) if side else preprocess.size, mean=(0.0,) * 3, std=(1.0,) * 3)
+    levels = np.rint(seen(photo)[0] * 255).astype(np.uint8)
+    return np.ascontiguousarray(levels.transpose(1, 2, 0)) if pixels == NHWC else levels
 
 
 def _as_given(calibration: Calibration, metadata: Metadata) -> list[Array]:
     images = np.asarray(calibration)
     expected = [None, *metadata.image_shape[1:]]
+    kind = "what the network takes after scaling and normalising" if metadata.pixels is None else "RGB of one size"
     problem = shape_problem(images.shape, expected, metadata.sizes)
     if problem is not None or str(images.dtype) != metadata.array_dtype:
         raise InputError(
             f"The images to calibrate with are {images.dtype} of shape {images.shape}; expected {metadata.array_dtype} "
-            f"of shape {written(expected)}{problem or ''}, what the network takes after scaling and normalising; or "
-            "photos."
+            f"of shape {written(expected)}{problem or ''}, {kind}; or photos."
         )
     _check_count(len(images))
     if not np.isfinite(images).all():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from explainable_model.errors import VerificationError
 from explainable_model.explanation import PREDICTED
 from explainable_model.exporters.format import Array, Runner
-from explainable_model.metadata import Metadata, Reference, SizeRange, array_dtype
+from explainable_model.metadata import Metadata, Reference, SizeRange, array_dtype, spatial
 from explainable_model.tolerances import (
     AGREEMENTS,
     DEVICE_FACTOR,
@@ -367,8 +367,8 @@ def record_reference(metadata: Metadata, runner: Runner, precision: str) -> Refe
     """What an artifact itself answers to the fixed image, where it is not meant to answer as the network does."""
     image, *inputs = reference_arrays(metadata)
     shape = [len(image), *(int(n or 1) for n in metadata.class_idx_shape[1:])]
-    logits, class_idx, cam = runner(image, np.full(shape, PREDICTED, np.int64), *inputs)
-    return _reference(logits, class_idx, cam, tolerance_of(precision), image.shape[2:])
+    logits, class_idx, cam = runner(image, np.full(shape, PREDICTED, np.int64), *inputs)[:3]
+    return _reference(logits, class_idx, cam, tolerance_of(precision), spatial(image.shape, metadata.pixels))
 
 
 def _reference(logits: Array, class_idx: Array, cam: Array, tolerance: Tolerance, size: Sequence[int]) -> Reference:

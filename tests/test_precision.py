@@ -12,13 +12,15 @@ from PIL import Image
 
 from explainable_model import ExplainableModel, LoweredModel, Preprocess, export, load, lower, read_metadata
 from explainable_model.agreement import measure_agreement, require_agreement
-from explainable_model.calibration import MINIMUM
+from explainable_model.calibration import MINIMUM, resized
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
 from explainable_model.errors import InputError, VerificationError
+from explainable_model.exporters.onnx import open_
 from explainable_model.exporters.onnx_precision import EXACT_CONVOLUTIONS
-from explainable_model.preprocess import open_photo
+from explainable_model.frame import Frame
+from explainable_model.preprocess import AsDecoded, open_photo
 from explainable_model.tolerances import AgreementBound
-from explainable_model.verify import correlation
+from explainable_model.verify import check_reference, correlation
 from tests.cli_run import NAMED, Run
 from tests.nets import TinyResNet, images, seeded
 
@@ -143,7 +145,6 @@ def test_bad_requests(made: tuple[ExplainableModel, LoweredModel], tmp_path: Pat
     refused("Unknown precision 'int4'; known: float16, int8", precision="int4")
     refused("format torchscript is written in the network's own", precision="float16", path=tmp_path / "net.ts")
     refused("calibration is for precision='int8'", calibration=images(8))
-    refused("takes photos itself", precision="float16", pixels="NCHW", preprocess=Preprocess(size=(32, 32)))
     arrays = {"precision": "int8"}
     refused("7 image.*expected 8 or more", calibration=images(7), **arrays)
     refused(
@@ -163,6 +164,47 @@ def test_bad_requests(made: tuple[ExplainableModel, LoweredModel], tmp_path: Pat
     (photos / "9.png").write_bytes(b"not a picture")
     preprocess = Preprocess(size=(32, 32))
     refused(r"9\.png is not a picture", calibration=photos, preprocess=preprocess, **arrays)
+
+
+@pytest.mark.parametrize(("precision", "pixels", "resize"), [("float16", "NCHW", None), ("int8", "NHWC", 40)])
+def test_an_artifact_that_takes_photos(
+    precision: Any, pixels: str, resize: int | None, made: tuple[ExplainableModel, LoweredModel], tmp_path: Path
+) -> None:
+    preprocess = Preprocess((32, 32), resize=resize)
+    options = {"preprocess": preprocess, "pixels": pixels, "render": "overlay"}
+    full = load(export(made[1], tmp_path / "full.onnx", **options))
+    photos = folder_of(tmp_path / "photos", 8) if precision == "int8" else None
+    path = export(made[1], tmp_path / "reduced.onnx", precision=precision, calibration=photos, **options)
+    session = load(path)
+    assert (session.metadata.precision, session.metadata.pixels) == (precision, pixels)
+    check_reference(session.metadata, open_(path, 1)[0])
+    rng = np.random.default_rng(1)
+    for size in ((90, 61), (31, 57)):
+        photo = Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8)).resize(size)
+        image = session.metadata.preparation(photo)
+        want = full(image)
+        got = session(image, want.class_idx)
+        assert got.cam.shape == want.cam.shape == (1, *size[::-1])
+        assert got.overlay.shape == image.shape
+        assert want.cam.max() > 0.5
+        assert correlation(got.cam[0], want.cam[0]) > 0.95
+    nodes = onnx.load(path).graph.node
+    producers = {output: node.op_type for node in nodes for output in node.output}
+    stem = next(node for node in nodes if node.op_type == "Conv")
+    assert (producers[stem.input[0]] == "Cast") is (precision == "float16")  # the image is prepared in float32
+    resizing = [node for node in nodes if node.op_type == "Resize"]
+    assert {producers.get(node.input[0]) for node in resizing} & {"DequantizeLinear"} == set()
+
+
+@pytest.mark.parametrize("pixels", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("resize", [None, 40])
+def test_photos_to_calibrate_with_become_the_same_image(pixels: str, resize: int | None) -> None:
+    preprocess = Preprocess((24, 32), resize=resize, interpolation="bicubic")
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (51, 77, 3), dtype=np.uint8))
+    frame = Frame(preprocess, pixels)
+    small = frame.image(torch.from_numpy(resized(photo, preprocess, pixels)[None]))
+    whole = frame.image(torch.from_numpy(AsDecoded(pixels)(photo)))
+    assert (small - whole).abs().max() * 255 * max(preprocess.std) < 1.01  # one level
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -133,8 +133,11 @@ def export(
             f"{fmt.runtime} plans its memory for one image size: leave dynamic_size and pixels out for {path.name}."
         )
     check_precision(fmt.name, precision, calibration)
-    if pixels is not None and (precision is not None or profile != "full"):
-        raise InputError("An artifact that takes photos itself is of the full profile and the network's own precision.")
+    if pixels is not None and profile != "full":
+        raise InputError(
+            f"The {profile} profile is for images of one size, and photos are of any: leave out pixels, and prepare "
+            "them outside of the artifact, or leave out profile."
+        )
     dynamic_batch = dynamic_batch and not fmt.fixed_size
     with _workshop(path) as workshop:
         lowered = lowered_of(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from explainable_model.lowering import LoweredModel
 
 OPSET = 18
+NO_LAYER = "_empty_nn_module_stack_from_metadata_hook"  # torch's, for what it adds for sizes
 PROTOBUF_LIMIT = 2**31 - 2**20  # a protobuf message may not reach 2 GiB; leave room for the graph
 
 
@@ -95,6 +96,8 @@ def _tidy(model: Any, pixels: str | None) -> None:
     for node in model.graph:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
         layer = scopes[-2].removeprefix("model").removeprefix(".") if len(scopes) > 1 else ""
+        if layer == NO_LAYER:
+            layer = ""
         name = f"{layer.replace('.', '/') or 'explanation'}/{node.op_type}"
         counts[name] += 1
         node.name = name if counts[name] == 1 else f"{name}_{counts[name] - 1}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from explainable_model.metadata import METADATA_KEY, Metadata, Precision
 from explainable_model.verify import record_reference
 
 QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool")
+PRODUCTS = ("Conv", "Gemm", "MatMul")  # the first of them reads the prepared image
 EXACT_CONVOLUTIONS = 3  # the first ones: their channels differ most in range, and cost least
 EXPLANATION = "explanation/"  # what the names of the nodes after the gradients start with
 
@@ -71,8 +73,6 @@ def _check(path: Path, metadata: Metadata, precision: str) -> None:
     problem = ""
     if metadata.dtype != "float32" or metadata.precision != "float32":
         problem = f"the network computes in {metadata.precision}; give network.float() and a float32 image"
-    elif metadata.pixels is not None:
-        problem = "it takes photos itself; leave out pixels="
     elif metadata.extra_inputs:
         problem = "the network takes more inputs than the image, for which there are no photos"
     elif path.with_name(f"{path.name}.data").exists():
@@ -121,8 +121,8 @@ def _in_int8(model: Any, metadata: Metadata, images: Sequence[Array], progress: 
 
 
 def _on_the_way_to_the_logits(model: Any) -> list[str]:
-    """The nodes that the prediction depends on, but for the first convolutions and those whose weight the gradient
-    reads as well.
+    """The nodes that the prediction depends on, but for what prepares the image, the first convolutions and those
+    whose weight the gradient reads as well.
     """
     producers = {output: node for node in model.graph.node for output in node.output}
     weights = {value.name for value in model.graph.initializer}
@@ -138,6 +138,7 @@ def _on_the_way_to_the_logits(model: Any) -> list[str]:
             found[node.name] = all(readers[name] == 1 for name in node.input if name in weights)
             stack += node.input
     order = [node for node in model.graph.node if found.get(node.name)]
+    order = list(itertools.dropwhile(lambda node: node.op_type not in PRODUCTS, order))
     exact = [node.name for node in order if node.op_type == "Conv"][:EXACT_CONVOLUTIONS]
     return [node.name for node in order if node.name not in exact]
 

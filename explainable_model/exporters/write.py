@@ -19,7 +19,7 @@ from explainable_model.model import ExplainableModel
 from explainable_model.overlay import Look
 from explainable_model.preprocess import Preprocess
 from explainable_model.targets import target_name
-from explainable_model.verify import example_like, fresh_images, make_reference, tested_sizes
+from explainable_model.verify import example_like, make_reference, tested_sizes
 
 PACKAGES = ("explainable-model", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "executorch")
 
@@ -179,7 +179,8 @@ def reduce(
         images = calibration_images(calibration, metadata, progress)
     else:
         batch = metadata.batch or 1
-        images = [fresh_images(lowered.example, batch, seed).numpy() for seed in range(MINIMUM)]
+        size = tested_sizes(lowered)[0]
+        images = [example_like(lowered, batch, seed, size).cpu().numpy() for seed in range(MINIMUM)]
     reduce_precision(path, metadata, precision, images, photos=calibration is not None, progress=progress)
 
 
