@@ -133,15 +133,27 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
 
 
 def read_metadata(path: Path) -> str:
-    """The metadata text among the model's properties."""
-    return _metadata(_session(path, 1, optimize=False), path)
+    """The metadata text among the model's properties; without reading its weights where ``onnx`` is installed."""
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        return _metadata(_session(path, 1, optimize=False), path)
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise ArtifactError(f"{path} is damaged or not an ONNX model: {error}") from error
+    return _text({prop.key: prop.value for prop in model.metadata_props}, path)
 
 
 def _metadata(session: Any, path: Path) -> str:
-    properties = session.get_modelmeta().custom_metadata_map
+    return _text(session.get_modelmeta().custom_metadata_map, path)
+
+
+def _text(properties: Mapping[str, str], path: Path) -> str:
     if METADATA_KEY not in properties:
         raise foreign(path)
-    return str(properties[METADATA_KEY])
+    return properties[METADATA_KEY]
 
 
 def _session(path: Path, threads: int | None, *, optimize: bool = True) -> Any:
