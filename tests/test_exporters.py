@@ -136,6 +136,8 @@ def test_weights_beyond_the_limit_go_beside_the_file(tmp_path: Path, monkeypatch
     path = export(explainable, tmp_path / "big.onnx", images(1))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["big.onnx", "big.onnx.data"]
     assert_artifact_equals_eager(path, explainable, (3, 32, 32))
+    (tmp_path / "big.onnx.data").unlink()
+    assert read_metadata(path).model == "TinyResNet"  # which reads no weights
 
 
 # Failures leave nothing behind
