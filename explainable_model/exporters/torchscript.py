@@ -37,7 +37,10 @@ def _parts(lowered: "LoweredModel") -> tuple["nn.Module", list[int], list[int], 
     import torch
     from torch import fx
 
+    from explainable_model.exporters.in_place import write_in_place
+
     graph = copy.deepcopy(lowered.graph_module.graph)
+    write_in_place(graph)
     for node in graph.nodes:
         if node.target is torch.ops.aten.sym_size.int:
             node.target = torch.ops.aten.size.int
