@@ -55,6 +55,21 @@ def test_a_transformer(tmp_path: Path) -> None:
     assert_equals_eager(export(explainable, tmp_path / "net.pte", images(1)), explainable, 1, (3, 32, 32))
 
 
+def test_products_of_the_gradient_run_on_xnnpack(tmp_path: Path) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 16), nn.ReLU(),
+        nn.Linear(16, 5),
+    )  # fmt: skip
+    explainable = ExplainableModel(seeded(network), "0")
+    lowered = lower(explainable, images(1, SIZE), dynamic_batch=False)
+    path = export(lowered, tmp_path / "net.pte")
+    assert b"aten::" in path.read_bytes()  # what is left to the loops
+    assert b"aten::mm" not in path.read_bytes()
+    products = [node for node in lowered.exported_program.graph.nodes if "matmul" in node.name]
+    assert any("4" in node.meta["nn_module_stack"].popitem()[1][0] for node in products), "the lowered graph stays"
+    assert_equals_eager(path, explainable, 1, SIZE)
+
+
 def test_answers_stay_when_another_comes(artifact: Path, explainable: ExplainableModel) -> None:
     session, batches = load(artifact, threads=1), [images(2, SIZE, seed=n) for n in range(16)]
     with ThreadPoolExecutor(8) as pool:
