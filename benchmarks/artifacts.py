@@ -50,8 +50,8 @@ class Artifact:
         """Of the file and of those with its weights, in bytes; ``None`` where there is none."""
         if self.runtime == EAGER:
             return None
-        weights = [self.path.with_suffix(".bin"), self.path.with_name(f"{self.path.name}.data")]
-        return sum(file.stat().st_size for file in (self.path, *weights) if file.exists())
+        weights = self.path.with_suffix(".bin") if self.runtime == "openvino" else Path(f"{self.path}.data")
+        return sum(file.stat().st_size for file in (self.path, weights) if file.exists())
 
     def open(self, threads: int = 1) -> Callable[[Array], tuple[Array, ...]]:
         """A function from an image to the outputs: ``(logits,)`` or ``(logits, class_idx, cam)``."""
