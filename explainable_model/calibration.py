@@ -85,6 +85,14 @@ def resized(photo: "Image", preprocess: Preprocess, pixels: str) -> Array:
     """The middle of a photo, resized so that an artifact that prepares photos itself has nothing left to resize.
 
     Its calibration wants all photos to be of one size, and holds every value between two layers of all of them.
+
+    Args:
+        photo: of any size and mode.
+        preprocess: what the artifact prepares photos by.
+        pixels: the artifact's layout of photos.
+
+    Returns:
+        uint8 levels of RGB, ``(3, h, w)`` for ``NCHW`` and ``(h, w, 3)`` for ``NHWC``: the crop lies in their middle.
     """
     side = preprocess.resize
     seen = replace(preprocess, size=(side, side) if side else preprocess.size, mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -244,8 +244,11 @@ class SquareOnly(AnotherPathForLarge):
         (SquareOnly, "conv", r"an open height and width: .*break its condition .*H"),
     ],
 )
-def test_networks_of_one_size_are_refused(kind: type[nn.Module], layer: str, message: str, tmp_path: Path) -> None:
-    explainable = ExplainableModel(seeded(kind()), layer)
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_networks_of_one_size_are_refused(
+    kind: type[nn.Module], layer: str, message: str, top_k: int | None, tmp_path: Path
+) -> None:
+    explainable = ExplainableModel(seeded(kind()), layer, top_k=top_k)
     with pytest.raises(LoweringError, match=message):
         export(explainable, tmp_path / "net.ts", images(1), dynamic_size=True)
     assert list(tmp_path.iterdir()) == []

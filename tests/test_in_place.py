@@ -28,6 +28,7 @@ class Forbidden(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(4))
+        self.exact = nn.Buffer(torch.randn(4, 1, 1, dtype=torch.float64))
         self.conv = nn.Conv2d(3, 4, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -37,11 +38,10 @@ class Forbidden(nn.Module):
         again = self.conv(x)
         read = again.sigmoid() * again
         given = self.conv(x)
-        pooled = self.conv(x).mean((2, 3), keepdim=True)
-        broadcast = pooled + given
-        half = (self.conv(x) > 0).float()
-        whole = torch.div(self.conv(x).to(torch.int64), 2)
-        return image, view, weight, read, given, given.tanh(), broadcast, half, whole
+        broadcast = self.conv(x[:, :, :1, :1]) + given
+        double = self.conv(x) * self.exact
+        flat = self.conv(x).flatten(2).exp()
+        return image, view, weight, read, given, given.tanh(), broadcast, double, flat
 
 
 def written(module: nn.Module, x: Tensor) -> tuple[torch.fx.GraphModule, list[str]]:

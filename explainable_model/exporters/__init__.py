@@ -106,7 +106,8 @@ def export(
         precision: ``float16`` or ``int8``, for ONNX; image, logits and cam stay float32. How far the artifact agrees
             with the one in float32 is recorded as ``Metadata.agreement``.
         calibration: what int8 is calibrated with, and both are compared on: a folder of photos, their paths, or an
-            array ``(M, C, *spatial)`` of what the network takes; at least 8, better some hundred.
+            array ``(M, C, *spatial)`` of what the artifact takes (with ``pixels``, photos of one size in that layout);
+            at least 8, better some hundred.
         progress: told what is done with those images, how many are done, and how many there are.
 
     Returns:
