@@ -32,6 +32,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
         onnx.write(lowered, translated, metadata)
         model = openvino.Core().read_model(translated)
         _give_transposed_convolutions_weights_of_their_own(model)
+        _give_square_products_weights_of_their_own(model)
         _resize_with_antialiasing(model)
         model.set_rt_info(metadata, [METADATA_KEY])
         try:
@@ -47,18 +48,44 @@ def _give_transposed_convolutions_weights_of_their_own(model: Any) -> None:
     an operator by their address, so that of the two only one gets what it needs, and the map is wrong without an
     error. A copy of the weights does not help: equal constants become one when the file is written.
     """
-    from openvino import opset13 as operators
-
     for node in model.get_ordered_ops():
         swap = TRANSPOSED.get(node.get_type_name())
         weights = node.input_value(1).get_node() if swap else None
         if swap is None or weights is None or weights.get_type_name() != "Constant":
             continue
-        array = weights.data
-        axes = [*swap, *range(len(swap), array.ndim)]
-        swapped = operators.constant(array.transpose(axes).copy(), name=f"{weights.get_friendly_name()}_swapped")
-        node.input(1).replace_source_output(operators.transpose(swapped, axes).output(0))
+        _store_with_axes_swapped(node, weights, [*swap, *range(len(swap), weights.data.ndim)])
     model.validate_nodes_and_infer_types()
+
+
+def _give_square_products_weights_of_their_own(model: Any) -> None:
+    """The same for the gradient of a linear layer with as many outputs as inputs.
+
+    It multiplies by the layer's weights, where the layer multiplies by their transpose. OpenVINO tells the two apart
+    by the shape of what it packed, so that those of a square matrix are taken for one another.
+    """
+    for node in model.get_ordered_ops():
+        weights = node.input_value(1).get_node() if node.get_type_name() == "MatMul" else None
+        if weights is None or weights.get_type_name() != "Constant" or len(set(weights.shape[-2:])) != 1:
+            continue
+        products = [each.get_node() for each in weights.output(0).get_target_inputs()]
+        others = [each for each in products if each.get_type_name() == "MatMul" and each.get_name() != node.get_name()]
+        if any(_transposes_weights(other) for other in others) and not _transposes_weights(node):
+            first = len(weights.shape) - 2
+            _store_with_axes_swapped(node, weights, [*range(first), first + 1, first])
+    model.validate_nodes_and_infer_types()
+
+
+def _transposes_weights(product: Any) -> bool:
+    return bool(product.get_attributes()["transpose_b"])
+
+
+def _store_with_axes_swapped(node: Any, weights: Any, axes: list[int]) -> None:
+    """Let the node read its second input, a constant, from one with other axes; ``axes`` swaps forth and back."""
+    from openvino import opset13 as operators
+
+    name = f"{weights.get_friendly_name()}_swapped"
+    swapped = operators.constant(weights.data.transpose(axes).copy(), name=name)
+    node.input(1).replace_source_output(operators.transpose(swapped, axes).output(0))
 
 
 def _resize_with_antialiasing(model: Any) -> None:
