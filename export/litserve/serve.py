@@ -2,8 +2,11 @@
 
 import argparse
 import hmac
+import multiprocessing
 import os
 import secrets
+import signal
+import sys
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
@@ -92,6 +95,13 @@ def refused(_: HttpRequest, error: Exception) -> HttpResponse:
     return to_http(error.response())
 
 
+def stop(*_: object) -> None:
+    """SIGTERM is taken as Ctrl-C, for which LitServe ends its children; by default they would serve on alone."""
+    if multiprocessing.parent_process() is None:
+        raise KeyboardInterrupt
+    sys.exit()
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -121,6 +131,7 @@ def main() -> None:
     server.app.add_exception_handler(HTTPException, refused)
     server.app.add_exception_handler(RequestError, refused)
     print(f"X-API-Key: {key}", flush=True)
+    signal.signal(signal.SIGTERM, stop)
     server.run(arguments.host, arguments.port, num_api_servers=1, generate_client_file=False)
 
 

@@ -8,8 +8,10 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import psutil
 
 sys.path.append(str(Path(__file__).parents[1] / "http"))
 
@@ -60,8 +62,19 @@ def check_crash(server: Running) -> None:
     require(code != 0, "a server whose worker died ends with 0")
 
 
-def check(artifact: Path, folder: Path, *options: str) -> None:
-    """One artifact, from start to crash."""
+def check_stop(server: Running) -> None:
+    """SIGTERM to the process that was started ends all of its children."""
+    server.process.terminate()
+    try:
+        server.process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        raise SystemExit("FAILED: the server does not end when it is told to") from None
+    _, alive = psutil.wait_procs(server.members(), timeout=10)
+    require(not alive, f"these processes outlive the server: {alive}")
+
+
+def check(artifact: Path, folder: Path, ending: Callable[[Running], None], *options: str) -> None:
+    """One artifact, from start to end."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     folder.mkdir()
@@ -70,7 +83,7 @@ def check(artifact: Path, folder: Path, *options: str) -> None:
         server.wait_for(lambda: ask(f"{url}/health", KEY)[0] == 200, "loading")
         check_closed(server, url, port)
         server.require_contract(url, NAME, f"X-API-Key: {KEY}", *options)
-        check_crash(server)
+        ending(server)
 
 
 def main() -> int:
@@ -83,8 +96,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         check_refusals(broken_artifacts(torchscript, work))
-        check(onnx, work / "onnx")
-        check(torchscript, work / "torchscript", "--requests", "50")
+        check(onnx, work / "onnx", check_crash)
+        check(torchscript, work / "torchscript", check_stop, "--requests", "50")
     print("litserve: passed")
     return 0
 
