@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks run", description=__doc__)
     parser.add_argument("--suite", action="append", choices=list(SUITES), help="only these; default: all")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), help="default: the suite's own choice")
-    parser.add_argument("--runtimes", nargs="+", metavar="NAME", help="eager or keys of FORMATS, for suite runtimes")
+    parser.add_argument("--runtimes", nargs="+", metavar="NAME", help="eager, keys of FORMATS or webassembly")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="default: 1")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of the GPU suite")
     parser.add_argument("--only", metavar="TEXT", help="only rows whose key has this in it")

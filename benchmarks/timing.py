@@ -78,6 +78,11 @@ def measure_pairs(plain: Run, explained: Run, effort: Effort, clock: Clock = hos
         else:
             first = clock(plain)
             samples.append((first, clock(explained)))
+    return compare_samples(samples)
+
+
+def compare_samples(samples: Sequence[tuple[Sample, Sample]]) -> dict[str, Any]:
+    """What ``measure_pairs`` returns, of pairs ``(plain, explained)``."""
     return {
         "pairs": len(samples),
         "ratio": quartiles([b.cpu / max(a.cpu, 1e-9) for a, b in samples]),

@@ -1,4 +1,4 @@
-"""Small devices: one file that runs anywhere with onnxruntime, here on this machine, emulated, or in WebAssembly.
+"""Small devices: one file that runs anywhere with onnxruntime, here on this machine or emulated.
 
 ``EDGE_PYTHON`` may name the Python of an emulator, e.g. ``qemu-aarch64-static -L ROOT ROOT/usr/bin/python3``; what it
 prints is marked as emulated and has no times.
@@ -23,11 +23,10 @@ from benchmarks.timing import QUIET_THREADS
 
 EDGE_MODELS = ("tf_efficientnet_lite0", "mobilenet_v3_large")
 MINUTES = 5 / 60  # on this machine, which does not grow warm; a device runs for five minutes
-WEB = Path(__file__).parents[2] / "export" / "web"
 
 
 def tasks(settings: Settings) -> list[Task]:
-    """Each network here and in the emulator, and the web kit's own measurement."""
+    """Each network here and in the emulator."""
     models = settings.chosen(EDGE_MODELS)
     found = [
         Task(f"host/{model}", partial(_measure, Subject(model, size=settings.size), settings, None)) for model in models
@@ -37,8 +36,6 @@ def tasks(settings: Settings) -> list[Task]:
         found += [
             Task(f"emulated/{m}", partial(_measure, Subject(m, size=settings.size), settings, emulator)) for m in models
         ]
-    if not settings.quick:
-        found.append(Task("wasm/tf_efficientnet_lite0", _measure_wasm))
     return found
 
 
@@ -58,19 +55,6 @@ def _measure(subject: Subject, settings: Settings, emulator: str | None) -> Row:
     mode = ["--emulated"] if emulator else ["--minutes", str(0.001 if settings.quick else MINUTES)]
     command = [*python, edge_device.__file__, str(bundle), "--threads", str(settings.threads), *mode]
     return {"model": subject.model, "runtime": "onnxruntime", **_json_of(command)}
-
-
-def _measure_wasm() -> Row:
-    if shutil.which("node") is None or not (WEB / "node_modules").is_dir() or not (WEB / "site" / "assets").is_dir():
-        raise MeasurementError("needs Node, `npm ci` in export/web and `python export/web/make_site.py`")
-    found = _json_of([sys.executable, str(WEB / "bench.py")])
-    worst = {name: max(each[name] for each in found["difference_from_eager"].values()) for name in ("cam", "logits")}
-    minute = {"ratio": found["ratio_cpu"], "plain": found["plain"], "explained": found["explained"], "celsius": None,
-              "watts": None}  # fmt: skip
-    return {
-        "model": "tf_efficientnet_lite0", "machine": found["machine"], "runtime": found["runtime"], "emulated": False,
-        "threads": found["threads"], "parity": {**worst, "correlation": None}, "minutes": [minute],
-    }  # fmt: skip
 
 
 def _json_of(command: list[str]) -> Row:

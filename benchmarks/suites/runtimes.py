@@ -9,11 +9,12 @@ import numpy as np
 
 from benchmarks import tables
 from benchmarks.artifacts import EAGER, Artifact, available_runtimes, ensure_artifacts, takes_one_image
-from benchmarks.isolation import Figures, isolated
+from benchmarks.isolation import Figures, MeasurementError, isolated
 from benchmarks.results import Row
 from benchmarks.subjects import MODELS, VARIANTS, Subject
 from benchmarks.suites.suite import Settings, Suite, Task
 from benchmarks.timing import QUICK, Effort, measure_first_calls, measure_memory, measure_pairs
+from benchmarks.webassembly import WEBASSEMBLY, is_available, measure_in_node
 
 EVERYWHERE = (EAGER, "torchscript", "onnx")
 # These take a minute or more to compile, or need a package of their own: two networks unless asked for.
@@ -46,15 +47,38 @@ def _runtimes(settings: Settings, model: str, layer: str) -> list[str]:
         asked = list(EVERYWHERE)
         if not settings.quick and model in SOME_MODELS:
             asked += SOME
-    return available_runtimes(asked)
+    return available_runtimes(asked) + [WEBASSEMBLY] * (layer != "five" and not settings.quick and is_available())
 
 
 def measure_one(subject: Subject, runtime: str, settings: Settings) -> Row:
     """One row: artifacts are built where they are missing, then timed in a fresh process."""
-    together = EVERYWHERE if runtime in EVERYWHERE else [runtime]  # lowered once
+    written = "onnx" if runtime == WEBASSEMBLY else runtime
+    together = EVERYWHERE if written in EVERYWHERE else [written]  # lowered once
     built = ensure_artifacts(subject, list(together), settings.scratch)
-    plain = Artifact(subject, runtime, False, settings.scratch)
+    plain = Artifact(subject, written, False, settings.scratch)
     explained = replace(plain, explained=True)
+    measure = _measure_webassembly if runtime == WEBASSEMBLY else _measure_runtime
+    return {
+        "model": subject.model,
+        "layer": built["layer"],
+        "where": subject.layer,
+        "runtime": runtime,
+        "threads": settings.threads,
+        **{name: built[name] for name in ("floor", "flops", "lower_cpu_s")},
+        "export_cpu_s": built["export_cpu_s"].get(written),
+        "size_bytes": {"plain": plain.size, "explained": explained.size},
+        **measure(plain, explained, settings),
+    }
+
+
+def _measure_webassembly(plain: Artifact, explained: Artifact, settings: Settings) -> Figures:
+    if settings.threads != 1:
+        raise MeasurementError("WebAssembly is measured on one thread")
+    return measure_in_node(plain, explained, settings.effort())
+
+
+def _measure_runtime(plain: Artifact, explained: Artifact, settings: Settings) -> Figures:
+    subject, runtime = plain.subject, plain.runtime
     deep = subject.layer == "last"  # the layer that is explained by default is measured in every respect
     batches = [n for n in BATCHES if n == 1 or (not takes_one_image(runtime) and subject.layer in VARIANTS)]
     throughput = THROUGHPUT_BATCHES if deep and runtime == "onnx" and not settings.quick else ()
@@ -62,24 +86,13 @@ def measure_one(subject: Subject, runtime: str, settings: Settings) -> Row:
         measure_artifacts, plain, explained, batches, throughput, settings.effort(), settings.threads,
         threads=settings.threads,
     )  # fmt: skip
-    row = {
-        "model": subject.model,
-        "layer": built["layer"],
-        "where": subject.layer,
-        "runtime": runtime,
-        "threads": settings.threads,
-        **{name: built[name] for name in ("floor", "flops", "lower_cpu_s")},
-        "export_cpu_s": built["export_cpu_s"].get(runtime),
-        "size_bytes": {"plain": plain.size, "explained": explained.size},
-        **figures,
-    }
     if deep:
         batch = min(MEMORY_BATCH, batches[-1])
-        row["memory"] = {
+        figures["memory"] = {
             name: isolated(measure_artifact_memory, each, batch, settings.threads, threads=settings.threads)
             for name, each in (("plain", plain), ("explained", explained))
         }
-    return row
+    return figures
 
 
 def measure_artifacts(

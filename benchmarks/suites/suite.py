@@ -17,7 +17,7 @@ class Settings:
 
     Attributes:
         models: keys of ``MODELS``, or ``None`` for the suite's own choice.
-        runtimes: keys of ``FORMATS`` or ``eager``, or ``None`` likewise.
+        runtimes: keys of ``FORMATS``, ``eager`` or ``webassembly``, or ``None`` likewise.
         threads: of every process.
         device: ``cpu`` or ``cuda``; the GPU suite asks for it.
         quick: one pair of each measurement and the smallest model: proves that everything runs.
