@@ -9,10 +9,11 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from explainable_model.errors import LayerError, ModelError
 from explainable_model.scoring import Select, class_scores, find_logits, one_hot, score_gradient
-from explainable_model.tap import floating_tensors
+from explainable_model.tap import ActivationCapture, LayerTap, floating_tensors
 
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]  # layer output -> (N, K, *spatial)
 
@@ -24,6 +25,10 @@ DOUBTFUL_DISTORTION = 0.02
 
 # The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
 FEW = 2
+
+# It asks for the gradients of so many of the likeliest layers at once, the second time of these: autograd keeps
+# what follows the earliest of them, and each time costs a forward.
+AT_ONCE = (8, 64)
 
 # Never the automatic choice: they only repeat, pool or rearrange what another layer made, or make
 # queries, keys and values that mix one map with three meanings.
@@ -222,7 +227,7 @@ def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
         image: ``(N, C, *spatial)``, an example that the network accepts.
     """
     with torch.inference_mode(False), torch.no_grad():
-        return [candidate for candidate, _ in _probe(model, image.detach().clone())[0]]
+        return _probe(model, image.detach().clone())
 
 
 def default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None) -> str:
@@ -243,7 +248,7 @@ def default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Sele
         LayerError: no layer has a spatial map with a gradient.
     """
     layer, candidates = None, 0
-    if image.shape[0] > FEW:  # the whole network is differentiated, whose memory grows with the batch
+    if image.shape[0] > FEW:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
             layer, _ = _default_layer(model, image[:FEW], *(each[:FEW] for each in inputs), output=output)
     if layer is None:
@@ -260,18 +265,45 @@ def default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Sele
 
 def _default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None) -> tuple[str | None, int]:
     """The layer, or ``None``, and how many have a spatial map."""
-    with torch.inference_mode(False), torch.enable_grad():
-        found, logits = _probe(model, image.detach().clone().requires_grad_(), *inputs, output=output)
+    with torch.inference_mode(False):
+        image = image.detach()
+        with torch.no_grad():
+            found = _probe(model, image.clone(), *inputs, output=output)
+        likely = [each for each in reversed(found) if not _is_passive(model.get_submodule(each.name))]
+        likely.sort(key=lambda candidate: _is_doubtful(candidate, image))
+        begin = 0
+        for count in (*AT_ONCE, len(likely)):
+            layer = _first_with_gradient(model, likely[begin : begin + count], image, *inputs, output=output)
+            if layer is not None:
+                return layer, len(found)
+            begin += count
+    return None, len(found)
+
+
+def _first_with_gradient(
+    model: nn.Module, candidates: Sequence[LayerCandidate], image: Tensor, *inputs: Tensor, output: Select
+) -> str | None:
+    """The first of these whose map has a gradient; only what follows them is differentiated."""
+    if not candidates:
+        return None
+    captures = [ActivationCapture() for _ in candidates]
+    for grad_mode in (torch.no_grad(), torch.enable_grad()):  # a layer under a no_grad of the network's loses its graph
+        with grad_mode, ExitStack() as stack:
+            for candidate, capture in zip(candidates, captures, strict=True):
+                stack.enter_context(LayerTap().listen(model.get_submodule(candidate.name), capture))
+            logits = find_logits(model(image.clone(), *inputs), output)
+        if logits.requires_grad:
+            break
+    with torch.enable_grad():
         scores = class_scores(logits, image.shape[0])
         seed = one_hot(scores.argmax(1), scores)
-        found.reverse()
-        found.sort(key=lambda each: _is_doubtful(each[0], image))
-        for candidate, activations in found:
-            if not _is_passive(model.get_submodule(candidate.name)) and activations.requires_grad:
-                (gradients,) = score_gradient(logits, scores, seed, [activations], keep_graph=True)
-                if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
-                    return candidate.name, len(found)
-    return None, len(found)
+        for candidate, capture in zip(candidates, captures, strict=True):
+            if capture.activations is None or not scores.requires_grad:
+                continue
+            (gradients,) = score_gradient(logits, scores, seed, [capture.activations], keep_graph=True)
+            if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
+                return candidate.name
+    return None
 
 
 def _reaches_the_map(gradients: Tensor) -> bool:
@@ -289,50 +321,70 @@ def _is_passive(layer: nn.Module) -> bool:
     return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
 
 
-def _probe(
-    model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None
-) -> tuple[list[tuple[LayerCandidate, Tensor]], Tensor]:
-    """Run once and keep, in the order of completion, each output with a spatial map of its own."""
-    outputs: dict[str, Tensor] = {}
-    with _record_outputs(model, outputs):
+def _probe(model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None) -> list[LayerCandidate]:
+    """Run once and list, in the order of completion, each layer whose output is a spatial map of its own."""
+    record = _Record()
+    with record.listening(model):
         logits = find_logits(model(image, *inputs), output)
     # Several names may stand for one tensor: a container ends after its last part, and counts.
-    outermost = {id(tensor): name for name, tensor in outputs.items() if not _is_passive(model.get_submodule(name))}
+    outermost = {
+        tensor: name for name, (tensor, _) in record.outputs.items() if not _is_passive(model.get_submodule(name))
+    }
     found = []
-    for name, tensor in outputs.items():
-        layout = find_layout(tensor.shape, image.shape)
-        own = outermost.get(id(tensor), name) == name and tensor.shape[0] == image.shape[0]
-        if layout is not None and math.prod(layout.grid) > 1 and own and tensor is not logits:
-            kind = type(model.get_submodule(name)).__name__
-            found.append((LayerCandidate(name, kind, tuple(tensor.shape), layout), tensor))
-    return found, logits
+    for name, (tensor, shape) in record.outputs.items():
+        layout = find_layout(shape, image.shape)
+        own = outermost.get(tensor, name) == name and shape[0] == image.shape[0]
+        if layout is not None and math.prod(layout.grid) > 1 and own and tensor != record.number(logits):
+            found.append(LayerCandidate(name, type(model.get_submodule(name)).__name__, shape, layout))
+    return found
 
 
-@contextmanager
-def _record_outputs(model: nn.Module, outputs: dict[str, Tensor]) -> Iterator[None]:
-    thread = threading.get_ident()  # the network may be running in others at the same time
-    states: dict[int, int] = {}  # how often each output had been written to when it was last seen
+class _Record:
+    """What the layers of a network returned. It keeps no tensor, so that the run needs no more memory than another.
 
-    def recorder(name: str) -> Callable[..., None]:
-        def record(module: nn.Module, inputs: Any, output: Any) -> None:
-            tensors = list(floating_tensors(output))
-            if not tensors or threading.get_ident() != thread:
-                return
-            tensor = tensors[0]
-            outputs.pop(name, None)  # keep the order of the last calls
-            # What is only handed on is another layer's output; an in-place operation makes its own of it.
-            handed_on = any(tensor is value for value in inputs)
-            # A backbone returns the map of its last layer and what it pooled from it; the prediction may depend on
-            # the latter alone.
-            handed_on |= len(tensors) > 1 and any(tensor is known for known in outputs.values())
-            if not handed_on or states.get(id(tensor)) != tensor._version:
-                outputs[name] = tensor
-            states[id(tensor)] = tensor._version
+    Attributes:
+        outputs: by layer, in the order of their last calls, the number of its first tensor, and the shape.
+    """
 
-        return record
+    def __init__(self) -> None:
+        self.outputs: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self._numbers = WeakIdKeyDictionary()  # a tensor that is gone does not lend its identity to another
+        self._count = 0
+        self._thread = threading.get_ident()  # the network may be running in others at the same time
 
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            if name:
-                stack.enter_context(module.register_forward_hook(recorder(name)))
-        yield
+    def number(self, tensor: Tensor) -> int:
+        """The same for the same tensor."""
+        if tensor not in self._numbers:
+            self._numbers[tensor] = self._count
+            self._count += 1
+        return int(self._numbers[tensor])
+
+    @contextmanager
+    def listening(self, model: nn.Module) -> Iterator[None]:
+        """Record what the layers return."""
+        states: dict[int, int] = {}  # how often each output had been written to when it was last seen
+
+        def recorder(name: str) -> Callable[..., None]:
+            def record(module: nn.Module, inputs: Any, output: Any) -> None:
+                tensors = list(floating_tensors(output))
+                if not tensors or threading.get_ident() != self._thread:
+                    return
+                tensor, numbers = tensors[0], [self.number(each) for each in tensors]
+                self.outputs.pop(name, None)  # keep the order of the last calls
+                # What is only handed on is another layer's output; an in-place operation makes its own of it.
+                handed_on = any(tensor is value for value in inputs)
+                # A backbone returns the map of its last layer and what it pooled from it; the prediction may depend on
+                # the latter alone.
+                known = {number for number, _ in self.outputs.values()}
+                handed_on |= len(tensors) > 1 and numbers[0] in known
+                if not handed_on or states.get(numbers[0]) != tensor._version:
+                    self.outputs[name] = numbers[0], tuple(tensor.shape)
+                states[numbers[0]] = tensor._version
+
+            return record
+
+        with ExitStack() as stack:
+            for name, module in model.named_modules():
+                if name:
+                    stack.enter_context(module.register_forward_hook(recorder(name)))
+            yield

@@ -172,7 +172,7 @@ def test_default_layer_looks_at_few_images_of_a_large_batch() -> None:
     network, batches = seeded(CASES["resnet"].network()), []
     network.register_forward_hook(lambda module, inputs, output: batches.append(len(inputs[0])))
     assert default_layer(network, images(8)) == "layer2"
-    assert batches == [2]
+    assert set(batches) == {2}
     assert default_layer(seeded(Fixed()), images(4)) == "body"
 
 
