@@ -70,6 +70,35 @@ def test_products_of_the_gradient_run_on_xnnpack(tmp_path: Path) -> None:
     assert_equals_eager(path, explainable, 1, SIZE)
 
 
+def test_slopes_of_activations_run_on_xnnpack(tmp_path: Path) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.Conv2d(8, 8, 3), nn.Hardswish(), nn.Conv2d(8, 8, 3), nn.Hardtanh(-0.3, 0.7),
+        nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+    )  # fmt: skip
+    explainable = ExplainableModel(seeded(network), "0")
+    path = export(explainable, tmp_path / "net.pte", images(1, SIZE))
+    for comparison in (b"aten::gt", b"aten::lt", b"aten::bitwise_and"):
+        assert comparison not in path.read_bytes()
+    assert_equals_eager(path, explainable, 1, SIZE)
+
+
+def test_slopes_are_exact_beside_the_bounds(tmp_path: Path) -> None:
+    """What an activation just cuts off, or just does not."""
+    six = np.float32(6)
+    values = [-1.0, 0.0, 1e-30, 1.0, np.nextafter(six, 0), 6.0, np.nextafter(six, 7), 7.0]
+    image = torch.tensor(values, dtype=torch.float32).repeat(8, 1).expand(1, 3, 8, 8).contiguous()
+    stem = nn.Conv2d(3, 3, 1, bias=False)
+    network = seeded(nn.Sequential(stem, nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5)))
+    with torch.no_grad():
+        stem.weight.copy_(torch.eye(3).reshape(3, 3, 1, 1))
+        network[-1].weight.fill_(1.0)
+    explainable = ExplainableModel(network, "0", "elementwise")
+    want = explainable(image).cam
+    assert (want[0, 0] > 0).tolist() == [False, False, True, True, True, False, False, False]
+    session = load(export(explainable, tmp_path / "net.pte", image))
+    assert np.abs(session(image).cam - want.numpy()).max() < 1e-6
+
+
 def test_answers_stay_when_another_comes(artifact: Path, explainable: ExplainableModel) -> None:
     session, batches = load(artifact, threads=1), [images(2, SIZE, seed=n) for n in range(16)]
     with ThreadPoolExecutor(8) as pool:

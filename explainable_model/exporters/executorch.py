@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
 from explainable_model.exporters.format import Array, Format, Runner, foreign
 from explainable_model.metadata import METADATA_KEY
@@ -29,6 +31,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
             with _products_of_no_layer(lowered.exported_program.graph):
                 program = to_edge_transform_and_lower(
                     lowered.exported_program,
+                    transform_passes=[_conditions_as_numbers()],
                     partitioner=[XnnpackPartitioner()],
                     constant_methods={METADATA_KEY: metadata},
                 ).to_executorch()
@@ -45,8 +48,6 @@ def _products_of_no_layer(graph: "Graph") -> Iterator[None]:
     XNNPACK's partitioner takes each for a whole layer, does not find that layer's bias and leaves the product to a loop
     that was measured to be eight times slower, with a weight of its own.
     """
-    import torch
-
     products = [n for n in graph.nodes if n.target in (torch.ops.aten.matmul.default, torch.ops.aten.mm.default)]
     before = [dict(node.meta) for node in products]
     for node in products:
@@ -59,10 +60,50 @@ def _products_of_no_layer(graph: "Graph") -> Iterator[None]:
             node.meta = meta
 
 
+def _conditions_as_numbers() -> Any:
+    """A pass that computes zeros and ones where the graph compares, and converts what it found.
+
+    The slope of an activation is such a condition. XNNPACK has no comparisons, and its partitions end at each: the
+    loops of ExecuTorch then compare, convert and copy. ``ceil`` of a ``clamp`` from 0 to 1 finds the same for every
+    number: 0 where it is not more than 0, and 1 elsewhere.
+    """
+    from executorch.exir.dialects._ops import ops
+    from executorch.exir.pass_base import ExportPass
+
+    aten, convert = ops.edge.aten, ops.edge.dim_order_ops._to_dim_order_copy.default
+
+    class ConditionsAsNumbers(ExportPass):  # type: ignore[misc]
+        def call(self, graph_module: Any) -> Any:
+            graph = graph_module.graph
+            for node in list(graph.nodes):
+                if node.target is convert and node.kwargs.get("dtype") is torch.float32:
+                    with graph.inserting_before(node):
+                        number = as_number(graph, node.args[0])
+                    if number is not None:
+                        node.replace_all_uses_with(number)
+            graph.eliminate_dead_code()
+            graph_module.recompile()
+            return super().call(graph_module)
+
+    def as_number(graph: Any, node: Any) -> Any:
+        if node.target is aten.bitwise_and.Tensor:
+            factors = [as_number(graph, each) for each in node.args]
+            return None if None in factors else graph.call_function(aten.mul.Tensor, tuple(factors))
+        if node.target not in (aten.gt.Scalar, aten.lt.Scalar) or node.args[0].meta["val"].dtype != torch.float32:
+            return None
+        value, bound = node.args
+        greater = node.target is aten.gt.Scalar
+        if bound or not greater:  # a clamp makes the bound's tensor, where the condition holds
+            limits = (bound - 1.0, float(bound)) if greater else (float(bound), bound + 1.0)
+            clamped = graph.call_function(aten.clamp.default, (value, *limits))
+            value = graph.call_function(aten.sub.Tensor, (value, clamped) if greater else (clamped, value))
+        return graph.call_function(aten.ceil.default, (graph.call_function(aten.clamp.default, (value, 0.0, 1.0)),))
+
+    return ConditionsAsNumbers()
+
+
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     """Run with ExecuTorch's Python runtime; calls wait for each other, since a program has one planned memory."""
-    import torch
-
     runtime = _runtime(path)
     module = _module(runtime, path)
     metadata = _metadata(module, path)
