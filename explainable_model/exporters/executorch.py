@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
 from explainable_model.exporters.format import Array, Format, Runner, foreign
 from explainable_model.metadata import METADATA_KEY
@@ -48,6 +46,8 @@ def _products_of_no_layer(graph: "Graph") -> Iterator[None]:
     XNNPACK's partitioner takes each for a whole layer, does not find that layer's bias and leaves the product to a loop
     that was measured to be eight times slower, with a weight of its own.
     """
+    import torch
+
     products = [n for n in graph.nodes if n.target in (torch.ops.aten.matmul.default, torch.ops.aten.mm.default)]
     before = [dict(node.meta) for node in products]
     for node in products:
@@ -67,6 +67,7 @@ def _conditions_as_numbers() -> Any:
     loops of ExecuTorch then compare, convert and copy. ``ceil`` of a ``clamp`` from 0 to 1 finds the same for every
     number: 0 where it is not more than 0, and 1 elsewhere.
     """
+    import torch
     from executorch.exir.dialects._ops import ops
     from executorch.exir.pass_base import ExportPass
 
@@ -104,6 +105,8 @@ def _conditions_as_numbers() -> Any:
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     """Run with ExecuTorch's Python runtime; calls wait for each other, since a program has one planned memory."""
+    import torch
+
     runtime = _runtime(path)
     module = _module(runtime, path)
     metadata = _metadata(module, path)
