@@ -26,8 +26,8 @@ DOUBTFUL_DISTORTION = 0.02
 # The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
 FEW = 2
 
-# It asks for the gradients of so many of the likeliest layers at once, the second time of these: autograd keeps
-# what follows the earliest of them, and each time costs a forward.
+# It asks for the gradients of the 8 likeliest layers first, then of the 64 after them, then of the rest: each time
+# costs a forward, whose graph reaches back to the earliest of those asked.
 AT_ONCE = (8, 64)
 
 # Never the automatic choice: they only repeat, pool or rearrange what another layer made, or make

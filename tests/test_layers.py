@@ -176,6 +176,31 @@ def test_default_layer_looks_at_few_images_of_a_large_batch() -> None:
     assert default_layer(seeded(Fixed()), images(4)) == "body"
 
 
+def test_default_layer_keeps_no_graph_of_the_whole_network() -> None:
+    network, graphs = seeded(nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(20)), nn.Flatten())), []
+    network[9].register_forward_hook(lambda module, inputs, output: graphs.append(output.requires_grad))
+    assert default_layer(network, images(1)) == "18"  # what follows it is the class map itself
+    assert graphs == [False, False]
+
+
+class Frozen(nn.Module):
+    """A backbone under a no_grad of the network's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            features = self.backbone(image)
+        return self.head(features.mean((2, 3)))
+
+
+def test_default_layer_under_a_no_grad() -> None:
+    assert default_layer(seeded(Frozen()), images(1)) == "backbone"
+
+
 def test_default_layer_where_few_images_do_not_show_it() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)
