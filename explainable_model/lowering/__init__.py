@@ -31,6 +31,7 @@ from explainable_model.lowering.devices import free_of_devices
 from explainable_model.lowering.differentiate import Tail, find_tail, missing_lowering
 from explainable_model.lowering.fake_quant import fixed_scales
 from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get_attribute
+from explainable_model.lowering.layout import copy_transposed_factors
 from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
 from explainable_model.lowering.portable import PortableGraph, check_portable, unshare_weights
 from explainable_model.lowering.reasons import reason_of
@@ -255,6 +256,7 @@ def _finished(program: ExportedProgram) -> fx.GraphModule:
     """The graph with constants computed, and named after the network's layers."""
     module = graph_of(program)
     simplify(module.graph)
+    copy_transposed_factors(module.graph)
     free_of_devices(module)
     fold_constants(module)
     _name_nodes(module)
