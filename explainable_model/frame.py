@@ -93,37 +93,37 @@ class Frame:
                 inside = torch.arange(length, device=photo.device) - start
                 full = full.index_select(dim, inside.clamp(0, self.preprocess.size[dim - 2] - 1))
         full = resize_maps(full, (height, width))
-        if top is not None:
-            full = full * self._seen(photo).to(full.dtype)
+        seen = self._seen(photo)
+        if seen is not None:
+            full = full * seen.to(full.dtype)
         return full if cam.ndim == 4 else full.squeeze(1)
 
     def overlay(self, cam: Tensor, photo: Tensor) -> Tensor:
         """The photo under its maps: uint8 in the photo's layout, ``(N, k, ...)`` for maps ``(N, k, H, W)``."""
         whole = photo if cam.ndim == 3 else photo.unsqueeze(1)
-        if self.pixels == NHWC:
-            drawn = self._blended(whole, cam)
-        else:
-            drawn = self._blended(whole.movedim(-3, -1), cam).movedim(-1, -3)
-        if self.preprocess.resize is None:
-            return drawn
-        if self.pixels != NHWC:
-            return torch.where(self._seen(photo), drawn, whole)
-        # A condition that is spread over the colours is slow; colours beside each other are more columns.
-        seen = self._seen(photo, colours=3)
-        return torch.where(seen, drawn.flatten(-2), whole.flatten(-2)).reshape(drawn.shape)
+        drawn = self._blended(whole.movedim(-1, -3) if self.pixels == NHWC else whole, cam, self._seen(photo))
+        return drawn.movedim(-3, -1) if self.pixels == NHWC else drawn
 
-    def _blended(self, picture: Tensor, cam: Tensor) -> Tensor:
-        """``(..., H, W, 3)`` uint8 under ``(..., H, W)``, as Pillow's blend: fractions of a level are cut off."""
+    def _blended(self, picture: Tensor, cam: Tensor, seen: Tensor | None) -> Tensor:
+        """``(..., 3, H, W)`` uint8 under ``(..., H, W)``, as Pillow's blend: fractions of a level are cut off.
+
+        A plane for each colour: runtimes look up single numbers much faster than triples.
+        """
         assert self.look is not None
         unit, strength = self._unit(cam.float())
-        row = (unit * COLORS).clamp(max=COLORS - 1).to(torch.int64)
-        share: Tensor | float = 1 - self.look.alpha
+        row = (unit * COLORS).clamp(max=COLORS - 1)
         if self.look.threshold > 0:
-            row = torch.where(strength < self.look.threshold, BARE if self.look.hide == "heatmap" else BLANK, row)
-            kept = torch.tensor([share] * COLORS + [1.0, 0.0], device=picture.device)
-            share = functional.embedding(row, kept.unsqueeze(1).expand(-1, 3).contiguous())
-        paint = functional.embedding(row, self._paint.to(picture.device))
-        return (picture.float() * share + paint).to(torch.uint8)
+            hidden = BARE if self.look.hide == "heatmap" else BLANK
+            row = torch.where(strength < self.look.threshold, float(hidden), row)
+        if seen is not None:
+            row = torch.where(seen, row, float(BARE))
+        row = row.to(torch.int64)
+        share: Tensor | float = 1 - self.look.alpha
+        if self.look.threshold > 0 or seen is not None:
+            share = _looked_up(torch.tensor([share] * COLORS + [1.0, 0.0], device=picture.device), row)
+        paints = self._paint.to(picture.device).unbind(1)
+        planes = zip(picture.float().unbind(-3), paints, strict=True)
+        return torch.stack([(plane * share + _looked_up(paint, row)).to(torch.uint8) for plane, paint in planes], -3)
 
     def _levels(self, levels: Tensor, size: tuple[Any, Any]) -> Tensor:
         """Resized along one dimension, in whole levels."""
@@ -164,27 +164,29 @@ class Frame:
             return None, None
         return self.preprocess.corner(height, width, torch.sym_min)
 
-    def _seen(self, photo: Tensor, colours: int = 1) -> Tensor:
+    def _seen(self, photo: Tensor) -> Tensor | None:
         """Which pixels ``(H, W)`` of the photo the network sees: those with their centre in ``Preprocess.box``.
 
-        With colours, ``(H, W * colours)``.
+        ``None`` where it sees all of it.
         """
         height, width = self._size(photo)
-        sides = zip(
-            (height, width),
-            self._resized(height, width),
-            self._corner(height, width),
-            self.preprocess.size,
-            (1, colours),
-            strict=True,
-        )
+        top, left = self._corner(height, width)
+        if top is None:
+            return None
+        size = self.preprocess.size
         inside: list[Tensor] = []
-        for length, resized, start, size, repeats in sides:
-            pixel = torch.arange(length * repeats, device=photo.device) // repeats
-            centre = (2 * pixel + 1) * resized
-            inside.append((centre >= 2 * start * length) & (centre < 2 * (start + size) * length))
+        for length, resized, start, crop in zip(
+            (height, width), self._resized(height, width), (top, left), size, strict=True
+        ):
+            centre = (2 * torch.arange(length, device=photo.device) + 1) * resized
+            inside.append((centre >= 2 * start * length) & (centre < 2 * (start + crop) * length))
         rows, columns = inside
         return rows.unsqueeze(1) & columns
+
+
+def _looked_up(table: Tensor, row: Tensor) -> Tensor:
+    """The entries of a table ``(rows,)``, in the shape of ``row``."""
+    return table.gather(0, row.flatten()).reshape(row.shape)
 
 
 class FramedModel(nn.Module):

@@ -149,7 +149,7 @@ def test_artifact_is_the_host_s_steps(explainable: ExplainableModel, tmp_path: P
     path = export(explainable, tmp_path / f"photos{suffix}", IMAGE, preprocess=CROP, pixels=pixels, render="overlay")
     session = load(path)
     frame = Frame(CROP, pixels, session.metadata.look)
-    for batch, shape in ((1, (70, 50)), (3, (41, 99)), (2, (1, 1))):
+    for batch, shape in ((1, (70, 50)), (3, (41, 99)), (2, (1, 1)), (3, (36, 36)), (1, (1, 80)), (2, (2, 200))):
         photos = fresh_photos(frame, batch, shape, seed=7)
         classes = np.arange(batch) % 5
         answer = session(photos.numpy(), classes)
@@ -176,6 +176,19 @@ def test_several_classes_and_signed_maps(tmp_path: Path) -> None:
     wanted = explainable(Frame(SQUASH).image(photos)).cam
     assert np.abs(answer.cam - Frame(SQUASH).maps(wanted, photos).numpy()).max() < 2e-3
     assert answer.cam.min() < 0
+
+
+def test_several_classes_over_part_of_the_photo(tmp_path: Path) -> None:
+    explainable = ExplainableModel(network(), "2", top_k=2)
+    for pixels in ("NCHW", "NHWC"):
+        path = export(explainable, tmp_path / "photos.onnx", IMAGE, preprocess=CROP, pixels=pixels, render="overlay")
+        session = load(path)
+        frame = Frame(CROP, pixels, session.metadata.look)
+        photos = fresh_photos(frame, 3, (50, 40), seed=3)
+        maps = frame.maps(explainable(frame.image(photos)).cam, photos)
+        drawn = session(photos.numpy()).overlay.astype(float)
+        assert drawn.shape == (3, 2, *photos.shape[1:])
+        assert np.abs(drawn - frame.overlay(maps, photos).numpy()).mean() < 0.5
 
 
 def test_record_says_what_it_takes_and_returns(explainable: ExplainableModel, tmp_path: Path) -> None:
