@@ -84,7 +84,10 @@ def test_no_more_is_computed_than_the_gradient_needs(built: list[Built]) -> None
     for each in built:
         model, image = each.explainable.model, each.image
         computed = flops_ratio(lambda each=each: each.lowered(each.image), model, image)
-        assert 1 <= computed <= FLOPS_ABOVE_FLOOR * floor(each.explainable, image)
+        assert computed <= FLOPS_ABOVE_FLOOR * floor(each.explainable, image)
+        # Of the block behind the layer, one token is read.
+        less = (each.network.name, each.where) == ("vit_tiny_patch16_224", "last")
+        assert (computed < 1) == less
         assert each.where == "last" or computed > 1.02  # the backward is in the count
 
 

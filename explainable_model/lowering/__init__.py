@@ -33,6 +33,7 @@ from explainable_model.lowering.fake_quant import fixed_scales
 from explainable_model.lowering.fold import fold_batch_norm, fold_constants, get_attribute
 from explainable_model.lowering.layout import copy_transposed_factors
 from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
+from explainable_model.lowering.narrow import narrow_early
 from explainable_model.lowering.portable import PortableGraph, check_portable, unshare_weights
 from explainable_model.lowering.reasons import reason_of
 from explainable_model.lowering.rules import LOWERINGS
@@ -231,6 +232,8 @@ def _differentiable_graph(
             raise missing_lowering(missing)
         program = smaller
     fold_batch_norm(graph)
+    narrow_early(graph.graph)
+    graph.recompile()
     return graph, find_tail(graph.graph, plan)
 
 

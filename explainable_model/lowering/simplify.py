@@ -41,7 +41,7 @@ def drop_reshapes(graph: fx.Graph) -> None:
     """Leave out reshapes that lead back to a shape that the values already had."""
     for node in list(graph.nodes):
         if node.target in RESHAPES:
-            same = [source for source in _before_reshapes(node) if _shape(source) == _shape(node)]
+            same = [source for source in _before_reshapes(node) if shape_text(source) == shape_text(node)]
             if same:
                 node.replace_all_uses_with(same[-1])
     graph.eliminate_dead_code()
@@ -60,7 +60,7 @@ def drop_means_of_copies(graph: fx.Graph) -> None:
         if mean is None or flat is None or copies is None:
             continue
         value, start = copies[0], flat[1]
-        shape = _shape(value)
+        shape = shape_text(value)
         if mean[1] == [start] and len(shape) == len(copies[1]) and start > 0 and set(shape[start:]) == {"1"}:
             with graph.inserting_before(node):
                 one = graph.call_function(aten.flatten.using_ints, (value, start - 1))
@@ -84,7 +84,7 @@ def _before_reshapes(node: fx.Node) -> Iterator[fx.Node]:
         node = source
 
 
-def _shape(node: Any) -> tuple[str, ...]:
+def shape_text(node: Any) -> tuple[str, ...]:
     """The shape as text: open lengths are equal where their expressions are, without a guard."""
     value = node.meta.get("val") if isinstance(node, fx.Node) else None
     if not isinstance(value, Tensor):
