@@ -19,7 +19,7 @@ from explainable_model import ExplainableModel, LoweredModel
 from explainable_model.exporters import FORMATS
 
 OPSET = 18
-# Operators that walk through memory index by index, which no runtime does fast.
+# Operators that walk through memory index by index; predicting and explaining needs none.
 SLOW_OPERATORS = frozenset({"GatherND", "GatherElements", "Scatter", "ScatterElements", "ScatterND", "Loop", "If"})
 SMALL = 64  # elements below which equal constants are a coincidence (shapes, scales)
 

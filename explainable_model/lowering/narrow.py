@@ -17,10 +17,10 @@ aten = torch.ops.aten
 
 Rule: TypeAlias = Callable[[Any, int], "Needs | None"]  # of a node, and a dimension of its result
 RESHAPES = (aten.reshape.default, aten.view.default, aten._unsafe_view.default)
-# Element by element, without a tag that says so: they are composed of other operators, or copy.
-COPIES = (
-    aten.contiguous.default, aten.clone.default, aten.alias.default, aten.dropout.default, aten.relu6.default,
-    aten.to.dtype, aten._to_copy.default,
+# Element by element, without PyTorch's tag that says so.
+UNTAGGED = (
+    aten.contiguous.default, aten.alias.default, aten.dropout.default, aten.to.dtype, aten._to_copy.default,
+    aten.hardswish.default,
 )  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def _ndim(node: Any) -> int:
 
 def _needs(node: Any, dim: int) -> Needs | None:
     """``None`` where one position of the result needs more than one of an argument, or it is not known."""
-    if node.target in COPIES or torch.Tag.pointwise in node.target.tags:
+    if node.target in UNTAGGED or torch.Tag.pointwise in node.target.tags:
         return _pointwise(node, dim)
     return RULES[node.target](node, dim) if node.target in RULES else None
 

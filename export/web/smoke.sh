@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The page for real: its modules in Node and itself in headless Chromium, against the network in Python.
+# And the benchmark that runs artifacts in Node: one pair, with the map held against the eager network's.
 # Needs python with explainable_model[demo], Node 20 or newer with npm, and Chromium (installed here where it is missing).
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -15,3 +16,15 @@ expected=$(mktemp -d)
 trap 'rm -rf "$expected"' EXIT
 python test/expected.py "$expected"
 EXPECTED="$expected" npm test
+
+cd ../..
+python -m benchmarks run --suite runtimes --runtimes webassembly --quick --json \
+    --out "$expected/results" --scratch "$expected/scratch" > "$expected/rows.json"
+python - "$expected/rows.json" << 'END'
+import json, sys
+
+rows = json.load(open(sys.argv[1]))["runtimes"]
+parity = {key: row["parity"]["explained"]["cam"] for key, row in rows.items()}
+print("maps in WebAssembly, largest difference:", parity)
+assert parity and all(difference < 1e-3 for difference in parity.values())
+END
