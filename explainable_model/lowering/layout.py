@@ -1,8 +1,10 @@
 """How values lie in memory, where that decides how a product is computed."""
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch._prims_common import is_contiguous_or_false
+
+from explainable_model.lowering.simplify import value_of
 
 aten = torch.ops.aten
 PRODUCTS = (aten.linear.default, aten.matmul.default)
@@ -17,15 +19,10 @@ def copy_transposed_factors(graph: fx.Graph) -> None:
     """
     for node in list(graph.nodes):
         if node.target in PRODUCTS and len(node.args) > 1:
-            rows, matrix = (_value(argument) for argument in node.args[:2])
+            rows, matrix = (value_of(argument) for argument in node.args[:2])
             if rows is None or matrix is None or rows.ndim < 3 or matrix.ndim != 2 or is_contiguous_or_false(rows):
                 continue
             with graph.inserting_before(node):
                 copied = graph.call_function(aten.contiguous.default, (node.args[0],))
             copied.meta = {**node.args[0].meta, "val": rows.contiguous()}
             node.update_arg(0, copied)
-
-
-def _value(argument: object) -> Tensor | None:
-    value = argument.meta.get("val") if isinstance(argument, fx.Node) else None
-    return value if isinstance(value, Tensor) else None

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch._ops import OpOverload
 
-from explainable_model.lowering.simplify import shape_text
+from explainable_model.lowering.simplify import shape_text, value_of
 
 aten = torch.ops.aten
 
@@ -98,7 +98,7 @@ def _cut(node: Any) -> Cut | None:
     if node.target not in (aten.select.int, aten.slice.Tensor) or node.kwargs:
         return None
     source, dim, *where = node.args
-    value = _value(source)
+    value = value_of(source)
     if value is None or not isinstance(dim, int):
         return None
     dim %= value.ndim
@@ -141,7 +141,7 @@ def _with_leading_dims(graph: fx.Graph, node: Any) -> Any:
 
 
 def _is_linear_of_rows(node: Any) -> bool:
-    value = _value(node)
+    value = value_of(node)
     return value is not None and node.target is aten.linear.default and value.ndim == 2
 
 
@@ -150,14 +150,9 @@ def _one_position(node: Any, cut: Cut, *, named_like: fx.Node) -> dict[str, Any]
     return {**named_like.meta, "val": node.meta["val"].narrow(cut.dim, cut.position, 1)}
 
 
-def _value(node: Any) -> Tensor | None:
-    value = node.meta.get("val") if isinstance(node, fx.Node) else None
-    return value if isinstance(value, Tensor) else None
-
-
 def _ndim(node: Any) -> int:
     """Of a value, -1 of anything else."""
-    value = _value(node)
+    value = value_of(node)
     return -1 if value is None else value.ndim
 
 
@@ -169,7 +164,7 @@ def _needs(node: Any, dim: int) -> Needs | None:
 
 
 def _pointwise(node: Any, dim: int) -> Needs | None:
-    if any(_value(argument) is not None for argument in node.kwargs.values()):
+    if any(value_of(argument) is not None for argument in node.kwargs.values()):
         return None
     own = {number: dim - _ndim(node) + _ndim(argument) for number, argument in enumerate(node.args)}
     # Where the argument has no such dimension, or a single position, it is the same for all.

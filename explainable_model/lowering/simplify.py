@@ -84,9 +84,15 @@ def _before_reshapes(node: fx.Node) -> Iterator[fx.Node]:
         node = source
 
 
+def value_of(node: Any) -> Tensor | None:
+    """The traced value of a node; ``None`` of anything but a node that stands for one tensor."""
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
+    return value if isinstance(value, Tensor) else None
+
+
 def shape_text(node: Any) -> tuple[str, ...]:
     """The shape as text: open lengths are equal where their expressions are, without a guard."""
-    value = node.meta.get("val") if isinstance(node, fx.Node) else None
-    if not isinstance(value, Tensor):
+    value = value_of(node)
+    if value is None:
         return (f"of {node}",)
     return tuple(str(length.node.expr) if isinstance(length, SymInt) else str(length) for length in value.shape)
