@@ -164,7 +164,7 @@ def _write(
 ) -> float:
     """CPU seconds that writing the explained artifact took (lowering not included); the plain one where missing."""
     from explainable_model import lower
-    from explainable_model.exporters.write import describe
+    from explainable_model.exporters.describe import describe
 
     plain, explained = (Artifact(subject, runtime, which, scratch).path for which in (False, True))
     finished = plain.with_name(f"{plain.name}.finished")

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from benchmarks.networks import Network, build
 from explainable_model import ExplainableModel, lower
+from explainable_model.attribution.layout import layout_of
 from explainable_model.exporters import FORMATS as TABLE
-from explainable_model.exporters.write import describe
-from explainable_model.layers import layout_of
+from explainable_model.exporters.describe import describe
 
 FORMATS = ("torchscript", "pt2", "onnx")
 BATCHES = (1, 2, 5)

@@ -95,6 +95,6 @@ def write_plain_onnx(model: nn.Module, image: Tensor, path: Path) -> None:
 
 def write_onnx(lowered: LoweredModel, path: Path) -> None:
     """The explained network, without running it to verify it."""
-    from explainable_model.exporters.write import describe
+    from explainable_model.exporters.describe import describe
 
     FORMATS["onnx"].write(lowered, path, describe(lowered, "onnx", None, None).to_json())

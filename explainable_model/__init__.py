@@ -4,14 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from explainable_model.artifact.metadata import Metadata
+    from explainable_model.eager.find_layer import find_layers
     from explainable_model.explanation import Explanation
-    from explainable_model.exporters import FORMATS, export
-    from explainable_model.layers import find_layers
-    from explainable_model.lowering import LOWERINGS, LoweredModel, lower
-    from explainable_model.metadata import Metadata
+    from explainable_model.exporters import FORMATS
+    from explainable_model.exporters.pipeline import export
+    from explainable_model.imaging.preprocess import Preprocess
+    from explainable_model.lowering.lowered import LoweredModel
+    from explainable_model.lowering.rules import LOWERINGS
     from explainable_model.methods import METHODS
-    from explainable_model.model import ExplainableModel
-    from explainable_model.preprocess import Preprocess
+    from explainable_model.model import ExplainableModel, lower
     from explainable_model.runtime import Session, load, read_metadata
 
 # Where each public name lives. They are imported when first used, so that loading an ONNX artifact
@@ -23,13 +25,13 @@ _HOMES = {
     "LOWERINGS": "lowering",
     "LoweredModel": "lowering",
     "METHODS": "methods",
-    "Metadata": "metadata",
-    "Preprocess": "preprocess",
+    "Metadata": "artifact.metadata",
+    "Preprocess": "imaging.preprocess",
     "Session": "runtime",
-    "export": "exporters",
-    "find_layers": "layers",
+    "export": "exporters.pipeline",
+    "find_layers": "eager.find_layer",
     "load": "runtime",
-    "lower": "lowering",
+    "lower": "model",
     "read_metadata": "runtime",
 }
 

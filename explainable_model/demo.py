@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explainable_model.errors import ArtifactError, MissingRuntimeError, ModelError
-from explainable_model.models import NamedModel
-from explainable_model.overlay import ALPHA, COLORMAP, contact_sheet, hottest_point, panel, save_picture
-from explainable_model.preprocess import Preprocess, open_photo
+from explainable_model.imaging.overlay import ALPHA, COLORMAP, hottest_point
+from explainable_model.imaging.preprocess import Preprocess, open_photo
+from explainable_model.imaging.sheets import contact_sheet, panel, save_picture
+from explainable_model.networks.named import NamedModel
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -195,8 +196,8 @@ def _export_all(
 ) -> dict[str, Path]:
     import torch
 
-    from explainable_model.exporters import export
-    from explainable_model.lowering import lower
+    from explainable_model.exporters.pipeline import export
+    from explainable_model.model import lower
 
     say("lowering: differentiating the tail ahead of time")
     lowered = lower(explainable, torch.from_numpy(image))

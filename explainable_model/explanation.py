@@ -29,9 +29,6 @@ def input_names(extra: int) -> list[str]:
 PREDICTED = -1
 """The class index that stands for "the class the network predicts"."""
 
-IMAGE_LAYER = ""
-"""The name of the image, where it is listened to like a layer."""
-
 
 class Explanation(NamedTuple, Generic[ArrayT]):
     """A prediction and the class activation map that explains it.
@@ -69,7 +66,3 @@ class DrawnExplanation(NamedTuple, Generic[ArrayT]):
 def named(outputs: Sequence[ArrayT]) -> Explanation[ArrayT] | DrawnExplanation[ArrayT]:
     """An artifact's outputs by name."""
     return Explanation(*outputs) if len(outputs) == len(OUTPUT_NAMES) else DrawnExplanation(*outputs)
-
-
-ATTENTION_LAYERS = "@attention"
-"""Stands for the attention probabilities of every block."""

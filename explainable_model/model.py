@@ -1,25 +1,41 @@
 """The wrapper: any network in, its prediction and its class activation map out."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 
-from explainable_model.attribution import Network, Probe, Progress, explain
-from explainable_model.errors import InputError, LayerError, ModelError
+from explainable_model.artifact.metadata import PROFILES, Profile
+from explainable_model.attribution.explain import explain
+from explainable_model.attribution.inputs import check_class_idx, check_image, check_inputs, predicted_class_idx
+from explainable_model.attribution.layout import ReshapeTransform
+from explainable_model.attribution.network import Network
+from explainable_model.attribution.plan import Plan
+from explainable_model.attribution.postprocess import Finish
+from explainable_model.attribution.probe import Probe, Progress
+from explainable_model.attribution.scores import Select
+from explainable_model.attribution.targets import Target, as_target
+from explainable_model.eager.buffers import kept_state
+from explainable_model.eager.find_layer import default_layer, resolve_layer
+from explainable_model.eager.hooked import HookedNetwork
+from explainable_model.eager.tap import LayerTap
+from explainable_model.errors import InputError, LayerError, ModelError, StaticBatchWarning, TraceError
 from explainable_model.explanation import Explanation
-from explainable_model.hooked import HookedNetwork
-from explainable_model.layers import ReshapeTransform, default_layer, resolve_layer
+from explainable_model.lowering.capture.trace_errors import reason_of
+from explainable_model.lowering.dynamic_shapes import OpenDims
+from explainable_model.lowering.lowered import LoweredModel
+from explainable_model.lowering.pipeline import _lower
+from explainable_model.lowering.rules import LOWERINGS
+from explainable_model.lowering.rules.call import Lowering
+from explainable_model.lowering.size_ranges import open_size_error
 from explainable_model.methods import check_options, find_method
 from explainable_model.methods.fusion import find_fusion
-from explainable_model.plan import Plan
-from explainable_model.postprocess import Finish
-from explainable_model.scoring import Select, check_class_idx, predicted_class_idx
-from explainable_model.tap import LayerTap
-from explainable_model.targets import Target, as_target
 
 MODE_DEPENDENT = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -246,7 +262,7 @@ class ExplainableModel(nn.Module):
     def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> Network:
         if not plan.row.needs_graph:
             return HookedNetwork(self.model, plan, [self._taps.setdefault(n, LayerTap()) for n in plan.named_taps])
-        from explainable_model.lowering.captured import captured_network
+        from explainable_model.lowering.backward.networks import captured_network
 
         key = (plan.layers, image.shape[1:], image.dtype, image.device)
         if key not in self._graphs:
@@ -295,8 +311,7 @@ class ExplainableModel(nn.Module):
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What ``torch.jit.script`` compiles instead of this module: the lowered graph."""
-        from explainable_model.exporters.torchscript import scriptable
-        from explainable_model.lowering import lower
+        from explainable_model.lowering.scriptable import scriptable
 
         if self.example is None:
             raise InputError(
@@ -310,52 +325,6 @@ def _word(option: bool | str, default: str) -> str:
     if isinstance(option, str):
         return option
     return default if option else "none"
-
-
-def check_inputs(inputs: Sequence[Tensor], batch: int, expected: int) -> None:
-    """Refuse extra inputs that are too few, or without the batch first.
-
-    Raises:
-        InputError: what is wrong with them.
-    """
-    if len(inputs) < expected:
-        raise InputError(
-            f"{len(inputs)} extra input(s) given; the target takes {expected}: explainable(image, class_idx, ...)."
-        )
-    for number, each in enumerate(inputs):
-        if not isinstance(each, Tensor) or each.ndim == 0 or each.shape[0] != batch:
-            got = f"of shape {tuple(each.shape)}" if isinstance(each, Tensor) else type(each).__name__
-            raise InputError(f"Extra input {number} is {got}; expected a tensor with the batch of {batch} first.")
-
-
-def check_image(image: Tensor) -> None:
-    """Refuse what no network of ours takes.
-
-    Raises:
-        InputError: not a floating point tensor with a batch, channels and 1 to 3 spatial
-            dimensions, empty, or (in host memory) with NaN or infinity.
-    """
-    if not isinstance(image, Tensor):
-        raise InputError(f"image is {type(image).__name__}; expected a torch.Tensor of shape (N, C, H, W).")
-    if not 3 <= image.ndim <= 5:
-        hint = " Add the batch dimension: image.unsqueeze(0)." if image.ndim == 2 else ""
-        raise InputError(
-            f"image has shape {tuple(image.shape)}; expected (N, C, H, W) (or one or three spatial dimensions).{hint}"
-        )
-    if not image.is_floating_point():
-        raise InputError(
-            f"image is {image.dtype}; expected floating point, scaled and normalised as the network was trained "
-            "(e.g. image.float() / 255)."
-        )
-    if image.numel() == 0:
-        raise InputError(f"image is empty: shape {tuple(image.shape)}; expected at least one image.")
-    if image.device.type == "cpu" and not _is_finite(image):
-        raise InputError("image has NaN or infinite values; expected finite ones.")
-
-
-def _is_finite(image: Tensor) -> bool:
-    """Whether every value is finite; a sum shows it in a quarter of the time, unless it overflows itself."""
-    return bool(torch.isfinite(image.sum())) or bool(torch.isfinite(image).all())
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
@@ -377,3 +346,87 @@ def _unwrap(model: nn.Module) -> nn.Module:
             "through them. Build or load the network outside of it."
         )
     return model
+
+
+def lower(
+    explainable: ExplainableModel,
+    image: Tensor,
+    *inputs: Tensor,
+    lowerings: Mapping[OpOverload, Lowering] | None = None,
+    dynamic_size: bool = False,
+    dynamic_batch: bool = True,
+    profile: Profile = "full",
+) -> LoweredModel:
+    """Differentiate the tail of the network ahead of time.
+
+    The forward is exported once, cut at the target layer, and walked backwards from the score with
+    one vector-Jacobian product per operator, each written in forward operations; batch norm is
+    folded into the convolution before it. What comes out is a plain forward graph with an open
+    batch size; for a network that takes one batch size only, or a different path for each, it is the
+    example's, with a ``StaticBatchWarning``. The graph has no state: buffers that the network updates
+    in its forward keep the values that they have now, and the network's own are left as found.
+
+    Args:
+        explainable: the network and what to explain of it.
+        image: ``(N, C, *spatial)``, an example; its spatial size becomes the graph's.
+        inputs: examples of what else the network and the target take.
+        lowerings: rows that are added to, or replace, those of ``LOWERINGS``.
+        dynamic_size: leave height and width open as well; ``LoweredModel.sizes`` says which are taken.
+            Convolutional networks allow it, those with a table of positions do not; windowed transformers
+            take minutes to trace.
+        dynamic_batch: leave the batch size open; ``False`` makes a graph for exactly as many images as ``image`` has.
+        profile: ``portable`` keeps to the operators that strict runtimes have (``lowering/portable.py`` lists them),
+            in float32 and for the example's shape alone; ``full`` uses all that is fast.
+
+    Raises:
+        LoweringError: the network cannot be traced, or an operator on the way from the layer to the
+            score has no lowering; the error names it and the layer. Or it takes one image size only.
+        InputError, LayerError, ModelError: as the eager call.
+    """
+    _check_profile(profile, image, dynamic_size)
+    with torch.no_grad(), kept_state(explainable.model):
+        explainable(image.clone(), None, *inputs)  # whatever is wrong with the request is said by the eager call
+    plan = explainable.plan
+    table = {**LOWERINGS, **(lowerings or {})}
+    dynamic_batch = dynamic_batch and profile == "full"
+    example = tuple(each.detach() for each in (image, *inputs))
+    attempt = partial(_lower, explainable.model, plan, example, table, profile)
+    try:
+        return attempt(OpenDims(size=dynamic_size), dynamic_batch=dynamic_batch)
+    except TraceError as refusal:
+        # What else is wrong with the network is said by these attempts: they succeed where the open dimensions were.
+        if dynamic_size:
+            _refuse_open_size(attempt, refusal)
+        lowered = attempt(OpenDims(batch=False, size=dynamic_size))
+        if dynamic_batch:
+            warnings.warn(
+                f"{plan.model} refuses an open batch size, so it was lowered for a batch of exactly {image.shape[0]}, "
+                f"the example's. The reason: {reason_of(refusal.__cause__ or refusal)}",
+                StaticBatchWarning,
+                stacklevel=2,
+            )
+        return lowered
+
+
+def _check_profile(profile: str, image: Tensor, dynamic_size: bool) -> None:
+    if profile not in PROFILES:
+        raise InputError(f"Unknown profile {profile!r}; known profiles: {', '.join(PROFILES)}.")
+    if profile == "portable" and (dynamic_size or image.dtype is not torch.float32):
+        got = "an open height and width" if dynamic_size else f"a network in {image.dtype}"
+        raise InputError(
+            f"The portable profile is for float32 and images of one size; got {got}. Leave dynamic_size=False, give "
+            "network.float() and a float32 image, or leave out the profile."
+        )
+
+
+def _refuse_open_size(attempt: Callable[[OpenDims], LoweredModel], refusal: TraceError) -> None:
+    """Raise, unless it is the open batch that was refused."""
+    try:
+        attempt(OpenDims())
+    except TraceError:
+        try:
+            attempt(OpenDims(batch=False, size=True))
+            return
+        except TraceError:
+            attempt(OpenDims(batch=False))
+    raise open_size_error(reason_of(refusal.__cause__ or refusal)) from refusal

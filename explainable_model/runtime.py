@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from explainable_model.artifact.metadata import Metadata, array_dtype, parse_metadata, shape_problem, written
+from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, named
 from explainable_model.exporters import format_of
-from explainable_model.exporters.format import Array, Format, Runner
-from explainable_model.metadata import Metadata, array_dtype, parse_metadata, shape_problem, written
+from explainable_model.exporters.format import Format
 
 
 class Session:

@@ -16,8 +16,8 @@ import torch
 
 from explainable_model import ExplainableModel, Explanation
 from explainable_model.demo import demo_photos, efficientnet_lite0
-from explainable_model.models import NamedModel
-from explainable_model.preprocess import open_photo
+from explainable_model.imaging.preprocess import open_photo
+from explainable_model.networks.named import NamedModel
 
 EXPORT = Path(__file__).parent
 

@@ -7,8 +7,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the suite is the same with 
 import pytest
 import torch
 
-from tests.cli_run import artifacts_fixture, photos_fixture  # noqa: F401
-from tests.nets import CASES, Case, seeded
+from tests.support.cli_run import artifacts_fixture, photos_fixture  # noqa: F401
+from tests.support.nets import CASES, Case, seeded
 
 
 @pytest.fixture(autouse=True)

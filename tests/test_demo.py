@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from explainable_model import demo
-from explainable_model.cli import main
+from explainable_model.cli.main import main
 from explainable_model.errors import MissingRuntimeError, ModelError
-from explainable_model.overlay import GAP, MARGIN, PANE
+from explainable_model.imaging.sheets import GAP, MARGIN, PANE
 from explainable_model.runtime import read_metadata
 
 # Left, top, right, bottom of what the network must look at, read off the photos.

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from explainable_model import ExplainableModel, lower
 from explainable_model.errors import InputError, LayerError, ModelError
-from tests.nets import Case, TinyMobileNet, TinyResNet, TinyViT, XrayClassifier, images, seeded
-from tests.reference import finished, gradcam
+from tests.support.nets import Case, TinyMobileNet, TinyResNet, TinyViT, XrayClassifier, images, seeded
+from tests.support.reference import finished, gradcam
 
 
 def prefix_of(network: nn.Module) -> int | None:

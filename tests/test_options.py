@@ -13,8 +13,8 @@ from explainable_model.errors import InputError, LayerError
 from explainable_model.methods import METHODS
 from explainable_model.methods.fusion import FUSIONS
 from explainable_model.methods.noise import gaussian_noise
-from tests.method_checks import assert_equal_in_onnx_runtime
-from tests.nets import SmallNet, TinyViT, images, seeded
+from tests.support.method_checks import assert_equal_in_onnx_runtime
+from tests.support.nets import SmallNet, TinyViT, images, seeded
 
 TRANSFORMER_METHODS = ("vitreciprocam", "legrad", "rollout")
 BLIND = ("eigencam", "fem", "kpcacam", "rollout")  # the same map for every class

@@ -10,7 +10,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 import explainable_model
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 
 
 def test_every_public_name_is_there() -> None:

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from explainable_model import ExplainableModel, export, load, lower, read_metadata
+from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.exporters.torchscript import quiet_torchscript
-from explainable_model.lowering.capture import quiet_export
-from explainable_model.metadata import METADATA_KEY
-from tests.nets import TinyResNet, images, seeded
+from explainable_model.lowering.capture.export import quiet_export
+from tests.support.nets import TinyResNet, images, seeded
 
 SUFFIXES = [".ts", ".onnx", ".pt2"]
 

@@ -54,8 +54,8 @@ def measure_photo(subject: Subject, preparation: str, photo: tuple[int, int], ef
     from PIL import Image
 
     from explainable_model import export, load
-    from explainable_model.overlay import overlay
-    from explainable_model.preprocess import Preprocess
+    from explainable_model.imaging.overlay import overlay
+    from explainable_model.imaging.preprocess import Preprocess
 
     torch.set_num_threads(threads)
     how = PREPARATIONS[preparation]

@@ -10,12 +10,13 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.runner import Runner
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
-from explainable_model.exporters.format import Format, Runner, foreign
-from explainable_model.metadata import METADATA_KEY
+from explainable_model.exporters.format import Format, foreign
 
 if TYPE_CHECKING:
-    from explainable_model.lowering import LoweredModel
+    from explainable_model.lowering.lowered import LoweredModel
 
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
@@ -23,7 +24,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     import torch
     from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
-    from explainable_model.lowering.capture import quiet_export
+    from explainable_model.lowering.capture.export import quiet_export
 
     archive = io.BytesIO()  # torch's own writer ends the whole process where the disk is full
     options = {"freezing": True, "aot_inductor.metadata": {METADATA_KEY: metadata}}

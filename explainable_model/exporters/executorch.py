@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
-from explainable_model.exporters.format import Array, Format, Runner, foreign
-from explainable_model.metadata import METADATA_KEY
+from explainable_model.exporters.format import Format, foreign
 
 if TYPE_CHECKING:
     from torch.fx import Graph
 
-    from explainable_model.lowering import LoweredModel
+    from explainable_model.lowering.lowered import LoweredModel
 
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
@@ -159,7 +160,7 @@ def _missing(what: str) -> MissingRuntimeError:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what ExecuTorch and torchao say of their own insides when they are imported and run."""
-    from explainable_model.lowering.capture import quiet_export
+    from explainable_model.lowering.capture.export import quiet_export
 
     with quiet_export(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

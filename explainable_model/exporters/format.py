@@ -1,22 +1,17 @@
 """What a format is, and what the formats share."""
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-
+from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.runner import Runner
 from explainable_model.errors import ArtifactError
-from explainable_model.metadata import METADATA_KEY
 
 if TYPE_CHECKING:
-    from explainable_model.lowering import LoweredModel
-
-Array: TypeAlias = NDArray[Any]
-Runner: TypeAlias = Callable[..., Sequence[Array]]
-"""``(image, class_idx, *inputs) -> (logits, class_idx, cam)`` in the format's own runtime."""
+    from explainable_model.lowering.lowered import LoweredModel
 
 
 @dataclass(frozen=True)

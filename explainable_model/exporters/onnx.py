@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explainable_model.artifact.metadata import METADATA_KEY, dimension_names
+from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
 from explainable_model.explanation import IMAGE, input_names, output_names
-from explainable_model.exporters.format import Array, Format, Runner, foreign
-from explainable_model.metadata import METADATA_KEY, dimension_names
+from explainable_model.exporters.format import Format, foreign
 
 if TYPE_CHECKING:
-    from explainable_model.lowering import LoweredModel
+    from explainable_model.lowering.lowered import LoweredModel
 
 OPSET = 18
 NO_LAYER = "_empty_nn_module_stack_from_metadata_hook"  # torch's, for what it adds for sizes
@@ -30,7 +31,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
         ) from error
     import torch
 
-    from explainable_model.lowering.capture import quiet_export
+    from explainable_model.lowering.capture.export import quiet_export
 
     exported = lowered.exported_program
     with quiet_export():
@@ -55,7 +56,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
 
 
 def _check_portable(model: Any) -> None:
-    from explainable_model.lowering.portable import ONNX_OPERATORS, not_portable
+    from explainable_model.lowering.passes.portable import ONNX_OPERATORS, not_portable
 
     found = {f"ONNX {node.op_type}": str(node.name) for node in model.graph if node.op_type not in ONNX_OPERATORS}
     if found:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from explainable_model.agreement import Agreement, Progress, measure_agreement, require_agreement
+from explainable_model.artifact.metadata import METADATA_KEY, Metadata, Precision
+from explainable_model.artifact.reference import record_reference
+from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import InputError
 from explainable_model.explanation import CLASS_IDX, IMAGE, LOGITS, PREDICTED
-from explainable_model.exporters.format import Array, Runner
 from explainable_model.exporters.onnx import open_
-from explainable_model.metadata import METADATA_KEY, Metadata, Precision
-from explainable_model.verify import record_reference
+from explainable_model.verify.agreement import Agreement, Progress, measure_agreement, require_agreement
 
 QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool")
 PRODUCTS = ("Conv", "Gemm", "MatMul")  # the first of them reads the prepared image

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError, MissingRuntimeError
 from explainable_model.explanation import input_names
 from explainable_model.exporters import onnx
-from explainable_model.exporters.format import Array, Format, Runner, foreign
-from explainable_model.metadata import METADATA_KEY
+from explainable_model.exporters.format import Format, foreign
 
 if TYPE_CHECKING:
-    from explainable_model.lowering import LoweredModel
+    from explainable_model.lowering.lowered import LoweredModel
 
 TRANSPOSED = {"ConvolutionBackpropData": [1, 0], "GroupConvolutionBackpropData": [0, 2, 1]}
 """Transposed convolutions, and how the first axes of their weights change places."""

@@ -6,19 +6,20 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.runner import Runner
 from explainable_model.errors import ArtifactError
-from explainable_model.exporters.format import Format, Runner, zip_metadata
-from explainable_model.metadata import METADATA_KEY
+from explainable_model.exporters.format import Format, zip_metadata
 
 if TYPE_CHECKING:
-    from explainable_model.lowering import LoweredModel
+    from explainable_model.lowering.lowered import LoweredModel
 
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     """Write a ``.pt2`` archive with the metadata among its extra files."""
     import torch
 
-    from explainable_model.lowering.capture import quiet_export
+    from explainable_model.lowering.capture.export import quiet_export
 
     archive = io.BytesIO()  # torch's own writer ends the whole process where the disk is full
     with quiet_export():
@@ -31,7 +32,7 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     import torch
 
     from explainable_model.exporters.torch_runner import torch_runner
-    from explainable_model.lowering.capture import quiet_export
+    from explainable_model.lowering.capture.export import quiet_export
 
     metadata = zip_metadata(path)
     _refuse_code(path)

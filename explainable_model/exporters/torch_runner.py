@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from explainable_model.exporters.format import Array, Runner
+from explainable_model.artifact.runner import Array, Runner, as_array
 
 
 def torch_runner(
@@ -28,10 +27,3 @@ def torch_runner(
         return [as_array(output) for output in outputs]
 
     return run
-
-
-def as_array(tensor: Tensor) -> Array:
-    """In host memory; bfloat16 as float32."""
-    tensor = tensor.detach().cpu()
-    array: Array = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
-    return array

@@ -1,6 +1,5 @@
 """TorchScript, for libtorch, TorchServe and ``torch.jit.load``."""
 
-import copy
 import io
 import warnings
 from collections.abc import Iterator
@@ -8,56 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.errors import ArtifactError, InputError
+from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.runner import Runner
+from explainable_model.errors import ArtifactError
 from explainable_model.explanation import OUTPUT_NAMES, input_names
-from explainable_model.exporters.format import Format, Runner, zip_metadata
-from explainable_model.metadata import METADATA_KEY, SizeRange, spatial
+from explainable_model.exporters.format import Format, zip_metadata
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from explainable_model.lowering import LoweredModel
-
-
-def scriptable(lowered: "LoweredModel") -> "nn.Module":
-    """A module that ``torch.jit.script`` compiles: ``(image, class_idx=None) -> (logits, class_idx, cam)``.
-
-    Raises:
-        InputError: the network or the target takes extra inputs.
-    """
-    from explainable_model.exporters.scripted import ScriptedExplanation
-
-    if lowered.example_inputs:
-        raise InputError("Networks with extra inputs cannot be given to torch.jit.script: use export(..., 'net.ts').")
-    return ScriptedExplanation(*_parts(lowered)).eval()
-
-
-def _parts(lowered: "LoweredModel") -> tuple["nn.Module", list[int], list[int], list[int], int]:
-    """The arguments of ``ScriptedParts``, with the graph in TorchScript's operators."""
-    import torch
-    from torch import fx
-
-    from explainable_model.exporters.in_place import write_in_place
-
-    graph = copy.deepcopy(lowered.graph_module.graph)
-    write_in_place(graph)
-    for node in graph.nodes:
-        if node.target is torch.ops.aten.sym_size.int:
-            node.target = torch.ops.aten.size.int
-        if node.target is torch.sym_min:
-            node.target = min
-        if isinstance(node.target, torch._ops.OpOverload):
-            node.target = node.target.overloadpacket  # TorchScript chooses the overload itself
-    open_dims = spatial(range(lowered.example.ndim), lowered.pixels)
-    allowed = dict(zip(open_dims, lowered.sizes, strict=True)) if lowered.sizes else {}
-    ranges = [allowed.get(n, SizeRange(1)) for n in range(lowered.example.ndim)]
-    return (
-        fx.GraphModule(lowered.graph_module, graph),
-        [-1 if n is None else n for n in lowered.image_shape],
-        [each.minimum for each in ranges],
-        [each.multiple for each in ranges],
-        lowered.plan.top_k or 0,
-    )
+    from explainable_model.lowering.lowered import LoweredModel
 
 
 @contextmanager
@@ -73,7 +30,8 @@ def script(lowered: "LoweredModel") -> Any:
     """The lowered model as a ``torch.jit.ScriptModule``."""
     import torch
 
-    from explainable_model.exporters.scripted import FORWARD, ScriptedParts
+    from explainable_model.lowering.scriptable import scriptable, scripted_parts
+    from explainable_model.lowering.scripted import FORWARD, ScriptedParts
 
     with quiet_torchscript():
         outputs = len(lowered.outputs)
@@ -81,7 +39,7 @@ def script(lowered: "LoweredModel") -> Any:
             return torch.jit.script(scriptable(lowered))
         names = input_names(len(lowered.example_inputs))[2:]
         default = "" if names else " = None"
-        scripted = torch.jit.script(ScriptedParts(*_parts(lowered)).eval())
+        scripted = torch.jit.script(ScriptedParts(*scripted_parts(lowered)).eval())
         scripted.define(
             FORWARD.format(
                 typed="".join(f", {name}: Tensor" for name in names),

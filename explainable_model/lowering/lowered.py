@@ -8,16 +8,22 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.traceback import preserve_node_meta
 
-from explainable_model.attribution import Network, explain
+from explainable_model.artifact.metadata import Profile, SizeRange, shape_problem, spatial, written
+from explainable_model.attribution.explain import explain
+from explainable_model.attribution.inputs import (
+    check_class_idx,
+    check_class_range,
+    check_image,
+    check_inputs,
+    predicted_class_idx,
+)
+from explainable_model.attribution.network import Network
+from explainable_model.attribution.plan import Plan
 from explainable_model.errors import InputError
 from explainable_model.explanation import DrawnExplanation, Explanation, named
-from explainable_model.frame import Frame
-from explainable_model.lowering.capture import quiet_export, without_autocast
-from explainable_model.lowering.shapes import OpenDims, open_shapes, share_batch
-from explainable_model.metadata import Profile, SizeRange, shape_problem, spatial, written
-from explainable_model.model import check_image, check_inputs
-from explainable_model.plan import Plan
-from explainable_model.scoring import check_class_idx, check_class_range, predicted_class_idx
+from explainable_model.lowering.capture.export import quiet_export, without_autocast
+from explainable_model.lowering.dynamic_shapes import OpenDims, open_shapes, share_batch
+from explainable_model.lowering.imaging import Frame
 
 
 class TracedExplanation(nn.Module):

@@ -3,20 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from explainable_model.attribution.method import Method
 from explainable_model.methods import passes
 from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam
 from explainable_model.methods.elementwise import elementwise, hirescam, layercam
 from explainable_model.methods.fem import fem
 from explainable_model.methods.gradcam import gradcam
 from explainable_model.methods.gradcam_plus_plus import gradcam_plus_plus
-from explainable_model.methods.method import (
-    Activations,
-    CamMethod,
-    Gradients,
-    Method,
-    from_activations,
-    from_gradients,
-)
+from explainable_model.methods.method import Activations, CamMethod, Gradients, from_activations, from_gradients
 from explainable_model.methods.xgradcam import xgradcam
 
 __all__ = ["METHODS", "Activations", "CamMethod", "Gradients", "Method", "check_options", "find_method", "gradcam"]

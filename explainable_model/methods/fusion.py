@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.postprocess import minmax
 from explainable_model.methods.precision import in_float32
-from explainable_model.postprocess import minmax
 
 GAMMA = 2.0
 

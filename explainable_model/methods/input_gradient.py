@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from explainable_model.attribution.postprocess import minmax, resize
 from explainable_model.methods.precision import in_float32
-from explainable_model.postprocess import minmax, resize
 
 
 def saliency(gradients: Tensor) -> Tensor:

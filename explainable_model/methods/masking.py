@@ -10,9 +10,9 @@ from math import prod
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.postprocess import minmax, resize
 from explainable_model.methods.precision import in_float32
 from explainable_model.methods.weighting import weighted_sum
-from explainable_model.postprocess import minmax, resize
 
 # Scores closer to zero than this share of the largest drop do not enlarge the weights further.
 SMALLEST_SHARE = 1e-6

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from explainable_model.copies import repeat, split
+from explainable_model.attribution.batching import repeat, split
+from explainable_model.attribution.layout import find_layout
+from explainable_model.attribution.plan import ATTENTION_LAYERS
 from explainable_model.errors import LayerError, ModelError
-from explainable_model.explanation import ATTENTION_LAYERS
-from explainable_model.layers import find_layout
 from explainable_model.methods import input_gradient, masking
 from explainable_model.methods.attention import legrad as legrad_map
 from explainable_model.methods.attention import rollout as rollout_map
@@ -22,10 +22,9 @@ from explainable_model.methods.gradcam_plus_plus import smoothgradcam_plus_plus
 from explainable_model.methods.noise import gaussian_noise
 from explainable_model.methods.shapleycam import shapleycam as shapleycam_map
 from explainable_model.methods.weighting import weighted_sum
-from explainable_model.tolerances import HEAD_TOLERANCE
 
 if TYPE_CHECKING:
-    from explainable_model.attribution import Probe
+    from explainable_model.attribution.probe import Probe
 
 SAMPLES = 16
 NOISE = 0.15
@@ -264,3 +263,7 @@ def _noisy(probe: "Probe", samples: int, noise: float, seed: int) -> Iterator[Te
 def _summed_gradients(probe: "Probe", images: Tensor) -> Tensor:
     """``(N, k, C, *spatial)``: sum of the image gradients of some copies."""
     return split(probe.rerun(images).image_gradients(), images.shape[1]).sum(1)
+
+
+# CAM asks that the gradient be the same at every position of a channel: within this share of the largest.
+HEAD_TOLERANCE = 1e-3

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.preprocess import upright_rgb
+from explainable_model.imaging.preprocess import upright_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image

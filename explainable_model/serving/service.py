@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from explainable_model.artifact.metadata import Metadata
+from explainable_model.artifact.reference import check_reference
 from explainable_model.errors import ArtifactError, InputError
-from explainable_model.explaining import TOP, Answer, asked_classes, each_class, found_classes, resolve_class
+from explainable_model.explainer.answers import TOP, Answer, asked_classes, each_class, found_classes, resolve_class
 from explainable_model.explanation import PREDICTED, Explanation
-from explainable_model.metadata import Metadata
-from explainable_model.overlay import ALPHA, Colormap, centred, overlay, suited_colormap
+from explainable_model.imaging.overlay import ALPHA, Colormap, centred, overlay, suited_colormap
 from explainable_model.serving.contract import (
     JSON,
     PNG,
@@ -29,7 +30,6 @@ from explainable_model.serving.contract import (
     text_field,
     wants_picture,
 )
-from explainable_model.verify import check_reference
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,9 +11,9 @@ from kits import Kit
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export
-from explainable_model.explaining import probabilities
-from explainable_model.metadata import METADATA_KEY
-from explainable_model.preprocess import open_photo
+from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.explainer.answers import probabilities
+from explainable_model.imaging.preprocess import open_photo
 
 PREPROCESS = Preprocess((24, 32), resize=30)
 

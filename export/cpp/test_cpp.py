@@ -14,10 +14,10 @@ from PIL import Image
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export, load
-from explainable_model.explaining import probabilities
+from explainable_model.explainer.answers import probabilities
 from explainable_model.exporters.torchscript import quiet_torchscript
-from explainable_model.overlay import centred, overlay
-from explainable_model.preprocess import open_photo
+from explainable_model.imaging.overlay import centred, overlay
+from explainable_model.imaging.preprocess import open_photo
 
 LABEL = "explainable_model.json"
 

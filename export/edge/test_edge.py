@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from explainable_model import load
-from explainable_model.preprocess import open_photo
+from explainable_model.imaging.preprocess import open_photo
 
 KIT = Path(__file__).parent
 SCRIPTS = {".onnx": "run_onnxruntime.py", ".xml": "run_openvino.py", ".pte": "run_executorch.py"}

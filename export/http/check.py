@@ -20,9 +20,10 @@ from load import Load, Shot, fire
 from pictures import bad, good
 from PIL import Image
 
-from explainable_model.explaining import Explainer, artifact_explainer, each_class, found_classes, model_explainer
-from explainable_model.overlay import overlay
-from explainable_model.preprocess import upright_rgb
+from explainable_model.explainer.answers import each_class, found_classes
+from explainable_model.explainer.explainer import Explainer, artifact_explainer, model_explainer
+from explainable_model.imaging.overlay import overlay
+from explainable_model.imaging.preprocess import upright_rgb
 
 ROUNDING = 0.5 / 255  # the heatmap is a picture of 8 bits
 TOLERANCE = 1e-3  # of map and probability between two runtimes
@@ -189,7 +190,7 @@ def explainer_of(arguments: argparse.Namespace) -> Explainer:
     """What says what is right: the network itself, or an artifact."""
     if arguments.artifact is not None:
         return artifact_explainer(arguments.artifact)
-    from explainable_model.models import load_named_model
+    from explainable_model.networks.named import load_named_model
 
     return model_explainer(load_named_model(arguments.model), arguments.layer, arguments.method)
 

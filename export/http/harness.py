@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.demo import TARGET_LAYER, demo_photos
-from explainable_model.metadata import METADATA_KEY
 
 CHECK = Path(__file__).with_name("check.py")
 NETWORK = "explainable_model.demo:efficientnet_lite0"

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export, load
-from explainable_model.explaining import probabilities
-from explainable_model.preprocess import open_photo
+from explainable_model.explainer.answers import probabilities
+from explainable_model.imaging.preprocess import open_photo
 
 KIT = Path(__file__).parent
 sys.path.insert(0, str(KIT))

@@ -14,8 +14,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # the archive's own explainable_model, whatever else is installed
 
+from explainable_model.artifact.metadata import parse_metadata
 from explainable_model.exporters.torchscript import open_ as open_torchscript
-from explainable_model.metadata import parse_metadata
 from explainable_model.runtime import Session
 from explainable_model.serving import Request, Service, Settings
 

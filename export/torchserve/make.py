@@ -17,7 +17,7 @@ import numpy as np
 import explainable_model
 from explainable_model import read_metadata
 from explainable_model.errors import ArtifactError, ExplainableModelError
-from explainable_model.overlay import palette, suited_colormap
+from explainable_model.imaging.overlay import palette, suited_colormap
 
 KIT = Path(__file__).parent
 

@@ -16,10 +16,12 @@ import numpy as np
 
 from explainable_model import Explanation, Preprocess
 from explainable_model.errors import ExplainableModelError, InputError
-from explainable_model.explaining import asked_classes, draw_overlay, each_class, found_classes, label
+from explainable_model.explainer.answers import asked_classes, each_class, found_classes, label
+from explainable_model.explainer.explainer import draw_overlay
 from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
-from explainable_model.overlay import Look, save_picture
-from explainable_model.preprocess import AsDecoded, open_photo
+from explainable_model.imaging.overlay import Look
+from explainable_model.imaging.preprocess import AsDecoded, open_photo
+from explainable_model.imaging.sheets import save_picture
 
 DTYPES = {"UINT8": "u1", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT64": "<i8"}
 HEADER_LENGTH = "Inference-Header-Content-Length"

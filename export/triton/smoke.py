@@ -31,8 +31,8 @@ from explainable_model import ExplainableModel, read_metadata
 from explainable_model.demo import TARGET_LAYER, demo_photos
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.exporters.torchscript import quiet_torchscript
-from explainable_model.models import load_named_model
-from explainable_model.preprocess import open_photo
+from explainable_model.imaging.preprocess import open_photo
+from explainable_model.networks.named import load_named_model
 
 KIT = Path(__file__).parent
 NAME = "lite0"

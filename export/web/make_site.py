@@ -14,8 +14,8 @@ import torch
 
 from explainable_model import ExplainableModel, export, read_metadata
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
-from explainable_model.overlay import palette, suited_colormap
-from explainable_model.preprocess import open_photo
+from explainable_model.imaging.overlay import palette, suited_colormap
+from explainable_model.imaging.preprocess import open_photo
 
 KIT = Path(__file__).parent
 ASSETS = KIT / "site" / "assets"

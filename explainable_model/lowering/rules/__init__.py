@@ -6,32 +6,32 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch._ops import OpOverload
 
-from explainable_model.lowering.call import Lowering
 from explainable_model.lowering.rules import (
     activation,
     arithmetic,
     attention,
+    concat,
     convolution,
-    functions,
+    grid_sample,
     indexing,
-    joining,
     linear,
     normalization,
     padding,
     pooling,
     quantization,
-    rearrange,
     reduction,
     resample,
-    sampling,
-    windows,
+    unary,
+    unfold,
+    views,
 )
+from explainable_model.lowering.rules.call import Lowering
 
 SavingForward: TypeAlias = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 LOWERINGS: Mapping[OpOverload, Lowering] = {
     **arithmetic.TABLE,
-    **functions.TABLE,
+    **unary.TABLE,
     **activation.TABLE,
     **linear.TABLE,
     **attention.TABLE,
@@ -41,11 +41,11 @@ LOWERINGS: Mapping[OpOverload, Lowering] = {
     **pooling.TABLE,
     **resample.TABLE,
     **padding.TABLE,
-    **sampling.TABLE,
-    **rearrange.TABLE,
-    **joining.TABLE,
+    **grid_sample.TABLE,
+    **views.TABLE,
+    **concat.TABLE,
     **indexing.TABLE,
-    **windows.TABLE,
+    **unfold.TABLE,
     **quantization.TABLE,
 }
 """Operator -> ``(call, grad, **arguments) -> gradients``; a row's arguments have ATen's names."""

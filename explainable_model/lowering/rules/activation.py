@@ -9,8 +9,8 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from explainable_model.errors import LoweringError
-from explainable_model.lowering.call import Call, Gradients, Lowering
 from explainable_model.lowering.rules.arithmetic import mask
+from explainable_model.lowering.rules.call import Call, Gradients, Lowering
 from explainable_model.lowering.shapes import unbroadcast
 
 aten = torch.ops.aten

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from explainable_model.lowering.call import Call, Gradients, Lowering
+from explainable_model.lowering.rules.call import Call, Gradients, Lowering
 from explainable_model.lowering.shapes import unbroadcast, unflatten
 
 aten = torch.ops.aten

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from explainable_model.lowering.call import Call, Gradients, Lowering
+from explainable_model.lowering.rules.call import Call, Gradients, Lowering
 from explainable_model.lowering.shapes import shape_of, unbroadcast
 
 aten = torch.ops.aten

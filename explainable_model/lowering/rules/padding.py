@@ -8,7 +8,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.nn import functional
 
-from explainable_model.lowering.call import Call, Gradients, Lowering
+from explainable_model.lowering.rules.call import Call, Gradients, Lowering
 from explainable_model.lowering.rules.resample import matrix_of, separable_gradient
 from explainable_model.lowering.shapes import known
 

@@ -11,9 +11,9 @@ from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
 from explainable_model.errors import LoweringError
-from explainable_model.lowering.call import Call, Gradients, Lowering
-from explainable_model.lowering.rules import open_resample
-from explainable_model.lowering.rules.open_resample import positions
+from explainable_model.lowering.rules import resample_dynamic as open_resample
+from explainable_model.lowering.rules.call import Call, Gradients, Lowering
+from explainable_model.lowering.rules.resample_dynamic import positions
 from explainable_model.lowering.shapes import known, per_dim
 
 aten = torch.ops.aten

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export, load
+from explainable_model.artifact.metadata import METADATA_KEY, PIXELS
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
-from explainable_model.metadata import METADATA_KEY, PIXELS
-from explainable_model.preprocess import AsDecoded, open_photo
+from explainable_model.imaging.preprocess import AsDecoded, open_photo
 
 SITE_MODEL = Path(__file__).parents[1] / "site" / "assets" / "model.onnx"
 ORIENTATION = 0x112  # EXIF tag; 6 asks the reader to turn the picture clockwise

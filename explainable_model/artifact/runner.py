@@ -1,0 +1,23 @@
+"""What runs an artifact, whatever its runtime: a function of arrays."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array: TypeAlias = NDArray[Any]
+
+Runner: TypeAlias = Callable[..., Sequence[Array]]
+"""``(image, class_idx, *inputs) -> (logits, class_idx, cam)`` in the format's own runtime."""
+
+
+def as_array(tensor: "Tensor") -> Array:
+    """In host memory; bfloat16 as float32."""
+    import torch
+
+    tensor = tensor.detach().cpu()
+    array: Array = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    return array

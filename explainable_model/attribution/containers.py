@@ -1,0 +1,50 @@
+"""Tensors inside whatever containers a layer or a network returns."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+Change = Callable[[Tensor, tuple[Any, ...]], Tensor]  # (layer output, layer inputs) -> new output
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The first floating point tensor of a layer's output: itself, or the first in a container."""
+    return next(floating_tensors(output), None)
+
+
+def floating_tensors(output: Any) -> Iterator[Tensor]:
+    """Every floating point tensor of a layer's output, in order."""
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            yield output
+        return
+    for value in _children(output):
+        yield from floating_tensors(value)
+
+
+def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
+    """``output`` with ``old`` exchanged for ``new``; containers keep their type."""
+    if output is old:
+        return new
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return type(output)(*(replace_tensor(value, old, new) for value in output))
+    if isinstance(output, (tuple, list)):
+        return type(output)(replace_tensor(value, old, new) for value in output)
+    if isinstance(output, Mapping):
+        changed = {key: replace_tensor(value, old, new) for key, value in output.items()}
+        return type(output)(**changed) if is_dataclass(output) else type(output)(changed)  # type: ignore[call-arg]
+    if is_dataclass(output) and not isinstance(output, type):
+        names = [field.name for field in fields(output)]
+        return replace(output, **{name: replace_tensor(getattr(output, name), old, new) for name in names})
+    return output
+
+
+def _children(output: Any) -> Iterator[Any]:
+    if isinstance(output, Mapping):
+        yield from output.values()
+    elif isinstance(output, (tuple, list)):
+        yield from output
+    elif is_dataclass(output) and not isinstance(output, type):
+        yield from (getattr(output, field.name) for field in fields(output))

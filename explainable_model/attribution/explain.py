@@ -1,0 +1,71 @@
+"""The one procedure that explains; it traces."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from explainable_model.attribution.batching import split
+from explainable_model.attribution.network import Network
+from explainable_model.attribution.plan import Plan
+from explainable_model.attribution.postprocess import finish, resize_maps
+from explainable_model.attribution.probe import Probe, Progress
+from explainable_model.methods.fusion import find_fusion
+
+AUGMENT_FACTORS = (1.0, 0.9, 1.1)
+
+
+def explain(
+    network: Network,
+    plan: Plan,
+    image: Tensor,
+    class_idx: Tensor,
+    inputs: Sequence[Tensor] = (),
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Predict and explain; traces.
+
+    Args:
+        network: with the taps of ``plan``.
+        plan: what is to be explained and how.
+        image: ``(N, C, *spatial)``.
+        class_idx: ``(N,)`` int64, or ``(N, top_k)``.
+        inputs: the extra inputs.
+        progress: told how many copies are done, by methods that run many.
+
+    Returns:
+        ``logits``, ``class_idx`` shaped like the argument, and ``cam`` ``(N, *size)`` or ``(N, top_k, *size)``.
+    """
+    run = network.run(image, class_idx, inputs)
+    first = Probe(network, plan, run, progress=progress)
+    cam = _augmented(first) if plan.augment else _finished(first)
+    if plan.top_k is not None:
+        return run.scores.logits, run.scores.class_idx, cam
+    return run.scores.logits, run.scores.class_idx.squeeze(1), cam.squeeze(1)
+
+
+def _finished(probe: Probe) -> Tensor:
+    """``(N, k, *size)``: the method's maps of all layers, as a person sees them."""
+    plan, row = probe.plan, probe.plan.row
+    probes = [replace(probe, layer=n) for n in range(len(plan.layers))] if row.needs_layer else [probe]
+    maps = [row.explain(each, **plan.options) for each in probes]
+    cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion)
+    return finish(cam, probe.size, plan.finish)
+
+
+def _fused(maps: Sequence[Tensor], fusion: str) -> Tensor:
+    """Maps of several layers as one, at the resolution of the finest."""
+    finest = max((cam.shape[2:] for cam in maps), key=list)
+    alike = [cam.relu() if cam.shape[2:] == finest else resize_maps(cam.relu(), finest) for cam in maps]
+    return split(find_fusion(fusion)([cam.flatten(0, 1) for cam in alike]), maps[0].shape[1])
+
+
+def _augmented(probe: Probe) -> Tensor:
+    """Mean of the finished maps of six copies: scaled by 1, 0.9 and 1.1, each as it is and mirrored."""
+    image = probe.image
+    scaled = torch.stack([image * factor for factor in AUGMENT_FACTORS], 1)
+    copies = torch.cat([scaled, scaled.flip(-1)], 1)
+    maps = split(_finished(probe.rerun(copies)), copies.shape[1])
+    straight, mirrored = maps.chunk(2, dim=1)
+    return (straight + mirrored.flip(-1)).mean(1) / 2

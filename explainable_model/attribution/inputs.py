@@ -1,0 +1,94 @@
+"""What a network of ours takes: checks of images, classes and extra inputs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from explainable_model.errors import InputError
+from explainable_model.explanation import PREDICTED
+
+
+def check_inputs(inputs: Sequence[Tensor], batch: int, expected: int) -> None:
+    """Refuse extra inputs that are too few, or without the batch first.
+
+    Raises:
+        InputError: what is wrong with them.
+    """
+    if len(inputs) < expected:
+        raise InputError(
+            f"{len(inputs)} extra input(s) given; the target takes {expected}: explainable(image, class_idx, ...)."
+        )
+    for number, each in enumerate(inputs):
+        if not isinstance(each, Tensor) or each.ndim == 0 or each.shape[0] != batch:
+            got = f"of shape {tuple(each.shape)}" if isinstance(each, Tensor) else type(each).__name__
+            raise InputError(f"Extra input {number} is {got}; expected a tensor with the batch of {batch} first.")
+
+
+def check_image(image: Tensor) -> None:
+    """Refuse what no network of ours takes.
+
+    Raises:
+        InputError: not a floating point tensor with a batch, channels and 1 to 3 spatial
+            dimensions, empty, or (in host memory) with NaN or infinity.
+    """
+    if not isinstance(image, Tensor):
+        raise InputError(f"image is {type(image).__name__}; expected a torch.Tensor of shape (N, C, H, W).")
+    if not 3 <= image.ndim <= 5:
+        hint = " Add the batch dimension: image.unsqueeze(0)." if image.ndim == 2 else ""
+        raise InputError(
+            f"image has shape {tuple(image.shape)}; expected (N, C, H, W) (or one or three spatial dimensions).{hint}"
+        )
+    if not image.is_floating_point():
+        raise InputError(
+            f"image is {image.dtype}; expected floating point, scaled and normalised as the network was trained "
+            "(e.g. image.float() / 255)."
+        )
+    if image.numel() == 0:
+        raise InputError(f"image is empty: shape {tuple(image.shape)}; expected at least one image.")
+    if image.device.type == "cpu" and not _is_finite(image):
+        raise InputError("image has NaN or infinite values; expected finite ones.")
+
+
+def _is_finite(image: Tensor) -> bool:
+    """Whether every value is finite; a sum shows it in a quarter of the time, unless it overflows itself."""
+    return bool(torch.isfinite(image.sum())) or bool(torch.isfinite(image).all())
+
+
+def predicted_class_idx(image: Tensor, top_k: int | None) -> Tensor:
+    """The ``class_idx`` that asks for the predicted class of each image, or for its ``top_k`` first ones."""
+    shape = image.shape[:1] if top_k is None else (image.shape[0], top_k)
+    return torch.full(shape, PREDICTED, dtype=torch.int64, device=image.device)
+
+
+def check_class_idx(class_idx: Tensor, batch: int, top_k: int | None = None) -> None:
+    """Refuse a class index that is not int64 of shape ``(N,)``, or ``(N, top_k)``.
+
+    Raises:
+        InputError: wrong type, dtype or shape.
+    """
+    shape = (batch,) if top_k is None else (batch, top_k)
+    each = "one class per image" if top_k is None else f"{top_k} classes per image"
+    if not isinstance(class_idx, Tensor) or class_idx.dtype != torch.int64:
+        got = f"a {class_idx.dtype} tensor" if isinstance(class_idx, Tensor) else type(class_idx).__name__
+        raise InputError(
+            f"class_idx is {got}; expected an int64 tensor of shape {shape}, {each}, "
+            f"e.g. torch.tensor([281]). Use {PREDICTED} or None for the predicted class."
+        )
+    if class_idx.shape != shape:
+        raise InputError(f"class_idx has shape {tuple(class_idx.shape)}; expected {shape}, {each}.")
+
+
+def check_class_range(class_idx: Tensor, classes: int) -> None:
+    """Refuse a class index outside ``-1 .. classes - 1``.
+
+    Raises:
+        InputError: out of range.
+    """
+    low, high = int(class_idx.min()), int(class_idx.max())
+    if low < PREDICTED or high >= classes:
+        wrong = low if low < PREDICTED else high
+        raise InputError(
+            f"class_idx {wrong} is out of range; the network has {classes} class(es): expected "
+            f"0 to {classes - 1}, or {PREDICTED} for the predicted class."
+        )

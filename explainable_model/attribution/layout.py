@@ -1,0 +1,160 @@
+"""How a layer's output is arranged: channels first, channels last, or tokens."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from explainable_model.errors import LayerError
+
+ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]  # layer output -> (N, K, *spatial)
+
+
+PREFIX_TOKENS = (0, 1, 2, 3, 4, 5, 8, 9)  # class and distillation tokens, 4 or 8 registers, with or without class
+
+
+# A stride that differs more than this (in logarithm, beyond rounding) from one direction to the other makes a
+# reading doubtful: queries of shape (N, heads, tokens, width) are no map of heads or tokens by width.
+DOUBTFUL_DISTORTION = 0.02
+
+
+@dataclass(frozen=True)
+class SpatialLayout:
+    """How a layer's output is arranged.
+
+    Attributes:
+        kind: ``channels_first`` ``(N, K, *grid)``, ``channels_last`` ``(N, *grid, K)`` or ``tokens``
+            ``(N, prefix + prod(grid), K)``.
+        grid: spatial size of the map.
+        prefix: tokens in front of the patches (class, distillation, registers).
+    """
+
+    kind: Literal["channels_first", "channels_last", "tokens"]
+    grid: tuple[int, ...]
+    prefix: int = 0
+
+    def to_map(self, activations: Tensor) -> Tensor:
+        """``(N, K, *grid)``; only rearranges, so it maps gradients as well as activations."""
+        if self.kind == "channels_first":
+            return activations
+        if self.kind == "channels_last":
+            return activations.movedim(-1, 1)
+        patches = activations[:, self.prefix :] if self.prefix else activations
+        return patches.transpose(1, 2).reshape(-1, patches.shape[2], *self.grid)
+
+    def from_map(self, maps: Tensor, like: Tensor) -> Tensor:
+        """Maps ``(N, K, *grid)`` arranged as the layer's output, with the tokens in front as in ``like``."""
+        if self.kind == "channels_first":
+            return maps
+        if self.kind == "channels_last":
+            return maps.movedim(1, -1)
+        patches = maps.flatten(2).transpose(1, 2)
+        return torch.cat([like[:, : self.prefix], patches], 1) if self.prefix else patches
+
+
+def find_layout(shape: Sequence[int], image_shape: Sequence[int]) -> SpatialLayout | None:
+    """Read a layer's output shape as a spatial map of the image, or ``None`` if it is none.
+
+    Where more than one reading is possible, the grid whose aspect ratio is nearest to the image's
+    wins, channels first on a tie. In a graph that is being traced with open dimensions, it is read as
+    the example has it, and the grid is open as well.
+
+    Args:
+        shape: the layer's output shape.
+        image_shape: ``(N, C, *spatial)`` with one to three spatial dimensions.
+    """
+    layout = _find_layout(_at_example(shape), _at_example(image_shape)[2:])
+    if layout is None or all(isinstance(n, int) for n in image_shape[2:]):
+        return layout
+    if layout.kind == "tokens":
+        return replace(layout, grid=_open_grid(layout.grid, image_shape[2:]))
+    return replace(layout, grid=tuple(shape[2:] if layout.kind == "channels_first" else shape[1:-1]))
+
+
+def _find_layout(shape: Sequence[int], size: Sequence[int]) -> SpatialLayout | None:
+    if len(shape) == len(size) + 2:
+        readings = [
+            SpatialLayout("channels_first", tuple(shape[2:])),
+            SpatialLayout("channels_last", tuple(shape[1:-1])),
+        ]
+        if len(size) == 1:  # (N, K, L) and (N, L, K) cannot be told apart: the convolution's order
+            return readings[0]
+        fitting = [r for r in readings if all(0 < g <= s for g, s in zip(r.grid, size, strict=True))]
+        return min(fitting, key=lambda reading: _distortion(reading.grid, size), default=None)
+    if len(shape) == 3 and len(size) == 2:
+        return _token_layout(shape[1], size)
+    return None
+
+
+def _distortion(grid: Sequence[int], size: Sequence[int]) -> float:
+    """How far the grid's proportions are from the image's: 0 for the same stride in every direction."""
+    strides = [math.log(s / g) for g, s in zip(grid, size, strict=True)]
+    # A grid is rounded up or down to whole cells, which small grids feel most.
+    slack = max(math.log((g + 1) / g) for g in grid)
+    return max(0.0, max(strides) - min(strides) - slack)
+
+
+def _token_layout(tokens: int, size: Sequence[int]) -> SpatialLayout | None:
+    """The grid with the image's proportions and the fewest tokens in front of it.
+
+    Grids whose cells cover the image exactly, as patches do, come first: nine tokens of a 28 by 28 image are two
+    by two patches behind a class token and four registers, not three by three.
+    """
+    height, width = size
+    rounded: SpatialLayout | None = None
+    for prefix in PREFIX_TOKENS:
+        patches = max(tokens - prefix, 0)
+        rows = round(math.sqrt(patches * height / width))
+        if rows and patches % rows == 0 and patches > 1:
+            grid = (rows, patches // rows)
+            if height % rows == width % grid[1] == 0 and height // rows == width // grid[1]:
+                return SpatialLayout("tokens", grid, prefix)
+            if rounded is None and _distortion(grid, size) == 0:
+                rounded = SpatialLayout("tokens", grid, prefix)
+    return rounded
+
+
+def layout_of(
+    name: str, activations: Tensor, image: Tensor, reshape_transform: ReshapeTransform | None
+) -> ReshapeTransform:
+    """The function that reads this layer's output as ``(N, K, *spatial)``.
+
+    Raises:
+        LayerError: the output is not a spatial map of the image, or ``reshape_transform`` does not
+            make one.
+    """
+    expected = "(N, K, *grid), (N, *grid, K) or, for an image of height and width, (N, tokens, K)"
+    if reshape_transform is None:
+        layout = find_layout(activations.shape, image.shape)
+        if layout is None or activations.shape[0] != image.shape[0]:
+            raise LayerError(
+                f"target_layer {name!r} has no spatial map: its output has shape "
+                f"{tuple(activations.shape)} for an image of shape {tuple(image.shape)}; expected {expected}. "
+                "Choose another layer, or pass reshape_transform to rearrange this one's output."
+            )
+        return layout.to_map
+    mapped = reshape_transform(activations)
+    if mapped.ndim != image.ndim or mapped.shape[0] != image.shape[0]:
+        raise LayerError(
+            f"reshape_transform made {tuple(mapped.shape)} of {tuple(activations.shape)}; expected "
+            f"{image.ndim} dimensions (N, K, *spatial) for an image of shape {tuple(image.shape)}."
+        )
+    return reshape_transform
+
+
+def _at_example(shape: Sequence[Any]) -> list[int]:
+    """A shape as it was for the example, where some dimensions are open in a graph that is being traced."""
+    return [size if isinstance(size, int) else int(size.node.hint) for size in shape]
+
+
+def _open_grid(grid: Sequence[int], size: Sequence[Any]) -> tuple[Any, ...]:
+    """A grid of tokens for an image of open size, in cells of the example's stride."""
+    opened = []
+    for cells, open_length, length in zip(grid, size, _at_example(size), strict=True):
+        stride = round(length / cells)
+        rounded_down = length // stride == cells
+        opened.append(open_length // stride if rounded_down else (open_length + stride - 1) // stride)
+    return tuple(opened)

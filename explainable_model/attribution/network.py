@@ -1,0 +1,71 @@
+"""What is asked of a network: a run, its gradients, its curvature, its tail."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from explainable_model.attribution.targets import Scores
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of a network on a batch.
+
+    Attributes:
+        image: ``(N, C, *spatial)``.
+        inputs: the extra inputs.
+        scores: what its output says.
+        activations: output of each tap, as the layer returned it: the image where it is one, the layers
+            the method listens to, and last those that are explained.
+        state: what the network keeps to differentiate the run.
+    """
+
+    image: Tensor
+    inputs: tuple[Tensor, ...]
+    scores: Scores
+    activations: tuple[Tensor, ...]
+    state: Any = None
+
+
+class Network(Protocol):
+    """A network with taps on some of its layers."""
+
+    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> Pass:
+        """Predict.
+
+        Args:
+            image: ``(N, C, *spatial)``.
+            class_idx: ``(N,)`` int64, or ``(N, top_k)``; ``-1`` in column j for the class predicted j-th.
+            inputs: extra inputs, of the network and then of the target, each with the batch first.
+        """
+
+    def gradients(self, run: Pass, weights: Tensor | None = None, *, guided: bool = False) -> list[Tensor]:
+        """Gradient of each explained score with respect to each tap.
+
+        Args:
+            run: from ``run``, of this network.
+            weights: ``(N, k, S)``, the weight of every score in what is differentiated; by default one
+                for the explained class and zero for the others.
+            guided: let gradients pass a ReLU only where they are positive.
+
+        Returns:
+            ``(N, k, *shape)`` for a tap of shape ``(N, *shape)``.
+        """
+
+    def curvature(self, run: Pass, tap: int) -> Tensor:
+        """Hessian of each explained score times the activations of a tap, ``(N, k, *shape)``."""
+
+    def tail(self, run: Pass, tap: int, activations: Tensor, copies: int) -> Tensor:
+        """Scores for other activations of a tap; what comes before it does not run again.
+
+        Args:
+            run: from ``run``, of this network.
+            tap: position in ``run.activations``.
+            activations: ``(N * copies, ...)``, each image's copies one after the other.
+            copies: how many there are of each image.
+
+        Returns:
+            ``(N * copies, S)``.
+        """

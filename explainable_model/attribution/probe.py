@@ -1,0 +1,190 @@
+"""What a method may ask of one layer, for the explained classes of each image."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explainable_model.attribution.batching import repeat, split
+from explainable_model.attribution.layout import SpatialLayout, find_layout, layout_of
+from explainable_model.attribution.network import Network, Pass
+from explainable_model.attribution.plan import Plan
+from explainable_model.attribution.postprocess import resize_maps
+from explainable_model.errors import LayerError
+
+Progress = Callable[[int, int], None]  # (copies done, copies in all)
+
+# Of the copies of an image that run at once on a CPU. A larger batch is slower there: its activations leave the cache,
+# and blocks of more than 32 MiB are mapped, zeroed and returned at every allocation.
+CPU_PIXELS = 2**18
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a method may ask: of one layer, for k classes of each image.
+
+    Attributes:
+        network: to run again.
+        plan: what is to be explained.
+        first: the run on the images themselves.
+        layer: position of the layer in ``plan.layers``.
+        shared: gradients of ``first``, which all layers share.
+        progress: told how many copies are done.
+    """
+
+    network: Network
+    plan: Plan
+    first: Pass
+    layer: int = 0
+    shared: dict[str, list[Tensor]] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    @property
+    def image(self) -> Tensor:
+        """``(N, C, *spatial)``."""
+        return self.first.image
+
+    @property
+    def size(self) -> Sequence[Any]:
+        """Spatial size of the image."""
+        return self.first.image.shape[2:]
+
+    @property
+    def classes(self) -> int:
+        """How many classes of each image are explained: k."""
+        return self.plan.count
+
+    @property
+    def _tap(self) -> int:
+        return self.layer + len(self.first.activations) - len(self.plan.layers)
+
+    @cached_property
+    def to_map(self) -> Callable[[Tensor], Tensor]:
+        """From the layer's output ``(M, ...)`` to ``(M, K, *grid)``."""
+        name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
+        return layout_of(name, activations, self.image, self.plan.reshape_transform)
+
+    @cached_property
+    def layout(self) -> SpatialLayout:
+        """How the layer's output is arranged.
+
+        Raises:
+            LayerError: a function of the user's rearranges it, which cannot be undone.
+        """
+        name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
+        layout = find_layout(activations.shape, self.image.shape)
+        if self.plan.reshape_transform is not None or layout is None:
+            raise LayerError(
+                f"{self.plan.method} changes the output of {name!r} and needs to know how it is arranged; with "
+                "reshape_transform it does not. Choose a layer whose output is (N, K, *grid), (N, *grid, K) or tokens."
+            )
+        return layout
+
+    @cached_property
+    def activations(self) -> Tensor:
+        """``(N, K, *grid)``."""
+        return self.to_map(self.first.activations[self._tap])
+
+    @property
+    def scores(self) -> Tensor:
+        """``(N, k)``: the score of each explained class."""
+        return self.first.scores.asked
+
+    def gradients(self, weights: Tensor | None = None) -> Tensor:
+        """``(N, k, K, *grid)``: gradient of the scores, or of other weights of them ``(N, k, S)``."""
+        return self._mapped(self._gradients(weights=weights)[self._tap])
+
+    def curvature(self) -> Tensor:
+        """``(N, k, K, *grid)``: Hessian of the scores times the activations."""
+        return self._mapped(self.network.curvature(self.first, self._tap))
+
+    def image_gradients(self, *, guided: bool = False) -> Tensor:
+        """``(N, k, C, *spatial)``: gradient of the scores with respect to the image, or the guided one."""
+        return self._gradients(guided=guided)[0]
+
+    def tap_gradients(self) -> list[tuple[Tensor, Tensor]]:
+        """Output ``(N, ...)`` and gradient ``(N, k, ...)`` of every tap, as the layers return them."""
+        return list(zip(self.first.activations, self._gradients(), strict=True))
+
+    def _gradients(self, *, weights: Tensor | None = None, guided: bool = False) -> list[Tensor]:
+        if weights is not None:
+            return self.network.gradients(self.first, weights)
+        key = "guided" if guided else "plain"
+        if key not in self.shared:
+            self.shared[key] = self.network.gradients(self.first, guided=guided)
+        return self.shared[key]
+
+    def _mapped(self, gradients: Tensor) -> Tensor:
+        return split(self.to_map(gradients.flatten(0, 1)), self.classes)
+
+    def upsampled(self, maps: Tensor) -> Tensor:
+        """Maps ``(N, k, *grid)`` at image size, linearly."""
+        return resize_maps(maps, self.size)
+
+    def image_chunks(self, copies: int) -> Iterator[tuple[int, int]]:
+        """Ranges of copies of the image that run through the network at once."""
+        size = self.plan.chunk_size
+        if self.image.device.type == "cpu" and not torch.compiler.is_exporting():
+            size = max(1, min(size, CPU_PIXELS // self.image[:, 0].numel()))
+        return self._chunks(copies, size)
+
+    def tail_chunks(self, copies: int) -> Iterator[tuple[int, int]]:
+        """Ranges of copies of the activations that run through the tail at once."""
+        return self._chunks(copies, self.plan.chunk_size)
+
+    def _chunks(self, copies: int, size: int) -> Iterator[tuple[int, int]]:
+        for start in range(0, copies, size):
+            stop = min(start + size, copies)
+            yield start, stop
+            if self.progress is not None:
+                self.progress(stop, copies)
+
+    def rerun(self, images: Tensor) -> "Probe":
+        """A probe on changed copies of the images: its N is ``N * copies``, its classes are the same.
+
+        Args:
+            images: ``(N, copies, C, *spatial)``.
+        """
+        copies = images.shape[1]
+        asked = self.first.scores.class_idx
+        class_idx = repeat(asked.squeeze(1) if self.plan.top_k is None else asked, copies)
+        inputs = [repeat(each, copies) for each in self.first.inputs]
+        return replace(self, first=self.network.run(images.flatten(0, 1), class_idx, inputs), shared={})
+
+    def image_scores(self, make: Callable[[int, int], Tensor], copies: int) -> Tensor:
+        """The network's scores for changed copies of each image.
+
+        Args:
+            make: ``(start, stop) -> (N, stop - start, C, *spatial)``, some of the copies.
+            copies: how many there are of each image.
+
+        Returns:
+            ``(N, k, copies)``.
+        """
+        parts = []
+        for start, stop in self.image_chunks(copies):
+            parts.append(split(self.rerun(make(start, stop)).scores, stop - start))
+        return torch.cat(parts, 1).transpose(1, 2)
+
+    def tail_scores(self, make: Callable[[int, int], Tensor], copies: int) -> Tensor:
+        """The network's scores for changed copies of each image's activations; only the tail runs.
+
+        Args:
+            make: ``(start, stop) -> (N, stop - start, K, *grid)``, some of the copies.
+            copies: how many there are of each image.
+
+        Returns:
+            ``(N, k, copies)``.
+        """
+        parts = []
+        for start, stop in self.tail_chunks(copies):
+            count = stop - start
+            raw = self.layout.from_map(
+                make(start, stop).flatten(0, 1), repeat(self.first.activations[self._tap], count)
+            )
+            values = self.network.tail(self.first, self._tap, raw, count)
+            parts.append(split(values.gather(1, repeat(self.first.scores.columns, count)), count))
+        return torch.cat(parts, 1).transpose(1, 2)

@@ -1,0 +1,229 @@
+"""What is explained: one score per image and class, made from the network's output."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from explainable_model.attribution.scores import Select, class_scores, find_logits, resolve_class_idx
+from explainable_model.errors import InputError, ModelError
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """The score of a class: its logit, or the sum of its logits over a segmentation map."""
+
+    inputs: ClassVar[int] = 0
+    linear: ClassVar[bool] = True
+
+    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+        """``(N, classes)``."""
+        return class_scores(logits, batch)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Either side of a single logit z: class 1 has the score ``z - threshold``, class 0 its negative.
+
+    Attributes:
+        threshold: where the prediction changes sides: 0 for a logit, 0.5 for a network that ends in
+            sigmoid.
+    """
+
+    threshold: float = 0.0
+    inputs: ClassVar[int] = 0
+    linear: ClassVar[bool] = True
+
+    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+        """``(N, 2)``.
+
+        Raises:
+            ModelError: the network has more than one logit.
+        """
+        single = class_scores(logits, batch)
+        if single.shape[1] != 1:
+            raise ModelError(f"Binary() needs a network with one logit; this one has {single.shape[1]} classes.")
+        return torch.cat([self.threshold - single, single - self.threshold], 1)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What speaks for a class and against another one: ``y_c - y_other``.
+
+    Attributes:
+        other: the class to compare with.
+    """
+
+    other: int
+    inputs: ClassVar[int] = 0
+    linear: ClassVar[bool] = True
+
+    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+        """``(N, classes)``.
+
+        Raises:
+            InputError: the network has no class ``other``.
+        """
+        scores = class_scores(logits, batch)
+        if not 0 <= self.other < scores.shape[1]:
+            raise InputError(f"Difference(other={self.other}): the network has {scores.shape[1]} classes.")
+        return scores - scores[:, self.other : self.other + 1]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The score of a class summed over some pixels of a segmentation map ``(N, classes, *spatial)``.
+
+    Source: Vinogradova et al. 2020, arXiv 2002.11434, equation 2.
+
+    Attributes:
+        mask: which pixels: ``None`` for all, ``"own"`` for those that are predicted to be of the class,
+            ``"input"`` for a mask ``(N, *spatial)`` given with each call, or a fixed one ``(*spatial)``.
+    """
+
+    mask: Tensor | Literal["own", "input"] | None = None
+    linear: ClassVar[bool] = True
+
+    @property
+    def inputs(self) -> int:
+        """How many extra inputs each call gives."""
+        return 1 if isinstance(self.mask, str) and self.mask == "input" else 0
+
+    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+        """``(N, classes)``.
+
+        Raises:
+            ModelError: the logits have no spatial dimensions.
+        """
+        if logits.ndim < 3:
+            raise ModelError(
+                f"Segmentation() needs logits (N, classes, *spatial); the network returned {tuple(logits.shape)}."
+            )
+        if self.mask is None:
+            return class_scores(logits, batch)
+        if isinstance(self.mask, str):
+            if self.mask == "input":
+                pixels = inputs[0].to(logits.dtype).unsqueeze(1)
+            else:
+                # The class that wins a pixel, without a gradient of its own; ties count for each.
+                pixels = (logits.detach() == logits.detach().amax(1, keepdim=True)).to(logits.dtype)
+        else:
+            pixels = self.mask.to(logits).unsqueeze(0)
+        return (logits * pixels).flatten(2).sum(2)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Cosine similarity of the network's embedding ``(N, D)`` to a reference ``(N, D)`` given with each call."""
+
+    inputs: ClassVar[int] = 1
+    linear: ClassVar[bool] = False
+
+    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+        """``(N, 1)``."""
+        embedding, reference = logits.flatten(1), inputs[0].flatten(1)
+        norms = (embedding * embedding).sum(1) * (reference * reference).sum(1)
+        return ((embedding * reference).sum(1) / (norms + torch.finfo(norms.dtype).tiny).sqrt()).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A score of one's own: ``score(output, class_idx, *inputs) -> (N,)``, differentiated as it stands.
+
+    Attributes:
+        score: a function of whatever the network returns and of ``class_idx (N,)``; it must trace.
+        inputs: how many extra inputs it takes, given with each call.
+    """
+
+    score: Callable[..., Tensor]
+    inputs: int = 0
+    linear: ClassVar[bool] = False
+
+
+Target: TypeAlias = ClassScore | Binary | Difference | Segmentation | Similarity | Custom
+
+
+def as_target(target: Target | Callable[..., Tensor] | None) -> Target:
+    """The target that a user's argument stands for: ``None`` for the class, a function for its score.
+
+    Raises:
+        ModelError: neither.
+    """
+    if target is None:
+        return ClassScore()
+    if isinstance(target, Target):
+        return target
+    if callable(target):
+        return Custom(target)
+    raise ModelError(
+        f"target is {type(target).__name__}; expected one of explainable_model.targets or a function "
+        "score(output, class_idx) -> (N,)."
+    )
+
+
+def target_name(target: Target) -> str:
+    """For the metadata: ``ClassScore``, ``Difference(other=3)``, the name of one's own function."""
+    if isinstance(target, Custom):
+        return f"Custom({getattr(target.score, '__name__', type(target.score).__name__)})"
+    if isinstance(target, Segmentation) and isinstance(target.mask, Tensor):
+        return f"Segmentation(mask={tuple(target.mask.shape)})"
+    return repr(target)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network's output says about the classes, and the scores to differentiate.
+
+    Attributes:
+        logits: the prediction.
+        class_idx: ``(N, k)`` int64, the classes to explain.
+        values: ``(N, S)``, the scores.
+        columns: ``(N, k)`` int64, where each class has its score.
+        classes: how many classes can be explained.
+    """
+
+    logits: Tensor
+    class_idx: Tensor
+    values: Tensor
+    columns: Tensor
+    classes: int
+
+    @property
+    def asked(self) -> Tensor:
+        """``(N, k)``: the score of each class that is explained."""
+        return self.values.gather(1, self.columns)
+
+
+def score_output(
+    target: Target, output: Any, select: Select, class_idx: Tensor, inputs: Sequence[Tensor], batch: Any
+) -> Scores:
+    """Everything that follows from a network's output; traces.
+
+    Args:
+        target: what is explained.
+        output: what the network returned.
+        select: which part of it is the prediction.
+        class_idx: ``(N,)`` or ``(N, k)`` int64, with ``-1`` in column j for the class predicted j-th.
+        inputs: the target's own.
+        batch: N.
+
+    Raises:
+        ModelError: the output is not what the target needs.
+    """
+    logits = find_logits(output, select)
+    class_idx = class_idx.unsqueeze(1) if class_idx.ndim == 1 else class_idx
+    if not isinstance(target, Custom):
+        values = target.matrix(logits, batch, inputs)
+        class_idx = resolve_class_idx(class_idx, values)
+        return Scores(logits, class_idx, values, class_idx, values.shape[1])
+    predictions = class_scores(logits, batch)
+    class_idx = resolve_class_idx(class_idx, predictions)
+    columns = [target.score(output, class_idx[:, j], *inputs) for j in range(class_idx.shape[1])]
+    for column in columns:
+        if not isinstance(column, Tensor) or column.ndim != 1:
+            got = tuple(column.shape) if isinstance(column, Tensor) else type(column).__name__
+            raise ModelError(f"The target's score is {got}; expected one value per image, shape (N,).")
+    index = torch.zeros_like(class_idx) + torch.arange(len(columns), device=class_idx.device)
+    return Scores(logits, class_idx, torch.stack(columns, 1), index, predictions.shape[1])

@@ -1,0 +1,103 @@
+"""``explainable-model verify``: check an artifact against its recorded answer, or against the network."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explainable_model.cli.console import Console
+from explainable_model.cli.network import _load_network, _refuse
+from explainable_model.cli.outcome import FAILED, Outcome, _headline, _said_in_one_line
+from explainable_model.errors import InputError
+
+if TYPE_CHECKING:
+    from explainable_model.artifact.metadata import Metadata
+    from explainable_model.artifact.runner import Runner
+    from explainable_model.verify.parity import Parity
+
+
+def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """An artifact against its recorded answer, and against the network where one is named."""
+    from explainable_model.artifact.metadata import parse_metadata
+    from explainable_model.artifact.reference import check_reference
+    from explainable_model.exporters import format_of
+    from explainable_model.runtime import read_metadata
+
+    path: Path = arguments.file
+    if arguments.model is None:
+        _refuse(arguments, "checkpoint", "pretrained", "classes", why="an artifact has its weights inside")
+    read_metadata(path)  # a missing or foreign file is told before any runtime sees it
+    runner, text = format_of(path).open(path, None)
+    metadata = parse_metadata(text, path)
+    console.say(f"running {path}")
+    reason = check_reference(metadata, runner)
+    record: dict[str, Any] = {"path": str(path), "reference": reason or "agrees"}
+    compared = "the recorded answer"
+    if arguments.model is not None:
+        parity = _parity(arguments, console, metadata, runner)
+        record["parity"] = parity.to_dict()
+        compared += f" and the network ({parity.images} images: maps within {parity.cam:.1e}, logits within "
+        compared += f"{parity.logits:.1e} of the largest)"
+        reason = reason or parity.reason
+    record.update(passed=not reason, reason=reason)
+    if reason:
+        return Outcome(f"{path}: FAILED: {reason}", record, FAILED)
+    return Outcome(f"{path}: {_headline(metadata)}. It agrees with {compared}.", record)
+
+
+def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata", runner: "Runner") -> "Parity":
+    import torch
+
+    from explainable_model.explainer.explainer import network_failures
+    from explainable_model.exporters.pipeline import with_pixels
+    from explainable_model.model import ExplainableModel, lower
+    from explainable_model.verify.parity import check_parity
+
+    if metadata.precision == "int8":
+        raise InputError(
+            f"{arguments.file} is in int8, which agrees with the network on photos alone: see its agreement with "
+            "inspect, or leave out --model."
+        )
+    named = _load_network(arguments, console)
+    explainable = ExplainableModel(named.model, **wrapper_options(metadata))
+    shape = [metadata.batch or 1, *metadata.network_shape]
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(getattr(torch, metadata.dtype))
+    with network_failures(named.model, image.shape):
+        logits = explainable(image).logits
+    if list(logits.shape[1:]) != metadata.logits_shape[1:]:
+        raise InputError(
+            f"{arguments.model} returns logits of shape {tuple(logits.shape)}; {arguments.file} was made from a "
+            f"network with {tuple(metadata.logits_shape)}. Name the network it was made from."
+        )
+    console.say("comparing with the network")
+    with _said_in_one_line(console):
+        lowered = with_pixels(lower(explainable, image), metadata.preprocess, metadata.pixels, metadata.look)
+    return check_parity(explainable, lowered, metadata, runner)
+
+
+def wrapper_options(metadata: "Metadata") -> dict[str, Any]:
+    """The arguments of ``ExplainableModel`` that an artifact was made with.
+
+    Raises:
+        InputError: it explains something that a record cannot say, such as a function of one's own.
+    """
+    from explainable_model.attribution.targets import ClassScore, target_name
+
+    if metadata.target != target_name(ClassScore()):
+        raise InputError(
+            f"The artifact explains {metadata.target}, which the command line cannot make; compare it with "
+            "explainable_model.verify.check_parity instead, or leave out --model."
+        )
+    size = metadata.cam_shape[2 - len(metadata.image_shape) :]
+    return {
+        "target_layer": metadata.target_layers or None,
+        "method": metadata.method,
+        "options": metadata.options,
+        "top_k": metadata.top_k,
+        "normalize": metadata.normalize,
+        "upsample": metadata.upsample,
+        "signed": metadata.signed,
+        "shared_scale": metadata.shared_scale,
+        "size": None if metadata.upsample == "none" or metadata.pixels or None in size else size,
+        "fusion": metadata.fusion,
+        "augment": metadata.augment,
+    }

@@ -1,0 +1,1 @@
+"""A module with forward hooks: gradients by autograd."""

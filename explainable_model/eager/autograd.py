@@ -1,0 +1,200 @@
+"""Gradients of a run whose graph autograd has kept."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+
+from explainable_model.attribution.network import Pass
+from explainable_model.attribution.plan import Plan
+from explainable_model.attribution.scores import one_hot
+from explainable_model.attribution.targets import Scores
+from explainable_model.errors import ModelError
+
+
+class Graph(NamedTuple):
+    """What autograd has kept.
+
+    Attributes:
+        scores: with their graph.
+        activations: the output of each tap, with its graph.
+        names: of the taps.
+        values: every node's value, where the network ran as a graph.
+    """
+
+    scores: Scores
+    activations: list[Tensor]
+    names: list[str]
+    values: Any = None
+
+
+def detached_pass(image: Tensor, inputs: Sequence[Tensor], graph: Graph) -> Pass:
+    """A run whose tensors carry no graph; the graph is its state."""
+    scores = graph.scores
+    plain = Scores(scores.logits.detach(), scores.class_idx, scores.values.detach(), scores.columns, scores.classes)
+    return Pass(image, tuple(inputs), plain, tuple(tensor.detach() for tensor in graph.activations), graph)
+
+
+def gradients(plan: Plan, run: Pass, weights: Tensor | None) -> list[Tensor]:
+    """See ``Network.gradients``: all classes of an image in one backward pass.
+
+    Raises:
+        ModelError: the prediction does not depend on a layer.
+    """
+    graph: Graph = run.state
+    scores = graph.scores
+    if weights is None:
+        seeds = torch.stack([one_hot(column, scores.values) for column in scores.columns.unbind(1)])
+    else:
+        seeds = weights.transpose(0, 1)
+    found = _differentiated(graph, seeds, through_final=not plan.target.linear)
+    return [
+        _present(plan, name, tensor, gradient, len(seeds))
+        for name, tensor, gradient in zip(graph.names, graph.activations, found, strict=True)
+    ]
+
+
+def _differentiated(graph: Graph, seeds: Tensor, *, through_final: bool) -> list[Tensor | None]:
+    """``(k, N, ...)`` for the output of each tap, or ``None``."""
+    scores, several = graph.scores, len(seeds) > 1
+    if not scores.values.requires_grad:
+        return [None for _ in graph.activations]
+    with torch.enable_grad():
+        found = score_gradient(
+            scores.logits,
+            scores.values,
+            seeds if several else seeds[0],
+            graph.activations,
+            through_final=through_final,
+            keep_graph=True,
+            batched=several,
+        )
+    return [gradient if gradient is None or several else gradient.unsqueeze(0) for gradient in found]
+
+
+def _present(plan: Plan, name: str, activations: Tensor, gradient: Tensor | None, count: int) -> Tensor:
+    if gradient is not None:
+        return gradient.transpose(0, 1)
+    if name not in plan.layers:
+        return torch.zeros_like(activations).unsqueeze(1).expand(-1, count, *[-1] * (activations.ndim - 1))
+    raise ModelError(
+        f"The prediction of {plan.model} does not depend on target_layer {name!r} through "
+        "anything that can be differentiated (a detach(), a no_grad() or an unused branch lies between). "
+        "Choose a layer on the path to the output."
+    )
+
+
+def _differentiated_again(inner: Tensor, activations: Tensor) -> Tensor | None:
+    """Gradient of a gradient.
+
+    Raises:
+        ModelError: PyTorch has no second derivative of an operator.
+    """
+    try:
+        (product,) = torch.autograd.grad([inner], [activations], retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if "is not implemented" not in str(error):
+            raise
+        raise ModelError(f"The method needs second derivatives, and PyTorch has none here: {error}.") from error
+    return product
+
+
+def curvature(plan: Plan, run: Pass, tap: int) -> Tensor:
+    """See ``Network.curvature``: the gradient of ``(g * A).sum()`` with A held still."""
+    graph: Graph = run.state
+    activations = graph.activations[tap]
+    products = []
+    for column in graph.scores.columns.unbind(1):
+        with torch.enable_grad():
+            (gradient,) = score_gradient(
+                graph.scores.logits,
+                graph.scores.values,
+                one_hot(column, graph.scores.values),
+                [activations],
+                through_final=not plan.target.linear,
+                create_graph=True,
+            )
+            product = None
+            if gradient is not None and gradient.requires_grad:
+                inner = (gradient * activations.detach()).sum()
+                product = _differentiated_again(inner, activations)
+        products.append(torch.zeros_like(run.activations[tap]) if product is None else product)
+    return torch.stack(products, 1)
+
+
+# Differentiating these at a saturated prediction gives a gradient that rounds to zero.
+FINAL_ACTIVATIONS = ("SigmoidBackward", "SoftmaxBackward", "LogSoftmaxBackward", "LogSigmoidBackward")
+
+
+# Operations between a final activation and the output that only rearrange or copy.
+REARRANGEMENTS = (
+    "ViewBackward", "UnsafeViewBackward", "ReshapeAliasBackward", "SqueezeBackward", "UnsqueezeBackward",
+    "AliasBackward", "CloneBackward", "ToCopyBackward", "PermuteBackward", "TransposeBackward", "TBackward",
+)  # fmt: skip
+
+
+def score_gradient(
+    logits: Tensor,
+    values: Tensor,
+    seed: Tensor,
+    activations: Sequence[Tensor],
+    *,
+    through_final: bool = False,
+    keep_graph: bool = False,
+    create_graph: bool = False,
+    batched: bool = False,
+) -> list[Tensor | None]:
+    """Gradient of ``(values * seed).sum()`` with respect to the activations.
+
+    Where the network ends in sigmoid or softmax, the score is the logit under it: the gradient is
+    started at that function's input, so that a saturated prediction (whose own derivative rounds to
+    zero) still has a map.
+
+    Args:
+        logits: the network's output, with its graph.
+        values: ``(N, S)``, the scores.
+        seed: ``(N, S)``, the weight of each; ``(k, N, S)`` where ``batched``.
+        activations: the tensors of that graph to differentiate for.
+        through_final: differentiate a final sigmoid or softmax as well.
+        keep_graph: leave the graph in place for another call.
+        create_graph: make the gradient itself differentiable.
+        batched: several seeds in one backward pass.
+
+    Returns:
+        A tensor shaped like each of the activations (with k in front where ``batched``), or ``None``
+        where the score does not depend on them.
+    """
+    activation = None if through_final else _final_activation(logits)
+    outputs: Sequence[Any] = [values]
+    if activation is not None:
+        edge = GradientEdge(activation, 0)
+        (seed,) = torch.autograd.grad([values], [edge], [seed], retain_graph=True, is_grads_batched=batched)
+        node, output = activation.next_functions[0]
+        if node is None:
+            return [None for _ in activations]
+        outputs = [GradientEdge(node, output)]
+    return list(
+        torch.autograd.grad(
+            outputs,
+            list(activations),
+            [seed],
+            retain_graph=keep_graph or create_graph,
+            create_graph=create_graph,
+            allow_unused=True,
+            is_grads_batched=batched,
+        )
+    )
+
+
+def _final_activation(logits: Tensor) -> Node | None:
+    node: Node | None = get_gradient_edge(logits).node
+    while node is not None:
+        kind = node.name().rstrip("0123456789")
+        if kind in FINAL_ACTIVATIONS:
+            return node
+        if kind not in REARRANGEMENTS:
+            return None
+        node = node.next_functions[0][0]
+    return None

@@ -1,0 +1,125 @@
+"""What an artifact is made of: the lowered model and its description."""
+
+from collections.abc import Sequence
+from importlib import metadata as distributions
+
+import numpy as np
+import torch
+
+from explainable_model.artifact.metadata import Metadata, Reference, shape_problem
+from explainable_model.artifact.reference import REFERENCE_BATCH, _reference, reference_array
+from explainable_model.artifact.runner import as_array
+from explainable_model.artifact.tolerances import tolerance_of
+from explainable_model.attribution.targets import target_name
+from explainable_model.errors import InputError
+from explainable_model.imaging.preprocess import Preprocess
+from explainable_model.lowering.lowered import LoweredModel
+from explainable_model.verify.samples import example_like, tested_sizes
+
+PACKAGES = ("explainable-model", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "executorch")
+
+
+def describe(
+    lowered: LoweredModel, format: str, preprocess: Preprocess | None, class_names: Sequence[str] | None
+) -> Metadata:
+    """The record that goes into the artifact.
+
+    Raises:
+        InputError: another number of class names than classes, or a preprocessing that makes
+            another input than the example.
+    """
+    if class_names is not None and len(class_names) != lowered.classes:
+        raise InputError(f"class_names has {len(class_names)} names; the network has {lowered.classes} classes.")
+    image_shape, logits_shape, cam_shape = _open_shapes(lowered)
+    frame = lowered.frame
+    if frame is None and preprocess is not None:
+        _check_preprocess(preprocess, lowered, image_shape)
+    plan = lowered.plan
+    return Metadata(
+        format=format,
+        model=plan.model,
+        method=plan.method,
+        options={**plan.row.options, **plan.options},
+        passes=plan.row.passes,
+        target_layers=list(plan.layers),
+        fusion=plan.fusion,
+        target=target_name(plan.target),
+        top_k=plan.top_k,
+        normalize=plan.finish.normalize,
+        upsample=plan.finish.upsample,
+        signed=plan.finish.signed,
+        shared_scale=plan.finish.shared_scale,
+        cam_range=list(plan.finish.range),
+        augment=plan.augment,
+        image_shape=image_shape,
+        dtype=str(lowered.dtype).removeprefix("torch."),
+        classes=lowered.classes,
+        logits_shape=logits_shape,
+        cam_shape=cam_shape,
+        sizes=list(lowered.sizes) if lowered.sizes else None,
+        pixels=lowered.pixels,
+        look=frame.look if frame else None,
+        extra_inputs=[
+            {"shape": [image_shape[0], *extra.shape[1:]], "dtype": str(extra.dtype).removeprefix("torch.")}
+            for extra in lowered.example_inputs
+        ],
+        preprocess=frame.preprocess if frame else preprocess,
+        class_names=list(class_names) if class_names is not None else None,
+        reference=make_reference(lowered),
+        precision=lowered.precision,
+        profile=lowered.profile,
+        versions=_versions(),
+    )
+
+
+def _check_preprocess(preprocess: Preprocess, lowered: LoweredModel, image_shape: Sequence[int | None]) -> None:
+    channels, *size = lowered.example.shape[1:]
+    problem = shape_problem((1, 1, *preprocess.size), (None, None, *image_shape[2:]), lowered.sizes)
+    if len(preprocess.mean) != channels or problem is not None:
+        raise InputError(
+            f"preprocess makes ({len(preprocess.mean)}, *{preprocess.size}) of a photo; the example image is "
+            f"({channels}, *{tuple(size)})."
+        )
+
+
+def _open_shapes(lowered: LoweredModel) -> list[list[int | None]]:
+    """Shapes of image, logits and maps, with ``None`` for what is open: what differs for an image of another size."""
+    shapes = [list(lowered.logits_shape), list(lowered.cam_shape)]
+    others = shapes
+    if lowered.sizes:
+        image = example_like(lowered, lowered.example.shape[0], 0, tested_sizes(lowered)[1])
+        with torch.no_grad():
+            logits, _, cam, *_ = lowered(image, None, *lowered.example_inputs)
+        others = [list(logits.shape), list(cam.shape)]
+    batch = lowered.image_shape[0]
+    outputs = [
+        [batch, *(n if n == other else None for n, other in zip(shape[1:], changed[1:], strict=True))]
+        for shape, changed in zip(shapes, others, strict=True)
+    ]
+    return [lowered.image_shape, *outputs]
+
+
+def _versions() -> dict[str, str]:
+    found = {"numpy": np.__version__, "torch": torch.__version__}
+    for package in PACKAGES:
+        try:
+            found.setdefault(package, distributions.version(package))
+        except distributions.PackageNotFoundError:
+            continue
+    return found
+
+
+def make_reference(lowered: "LoweredModel") -> Reference:
+    """What the lowered model answers to the fixed image."""
+    import torch
+
+    batch = REFERENCE_BATCH if lowered.dynamic_batch else len(lowered.example)
+    image, *inputs = (
+        torch.from_numpy(reference_array([None, *each.shape[1:]], kind, batch)).to(each)
+        for each in (lowered.example, *lowered.example_inputs)
+        for kind in ("uint8" if each.dtype is torch.uint8 else "float64",)
+    )
+    with torch.no_grad():
+        logits, class_idx, cam, *_ = lowered(image, None, *inputs)
+    tolerance = tolerance_of(lowered.precision, photos=lowered.frame is not None)
+    return _reference(as_array(logits.float()), as_array(class_idx), as_array(cam.double()), tolerance, lowered.size)

@@ -1,0 +1,1 @@
+"""Pictures on the host, with Pillow and NumPy: reading, preparing, drawing."""

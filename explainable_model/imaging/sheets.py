@@ -1,0 +1,165 @@
+"""Pictures beside each other with captions: panels and contact sheets."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
+
+from explainable_model.errors import InputError
+from explainable_model.imaging.overlay import (
+    ALPHA,
+    COLORMAP,
+    UNSEEN,
+    Colormap,
+    _values,
+    _whole_pixels,
+    heatmap,
+    overlay,
+)
+from explainable_model.imaging.preprocess import Box
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
+
+
+PANE = 320  # longest side of each picture of a panel
+
+
+MARGIN = 24
+
+
+GAP = 12
+
+
+CAPTION_SIZE = 20
+
+
+LINE_HEIGHT = 28
+
+
+CAPTION_LINES = 2
+
+
+INK = (32, 32, 32)
+
+
+def panel(
+    photo: "Image",
+    cam: ArrayLike,
+    caption: str,
+    box: Box | None = None,
+    *,
+    colormap: Colormap = COLORMAP,
+    alpha: float = ALPHA,
+    **masking: Any,
+) -> "Image":
+    """Photo, heatmap and overlay side by side on white, under a caption.
+
+    All panels are equally wide, so that they can be stacked: three columns of 320 pixels, in which
+    the pictures are fitted and centred.
+
+    Args:
+        photo: of any size and mode.
+        cam: ``(h, w)``.
+        caption: one or two lines; what does not fit is cut with an ellipsis.
+        box: what the map covers; the whole photo by default.
+        colormap: a name that matplotlib knows, or colours as from ``palette``.
+        alpha: of the heatmap in the overlay.
+        masking: ``threshold``, ``hide`` and ``signed`` of the overlay.
+    """
+    from PIL import Image, ImageDraw
+
+    size = _fitted(photo.size)
+    original = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    small = None if box is None else _scaled(box, photo.size, size)
+    region = _whole_pixels(small, size)
+    heat = Image.new("RGB", size, UNSEEN)
+    heat.paste(Image.fromarray(heatmap(_values(cam, region), colormap)), region[:2])
+    blended = overlay(original, cam, colormap=colormap, alpha=alpha, box=small, **masking)
+
+    width = 2 * MARGIN + 3 * PANE + 2 * GAP
+    font = caption_font()
+    lines = _wrap(caption, font, width - 2 * MARGIN)
+    top = MARGIN + LINE_HEIGHT * len(lines) + (GAP if lines else 0)
+    sheet = Image.new("RGB", (width, top + size[1] + MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(lines):
+        draw.text((MARGIN, MARGIN + number * LINE_HEIGHT), line, font=font, fill=INK)
+    for column, picture in enumerate((original, heat, blended)):
+        left = MARGIN + column * (PANE + GAP) + (PANE - size[0]) // 2
+        sheet.paste(picture, (left, top))
+    return sheet
+
+
+def contact_sheet(panels: Sequence["Image"]) -> "Image":
+    """Panels under each other, with the same margin between them as around them.
+
+    Raises:
+        InputError: no panel.
+    """
+    from PIL import Image
+
+    if not panels:
+        raise InputError("A contact sheet needs at least one panel; got none.")
+    height = sum(each.height - MARGIN for each in panels) + MARGIN  # neighbours share a margin
+    sheet = Image.new("RGB", (max(each.width for each in panels), height), "white")
+    top = 0
+    for each in panels:
+        sheet.paste(each, (0, top))
+        top += each.height - MARGIN
+    return sheet
+
+
+def save_picture(picture: "Image", path: Path) -> Path:
+    """Write a PNG under a temporary name and rename it, so that ``path`` is never half a file."""
+    made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        picture.save(made, format="PNG")
+        os.replace(made, path)
+    finally:
+        made.unlink(missing_ok=True)
+    return path
+
+
+def _scaled(box: Box, size: tuple[int, int], to: tuple[int, int]) -> Box:
+    across, down = to[0] / size[0], to[1] / size[1]
+    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
+
+
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    scale = PANE / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def caption_font(size: int = CAPTION_SIZE) -> "FreeTypeFont":
+    """DejaVu Sans, which comes with matplotlib: Pillow's own font has no letter beyond ASCII."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+
+
+def _wrap(caption: str, font: Any, width: int) -> list[str]:
+    """At most two lines that fit; the rest is cut."""
+    lines: list[str] = []
+    for word in caption.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > CAPTION_LINES:
+        lines = [*lines[: CAPTION_LINES - 1], " ".join(lines[CAPTION_LINES - 1 :])]
+    return [cut(line, font, width) for line in lines]
+
+
+def cut(line: str, font: Any, width: int) -> str:
+    """The line, or as much of it as fits and an ellipsis."""
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"

@@ -1,0 +1,73 @@
+"""Captioned pictures in rows, on one sheet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from explainable_model.errors import InputError
+from explainable_model.imaging.overlay import UNSEEN
+from explainable_model.imaging.sheets import GAP, INK, LINE_HEIGHT, MARGIN, caption_font, cut
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SIDE = 224  # longest side of a tile
+COLUMNS = 6
+TITLE_SIZE, NOTE_SIZE = 16, 13
+CAPTION_HEIGHT = 46
+FAINT = (112, 112, 112)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a sheet.
+
+    Attributes:
+        picture: of any size; ``None`` for an empty place.
+        title: one line.
+        note: a second, smaller line.
+    """
+
+    picture: "Image | None"
+    title: str
+    note: str = ""
+
+
+def tile_sheet(tiles: Sequence[Tile], heading: str = "", columns: int = COLUMNS) -> "Image":
+    """The tiles row by row, under a heading.
+
+    Raises:
+        InputError: no tile.
+    """
+    from PIL import Image, ImageDraw
+
+    if not tiles:
+        raise InputError("A sheet needs at least one tile; got none.")
+    pictures = [_fitted(tile.picture) for tile in tiles]
+    columns = min(columns, len(tiles))
+    height = max((picture.height for picture in pictures if picture is not None), default=SIDE)
+    across, down = SIDE + GAP, height + CAPTION_HEIGHT + GAP
+    top = MARGIN + (LINE_HEIGHT + GAP if heading else 0)
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (2 * MARGIN + columns * across - GAP, top + rows * down - GAP + MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = caption_font()
+    draw.text((MARGIN, MARGIN), cut(heading, font, sheet.width - 2 * MARGIN), font=font, fill=INK)
+    for number, (tile, picture) in enumerate(zip(tiles, pictures, strict=True)):
+        left, upper = MARGIN + number % columns * across, top + number // columns * down
+        shown = Image.new("RGB", (SIDE, height), UNSEEN) if picture is None else picture
+        sheet.paste(shown, (left + (SIDE - shown.width) // 2, upper + height - shown.height))
+        for line, size, offset, ink in ((tile.title, TITLE_SIZE, 4, INK), (tile.note, NOTE_SIZE, 25, FAINT)):
+            small = caption_font(size)
+            draw.text((left, upper + height + offset), cut(line, small, SIDE), font=small, fill=ink)
+    return sheet
+
+
+def _fitted(picture: "Image | None") -> "Image | None":
+    from PIL import Image
+
+    if picture is None:
+        return None
+    scale = SIDE / max(picture.size)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)

@@ -1,0 +1,1 @@
+"""A traced graph, differentiated: vector-Jacobian products in forward operations."""

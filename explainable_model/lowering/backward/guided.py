@@ -1,0 +1,54 @@
+"""Guided backpropagation (Springenberg et al. 2015, arXiv 1412.6806): gradients pass a ReLU where they are positive.
+
+That is the ReLU's own gradient, of the positive part of what comes back: the same for every rectifier.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from explainable_model.lowering.rules.call import Call, Gradients, Lowering
+from explainable_model.lowering.rules.one_hot import dense
+
+aten = torch.ops.aten
+RECTIFIERS = (aten.relu.default, aten.relu6.default, aten.hardtanh.default)  # hardtanh is how export writes ReLU6
+
+
+class _PositiveGradient(torch.autograd.Function):
+    """The identity, but for the negative part of its gradient."""
+
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].relu()
+
+
+def guided_kernels() -> Mapping[OpOverload, Any]:
+    """What autograd runs instead of the rectifiers."""
+    return {op: _guided_kernel(op) for op in RECTIFIERS}
+
+
+def _guided_kernel(op: OpOverload) -> Any:
+    def kernel(*args: Any, **kwargs: Any) -> Tensor:
+        result: Tensor = _PositiveGradient.apply(op(*args, **kwargs))
+        return result
+
+    return kernel
+
+
+def guided_lowerings(lowerings: Mapping[OpOverload, Lowering]) -> dict[OpOverload, Lowering]:
+    """The table with the rectifiers' vector-Jacobian products of positive gradients alone."""
+    return {**lowerings, **{op: _guided_lowering(lowerings[op]) for op in RECTIFIERS if op in lowerings}}
+
+
+def _guided_lowering(lowering: Lowering) -> Lowering:
+    def guided(call: Call, grad: Any, **arguments: Any) -> Gradients:
+        return lowering(call, dense(grad).relu(), **arguments)
+
+    return guided

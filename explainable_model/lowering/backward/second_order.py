@@ -1,0 +1,101 @@
+"""Second derivatives: the graph of a gradient is a forward graph too, and is differentiated once more."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, fx, nn
+from torch._ops import OpOverload
+from torch.fx.traceback import preserve_node_meta
+
+from explainable_model.attribution.network import Pass
+from explainable_model.attribution.plan import Plan
+from explainable_model.attribution.targets import Scores
+from explainable_model.lowering.backward.interpreter import find_tail, missing_lowering, run_backward, run_forward
+from explainable_model.lowering.backward.networks import TracedNetwork
+from explainable_model.lowering.dynamic_shapes import share_batch
+from explainable_model.lowering.graph import TAP, output_nodes
+from explainable_model.lowering.rules.call import Lowering
+
+Trace = Callable[[nn.Module], fx.GraphModule]
+
+
+class _FirstOrder(nn.Module):
+    """``(logits, class_idx, products, columns, values, gradients)`` with the mark of the layer kept.
+
+    ``products`` ``(N, k)`` are ``(g * A).sum()`` with A held still: their gradient is the Hessian times A.
+    """
+
+    def __init__(self, traced: TracedNetwork, graph: fx.GraphModule, plan: Plan) -> None:
+        super().__init__()
+        self.network = graph
+        self._traced, self._plan = traced, plan
+
+    def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        share_batch(image, class_idx, *inputs)
+        name = self._plan.layers[-1]
+        with preserve_node_meta():
+            run = self._traced.run(image, class_idx, inputs, listen=lambda node, value: TAP(value, name))
+            gradients = self._traced.gradients(run)[-1]
+            held = run.activations[-1].detach().unsqueeze(1)
+            products = (gradients * held).flatten(2).sum(2)
+        scores = run.scores
+        return scores.logits, scores.class_idx, products, scores.columns, scores.values, gradients
+
+
+class SecondOrderNetwork:
+    """A network whose gradients are part of its graph.
+
+    Args:
+        traced: the network.
+        graph: its graph.
+        plan: what is explained, at one layer.
+        lowerings: the vector-Jacobian product of each operator.
+        classes: how many classes can be explained.
+        trace: exports a module of the network's inputs.
+    """
+
+    def __init__(
+        self,
+        traced: TracedNetwork,
+        graph: fx.GraphModule,
+        plan: Plan,
+        lowerings: Mapping[OpOverload, Lowering],
+        classes: int,
+        trace: Trace,
+    ) -> None:
+        self.module = trace(_FirstOrder(traced, graph, plan))
+        self._tail = find_tail(self.module.graph, plan, required=False)  # behind a linear tail it is zero
+        self._lowerings, self._classes = lowerings, classes
+        missing = self._tail.missing(lowerings)
+        if missing:
+            raise missing_lowering(missing)
+
+    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> Pass:
+        """See ``Network.run``."""
+        values, saved = run_forward(self.module, self._tail, (image, class_idx, *inputs))
+        logits, explained, _, columns, scores, _ = (values[node] for node in output_nodes(self.module.graph))
+        activations = tuple(values[tap] for tap in self._tail.taps)
+        found = Scores(logits, explained, scores, columns, self._classes)
+        return Pass(image, tuple(inputs), found, activations, (values, saved))
+
+    def gradients(self, run: Pass, weights: Tensor | None = None, *, guided: bool = False) -> list[Tensor]:
+        """See ``Network.gradients``: of the explained scores, at the layer."""
+        assert weights is None
+        assert not guided
+        values, _ = run.state
+        return [values[output_nodes(self.module.graph)[-1]]]
+
+    def curvature(self, run: Pass, tap: int) -> Tensor:
+        """See ``Network.curvature``."""
+        values, saved = run.state
+        products = values[self._tail.output]
+        column = torch.ones_like(products[:1]).cumsum(1)
+        found = []
+        for j in range(products.shape[1]):
+            seed = (column == j + 1).to(products.dtype).expand_as(products)
+            found.append(run_backward(self._tail, values, saved, seed, self._lowerings, through_final=True)[tap])
+        return torch.stack(found, 1)
+
+    def tail(self, run: Pass, tap: int, activations: Tensor, copies: int) -> Tensor:
+        """Never asked for by a method that needs second derivatives."""
+        raise NotImplementedError("a network with second derivatives runs as a whole")

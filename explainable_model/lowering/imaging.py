@@ -1,0 +1,250 @@
+"""Photos in, maps of the photo out: what surrounds a network in an artifact that takes photos as they are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from explainable_model.artifact.metadata import NHWC, PIXELS
+from explainable_model.attribution.plan import Plan
+from explainable_model.attribution.postprocess import resize_maps
+from explainable_model.errors import InputError
+from explainable_model.imaging.overlay import UNSEEN, Look, palette
+from explainable_model.imaging.preprocess import Preprocess
+
+Explained: TypeAlias = Callable[..., Any]
+"""``(image, class_idx, *inputs) -> (logits, class_idx, cam)``."""
+
+LUMA = (19595, 38470, 7471)  # ITU-R 601-2 in 16-bit fixed point, as Pillow's mode L
+# Sizes in simple ratios make many values exactly half a level, which Pillow's integers round up. The last bit of a
+# runtime's floating point numbers must not decide them.
+LAST_BIT = 2**-11
+HALF_UP = 0.5 + LAST_BIT
+COLORS = 256
+BARE, BLANK = COLORS, COLORS + 1  # rows of the tables: the photo as it is, and nothing of it
+RESIZABLE = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Preparation and drawing, in the graph.
+
+    Attributes:
+        preprocess: from a photo to the network's input.
+        pixels: how photos are laid out, ``NCHW`` or ``NHWC``.
+        look: of the overlay, with its colormap; ``None`` for none.
+        signed: whether zero lies in the middle of what the maps can be.
+        dtype: of the network's input.
+
+    Raises:
+        InputError: a layout, an interpolation or a crop that graphs do not have.
+    """
+
+    preprocess: Preprocess
+    pixels: str = "NCHW"
+    look: Look | None = None
+    signed: bool = False
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        if self.pixels not in PIXELS:
+            raise InputError(f"pixels is {self.pixels!r}; expected {' or '.join(PIXELS)}.")
+        if self.preprocess.interpolation not in RESIZABLE:
+            raise InputError(
+                f"The photo is resized by {self.preprocess.interpolation}, for which graphs have no operator; expected "
+                f"{', '.join(RESIZABLE)}: change the preprocessing, or prepare photos outside of the artifact."
+            )
+        resize, size = self.preprocess.resize, self.preprocess.size
+        if resize is not None and max(size) > resize:
+            raise InputError(
+                f"The crop {size} is larger than the resized photo, whose shorter side is {resize}; expected a crop "
+                "inside of it: raise resize, or leave it out."
+            )
+
+    def image(self, photo: Tensor) -> Tensor:
+        """The network's input ``(N, C, h, w)``, scaled and normalised, of photos ``(N, 3, H, W)`` in [0, 255]."""
+        rgb = photo.permute(0, 3, 1, 2) if self.pixels == NHWC else photo
+        levels = rgb.to(torch.promote_types(self.dtype, torch.float32))
+        if len(self.preprocess.mean) == 1:
+            red, green, blue = levels.unbind(1)
+            levels = ((LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue + 2**15) / 2**16).floor().unsqueeze(1)
+        height, width = self._size(photo)
+        rows, columns = self._resized(height, width)
+        top, left = self._corner(height, width)
+        # As Pillow: first across (some versions do portraits the other way), then down, in whole levels after each.
+        across = self._cropped(self._levels(levels, (height, columns)), 3, left)
+        small = self._cropped(self._levels(across, (rows, self.preprocess.size[1])), 2, top)
+        mean, std = (
+            levels.new_tensor(values).reshape(-1, 1, 1) for values in (self.preprocess.mean, self.preprocess.std)
+        )
+        return ((small / 255 - mean) / std).to(self.dtype)
+
+    def maps(self, cam: Tensor, photo: Tensor) -> Tensor:
+        """Maps ``(N, h, w)`` or ``(N, k, h, w)`` at the photo's size, zero where the network did not look."""
+        height, width = self._size(photo)
+        full = cam if cam.ndim == 4 else cam.unsqueeze(1)
+        top, left = self._corner(height, width)
+        if top is not None:
+            rows, columns = self._resized(height, width)
+            for dim, start, length in ((2, top, rows), (3, left, columns)):
+                inside = torch.arange(length, device=photo.device) - start
+                full = full.index_select(dim, inside.clamp(0, self.preprocess.size[dim - 2] - 1))
+        full = resize_maps(full, (height, width))
+        seen = self._seen(photo)
+        if seen is not None:
+            full = full * seen.to(full.dtype)
+        return full if cam.ndim == 4 else full.squeeze(1)
+
+    def overlay(self, cam: Tensor, photo: Tensor) -> Tensor:
+        """The photo under its maps: uint8 in the photo's layout, ``(N, k, ...)`` for maps ``(N, k, H, W)``."""
+        whole = photo if cam.ndim == 3 else photo.unsqueeze(1)
+        drawn = self._blended(whole.movedim(-1, -3) if self.pixels == NHWC else whole, cam, self._seen(photo))
+        return drawn.movedim(-3, -1) if self.pixels == NHWC else drawn
+
+    def _blended(self, picture: Tensor, cam: Tensor, seen: Tensor | None) -> Tensor:
+        """``(..., 3, H, W)`` uint8 under ``(..., H, W)``, as Pillow's blend: fractions of a level are cut off.
+
+        A plane for each colour: runtimes look up single numbers much faster than triples.
+        """
+        assert self.look is not None
+        unit, strength = self._unit(cam.float())
+        row = (unit * COLORS).clamp(max=COLORS - 1)
+        if self.look.threshold > 0:
+            hidden = BARE if self.look.hide == "heatmap" else BLANK
+            row = torch.where(strength < self.look.threshold, float(hidden), row)
+        if seen is not None:
+            row = torch.where(seen, row, float(BARE))
+        row = row.to(torch.int64)
+        share: Tensor | float = 1 - self.look.alpha
+        if self.look.threshold > 0 or seen is not None:
+            share = _looked_up(torch.tensor([share] * COLORS + [1.0, 0.0], device=picture.device), row)
+        paints = self._paint.to(picture.device).unbind(1)
+        planes = zip(picture.float().unbind(-3), paints, strict=True)
+        return torch.stack([(plane * share + _looked_up(paint, row)).to(torch.uint8) for plane, paint in planes], -3)
+
+    def _levels(self, levels: Tensor, size: tuple[Any, Any]) -> Tensor:
+        """Resized along one dimension, in whole levels."""
+        mode = self.preprocess.interpolation
+        resized = functional.interpolate(levels, size=list(size), mode=RESIZABLE[mode], antialias=mode != "nearest")
+        if mode == "nearest":
+            return resized
+        return (resized + HALF_UP).floor().clamp(0, 255)  # a bicubic filter overshoots
+
+    def _cropped(self, levels: Tensor, dim: int, start: Any) -> Tensor:
+        if start is None:
+            return levels
+        return levels.narrow(dim, start, self.preprocess.size[dim - 2])
+
+    @property
+    def _paint(self) -> Tensor:
+        """What is added to the photo, ``(COLORS + 2, 3)``: a row per colour, then ``BARE`` and ``BLANK``."""
+        assert self.look is not None
+        assert self.look.colormap is not None
+        colors = torch.from_numpy(palette(self.look.colormap).copy()).float()
+        return torch.cat([self.look.alpha * colors, torch.tensor([[0.0] * 3, UNSEEN])]) + LAST_BIT
+
+    def _unit(self, cam: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps in [0, 1], and how far they are from what means nothing."""
+        largest = cam.abs().amax((-2, -1), keepdim=True).clamp_min(1)
+        share = cam / largest
+        return ((share + 1) / 2, share.abs()) if self.signed else (share.clamp(0, 1), share)
+
+    def _size(self, photo: Tensor) -> tuple[Any, Any]:
+        return (photo.shape[1], photo.shape[2]) if self.pixels == NHWC else (photo.shape[2], photo.shape[3])
+
+    def _resized(self, height: Any, width: Any) -> tuple[Any, Any]:
+        return self.preprocess.resized(height, width, torch.sym_min)
+
+    def _corner(self, height: Any, width: Any) -> tuple[Any, Any]:
+        """``None`` where nothing is cropped."""
+        if self.preprocess.resize is None:
+            return None, None
+        return self.preprocess.corner(height, width, torch.sym_min)
+
+    def _seen(self, photo: Tensor) -> Tensor | None:
+        """Which pixels ``(H, W)`` of the photo the network sees: those with their centre in ``Preprocess.box``.
+
+        ``None`` where it sees all of it.
+        """
+        height, width = self._size(photo)
+        top, left = self._corner(height, width)
+        if top is None:
+            return None
+        size = self.preprocess.size
+        inside: list[Tensor] = []
+        for length, resized, start, crop in zip(
+            (height, width), self._resized(height, width), (top, left), size, strict=True
+        ):
+            centre = (2 * torch.arange(length, device=photo.device) + 1) * resized
+            inside.append((centre >= 2 * start * length) & (centre < 2 * (start + crop) * length))
+        rows, columns = inside
+        return rows.unsqueeze(1) & columns
+
+
+def _looked_up(table: Tensor, row: Tensor) -> Tensor:
+    """The entries of a table ``(rows,)``, in the shape of ``row``."""
+    return table.gather(0, row.flatten()).reshape(row.shape)
+
+
+class FramedModel(nn.Module):
+    """``(photo, class_idx, *inputs) -> (logits, class_idx, cam)``, or with ``overlay`` as the last."""
+
+    def __init__(self, explained: Explained, frame: Frame) -> None:
+        super().__init__()
+        self.explained = explained
+        self.frame = frame
+
+    def forward(self, photo: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        frame = self.frame
+        logits, class_idx, cam = self.explained(frame.image(photo), class_idx, *inputs)
+        maps = frame.maps(cam, photo)
+        return (
+            (logits, class_idx, maps) if frame.look is None else (logits, class_idx, maps, frame.overlay(maps, photo))
+        )
+
+
+def make_frame(plan: Plan, example: Tensor, preprocess: Preprocess | None, pixels: str, look: Look | None) -> Frame:
+    """The frame for a network.
+
+    Args:
+        plan: what is explained and how.
+        example: the network's input.
+        preprocess: from a photo to it.
+        pixels: layout of the photos.
+        look: of the overlay, or ``None``; without a colormap, it gets the one that suits the maps.
+
+    Raises:
+        InputError: no preprocessing, one that makes another input, or maps that are not at image size.
+    """
+    if preprocess is None:
+        raise InputError(f"pixels={pixels!r} needs to know how a photo becomes the image: preprocess=Preprocess(...).")
+    made = (len(preprocess.mean), *preprocess.size)
+    if made != tuple(example.shape[1:]):
+        raise InputError(f"preprocess makes {made} of a photo; the example image is {tuple(example.shape[1:])}.")
+    finish = plan.finish
+    if finish.upsample == "none" or finish.size is not None:
+        raise InputError(
+            f"pixels={pixels!r} gives maps at the photo's size; upsample is {finish.upsample!r} and size "
+            f"{finish.size}: leave both out."
+        )
+    signed = finish.diverging
+    return Frame(preprocess, pixels, None if look is None else look.suited(signed=signed), signed, example.dtype)
+
+
+def fresh_photos(frame: Frame, batch: int, size: tuple[int, int], seed: int) -> Tensor:
+    """Photos of that size: coarse noise, so that resizing leaves something of it, under a gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(batch, 3, 12, 12, generator=generator)
+    levels = functional.interpolate(coarse, size=size, mode="bilinear") * 205
+    levels = levels + 50 * torch.linspace(0, 1, size[1])
+    photo = levels.round().to(torch.uint8)
+    return photo.permute(0, 2, 3, 1).contiguous() if frame.pixels == NHWC else photo
+
+
+def photo_sizes(frame: Frame) -> list[tuple[int, int]]:
+    """Landscape, portrait and small."""
+    height, width = frame.preprocess.size
+    return [(height * 5 // 4 + 3, width * 3 // 2 + 2), (height * 2 + 1, width), (height // 3 + 1, width // 2 + 1)]

@@ -1,0 +1,86 @@
+"""Passes over a graph that leave out what changes nothing."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import fx
+
+from explainable_model.lowering.graph import shape_text
+
+aten = torch.ops.aten
+IDENTITIES = (
+    aten.lift_fresh_copy.default, aten.detach_.default, aten.detach.default, aten.alias.default, aten.clone.default,
+)  # fmt: skip
+# Operators that give the same values, in the same order, another shape.
+RESHAPES = (
+    aten.reshape.default,
+    aten.view.default,
+    aten.flatten.using_ints,
+    aten.unflatten.int,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+)
+
+
+def simplify(graph: fx.Graph) -> None:
+    """All passes of this module."""
+    drop_identities(graph)
+    drop_reshapes(graph)
+    drop_means_of_copies(graph)
+
+
+def drop_identities(graph: fx.Graph) -> None:
+    """Leave out copies: no operator of a lowered graph writes to its input."""
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target in IDENTITIES and not node.kwargs:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+
+
+def drop_reshapes(graph: fx.Graph) -> None:
+    """Leave out reshapes that lead back to a shape that the values already had."""
+    for node in list(graph.nodes):
+        if node.target in RESHAPES:
+            same = [source for source in _before_reshapes(node) if shape_text(source) == shape_text(node)]
+            if same:
+                node.replace_all_uses_with(same[-1])
+    graph.eliminate_dead_code()
+
+
+def drop_means_of_copies(graph: fx.Graph) -> None:
+    """Take a mean over equal values to be one of them.
+
+    The gradient behind global average pooling is the same at every position, so the mean that Grad-CAM weights a
+    channel with is that gradient: neither it nor the copies have to be made.
+    """
+    for node in list(graph.nodes):
+        mean = _called(node, aten.mean.dim, 2)
+        flat = _called(mean and mean[0], aten.flatten.using_ints, 2)
+        copies = _called(flat and flat[0], aten.expand.default, 2)
+        if mean is None or flat is None or copies is None:
+            continue
+        value, start = copies[0], flat[1]
+        shape = shape_text(value)
+        if mean[1] == [start] and len(shape) == len(copies[1]) and start > 0 and set(shape[start:]) == {"1"}:
+            with graph.inserting_before(node):
+                one = graph.call_function(aten.flatten.using_ints, (value, start - 1))
+            one.meta = dict(node.meta)
+            node.replace_all_uses_with(one)
+    graph.eliminate_dead_code()
+
+
+def _called(node: Any, target: Any, count: int) -> tuple[Any, ...] | None:
+    """The arguments of a call of that operator with so many of them."""
+    if isinstance(node, fx.Node) and node.target is target and len(node.args) == count and not node.kwargs:
+        return node.args
+    return None
+
+
+def _before_reshapes(node: fx.Node) -> Iterator[fx.Node]:
+    while node.target in RESHAPES:
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        yield source
+        node = source

@@ -1,0 +1,204 @@
+"""Lowering: from a network and a layer to a forward-only graph that predicts and explains."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor, fx, nn
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
+
+from explainable_model.artifact.metadata import Profile, SizeRange
+from explainable_model.attribution.inputs import predicted_class_idx
+from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
+from explainable_model.eager.buffers import kept_state
+from explainable_model.errors import ExplainableModelError, InputError, LoweringError, TraceError
+from explainable_model.lowering.backward.interpreter import Tail, find_tail, missing_lowering
+from explainable_model.lowering.backward.networks import TracedNetwork, count_classes
+from explainable_model.lowering.backward.second_order import SecondOrderNetwork
+from explainable_model.lowering.capture.export import (
+    at_least_two,
+    capture,
+    decompose,
+    export,
+    graph_of,
+    quiet_export,
+    without_autocast,
+)
+from explainable_model.lowering.capture.fake_quant import fixed_scales
+from explainable_model.lowering.capture.trace_errors import reason_of
+from explainable_model.lowering.dynamic_shapes import OpenDims, open_shapes
+from explainable_model.lowering.graph import get_attribute, layer_of
+from explainable_model.lowering.imaging import Frame, FramedModel, fresh_photos, photo_sizes
+from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
+from explainable_model.lowering.passes.contiguous import copy_transposed_factors
+from explainable_model.lowering.passes.devices import free_of_devices
+from explainable_model.lowering.passes.fold import fold_batch_norm, fold_constants
+from explainable_model.lowering.passes.narrow import narrow_early
+from explainable_model.lowering.passes.portable import PortableGraph, check_portable, unshare_weights
+from explainable_model.lowering.passes.simplify import simplify
+from explainable_model.lowering.passes.tap_attention import tap_attention
+from explainable_model.lowering.rules.call import Lowering
+from explainable_model.lowering.size_ranges import BATCHES, find_sizes
+
+
+def framed(lowered: LoweredModel, frame: Frame) -> LoweredModel:
+    """The same graph between the preparation of photos of any size and the drawing on them.
+
+    Args:
+        lowered: for the image that the frame makes.
+        frame: what surrounds it.
+
+    Raises:
+        InputError: the lowered model leaves the size of its image open, which the frame has fixed.
+    """
+    if lowered.sizes is not None:
+        raise InputError(
+            "dynamic_size=True leaves the network's own input open, which preprocess makes of one size "
+            f"({frame.preprocess.size}): leave it out; photos may be of any size."
+        )
+    batch = lowered.example.shape[0]
+    photo = fresh_photos(frame, batch, photo_sizes(frame)[0], seed=0).to(lowered.example.device)
+    arguments = (photo, predicted_class_idx(photo, lowered.plan.top_k), *lowered.example_inputs)
+    dims = OpenDims(lowered.dynamic_batch, True, frame.pixels)
+    program = _trace(FramedModel(Retraced(lowered.graph_module), frame), arguments, dims)
+    return LoweredModel(
+        _finished(program),
+        lowered.plan,
+        photo,
+        lowered.example_inputs,
+        classes=lowered.classes,
+        dynamic_batch=lowered.dynamic_batch,
+        sizes=(SizeRange(1), SizeRange(1)),
+        frame=frame,
+    )
+
+
+def _lower(
+    model: nn.Module,
+    plan: Plan,
+    given: tuple[Tensor, ...],
+    table: Mapping[OpOverload, Lowering],
+    profile: Profile,
+    dims: OpenDims,
+    *,
+    dynamic_batch: bool = True,
+) -> LoweredModel:
+    image, *inputs = (at_least_two(each) if dims.batch else each.clone() for each in given)
+    arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
+    with kept_state(model), fixed_scales(model):
+        captured = capture(model, plan, image, inputs, dims)
+    graph, tail = _differentiable_graph(captured, plan, table)
+    classes = count_classes(graph, plan)
+    traced = TracedNetwork(graph, tail, plan, table, classes)
+    network: TracedNetwork | SecondOrderNetwork = traced
+    if plan.row.needs_curvature:
+        network = SecondOrderNetwork(
+            traced, graph, plan, table, classes, lambda module: graph_of(_trace(module, arguments, dims))
+        )
+        graph = network.module
+    if dims.batch and not dynamic_batch:  # an open graph knows what its batch is, and can run copies of its tail
+        dims = replace(dims, batch=False)
+        image, *inputs = given
+        arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
+    program = _trace(TracedExplanation(network, graph, plan), arguments, dims)
+    batches = BATCHES if dims.batch else image.shape[:1]
+    module = _finished(program)
+    if profile == "portable":
+        module = _portable(module, arguments, classes)
+    return LoweredModel(
+        module,
+        plan,
+        image,
+        tuple(inputs),
+        classes=classes,
+        dynamic_batch=dims.batch,
+        sizes=find_sizes([captured, program], arguments, batches) if dims.size else None,
+        profile=profile,
+    )
+
+
+def _portable(module: fx.GraphModule, arguments: tuple[Tensor, ...], classes: int) -> fx.GraphModule:
+    """The graph in the operators of the portable profile."""
+    portable = _finished(_trace(PortableGraph(module, classes), arguments, OpenDims(batch=False)))
+    unshare_weights(portable)
+    check_portable(portable)
+    return portable
+
+
+def _differentiable_graph(
+    program: ExportedProgram, plan: Plan, table: Mapping[OpOverload, Lowering]
+) -> tuple[fx.GraphModule, Tail]:
+    """Forward graph and tail, with every operator of the tail one that has a lowering."""
+    while True:
+        graph = _tapped(program, plan)
+        missing = find_tail(graph.graph, plan).missing(table)
+        if not missing:
+            break
+        smaller = decompose(program, set(missing))
+        if smaller is program or find_tail(_tapped(smaller, plan).graph, plan).missing(table).keys() >= missing.keys():
+            raise missing_lowering(missing)
+        program = smaller
+    fold_batch_norm(graph)
+    narrow_early(graph.graph)
+    graph.recompile()
+    return graph, find_tail(graph.graph, plan)
+
+
+def _tapped(program: ExportedProgram, plan: Plan) -> fx.GraphModule:
+    graph = graph_of(program)
+    if ATTENTION_LAYERS in plan.tap_names:
+        tap_attention(graph.graph)
+    return graph
+
+
+def _trace(module: nn.Module, arguments: tuple[Tensor, ...], dims: OpenDims) -> ExportedProgram:
+    shapes = open_shapes(dims, arguments[0], len(arguments) - 2)
+    with quiet_export(), without_autocast(arguments[0].device.type):
+        try:
+            return export(module, arguments, shapes)
+        except ExplainableModelError:
+            raise
+        except Exception as error:  # torch.export raises whatever its parts raise
+            raise TraceError(f"The lowered graph cannot be traced. The reason: {reason_of(error)}") from error
+
+
+def _finished(program: ExportedProgram) -> fx.GraphModule:
+    """The graph with constants computed, and named after the network's layers."""
+    module = graph_of(program)
+    simplify(module.graph)
+    copy_transposed_factors(module.graph)
+    free_of_devices(module)
+    fold_constants(module)
+    _name_nodes(module)
+    backward = sorted({str(n.target) for n in module.graph.nodes if "backward" in str(n.target)})
+    if backward:
+        raise LoweringError(f"The lowered graph still has {', '.join(backward)}: a lowering used autograd.")
+    return _flattened(module)
+
+
+def _flattened(module: fx.GraphModule) -> fx.GraphModule:
+    """The graph over buffers with flat names after their layers: TorchScript knows no dotted attributes."""
+    root = nn.Module()
+    names: dict[str, str] = {}
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            target = str(node.target)
+            if target not in names:
+                value = get_attribute(module, node)
+                assert value is not None
+                flat = re.sub(r"\W", "_", target.removeprefix("network.").removeprefix("model."))
+                names[target] = flat if flat not in names.values() else f"{flat}_{len(names)}"
+                root.register_buffer(names[target], value.detach())
+            node.target = names[target]
+    return fx.GraphModule(root, module.graph).eval()
+
+
+def _name_nodes(module: fx.GraphModule) -> None:
+    """Name each node after the layer it came from, so that a profile says which layer costs what."""
+    for node in module.graph.nodes:
+        if isinstance(node.target, OpOverload):  # not the arithmetic on sizes
+            layer, operation = layer_of(node), str(node.target).split(".")[1]
+            if layer:
+                node._rename(re.sub(r"\W", "_", f"{layer}_{operation}"))
+    module.recompile()

@@ -1,0 +1,246 @@
+"""A network by name: torchvision's, timm's, a folder of transformers', or whatever a function of yours returns."""
+
+import difflib
+import importlib
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from explainable_model.errors import MissingRuntimeError, ModelError
+from explainable_model.imaging.preprocess import Preprocess
+from explainable_model.networks.checkpoint import load_checkpoint
+from explainable_model.networks.transformers import class_names as labels_of
+from explainable_model.networks.transformers import load_classifier, read_preprocess
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A network and what is known about its images and classes.
+
+    Attributes:
+        model: in evaluation mode.
+        preprocess: from a photo to its input, if known.
+        class_names: one per class, if known.
+    """
+
+    model: nn.Module
+    preprocess: Preprocess | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+Source = Callable[[str, bool, int | None], NamedModel]
+"""``(name, pretrained, classes) -> NamedModel``."""
+
+
+def load_named_model(
+    name: str, *, checkpoint: str | Path | None = None, pretrained: bool = False, classes: int | None = None
+) -> NamedModel:
+    """Build a network and fill in its weights.
+
+    Args:
+        name: ``torchvision:resnet50``, ``timm:tf_efficientnet_lite0``, ``transformers:FOLDER`` as
+            ``save_pretrained`` wrote it, or ``package.module:factory`` for a function that returns an
+            ``nn.Module`` or a ``NamedModel``.
+        checkpoint: file with trained weights, see ``load_checkpoint``.
+        pretrained: let torchvision or timm fetch their own weights, the only case that uses the
+            network. Without it and a checkpoint, the weights of these two are random.
+        classes: how many, where it is not what torchvision or timm build by default.
+
+    Raises:
+        ModelError: unknown name (the nearest known ones are listed), a factory that fails, weights
+            that cannot be fetched or do not fit.
+        MissingRuntimeError: timm is not installed.
+
+    Example:
+        >>> named = load_named_model("torchvision:resnet18")
+        >>> named.preprocess.size, len(named.class_names)
+        ((224, 224), 1000)
+    """
+    source, _, rest = name.partition(":")
+    if not source or not rest:
+        raise ModelError(
+            f"The network is named {name!r}; expected torchvision:NAME (torchvision:resnet50), timm:NAME "
+            "(timm:resnet50), transformers:FOLDER or package.module:factory."
+        )
+    if pretrained and (checkpoint is not None or classes is not None):
+        raise ModelError(
+            "pretrained weights were asked for together with a checkpoint or a number of classes; expected one of "
+            "them: pretrained weights have their own classes."
+        )
+    if source in SOURCES:
+        named = SOURCES[source](rest, pretrained, classes)
+    elif pretrained or classes is not None:
+        raise ModelError(f"{name} is a factory of yours: it decides its weights and classes, not an option.")
+    else:
+        named = _from_factory(source, rest)
+    if checkpoint is not None:
+        load_checkpoint(named.model, checkpoint)
+    named.model.eval()
+    return named
+
+
+def has_random_weights(name: str, checkpoint: str | Path | None, pretrained: bool) -> bool:
+    """Whether ``load_named_model`` would leave the weights as they were drawn."""
+    return name.partition(":")[0] in ("torchvision", "timm") and checkpoint is None and not pretrained
+
+
+def resized(preprocess: Preprocess, size: tuple[int, int]) -> Preprocess:
+    """The same preparation for inputs of another size: the crop keeps its share of the photo."""
+    if preprocess.resize is None:
+        return replace(preprocess, size=size)
+    return replace(preprocess, size=size, resize=round(preprocess.resize * min(size) / min(preprocess.size)))
+
+
+def from_torchvision(name: str, pretrained: bool, classes: int | None) -> NamedModel:
+    """One of ``torchvision.models.list_models()``."""
+    import torchvision
+
+    known = torchvision.models.list_models()
+    if name not in known:
+        raise _unknown("torchvision", name, known)
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    weights = getattr(torchvision.models.get_model_weights(name), "DEFAULT", None)
+    if pretrained and weights is None:
+        raise ModelError(f"torchvision has no weights for {name}; give your own with a checkpoint.")
+    # Segmentation and detection fetch a trained backbone unless told otherwise.
+    builder = torchvision.models.get_model_builder(name)
+    if "weights_backbone" in inspect.signature(builder).parameters:
+        options["weights_backbone"] = None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)
+        model = _fetched("torchvision", lambda: builder(weights=weights if pretrained else None, **options), pretrained)
+    if weights is None:
+        return NamedModel(model)
+    names = tuple(weights.meta.get("categories") or ())
+    return NamedModel(model, torchvision_preprocess(weights.transforms()), names if names and classes is None else None)
+
+
+def torchvision_preprocess(preset: Any) -> Preprocess | None:
+    """What an ``ImageClassification`` preset does, as ours; ``None`` for presets without a fixed size."""
+    if type(preset).__name__ != "ImageClassification":
+        return None
+    crop, shorter = tuple(preset.crop_size), tuple(preset.resize_size)
+    return Preprocess(
+        size=(crop[0], crop[-1]),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        resize=shorter[0],
+        interpolation=str(preset.interpolation.value),
+    )
+
+
+def from_timm(name: str, pretrained: bool, classes: int | None) -> NamedModel:
+    """One of ``timm.list_models()``, with or without the tag of its weights."""
+    try:
+        import timm
+
+        timm_info: Any = importlib.import_module("timm.data")
+    except ImportError as error:
+        raise MissingRuntimeError(f"timm:{name} needs timm: pip install 'explainable-model[timm]'.") from error
+    if not timm.is_model(name):
+        raise _unknown("timm", name, timm.list_models())
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if "." in name and name not in timm.list_pretrained(f"{name.partition('.')[0]}.*"):
+        raise _unknown("timm", name, timm.list_pretrained(f"{name.partition('.')[0]}.*"))
+    model = _fetched("timm", lambda: timm.create_model(name, pretrained=pretrained, **options), pretrained)
+    subset = timm_info.infer_imagenet_subset(model)
+    names = tuple(timm_info.ImageNetInfo(subset).label_descriptions()) if subset else ()
+    fits = bool(names) and len(names) == getattr(model, "num_classes", None)
+    return NamedModel(model, timm_preprocess(timm_info.resolve_model_data_config(model)), names if fits else None)
+
+
+def timm_preprocess(config: Mapping[str, Any]) -> Preprocess | None:
+    """What timm's evaluation transform does, as ours.
+
+    ``crop_pct`` is the share of the resized photo's shorter side that the crop keeps, so that side
+    is ``floor(size / crop_pct)``. ``None`` where the photo is padded (``crop_mode`` border), which
+    ours cannot.
+
+    Args:
+        config: from ``timm.data.resolve_model_data_config``.
+    """
+    _, height, width = config["input_size"]
+    if config["crop_mode"] == "border":
+        return None
+    resize = None if config["crop_mode"] == "squash" else math.floor(min(height, width) / config["crop_pct"])
+    return Preprocess(
+        size=(height, width),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        resize=resize,
+        interpolation=config["interpolation"],
+    )
+
+
+def from_transformers(folder: str, pretrained: bool, classes: int | None) -> NamedModel:
+    """A classifier of Hugging Face transformers, from a folder that ``save_pretrained`` wrote."""
+    if pretrained or classes is not None:
+        raise ModelError(f"transformers:{folder} has its weights and classes in its folder: neither is an option.")
+    model = load_classifier(Path(folder))
+    return NamedModel(model, read_preprocess(Path(folder)), labels_of(model))
+
+
+SOURCES: Mapping[str, Source] = {
+    "torchvision": from_torchvision,
+    "timm": from_timm,
+    "transformers": from_transformers,
+}
+
+
+def _from_factory(module_name: str, attribute: str) -> NamedModel:
+    """Call ``module_name.attribute()``."""
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        hint = f"Libraries with names of their own: {', '.join(SOURCES)}. " if "." not in module_name else ""
+        raise ModelError(
+            f"{module_name}:{attribute} needs the module {module_name}, which cannot be imported ({error}). {hint}"
+            "Run in the folder that holds your module, or install it."
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise _unknown(module_name, attribute, known)
+    try:
+        made = factory()
+    except (ModelError, MissingRuntimeError):
+        raise
+    except Exception as error:  # whatever a stranger's function raises, its name is what the user needs
+        raise ModelError(
+            f"{module_name}:{attribute}() raised {type(error).__name__}: {error}. Expected a function without "
+            "arguments that returns an nn.Module or an explainable_model.models.NamedModel."
+        ) from error
+    if isinstance(made, nn.Module):
+        return NamedModel(made)
+    if isinstance(made, NamedModel):
+        return made
+    raise ModelError(
+        f"{module_name}:{attribute}() returned {type(made).__name__}; expected an nn.Module or an "
+        "explainable_model.models.NamedModel."
+    )
+
+
+def _fetched(library: str, build: Callable[[], Any], pretrained: bool) -> nn.Module:
+    try:
+        model = build()
+    except Exception as error:
+        if not pretrained:
+            raise ModelError(f"{library} cannot build this network: {error}.") from error
+        raise ModelError(
+            f"{library} could not get its pretrained weights ({type(error).__name__}: {error}). They come over the "
+            "network; without one, give a file with the weights as the checkpoint."
+        ) from error
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _unknown(source: str, name: str, known: Iterable[str]) -> ModelError:
+    near = difflib.get_close_matches(name, list(known), n=4, cutoff=0.4)
+    hint = f"Nearest: {', '.join(near)}." if near else "Nothing there has a name like it."
+    return ModelError(f"{source} has no {name!r}. {hint}")

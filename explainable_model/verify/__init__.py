@@ -1,0 +1,1 @@
+"""Whether an artifact answers as the network does."""

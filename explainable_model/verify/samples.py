@@ -1,0 +1,64 @@
+"""Images to compare on: like the example, and unlike it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from explainable_model.artifact.metadata import SizeRange
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explainable_model.lowering.lowered import LoweredModel
+
+
+def tested_sizes(lowered: "LoweredModel") -> list[list[int]]:
+    """The example's spatial size and, where it is open, others."""
+    if lowered.frame is None:
+        return other_sizes(lowered.size, lowered.sizes)
+    from explainable_model.lowering.imaging import photo_sizes
+
+    return [list(size) for size in photo_sizes(lowered.frame)]
+
+
+def example_like(lowered: "LoweredModel", batch: int, seed: int, size: Sequence[int]) -> "Tensor":
+    """Fresh images of that size, or photos for a graph that prepares them."""
+    if lowered.frame is None:
+        return fresh_images(lowered.example, batch, seed, size)
+    from explainable_model.lowering.imaging import fresh_photos
+
+    return fresh_photos(lowered.frame, batch, (size[0], size[1]), seed + 1).to(lowered.example.device)
+
+
+def other_sizes(size: Sequence[int], allowed: Sequence[SizeRange] | None) -> list[list[int]]:
+    """The example's spatial size and, where it is open, a larger one and one nearest to the smallest."""
+    if not allowed:
+        return [list(size)]
+    larger = [n + k * r.multiple for k, (n, r) in enumerate(zip(size, allowed, strict=True), start=1)]
+    smaller = [max(n - 2 * k * r.multiple, r.minimum) for k, (n, r) in enumerate(zip(size, allowed, strict=True))]
+    return [list(size), larger, smaller]
+
+
+def fresh_images(example: "Tensor", batch: int, seed: int, size: Sequence[int] | None = None) -> "Tensor":
+    """Images like the example, and unlike it: flipped and shifted copies under noise of the same spread.
+
+    Args:
+        example: ``(N, C, *spatial)``.
+        batch: how many to make.
+        seed: of the noise.
+        size: another spatial size than the example's.
+    """
+    import torch
+
+    from explainable_model.attribution.postprocess import resize
+
+    spread = float(example.float().std())
+    spread = spread if spread > 0 else 1.0
+    generator = torch.Generator().manual_seed(seed)
+    images = []
+    for n in range(batch):
+        source = example[n % len(example)].cpu().flip(-1).roll(7 * (n + 1) + seed, -1)
+        if size is not None and list(size) != list(source.shape[1:]):
+            source = resize(source, size)
+        noise = torch.randn(source.shape, generator=generator, dtype=torch.float32) * spread
+        images.append((0.5 * source.float() + noise).to(example.dtype))
+    return torch.stack(images).to(example.device)

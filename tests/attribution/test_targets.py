@@ -1,0 +1,346 @@
+"""From a network's output to one score per image."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from explainable_model import ExplainableModel, export, load
+from explainable_model.artifact.tolerances import TOLERANCES
+from explainable_model.attribution.inputs import check_class_idx, check_class_range
+from explainable_model.attribution.scores import class_scores, find_logits, resolve_class_idx
+from explainable_model.attribution.targets import Binary, Custom, Difference, Segmentation, Similarity
+from explainable_model.eager.autograd import score_gradient
+from explainable_model.errors import InputError, ModelError
+from explainable_model.model import lower
+from tests.support.nets import SmallNet, images, seeded
+
+
+@dataclass
+class HeadOutput:
+    loss: Tensor
+    logits: Tensor
+
+
+def test_find_logits() -> None:
+    logits, other = torch.ones(1, 3), torch.zeros(1, 3)
+    assert find_logits(logits) is logits
+    assert find_logits({"aux": other, "out": logits}) is logits
+    assert find_logits({"scores": logits}) is logits
+    assert find_logits((logits, other)) is logits
+    assert find_logits(HeadOutput(other, logits)) is logits
+    with pytest.raises(ModelError, match="returned str without a floating point tensor"):
+        find_logits("cat")
+
+
+def test_class_scores() -> None:
+    assert class_scores(torch.tensor([[1.0, 2.0]]), 1).tolist() == [[1, 2]]
+    assert class_scores(torch.tensor([3.0, 4.0]), 2).tolist() == [[3], [4]]
+    assert class_scores(torch.tensor([3.0, 4.0]).reshape(2, 1, 1, 1), 2).tolist() == [[3], [4]]
+    segmentation = torch.arange(8.0).reshape(1, 2, 2, 2)
+    assert class_scores(segmentation, 1).tolist() == [[0 + 1 + 2 + 3, 4 + 5 + 6 + 7]]
+    for wrong in (torch.tensor(1.0), torch.zeros(3, 2)):
+        with pytest.raises(ModelError, match=r"logits of shape .* for 2 image"):
+            class_scores(wrong, 2)
+
+
+def test_resolve_class_idx() -> None:
+    scores = torch.tensor([[0.0, 1.0], [5.0, 1.0], [2.0, 2.0]])
+    assert resolve_class_idx(torch.full((3, 1), -1), scores).tolist() == [[1], [0], [0]]
+    assert resolve_class_idx(torch.tensor([[-1], [1], [-1]]), scores).tolist() == [[1], [1], [0]]
+    # In column j, -1 is the class predicted j-th.
+    assert resolve_class_idx(torch.tensor([[-1, -1], [-1, 0], [1, -1]]), scores)[:2].tolist() == [[1, 0], [0, 0]]
+    with pytest.raises(InputError, match=r"top_k is 3; the network has 2 class"):
+        resolve_class_idx(torch.full((3, 3), -1), scores)
+
+
+def test_checks() -> None:
+    check_class_idx(torch.tensor([0, -1]), 2)
+    check_class_range(torch.tensor([0, -1, 4]), 5)
+    with pytest.raises(InputError, match="int32"):
+        check_class_idx(torch.tensor([0], dtype=torch.int32), 1)
+    with pytest.raises(InputError, match=r"class_idx 5 is out of range; the network has 5 class"):
+        check_class_range(torch.tensor([0, 5]), 5)
+
+
+def test_score_gradient_of_the_logit_under_softmax() -> None:
+    activations = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    weight = torch.tensor([[1.0, 0.0, 2.0], [0.0, 5.0, 0.0]])
+    logits = activations @ weight.t()
+    seed = torch.tensor([[0.0, 1.0]])
+    for output in (logits, logits.softmax(1), (logits * 1.0).sigmoid().unsqueeze(2).squeeze(2), logits.log_softmax(1)):
+        (gradient,) = score_gradient(output, output, seed, [activations], keep_graph=True)
+        assert gradient is not None
+        assert gradient.tolist() == [[0, 5, 0]]
+    # A softmax that is not at the end is differentiated like anything else.
+    inner = logits.softmax(1) * 2
+    (expected,) = torch.autograd.grad(inner[0, 1], activations, retain_graph=True)
+    (gradient,) = score_gradient(inner, inner, seed, [activations])
+    assert gradient is not None
+    assert torch.allclose(gradient, expected)
+
+
+# On whole networks: against plain autograd, and in every format
+
+
+class Sigmoid(nn.Module):
+    """One probability."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = SmallNet(1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.sigmoid(self.net(image))
+
+
+class Segmenter(nn.Module):
+    """A class map at image size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU())
+        self.head = nn.Sequential(nn.Conv2d(6, 6, 3, 1, 1), nn.ReLU(), nn.Conv2d(6, 4, 1))
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        scores = self.head(self.conv(image))
+        return {"out": functional.interpolate(scores, size=image.shape[2:], mode="bilinear", align_corners=False)}
+
+
+class WithMeta(nn.Module):
+    """A second input, and a dataclass for an output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.gate = SmallNet(5), nn.Linear(3, 5)
+
+    def forward(self, image: Tensor, meta: Tensor) -> HeadOutput:
+        logits = self.net(image) * torch.sigmoid(self.gate(meta))
+        return HeadOutput(logits.mean(), logits)
+
+
+def squared(output: Tensor, class_idx: Tensor) -> Tensor:
+    return output.gather(1, class_idx.unsqueeze(1)).squeeze(1) ** 2
+
+
+def weighed(output: HeadOutput, class_idx: Tensor, weight: Tensor) -> Tensor:
+    return output.logits.gather(1, class_idx.unsqueeze(1)).squeeze(1) * weight[:, 0] + output.logits[:, 0]
+
+
+Score = Callable[..., Tensor]  # (output of one image, class_idx, *inputs of that image) -> ()
+
+
+def logit_of(probability: Tensor) -> Tensor:
+    return torch.log(probability) - torch.log(1 - probability)
+
+
+def own_pixels(output: dict[str, Tensor], c: int) -> Tensor:
+    scores = output["out"][0]
+    return scores[c][scores.argmax(0) == c].sum()
+
+
+def generated(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+FIXED_MASK = (generated(16, 16, seed=5) > 0.5).double()
+
+
+@dataclass
+class Asked:
+    """A network, its layer, the options, the score by hand and the shapes of the extra inputs."""
+
+    network: type[nn.Module]
+    layer: str
+    options: dict[str, Any]
+    score: Score
+    inputs: tuple[tuple[int, ...], ...] = ()
+    mask: bool = False
+
+    @property
+    def classes(self) -> Tensor:
+        """Two for each of two images; of the segmentation network, classes that have pixels of their own."""
+        return torch.tensor([[1, 2], [3, 1]] if self.network is Segmenter else [[0, 1], [1, 0]])
+
+    def seeded(self) -> nn.Module:
+        return seeded(self.network(), seed=4 if self.network is Segmenter else 0)
+
+    def explainable(self, dtype: torch.dtype, **more: Any) -> ExplainableModel:
+        return ExplainableModel(self.seeded().to(dtype), self.layer, **self.options, **more)
+
+    def extra(self, batch: int, dtype: torch.dtype, seed: int) -> list[Tensor]:
+        made = [generated(batch, *shape, seed=seed + n) for n, shape in enumerate(self.inputs)]
+        return [(each > 0).to(dtype) if self.mask else each.to(dtype) for each in made]
+
+
+ASKED = {
+    # The side under a sigmoid is explained by the logit: class 1 by the logit itself, class 0 by its negative.
+    "binary": Asked(Sigmoid, "net.block", {"target": Binary(0.5)}, lambda out, c: logit_of(out[0, 0]) * (2 * c - 1)),
+    "difference": Asked(SmallNet, "block", {"target": Difference(2)}, lambda out, c: out[0, c] - out[0, 2]),
+    "segmentation": Asked(
+        Segmenter, "conv", {"target": Segmentation()}, lambda out, c: out["out"][0, c].sum()
+    ),
+    "own pixels": Asked(Segmenter, "conv", {"target": Segmentation("own")}, own_pixels),
+    "given mask": Asked(
+        Segmenter, "conv", {"target": Segmentation("input")},
+        lambda out, c, mask: (out["out"][0, c] * mask[0]).sum(), ((16, 16),), mask=True,
+    ),
+    "fixed mask": Asked(
+        Segmenter, "conv", {"target": Segmentation(FIXED_MASK)}, lambda out, c: (out["out"][0, c] * FIXED_MASK).sum()
+    ),
+    "similarity": Asked(
+        SmallNet, "block", {"target": Similarity()},
+        lambda out, c, reference: functional.cosine_similarity(out, reference)[0], ((5,),),
+    ),
+    "custom": Asked(SmallNet, "block", {"target": squared}, lambda out, c: out[0, c] ** 2),
+    "two inputs": Asked(WithMeta, "net.block", {"output": "logits"}, lambda out, c, meta: out.logits[0, c], ((3,),)),
+    "custom with an input": Asked(
+        WithMeta, "net.block", {"target": Custom(weighed, inputs=1)},
+        lambda out, c, meta, weight: out.logits[0, c] * weight[0, 0] + out.logits[0, 0], ((3,), (1,)),
+    ),
+}  # fmt: skip
+
+
+def gradcam_by_hand(asked: Asked, image: Tensor, class_idx: int, inputs: list[Tensor]) -> Tensor:
+    """Signed map of one image."""
+    network, kept = asked.seeded().double(), []
+    handle = network.get_submodule(asked.layer).register_forward_hook(lambda module, given, out: kept.append(out))
+    own = len(inspect.signature(network.forward).parameters) - 1
+    output = network(image, *inputs[:own])
+    handle.remove()
+    score = asked.score(output, class_idx, *inputs)
+    (gradient,) = torch.autograd.grad(score, kept[0])
+    return (gradient[0].mean((1, 2))[:, None, None] * kept[0][0]).sum(0).detach()
+
+
+def pictures(batch: int, seed: int) -> Tensor:
+    return images(batch, (3, 16, 16), seed=seed).double()
+
+
+@pytest.mark.parametrize(
+    ("name", "top_k"),
+    [(name, top_k) for name in ASKED for top_k in (None, 2) if (name, top_k) != ("similarity", 2)],  # it is one score
+)
+def test_target_against_autograd(name: str, top_k: int | None) -> None:
+    asked = ASKED[name]
+    image, inputs = pictures(2, seed=3), asked.extra(2, torch.float64, seed=3)
+    explainable = asked.explainable(torch.float64, normalize=False, upsample=False, signed=True, top_k=top_k)
+    classes = torch.zeros(2, 1, dtype=torch.int64) if name == "similarity" else asked.classes
+    asked_idx = classes[:, 0] if top_k is None else classes
+    logits, class_idx, cam = explainable(image, asked_idx, *inputs)
+    assert torch.equal(class_idx, asked_idx)
+    assert logits.shape[0] == 2
+    maps = cam.unsqueeze(1) if top_k is None else cam
+    for n in range(2):
+        for j in range(maps.shape[1]):
+            one = [each[n : n + 1] for each in inputs]
+            expected = gradcam_by_hand(asked, image[n : n + 1], int(classes[n, j]), one)
+            assert expected.abs().max() > 0
+            assert (maps[n, j] - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_target_in_every_format(name: str, tmp_path: Path) -> None:
+    asked = ASKED[name]
+    top_k = 2 if name in ("custom", "fixed mask") else None
+    explainable = asked.explainable(torch.float32, top_k=top_k)
+    example = asked.extra(2, torch.float32, seed=3)
+    lowered = lower(explainable, pictures(2, seed=3).float(), *example)
+    image, inputs = pictures(3, seed=4).float(), asked.extra(3, torch.float32, seed=8)
+    expected = explainable(image, None, *inputs)
+    for suffix in (".ts", ".onnx", ".pt2"):
+        session = load(export(lowered, tmp_path / f"artifact{suffix}"))
+        found = session(image.numpy(), None, *[each.numpy() for each in inputs])
+        assert np.array_equal(found.class_idx, expected.class_idx.numpy()), suffix
+        assert np.abs(found.cam - expected.cam.numpy()).max() < TOLERANCES["float32"].cam, suffix
+        if inputs:  # the extra input is read, not stored
+            other = session(image.numpy(), found.class_idx, *[each.roll(1, 0).numpy() for each in inputs])
+            assert np.abs(found.cam - other.cam).max() > 1e-3 or np.abs(found.logits - other.logits).max() > 1e-3
+
+
+def test_binary_sides() -> None:
+    image = pictures(8, seed=6)
+    explainable = ASKED["binary"].explainable(torch.float64)
+    logits, class_idx, _ = explainable(image)
+    assert torch.equal(class_idx, (logits[:, 0] > 0.5).long())
+    shifted = ExplainableModel(seeded(SmallNet(1)).double(), "block", target=Binary(float(logit_of(logits).median())))
+    assert shifted(image).class_idx.unique().tolist() == [0, 1], "both sides are predicted"
+    with pytest.raises(ModelError, match=r"Binary\(\) needs a network with one logit; this one has 5 classes"):
+        ExplainableModel(seeded(SmallNet()).double(), "block", target=Binary())(image)
+
+
+class Container(nn.Module):
+    """Gives its logits in some container beside others that are no prediction."""
+
+    def __init__(self, pack: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.net, self.pack = SmallNet(5), pack
+
+    def forward(self, image: Tensor) -> Any:
+        logits = self.net(image)
+        return self.pack(logits, torch.zeros_like(logits) + image.mean())
+
+
+@pytest.mark.parametrize(
+    ("pack", "select"),
+    [
+        (lambda logits, other: {"aux": other, "scores": logits}, "scores"),
+        (lambda logits, other: (other, logits), 1),
+        (lambda logits, other: [other, logits], -1),
+        (lambda logits, other: HeadOutput(logits, other), "loss"),
+        (lambda logits, other: {"heads": (other, logits)}, lambda output: output["heads"][1]),
+    ],
+    ids=["key", "position", "from the end", "attribute", "function"],
+)
+def test_output_selectors(pack: Callable[[Tensor, Tensor], Any], select: Any) -> None:
+    network = seeded(Container(pack)).double()
+    image = pictures(2, seed=3)
+    expected = ExplainableModel(network.net, "block")(image)
+    explainable = ExplainableModel(network, "net.block", output=select)
+    for model in (explainable, lower(explainable, pictures(2, seed=0))):
+        found = model(image)
+        assert torch.equal(found.class_idx, expected.class_idx)
+        assert (found.logits - expected.logits).abs().max() < 1e-9
+        assert (found.cam - expected.cam).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        ("score", r"output='score' is not in what the network returned \(aux, scores, name\)"),
+        (7, r"output=7 is not in what the network returned"),
+        ("name", r"output='name' is str in what the network returned; expected a floating point tensor"),
+        (lambda output: output["nothing"], r"is not in what the network returned"),
+    ],
+)
+def test_wrong_selectors(select: Any, message: str) -> None:
+    network = seeded(Container(lambda logits, other: {"aux": other, "scores": logits, "name": "tiny"})).double()
+    with pytest.raises(ModelError, match=message):
+        ExplainableModel(network, "net.block", output=select)(pictures(1, seed=3))
+
+
+def test_wrong_targets() -> None:
+    image, network = pictures(2, seed=3), seeded(SmallNet()).double()
+
+    def refused(target: Any, *inputs: Tensor) -> None:
+        ExplainableModel(network, "block", target=target)(image, None, *inputs)
+
+    with pytest.raises(InputError, match=r"Difference\(other=9\): the network has 5 classes"):
+        refused(Difference(9))
+    with pytest.raises(ModelError, match=r"Segmentation\(\) needs logits \(N, classes, \*spatial\)"):
+        refused(Segmentation())
+    with pytest.raises(InputError, match=r"0 extra input\(s\) given; the target takes 1"):
+        refused(Similarity())
+    with pytest.raises(InputError, match=r"Extra input 0 is of shape \(3, 5\); expected a tensor with the batch of 2"):
+        refused(Similarity(), torch.zeros(3, 5).double())
+    with pytest.raises(ModelError, match=r"The target's score is \(2, 5\); expected one value per image, shape \(N,\)"):
+        refused(lambda output, class_idx: output)
+    with pytest.raises(ModelError, match="target is int; expected one of explainable_model.targets or a function"):
+        refused(3)

@@ -1,0 +1,209 @@
+"""Pictures, pixel by pixel, against matplotlib's colormaps and arithmetic done by hand."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from explainable_model.errors import InputError
+from explainable_model.imaging.overlay import UNSEEN, check_look, heatmap, hottest_point, overlay, palette
+from explainable_model.imaging.sheets import GAP, MARGIN, PANE, contact_sheet, panel, save_picture
+
+WIDTH = 2 * MARGIN + 3 * PANE + 2 * GAP
+
+
+def random_photo(width: int, height: int, seed: int = 0) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def pixels(picture: Image.Image) -> NDArray[np.int64]:
+    return np.asarray(picture).astype(np.int64)
+
+
+def color_of(value: float, colormap: str = "turbo") -> NDArray[np.int64]:
+    return np.asarray(matplotlib.colormaps[colormap](value, bytes=True)[:3]).astype(np.int64)
+
+
+@pytest.mark.parametrize("colormap", ["turbo", "jet", "viridis", "gray"])
+def test_heatmap_is_the_colormap(colormap: str) -> None:
+    cam = np.random.default_rng(0).random((13, 17), dtype=np.float32)
+    cam[0, :3] = 0.0, 1.0, 0.5
+    expected = matplotlib.colormaps[colormap](cam, bytes=True)[..., :3]
+    assert heatmap(cam, colormap).dtype == np.uint8
+    assert np.array_equal(heatmap(cam, colormap), expected)
+
+
+def test_heatmap_of_a_raw_map_is_scaled_by_its_maximum() -> None:
+    cam = np.array([[0.0, 5.0], [10.0, 2.5]])
+    assert np.array_equal(heatmap(cam), heatmap(cam / 10))
+    assert np.array_equal(heatmap(cam / 20)[1, 0], color_of(0.5)), "a map below 1 keeps its scale"
+
+
+@pytest.mark.parametrize(
+    ("cam", "message"),
+    [
+        (np.zeros((1, 4, 4)), r"shape \(1, 4, 4\).*expected \(h, w\)"),
+        (np.zeros((0, 4)), "shape"),
+        (np.array([[np.nan, 0.0]]), "NaN"),
+    ],
+)
+def test_heatmap_refuses(cam: NDArray[np.float64], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        heatmap(cam)
+
+
+def test_look_is_checked() -> None:
+    check_look("viridis", 1.0)
+    with pytest.raises(InputError, match=r"'viridos'.*viridis"):
+        check_look("viridos", 0.5)
+    with pytest.raises(InputError, match=r"alpha is 1\.5"):
+        check_look("turbo", 1.5)
+
+
+def test_overlay_blends_inside_the_box_and_leaves_the_rest() -> None:
+    photo = random_photo(40, 30)
+    before = pixels(photo)
+    cam = np.full((7, 7), 0.75)
+    got = pixels(overlay(photo, cam, alpha=0.25, box=(5.0, 0.0, 35.0, 30.0)))
+    blended = 0.75 * before + 0.25 * color_of(0.75)
+    assert np.abs(got[:, 5:35] - blended[:, 5:35]).max() <= 1
+    assert np.array_equal(got[:, :5], before[:, :5])
+    assert np.array_equal(got[:, 35:], before[:, 35:])
+    assert np.array_equal(pixels(photo), before), "the photo itself is not painted on"
+
+
+def test_overlay_alpha_ends() -> None:
+    photo, cam = random_photo(9, 8), np.random.default_rng(1).random((8, 9))
+    assert np.array_equal(pixels(overlay(photo, cam, alpha=0)), pixels(photo))
+    assert np.array_equal(pixels(overlay(photo, cam, alpha=1)), heatmap(cam))
+
+
+def test_overlay_puts_a_cell_where_the_network_saw_it() -> None:
+    cam = np.zeros((7, 7))
+    cam[5, 1] = 1.0
+    got = pixels(overlay(Image.new("RGB", (300, 140)), cam, colormap="gray", alpha=1, box=(100, 0, 240, 140)))
+    rows, columns = np.nonzero(got[..., 0] > 128)
+    assert abs(columns.mean() - (100 + 1.5 * 20)) < 1
+    assert abs(rows.mean() - 5.5 * 20) < 1
+    assert got[..., 0].max() == 255
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_overlay_takes_any_mode(mode: str) -> None:
+    photo = random_photo(12, 10).convert(mode)
+    got = overlay(photo, np.zeros((2, 2)), alpha=0)
+    assert got.mode == "RGB"
+    assert np.array_equal(pixels(got), pixels(photo.convert("RGB")))
+
+
+@pytest.mark.parametrize("box", [(0, 0, 41, 30), (-1, 0, 40, 30), (20, 0, 20, 30), (0, 20, 40, 10)])
+def test_overlay_refuses_a_box_outside_the_photo(box: tuple[float, float, float, float]) -> None:
+    with pytest.raises(InputError, match="not inside the photo of 40 x 30"):
+        overlay(random_photo(40, 30), np.zeros((2, 2)), box=box)
+
+
+def test_overlay_of_a_sliver() -> None:
+    got = overlay(random_photo(40, 1), np.ones((7, 7)), alpha=1, box=(19.6, 0.0, 20.4, 1.0))
+    assert np.array_equal(pixels(got)[0, 20], color_of(1.0))
+
+
+def test_hottest_point() -> None:
+    cam = np.zeros((4, 2))
+    cam[3, 0] = 1.0
+    assert hottest_point(cam, (10.0, 20.0, 30.0, 60.0)) == (15.0, 55.0)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((640, 320), (320, 160)), ((100, 200), (160, 320)), ((30, 30), (320, 320))]
+)
+def test_panel_is_photo_heatmap_overlay(size: tuple[int, int], shown: tuple[int, int]) -> None:
+    photo, cam = random_photo(*size), np.random.default_rng(2).random((7, 7))
+    sheet = panel(photo, cam, "chelsea.png: Egyptian cat, 79%", alpha=0.5)
+    values = pixels(sheet)
+    top = sheet.height - MARGIN - shown[1]
+    panes = []
+    for column in range(3):
+        left = MARGIN + column * (PANE + GAP) + (PANE - shown[0]) // 2
+        panes.append(values[top : top + shown[1], left : left + shown[0]].copy())
+        values[top : top + shown[1], left : left + shown[0]] = 255
+    assert np.array_equal(panes[0], pixels(photo.resize(shown, Image.Resampling.LANCZOS)))
+    assert np.abs(panes[2] - (panes[0] + panes[1]) / 2).max() <= 1
+    fine = np.clip(np.asarray(Image.fromarray(cam.astype(np.float32)).resize(shown, Image.Resampling.BICUBIC)), 0, 1)
+    assert np.array_equal(panes[1], heatmap(fine))
+    caption = values[MARGIN : top - GAP]
+    assert (caption < 128).any(), "the caption is dark on white"
+    values[MARGIN : top - GAP] = 255
+    assert sheet.width == WIDTH
+    assert (values == 255).all(), "white everywhere else"
+
+
+def test_panel_shows_what_the_network_did_not_see() -> None:
+    photo = random_photo(640, 320)
+    sheet = pixels(panel(photo, np.ones((7, 7)), "", box=(160.0, 0.0, 480.0, 320.0)))
+    row = MARGIN + 80
+    heat, blended = MARGIN + PANE + GAP, MARGIN + 2 * (PANE + GAP)
+    assert np.array_equal(sheet[row, heat + 40], UNSEEN)
+    assert np.array_equal(sheet[row, heat + 160], color_of(1.0))
+    assert np.array_equal(sheet[row, heat + 300], UNSEEN)
+    assert np.array_equal(sheet[row, blended : blended + 80], sheet[row, MARGIN : MARGIN + 80])
+
+
+def test_long_captions_are_wrapped_and_cut() -> None:
+    photo, cam = random_photo(32, 32), np.zeros((2, 2))
+    short, longest = (panel(photo, cam, text) for text in ("cat", "toilet tissue, " * 60))
+    assert short.height < longest.height < short.height + 40
+    for text in ("toilet tissue, " * 60, "x" * 500, "photo.png: " + "y" * 500):
+        values = pixels(panel(photo, cam, text))
+        assert (values[:, :MARGIN] == 255).all()
+        assert (values[:, WIDTH - MARGIN :] == 255).all()
+
+
+def test_captions_have_letters_beyond_ascii() -> None:
+    photo, cam = random_photo(32, 32), np.zeros((2, 2))
+    drawn = {text: panel(photo, cam, text).tobytes() for text in ("ü", "ß", "é", "Ж", "λ")}
+    assert len(set(drawn.values())) == len(drawn), "a font without them draws the same box for each"
+
+
+def test_contact_sheet_stacks_panels() -> None:
+    panels = [panel(random_photo(64, 32 + 16 * n, n), np.eye(4), f"photo {n}") for n in range(3)]
+    sheet = pixels(contact_sheet(panels))
+    assert sheet.shape[1] == WIDTH
+    assert sheet.shape[0] == sum(p.height for p in panels) - 2 * MARGIN
+    top = 0
+    for each in panels:
+        assert np.array_equal(sheet[top + MARGIN : top + each.height - MARGIN], pixels(each)[MARGIN:-MARGIN])
+        assert (sheet[top : top + MARGIN] == 255).all()
+        top += each.height - MARGIN
+    with pytest.raises(InputError, match="at least one panel"):
+        contact_sheet([])
+
+
+def test_save_picture_replaces_at_once(tmp_path: Path) -> None:
+    target = tmp_path / "cat.png"
+    save_picture(Image.new("RGB", (3, 2), "red"), target)
+    save_picture(Image.new("RGB", (3, 2), "blue"), target)
+    with Image.open(target) as saved:
+        assert saved.format == "PNG"
+        assert saved.getpixel((1, 1)) == (0, 0, 255)
+
+    class Failing(Image.Image):
+        def save(self, fp: object, format: str | None = None, **params: object) -> None:
+            Path(str(fp)).write_bytes(b"half a")
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        save_picture(Failing(), target)
+    assert [file.name for file in tmp_path.iterdir()] == ["cat.png"], "no half a file, no temporary one"
+    with Image.open(target) as saved:
+        assert saved.getpixel((1, 1)) == (0, 0, 255)
+
+
+def test_a_palette_stands_for_its_name() -> None:
+    cam = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    assert np.array_equal(heatmap(cam, palette("jet")), heatmap(cam, "jet"))
+    with pytest.raises(InputError, match="The palette is float64"):
+        heatmap(cam, np.zeros((256, 3)))  # type: ignore[arg-type]

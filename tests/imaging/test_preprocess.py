@@ -1,0 +1,212 @@
+"""From photo to input against Pillow and torchvision; photos of every kind, good and bad."""
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as torchvision_functional
+
+from explainable_model.errors import InputError
+from explainable_model.imaging.preprocess import Preprocess, open_photo
+
+
+def gradient_photo(width: int, height: int) -> Image.Image:
+    """Smooth, so that half a pixel of shift makes a small difference and a wrong crop a large one."""
+    across = np.linspace(0, 255, width)[None, :].repeat(height, 0)
+    down = np.linspace(0, 255, height)[:, None].repeat(width, 1)
+    return Image.fromarray(np.stack([across, down, 255 - across], 2).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_box_is_inside_centred_and_of_the_input_s_proportions(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    width, height = (int(n) for n in rng.integers(1, 2000, 2))
+    size = tuple(int(n) for n in rng.integers(1, 400, 2))
+    resize = int(rng.integers(1, 500))
+    left, top, right, bottom = Preprocess(size=size, resize=resize).box(width, height)
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    pixel = min(width, height) / resize  # of the resized photo, to which the crop is rounded
+    assert (left + right) / 2 == pytest.approx(width / 2, abs=0.51 * pixel)
+    assert (top + bottom) / 2 == pytest.approx(height / 2, abs=0.51 * pixel)
+    assert (right - left) / (bottom - top) == pytest.approx(size[1] / size[0], rel=1 / resize + 1e-9)
+
+
+def test_box_by_hand() -> None:
+    crop = Preprocess(size=(224, 224), resize=256)
+    assert crop.box(512, 512) == (32.0, 32.0, 480.0, 480.0)
+    assert crop.box(1024, 512) == (288.0, 32.0, 736.0, 480.0)
+    assert crop.box(512, 1024) == (32.0, 288.0, 480.0, 736.0)
+    assert Preprocess(size=(224, 224)).box(451, 300) == (0.0, 0.0, 451.0, 300.0)
+    # 224 x 448 at scale 2 would be 448 x 896 of a 512 x 512 photo: shrunk to the photo's width.
+    assert Preprocess(size=(224, 448), resize=256).box(512, 512) == (0.0, 128.0, 512.0, 384.0)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(451, 300), (300, 451), (512, 512), (100, 80), (33, 32), (64, 48), (75, 73)])
+def test_crop_equals_torchvision(shape: tuple[int, int], interpolation: str) -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape[::-1], 3), dtype=np.uint8))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    got = Preprocess(size=(64, 64), mean=mean, std=std, resize=73, interpolation=interpolation)(photo)
+    resized = torchvision_functional.resize(photo, 73, InterpolationMode(interpolation))
+    tensor = torchvision_functional.to_tensor(torchvision_functional.center_crop(resized, 64))
+    expected = torchvision_functional.normalize(tensor, list(mean), list(std))[None]
+    assert got.dtype == np.float32
+    assert got.shape == (1, 3, 64, 64)
+    assert got.flags["C_CONTIGUOUS"]
+    levels = np.abs(got - expected.numpy()) * 255 * min(std)
+    # Of a value half-way between two levels either is right.
+    assert levels.max() < 1.01
+    assert (levels > 0.5).mean() < 0.03
+
+
+def test_whole_photo_is_squashed() -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 45, 3), dtype=np.uint8))
+    got = Preprocess(size=(16, 24), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)(photo)
+    pixels = np.asarray(photo.resize((24, 16), Image.Resampling.BILINEAR), np.float64)
+    assert np.abs(got[0] - ((pixels - 127) / 128).transpose(2, 0, 1)).max() < 1e-6
+
+
+def test_grey_input_and_value_range() -> None:
+    photo = gradient_photo(20, 20)
+    got = Preprocess(size=(20, 20), mean=(0.5,), std=(0.25,))(photo)
+    expected = (np.asarray(photo.convert("L"), np.float64) / 255 - 0.5) / 0.25
+    assert got.shape == (1, 1, 20, 20)
+    assert np.abs(got[0, 0] - expected).max() < 1e-6
+    assert Preprocess(size=(2, 2), mean=(0.5, 0.4, 0.5), std=(0.25, 0.2, 0.5)).value_range == (-2.0, pytest.approx(3.0))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"interpolation": "cubic"}, "'cubic'.*bicubic"),
+        ({"mean": (0.5,)}, r"mean has 1 and std 3"),
+        ({"mean": (0.5, 0.5), "std": (1.0, 1.0)}, "expected 1"),
+        ({"std": (0.1, 0.0, 0.1)}, "positive"),
+        ({"size": (0, 4)}, "positive"),
+    ],
+)
+def test_preprocess_refuses(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Preprocess(**{"size": (4, 4), **fields})  # type: ignore[arg-type]
+
+
+def opened(photo: Image.Image, path: Path, **options: object) -> NDArray[np.int64]:
+    photo.save(path, **options)  # type: ignore[arg-type]
+    read = open_photo(path)
+    assert read.mode == "RGB"
+    return np.asarray(read).astype(np.int64)
+
+
+def test_grey_and_palette_photos(tmp_path: Path) -> None:
+    grey = gradient_photo(9, 7).convert("L")
+    expected = np.asarray(grey).astype(np.int64)[..., None].repeat(3, 2)
+    assert np.array_equal(opened(grey, tmp_path / "grey.png"), expected)
+    assert np.array_equal(opened(grey.convert("P"), tmp_path / "palette.png"), expected)
+    bits = np.asarray(grey.convert("1"))
+    assert np.array_equal(opened(grey.convert("1"), tmp_path / "bits.png"), bits[..., None].repeat(3, 2) * 255)
+
+
+def test_sixteen_bit_photos_keep_their_range(tmp_path: Path) -> None:
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    got = opened(Image.fromarray(levels * 257), tmp_path / "deep.png")
+    assert np.array_equal(got, levels.astype(np.int64)[..., None].repeat(3, 2))
+    floats = Image.fromarray(np.array([[0.0, 0.5, 1.0, np.nan]], np.float32))
+    assert np.array_equal(opened(floats, tmp_path / "float.tiff")[0, :, 0], [0, 128, 255, 0])
+
+
+def test_transparent_photos_are_laid_on_white(tmp_path: Path) -> None:
+    photo = Image.new("RGBA", (4, 1), (200, 100, 0, 255))
+    photo.putpixel((1, 0), (200, 100, 0, 0))
+    photo.putpixel((2, 0), (0, 0, 0, 51))
+    got = opened(photo, tmp_path / "rgba.png")
+    assert got[0].tolist() == [[200, 100, 0], [255, 255, 255], [204, 204, 204], [200, 100, 0]]
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
+    got = opened(palette, tmp_path / "palette.png", transparency=1)
+    assert got[0].tolist() == [[10, 20, 30], [255, 255, 255]]
+
+
+def test_cmyk_photos(tmp_path: Path) -> None:
+    photo = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    got = opened(photo, tmp_path / "print.jpg", quality=100)
+    assert np.abs(got - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.transpose(1, 0, 2)),
+        (6, lambda a: np.rot90(a, -1)),
+        (7, lambda a: a[::-1, ::-1].transpose(1, 0, 2)),
+        (8, lambda a: np.rot90(a)),
+    ],
+)
+def test_photos_are_turned_upright(tmp_path: Path, orientation: int, turned: object) -> None:
+    photo = gradient_photo(10, 6)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    got = opened(photo, tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(got, turned(np.asarray(photo)))  # type: ignore[operator]
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    whole, jpeg = tmp_path / "whole.png", tmp_path / "whole.jpg"
+    noise.save(whole)
+    noise.save(jpeg)
+    contents = {
+        "cut.png": whole.read_bytes()[:-200],
+        "cut.jpg": jpeg.read_bytes()[: len(jpeg.read_bytes()) // 2],
+        "empty.png": b"",
+        "text.png": b"this is not a picture",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=name):
+            open_photo(tmp_path / name)
+    for name in ("cut.png", "cut.jpg"):
+        with pytest.raises(InputError, match="truncated"):
+            open_photo(tmp_path / name)
+    with pytest.raises(InputError, match=r"There is no file .*missing\.png"):
+        open_photo(tmp_path / "missing.png")
+    with pytest.raises(InputError, match="cannot be read"):
+        open_photo(tmp_path)
+
+
+@pytest.mark.parametrize("side", [9_800, 10_001, 40_000])
+def test_huge_photos(tmp_path: Path, side: int) -> None:
+    """Pillow warns beyond 89 megapixels and raises beyond 179; ours is one error from 100 on."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    path = tmp_path / "huge.png"
+    rows = zlib.compress(bytes(side * (1 + (side + 7) // 8)), 1) if side < 10_000 else b""
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if side < 10_000:
+            assert open_photo(path).size == (side, side)
+        else:
+            with pytest.raises(InputError, match=r"huge\.png"):
+                open_photo(path)
+
+
+def test_input_feeds_torch() -> None:
+    tensor = torch.from_numpy(Preprocess(size=(8, 8))(gradient_photo(8, 8)))
+    assert tensor.dtype == torch.float32
+    assert tensor[0, 0, 0, 0].item() == pytest.approx((0 - 0.485) / 0.229)
+    assert tensor[0, 1, -1, 0].item() == pytest.approx((1 - 0.456) / 0.224)

@@ -1,0 +1,110 @@
+"""Rollout and LeGrad, by hand and against loops."""
+
+import doctest
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explainable_model.methods import attention
+from explainable_model.methods.attention import legrad, rollout
+from tests.support import method_checks as checks
+
+LAYERS, HEADS, TOKENS = 3, 2, 6
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def attentions(batch: int, seed: int = 0) -> list[Tensor]:
+    return [checks.normal(batch, HEADS, TOKENS, TOKENS, seed=seed + layer).softmax(3) for layer in range(LAYERS)]
+
+
+def rollout_loops(layers: list[np.ndarray]) -> np.ndarray:
+    """``(T, T)`` for one image: heads averaged, residual added, rows normalised, layers multiplied."""
+    product = np.eye(TOKENS)
+    for layer in layers:
+        mixed = np.zeros((TOKENS, TOKENS))
+        for i in range(TOKENS):
+            for j in range(TOKENS):
+                mixed[i, j] = 0.5 * sum(layer[h, i, j] for h in range(HEADS)) / HEADS + 0.5 * (i == j)
+            mixed[i] /= mixed[i].sum()
+        product = mixed @ product
+    return product
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 2])
+def test_rollout_replica(prefix: int) -> None:
+    given = attentions(batch=3)
+    reached = np.stack([rollout_loops([layer[n].numpy() for layer in given]) for n in range(3)])
+    expected = reached[:, 0, prefix:] if prefix else reached.mean(1)
+    assert np.abs(rollout(given, prefix).numpy() - expected).max() < 1e-12
+
+
+def test_rollout_by_hand() -> None:
+    # Class token and two patches. Layer 1: the class token looks at itself, patch 1 at patch 2, patch 2 at itself.
+    # B_1 = [[1, 0, 0], [0, 1/2, 1/2], [0, 0, 1]]. Layer 2: the class token looks at patch 1, the others at themselves.
+    # First row of B_2 = [1/2, 1/2, 0]. First row of B_2 B_1 = [1/2, 1/4, 1/4].
+    first = torch.tensor([[[[1.0, 0, 0], [0, 0, 1], [0, 0, 1]]]])
+    second = torch.tensor([[[[0.0, 1, 0], [0, 1, 0], [0, 0, 1]]]])
+    assert rollout([first, second], prefix=1).tolist() == [[0.25, 0.25]]
+
+
+def test_rollout_rows_sum_to_one_without_a_prefix() -> None:
+    assert (rollout(attentions(batch=2), prefix=0).sum(1) - 1).abs().max() < 1e-12
+
+
+def test_legrad_by_hand() -> None:
+    # Two heads, class token and two patches. Positive parts of the patch columns in layer 1, head 1:
+    # [1, 0], [0, 2], [3, 0]; head 2: zeros. Means over 2 heads and 3 queries: 4 / 6 and 2 / 6. Layer 2: 0 and 6 / 6.
+    first = torch.zeros(1, 2, 3, 3, dtype=torch.float64)
+    first[0, 0] = torch.tensor([[7.0, 1, -1], [7, -5, 2], [7, 3, 0]])
+    second = torch.zeros(1, 2, 3, 3, dtype=torch.float64)
+    second[0, 1, :, 2] = 2
+    expected = torch.tensor([[4 / 6 / 2, (2 / 6 + 1) / 2]], dtype=torch.float64)
+    assert (legrad([first, second], prefix=1) - expected).abs().max() < 1e-12
+
+
+def test_legrad_replica_on_gradients_of_a_network() -> None:
+    # One attention layer with a probability matrix as its leaf.
+    tokens = checks.normal(2, TOKENS, 4)
+    weights = attentions(batch=2)[0].requires_grad_()
+    torch.manual_seed(0)
+    value, classifier = nn.Linear(4, 4).double(), nn.Linear(4, 3).double()
+    mixed = torch.matmul(weights.mean(1), value(tokens)).tanh()
+    (gradient,) = torch.autograd.grad(classifier(mixed[:, 0])[:, 1].sum(), weights)
+    expected = np.zeros((2, TOKENS - 1))
+    for n in range(2):
+        for h in range(HEADS):
+            for i in range(TOKENS):
+                for p in range(TOKENS - 1):
+                    expected[n, p] += max(gradient[n, h, i, p + 1].item(), 0) / (HEADS * TOKENS)
+    assert np.abs(expected).max() > 0
+    assert np.abs(legrad([gradient], prefix=1).numpy() - expected).max() < 1e-12
+
+
+def rollout_of_layers(*layers: Tensor) -> Tensor:
+    return rollout([layer.abs() for layer in layers], 1)
+
+
+def legrad_of_layers(*layers: Tensor) -> Tensor:
+    return legrad(layers, 1)
+
+
+SHAPES = [(HEADS, TOKENS, TOKENS)] * 2
+
+
+@pytest.mark.parametrize("method", [rollout_of_layers, legrad_of_layers], ids=lambda method: method.__name__)
+def test_batch_tracing_and_hard_inputs(method: checks.Method) -> None:
+    checks.assert_batch_is_independent(method, SHAPES)
+    checks.assert_traces(method, SHAPES)
+    checks.assert_finite_on_hard_inputs(method, SHAPES, DTYPES)
+
+
+def test_rollout_in_onnx_runtime() -> None:
+    checks.assert_equal_in_onnx_runtime(rollout_of_layers, SHAPES)
+
+
+def test_docstring_examples() -> None:
+    results = doctest.testmod(attention, extraglobs={"torch": torch})
+    assert results.attempted > 0
+    assert results.failed == 0

@@ -1,0 +1,372 @@
+"""The HTTP contract without a server: requests against the network itself, in batches with broken ones."""
+
+import base64
+import io
+import json
+import runpy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from explainable_model import ExplainableModel, export, load
+from explainable_model.artifact.metadata import Metadata, Reference
+from explainable_model.artifact.reference import _reduced_maps, _sampled, reference_image
+from explainable_model.errors import ArtifactError
+from explainable_model.explainer.answers import probabilities
+from explainable_model.imaging.overlay import centred, overlay, palette
+from explainable_model.imaging.preprocess import open_photo
+from explainable_model.serving import Request, Response, Run, Service, Settings
+from explainable_model.serving.contract import PNG, wants_picture
+from tests.support.cli_nets import CLASS_NAMES, PREPROCESS, named
+
+PICTURES = runpy.run_path(str(Path(__file__).parents[2] / "export" / "http" / "pictures.py"))
+
+
+def make_photo() -> Image.Image:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    return coarse.resize((120, 90), Image.Resampling.BICUBIC)
+
+
+GOOD: dict[str, bytes] = PICTURES["good"](make_photo())
+BAD: dict[str, tuple[bytes, int]] = PICTURES["bad"](make_photo())
+
+
+@pytest.fixture(params=["onnx", "ts"])
+def service(request: pytest.FixtureRequest, artifacts: dict[str, Path]) -> Service:
+    session = load(artifacts[request.param], threads=1)
+    return Service(session, session.metadata)
+
+
+def ask(service: Service, *requests: Request) -> list[Response]:
+    responses, durations = service.answer(requests)
+    assert len(responses) == len(requests)
+    assert min(durations.decode, durations.explain, durations.encode) >= 0
+    return responses
+
+
+def heatmap_of(record: dict[str, Any]) -> NDArray[np.float64]:
+    low, high = record["range"]
+    with Image.open(io.BytesIO(base64.b64decode(record["heatmap"]))) as picture:
+        assert picture.mode == "L"
+        return low + np.asarray(picture, np.float64) / 255 * (high - low)
+
+
+def eagerly(image: bytes, class_idx: int, tmp_path: Path) -> tuple[NDArray[Any], int, NDArray[Any]]:
+    (tmp_path / "photo").write_bytes(image)
+    pixels = torch.from_numpy(PREPROCESS(open_photo(tmp_path / "photo")))
+    logits, explained, cam = ExplainableModel(named().model)(pixels, torch.tensor([class_idx]))
+    return logits.numpy(), int(explained), cam.numpy()[0]
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_every_good_picture_is_answered_as_by_the_network(service: Service, kind: str, tmp_path: Path) -> None:
+    (response,) = ask(service, Request({"image": GOOD[kind], "class": "espresso", "top": "2"}))
+    assert response.status == 200
+    assert response.content_type == "application/json"
+    record = json.loads(response.body)
+    logits, class_idx, cam = eagerly(GOOD[kind], CLASS_NAMES.index("espresso"), tmp_path)
+    odds = probabilities(logits)
+    assert odds is not None
+    assert record["class_idx"] == class_idx
+    assert record["class_name"] == "espresso"
+    assert record["probability"] == pytest.approx(odds[class_idx], rel=1e-4)
+    assert record["score"] == pytest.approx(logits[0, class_idx], rel=1e-4, abs=1e-5)
+    assert [entry["class_idx"] for entry in record["top"]] == list(np.argsort(-odds)[:2])
+    assert np.abs(heatmap_of(record) - cam).max() <= 0.5 / 255 + 1e-3
+    size = open_photo(tmp_path / "photo").size
+    assert record["size"] == list(size)
+    assert record["box"] == list(PREPROCESS.box(*size))
+
+
+def test_a_broken_picture_fails_alone(service: Service) -> None:
+    """All bad ones and all good ones in one batch: each gets the answer that it gets alone."""
+    pictures = [picture for pair in zip(BAD.values(), GOOD.values(), strict=False) for picture in (pair[0][0], pair[1])]
+    responses = ask(service, *(Request({"image": picture}) for picture in pictures))
+    assert [int(response.status) for response in responses[::2]] == [status for _, status in BAD.values()]
+    assert {int(response.status) for response in responses[1::2]} == {200}
+    for picture, response in zip(pictures[1::2], responses[1::2], strict=True):
+        (alone,) = ask(service, Request({"image": picture}))
+        both = [json.loads(each.body) for each in (alone, response)]
+        maps = [heatmap_of(record) for record in both]
+        assert both[0]["class_idx"] == both[1]["class_idx"]
+        assert np.abs(maps[0] - maps[1]).max() <= 1.01 / 255
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_errors_say_what_was_expected(service: Service, kind: str) -> None:
+    image, status = BAD[kind]
+    (response,) = ask(service, Request({"image": image}))
+    record = json.loads(response.body)
+    assert response.content_type == "application/json"
+    assert record["code"] == int(response.status) == status
+    assert record["message"].endswith((".", "?"))
+    assert "picture" in record["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "There is no picture"),
+        ({"image": "not base64!"}, "image is not base64"),
+        ({"image": 3}, "There is no picture"),
+        ({"image": GOOD["png"], "class": "crane"}, "are all named 'crane'"),
+        ({"image": GOOD["png"], "class": "a dog"}, "There is no class 'a dog' among 5"),
+        ({"image": GOOD["png"], "class": "5"}, "expected 0 to 4"),
+        ({"image": GOOD["png"], "class": b"-2"}, "expected 0 to 4"),
+        ({"image": GOOD["png"], "top": "-1"}, "expected a number from 0 to 5"),
+        ({"image": GOOD["png"], "top": "many"}, "expected a number from 0 to 5"),
+    ],
+)
+def test_wrong_fields(service: Service, fields: dict[str, Any], message: str) -> None:
+    (response, fine) = ask(service, Request(fields), Request({"image": GOOD["png"]}))
+    assert response.status == 400
+    assert message in json.loads(response.body)["message"]
+    assert fine.status == 200
+
+
+def test_base64_form_text_and_json_numbers_mean_the_same(service: Service) -> None:
+    raw = GOOD["png"]
+    ways = [
+        {"image": raw, "class": b"tiger cat"},
+        {"image": bytearray(raw), "class": "1"},
+        {"image": base64.b64encode(raw).decode(), "class": 1},
+    ]
+    bodies = {response.body for response in ask(service, *(Request(fields) for fields in ways))}
+    assert len(bodies) == 1
+    assert json.loads(bodies.pop())["class_idx"] == 1
+
+
+def test_overlay_is_the_library_s_own(service: Service) -> None:
+    settings = Settings(overlay_side=64, colormap=palette("jet"), alpha=0.25)
+    service = Service(service._run, service.metadata, settings)
+    (json_answer, picture_answer) = ask(
+        service, Request({"image": GOOD["png"]}), Request({"image": GOOD["png"]}, accept="image/png")
+    )
+    assert picture_answer.content_type == "image/png"
+    record, explanation = json.loads(json_answer.body), json.loads(picture_answer.headers["X-Explanation"])
+    assert explanation == {key: record[key] for key in ("class_idx", "class_name", "probability", "score")}
+    photo = Image.open(io.BytesIO(GOOD["png"])).convert("RGB")
+    photo.thumbnail((64, 64))
+    expected = overlay(photo, heatmap_of(record), colormap="jet", alpha=0.25, box=PREPROCESS.box(*photo.size))
+    got = Image.open(io.BytesIO(picture_answer.body))
+    assert got.size == photo.size
+    assert np.abs(np.asarray(got, np.int16) - np.asarray(expected, np.int16)).max() <= 3
+
+
+def test_signed_maps_are_drawn_around_zero(tmp_path: Path) -> None:
+    explainable = ExplainableModel(named().model, "layer1", signed=True, normalize="max")
+    path = export(explainable, tmp_path / "signed.onnx", torch.zeros(1, 3, 32, 32), preprocess=PREPROCESS)
+    session = load(path, threads=1)
+    service = Service(session, session.metadata)
+    json_answer, picture = ask(service, Request({"image": GOOD["png"]}), Request({"image": GOOD["png"]}, accept=PNG))
+    record = json.loads(json_answer.body)
+    cam = heatmap_of(record)
+    assert record["range"] == [-1, 1]
+    assert cam.min() < -0.1
+    photo = Image.open(io.BytesIO(GOOD["png"])).convert("RGB")
+    box = PREPROCESS.box(*photo.size)
+    expected = overlay(photo, centred(cam), colormap="RdBu_r", box=box)
+    got = np.asarray(Image.open(io.BytesIO(picture.body)), np.int16)
+    assert np.abs(got - np.asarray(expected, np.int16)).max() <= 3
+    assert np.abs(got - np.asarray(overlay(photo, cam.clip(0), box=box), np.int16)).max() > 50
+
+
+@pytest.mark.parametrize(
+    ("accept", "picture"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("image/png", True),
+        ("IMAGE/PNG; q=0.9", True),
+        ("image/avif,image/webp,image/*,*/*;q=0.8", True),
+        ("application/json, image/png", False),
+        ("text/html", False),
+    ],
+)
+def test_accept(accept: str, picture: bool) -> None:
+    assert wants_picture(accept) is picture
+
+
+def test_the_size_is_checked_before_decoding(service: Service) -> None:
+    service = Service(service._run, service.metadata, Settings(max_pixels=100))
+    (response,) = ask(service, Request({"image": GOOD["png"]}))
+    assert response.status == 413
+    assert "expected at most 100" in json.loads(response.body)["message"]
+
+
+def test_an_artifact_of_one_batch_size_is_filled_up(service: Service) -> None:
+    sizes = []
+
+    def run(image: NDArray[Any], class_idx: NDArray[np.int64]) -> Any:
+        sizes.append(len(image))
+        return service._run(image, class_idx)
+
+    metadata = replace(service.metadata, image_shape=[4, 3, 32, 32])
+    fixed = Service(run, with_reference(metadata, run))
+    sizes.clear()
+    requests = [Request({"image": image, "class": 2}) for image in list(GOOD.values())[:6]]
+    assert [response.status for response in ask(fixed, *requests)] == [200] * 6
+    assert sizes == [4, 4]
+
+
+def test_an_artifact_that_prepares_photos(tmp_path: Path) -> None:
+    """Photos of several sizes in one batch get maps of their own sizes; broken ones fail alone."""
+    explainable = ExplainableModel(named().model)
+    image = torch.zeros(1, 3, *PREPROCESS.size)
+    path = export(
+        explainable, tmp_path / "photos.onnx", image, preprocess=PREPROCESS, pixels="NHWC", render="overlay",
+        class_names=CLASS_NAMES,
+    )  # fmt: skip
+    session = load(path, threads=1)
+    service = Service(session, session.metadata)
+    pictures = [*GOOD.values(), next(iter(BAD.values()))[0], *GOOD.values()]
+    *good, last = responses = ask(service, *(Request({"image": picture}) for picture in pictures))
+    assert [response.status for response in responses] == [200] * len(GOOD) + [400] + [200] * len(GOOD)
+    record = json.loads(last.body)
+    assert heatmap_of(record).shape == tuple(record["size"][::-1])
+    assert record["box"] == [0, 0, *record["size"]]
+    logits, explained, _ = eagerly(pictures[-1], -1, tmp_path)
+    odds = probabilities(logits)
+    assert odds is not None
+    assert record["class_idx"] == explained
+    assert record["probability"] == pytest.approx(odds[explained], abs=0.01)
+    assert len(good) == 2 * len(GOOD)
+
+
+def with_reference(metadata: Metadata, run: Run) -> Metadata:
+    """The metadata of an artifact that answers as ``run`` does."""
+    images = reference_image(metadata)
+    logits, class_idx, cam = run(images, np.full(len(images), -1, np.int64))
+    reference = Reference(
+        class_idx=[int(n) for n in class_idx],
+        logits=_sampled(logits),
+        cam=_reduced_maps(cam.astype(np.float64)),
+        logits_tolerance=1e-4,
+        cam_tolerance=1e-4,
+    )
+    return replace(metadata, reference=reference)
+
+
+@pytest.mark.parametrize(
+    ("shape", "score"),
+    [
+        ((1, 1, 1), 0.75),  # one class, a sigmoid after a convolution
+        ((3, 2, 2), 3.0),  # one logit per class and pixel
+    ],
+)
+def test_networks_without_one_logit_per_class_have_a_score(
+    service: Service, shape: tuple[int, ...], score: float
+) -> None:
+    def run(image: NDArray[Any], class_idx: NDArray[np.int64]) -> Any:
+        _, _, cam = service._run(image, np.zeros(len(image), np.int64))
+        return np.full((len(image), *shape), 0.75, np.float32), np.zeros(len(image), np.int64), cam
+
+    metadata = replace(service.metadata, classes=shape[0], class_names=None)
+    (response,) = ask(Service(run, with_reference(metadata, run)), Request({"image": GOOD["png"]}))
+    record = json.loads(response.body)
+    assert (record["class_idx"], record["class_name"], record["probability"], record["top"]) == (0, None, None, [])
+    assert record["score"] == score
+
+
+@pytest.mark.parametrize("wanted", [None, "espresso"])
+def test_several_classes_and_what_speaks_against_them(wanted: str | None, tmp_path: Path) -> None:
+    model = named().model
+    image = PREPROCESS(make_photo())
+    explainable = ExplainableModel(model, top_k=2, signed=True, normalize="max")
+    path = export(
+        explainable, tmp_path / "two.onnx", torch.from_numpy(image), preprocess=PREPROCESS, class_names=CLASS_NAMES
+    )
+    session = load(path, threads=1)
+    fields = {"image": GOOD["png"], **({} if wanted is None else {"class": wanted})}
+    (response,) = ask(Service(session, session.metadata), Request(fields))
+    first = json.loads(response.body)
+    (second,) = first["others"]
+    (tmp_path / "photo").write_bytes(GOOD["png"])
+    pixels = torch.from_numpy(PREPROCESS(open_photo(tmp_path / "photo")))
+    asked = torch.tensor([[-1 if wanted is None else CLASS_NAMES.index(wanted), -1]])
+    logits, class_idx, cam = explainable(pixels, asked)
+    for k, record in enumerate((first, second)):
+        assert record["class_idx"] == int(class_idx[0, k])
+        assert record["class_name"] == CLASS_NAMES[record["class_idx"]]
+        assert record["score"] == pytest.approx(float(logits[0, record["class_idx"]]), rel=1e-4, abs=1e-5)
+        assert record["range"] == [-1, 1]
+        assert np.abs(heatmap_of(record) - cam[0, k].numpy()).max() <= 1 / 255 + 1e-3
+    assert "top" not in second
+
+
+def test_maps_without_bounds_keep_their_values(service: Service) -> None:
+    def run(image: NDArray[Any], class_idx: NDArray[np.int64]) -> Any:
+        logits, explained, cam = service._run(image, class_idx)
+        return logits, explained, 40 * cam - 10
+
+    metadata = with_reference(replace(service.metadata, cam_range=[None, None], normalize="none", signed=True), run)
+    (response,) = ask(Service(run, metadata), Request({"image": GOOD["png"]}))
+    record = json.loads(response.body)
+    photo = Image.open(io.BytesIO(GOOD["png"])).convert("RGB")
+    cam = run(PREPROCESS(photo), np.asarray([-1]))[2][0]
+    assert record["range"] == pytest.approx([cam.min(), cam.max()])
+    assert np.abs(heatmap_of(record) - cam).max() <= 0.51 / 255 * (cam.max() - cam.min())
+
+
+def test_answers_that_are_not_finite_and_faults_of_ours(service: Service) -> None:
+    healthy = service._run
+    requests = [Request({"image": GOOD["png"]}), Request({"image": GOOD["jpeg"]})]
+
+    def sick(image: NDArray[Any], class_idx: NDArray[np.int64]) -> Any:
+        logits, explained, cam = healthy(image, class_idx)
+        cam[0] = np.nan
+        return logits, explained, cam
+
+    service._run = sick
+    first, second = ask(service, *requests)
+    assert (first.status, second.status) == (500, 200)
+    assert "not finite" in json.loads(first.body)["message"]
+
+    def dying(image: NDArray[Any], class_idx: NDArray[np.int64]) -> Any:
+        raise RuntimeError("out of memory")
+
+    service._run = dying
+    with pytest.raises(RuntimeError, match="out of memory"):
+        service.answer(requests)
+    assert [response.status for response in ask(service, Request({"image": b"no picture"}))] == [415]
+
+
+def test_artifacts_that_cannot_be_served(service: Service) -> None:
+    run, metadata = service._run, service.metadata
+    with pytest.raises(ArtifactError, match="does not say how a picture becomes its input"):
+        Service(run, replace(metadata, preprocess=None))
+    more = [{"shape": [None, 4], "dtype": "float32"}]
+    with pytest.raises(ArtifactError, match="takes 1 more input"):
+        Service(run, replace(metadata, extra_inputs=more))
+    with pytest.raises(ArtifactError, match="does not reproduce its recorded answer on this machine: the map differs"):
+        Service(lambda image, class_idx: [*run(image, class_idx)[:2], 1 - run(image, class_idx)[2]], metadata)
+
+
+def test_no_torch_and_no_matplotlib_for_onnx(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    """What a server must have: NumPy, Pillow and the artifact's runtime."""
+    np.save(tmp_path / "palette.npy", palette())
+    (tmp_path / "photo.png").write_bytes(GOOD["png"])
+    code = """
+import sys
+import numpy as np
+from explainable_model import load
+from explainable_model.serving import Request, Service, Settings
+session = load(sys.argv[1])
+service = Service(session, session.metadata, Settings(colormap=np.load(sys.argv[2])))
+responses, _ = service.answer([Request({"image": open(sys.argv[3], "rb").read()}, accept="image/png")])
+assert responses[0].content_type == "image/png", responses[0].body
+assert not {"torch", "matplotlib"} & set(sys.modules), sorted(sys.modules)
+"""
+    files = [str(artifacts["onnx"]), str(tmp_path / "palette.npy"), str(tmp_path / "photo.png")]
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
