@@ -63,6 +63,6 @@ class DrawnExplanation(NamedTuple, Generic[ArrayT]):
     overlay: ArrayT
 
 
-def named(outputs: Sequence[ArrayT]) -> Explanation[ArrayT] | DrawnExplanation[ArrayT]:
+def as_explanation(outputs: Sequence[ArrayT]) -> Explanation[ArrayT] | DrawnExplanation[ArrayT]:
     """An artifact's outputs by name."""
     return Explanation(*outputs) if len(outputs) == len(OUTPUT_NAMES) else DrawnExplanation(*outputs)

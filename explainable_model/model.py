@@ -5,36 +5,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from explainable_model.artifact.metadata import PROFILES, Profile
+from explainable_model.attribution.context import MethodContext, Progress
 from explainable_model.attribution.explain import explain
 from explainable_model.attribution.inputs import check_class_idx, check_image, check_inputs, predicted_class_idx
-from explainable_model.attribution.layout import ReshapeTransform
-from explainable_model.attribution.network import Network
-from explainable_model.attribution.plan import Plan
-from explainable_model.attribution.postprocess import Finish
-from explainable_model.attribution.probe import Probe, Progress
-from explainable_model.attribution.scores import Select
-from explainable_model.attribution.targets import Target, as_target
-from explainable_model.eager.buffers import kept_state
+from explainable_model.attribution.network import DifferentiableNetwork
+from explainable_model.attribution.plan import Plan, PlanArguments
+from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.find_layer import default_layer, resolve_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError, LayerError, ModelError, StaticBatchWarning, TraceError
 from explainable_model.explanation import Explanation
 from explainable_model.lowering.capture.trace_errors import reason_of
-from explainable_model.lowering.dynamic_shapes import OpenDims
+from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import _lower
 from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.size_ranges import open_size_error
-from explainable_model.methods import check_options, find_method
+from explainable_model.methods import find_method
 from explainable_model.methods.fusion import find_fusion
 
 MODE_DEPENDENT = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
@@ -108,59 +104,21 @@ class ExplainableModel(nn.Module):
         target_layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
         method: str = "gradcam",
         *,
-        target: Target | Callable[..., Tensor] | None = None,
-        top_k: int | None = None,
-        normalize: bool | str = True,
-        upsample: bool | str = True,
-        signed: bool = False,
-        shared_scale: bool = False,
-        size: Sequence[int] | None = None,
         fusion: str = "mean",
-        augment: bool = False,
-        options: Mapping[str, Any] | None = None,
-        output: Select = None,
-        chunk_size: int = 64,
         progress: Progress | None = None,
         example: Tensor | None = None,
-        reshape_transform: ReshapeTransform | None = None,
+        **arguments: Unpack[PlanArguments],
     ) -> None:
         super().__init__()
-        row = find_method(method)
-        find_fusion(fusion)
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}; expected how many classes to explain, or None for one.")
-        if chunk_size < 1:
-            raise ValueError(f"chunk_size is {chunk_size}; expected how many copies of an image to run at once.")
+        row, fuse = find_method(method), find_fusion(fusion)
         self.model = _unwrap(model)
         self.example = example
         self.progress = progress
         self.training = self.model.training
-        finish = Finish(
-            normalize=_word(normalize, "minmax"),
-            upsample=_word(upsample, "bilinear"),
-            signed=signed,
-            shared_scale=shared_scale,
-            size=None if size is None else tuple(size),
-        )
-        sides = row.side_taps(self.model)
-        self._plan = Plan(
-            model=type(self.model).__name__,
-            layers=self._named(target_layer) if row.needs_layer else (),
-            method=method,
-            options=check_options(method, options or {}),
-            target=as_target(target),
-            output=output,
-            top_k=top_k,
-            fusion=fusion,
-            finish=finish,
-            augment=augment,
-            chunk_size=chunk_size,
-            side_taps=tuple(name for name, _ in sides),
-            side_values=tuple(value for _, value in sides),
-            reshape_transform=reshape_transform,
-        )
+        layers = self._named(target_layer) if row.needs_layer else ()
+        self._plan = Plan.from_arguments(self.model, row, layers, fuse, **arguments)
         self._taps: dict[str, LayerTap] = {}
-        self._graphs: dict[Any, Network] = {}
+        self._graphs: dict[Any, DifferentiableNetwork] = {}
         self._mode_dependent = [m for m in self.model.modules() if isinstance(m, MODE_DEPENDENT)]
         self._refuse_training_mode()
         if example is not None:
@@ -184,7 +142,7 @@ class ExplainableModel(nn.Module):
     @property
     def method(self) -> str:
         """Key of ``METHODS``."""
-        return self._plan.method
+        return self._plan.method.name
 
     @property
     def target_layer(self) -> str | None:
@@ -232,14 +190,22 @@ class ExplainableModel(nn.Module):
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
             with self._explain_failure(image):
                 run = network.run(image, class_idx, inputs)
-                probe = Probe(network, plan, run)
+                context = MethodContext(network, plan, run)
                 return Attribution(
-                    run.scores.logits, run.scores.class_idx[:, 0], probe.activations, probe.gradients()[:, 0]
+                    run.scores.logits, run.scores.class_idx[:, 0], context.activations, context.gradients()[:, 0]
                 )
+
+    def prepare(self, image: Tensor, *inputs: Tensor) -> None:
+        """Find the target layer, and capture the graph where the method needs one, before the first call.
+
+        Arguments and errors as ``forward``.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            self._ready(image, None, inputs)
 
     def _ready(
         self, image: Tensor, class_idx: Tensor | None, inputs: tuple[Tensor, ...]
-    ) -> tuple[Network, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
+    ) -> tuple[DifferentiableNetwork, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
         self._refuse_training_mode()
         self._check_image(image)
         plan = self._plan
@@ -250,7 +216,7 @@ class ExplainableModel(nn.Module):
         if image.is_inference():
             image = image.clone()  # autograd cannot save a tensor made under inference_mode
         inputs = tuple(each.clone() if each.is_inference() else each for each in inputs)
-        if plan.row.needs_layer and not plan.layers:
+        if plan.method.needs_layer and not plan.layers:
             with self._explain_failure(image):
                 layer = default_layer(self.model, image, *self._network_inputs(inputs), output=plan.output)
             plan = self._plan = replace(plan, layers=(layer,))
@@ -259,8 +225,8 @@ class ExplainableModel(nn.Module):
     def _network_inputs(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return inputs[: len(inputs) - self._plan.target.inputs]
 
-    def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> Network:
-        if not plan.row.needs_graph:
+    def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> DifferentiableNetwork:
+        if not plan.method.needs_graph:
             return HookedNetwork(self.model, plan, [self._taps.setdefault(n, LayerTap()) for n in plan.named_taps])
         from explainable_model.lowering.backward.networks import captured_network
 
@@ -321,12 +287,6 @@ class ExplainableModel(nn.Module):
         return scriptable(lower(self, self.example))
 
 
-def _word(option: bool | str, default: str) -> str:
-    if isinstance(option, str):
-        return option
-    return default if option else "none"
-
-
 def _unwrap(model: nn.Module) -> nn.Module:
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError(
@@ -384,7 +344,7 @@ def lower(
         InputError, LayerError, ModelError: as the eager call.
     """
     _check_profile(profile, image, dynamic_size)
-    with torch.no_grad(), kept_state(explainable.model):
+    with torch.no_grad(), restored_buffers(explainable.model):
         explainable(image.clone(), None, *inputs)  # whatever is wrong with the request is said by the eager call
     plan = explainable.plan
     table = {**LOWERINGS, **(lowerings or {})}
@@ -392,12 +352,12 @@ def lower(
     example = tuple(each.detach() for each in (image, *inputs))
     attempt = partial(_lower, explainable.model, plan, example, table, profile)
     try:
-        return attempt(OpenDims(size=dynamic_size), dynamic_batch=dynamic_batch)
+        return attempt(DynamicDims(size=dynamic_size), dynamic_batch=dynamic_batch)
     except TraceError as refusal:
         # What else is wrong with the network is said by these attempts: they succeed where the open dimensions were.
         if dynamic_size:
             _refuse_open_size(attempt, refusal)
-        lowered = attempt(OpenDims(batch=False, size=dynamic_size))
+        lowered = attempt(DynamicDims(batch=False, size=dynamic_size))
         if dynamic_batch:
             warnings.warn(
                 f"{plan.model} refuses an open batch size, so it was lowered for a batch of exactly {image.shape[0]}, "
@@ -419,14 +379,14 @@ def _check_profile(profile: str, image: Tensor, dynamic_size: bool) -> None:
         )
 
 
-def _refuse_open_size(attempt: Callable[[OpenDims], LoweredModel], refusal: TraceError) -> None:
+def _refuse_open_size(attempt: Callable[[DynamicDims], LoweredModel], refusal: TraceError) -> None:
     """Raise, unless it is the open batch that was refused."""
     try:
-        attempt(OpenDims())
+        attempt(DynamicDims())
     except TraceError:
         try:
-            attempt(OpenDims(batch=False, size=True))
+            attempt(DynamicDims(batch=False, size=True))
             return
         except TraceError:
-            attempt(OpenDims(batch=False))
+            attempt(DynamicDims(batch=False))
     raise open_size_error(reason_of(refusal.__cause__ or refusal)) from refusal

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explainable_model.artifact.metadata import Metadata, array_dtype, parse_metadata, shape_problem, written
+from explainable_model.artifact.metadata import Metadata, array_dtype, format_shape, parse_metadata, shape_problem
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError, InputError
-from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, named
+from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, as_explanation
 from explainable_model.exporters import format_of
 from explainable_model.exporters.format import Format
 
@@ -54,14 +54,14 @@ class Session:
         classes = np.full(shape, PREDICTED, np.int64) if class_idx is None else np.asarray(class_idx)
         others = self._checked_inputs([_array(each) for each in inputs], len(pixels))
         outputs = self._run(pixels, self._checked_class_idx(classes, shape), *others)
-        return named(outputs)
+        return as_explanation(outputs)
 
     def _checked_image(self, image: Array) -> Array:
         expected = self.metadata.image_shape
         pixels, wanted = self.metadata.pixels, self.metadata.array_dtype
         problem = shape_problem(image.shape, expected, self.metadata.sizes, pixels)
         if problem is not None:
-            shape = written(expected, pixels)
+            shape = format_shape(expected, pixels)
             raise InputError(f"image has shape {image.shape}; {self.path.name} expects {shape}{problem}.")
         if str(image.dtype) != wanted:
             hint = f"image.astype('{wanted}') after scaling and normalising" if pixels is None else "photos as decoded"

@@ -30,7 +30,7 @@ def measure_method(name: str, effort: Effort, threads: int) -> Figures:
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     explainable = ExplainableModel(model, None, name)
     with torch.inference_mode(False), torch.no_grad():
-        explainable._ready(image, None, ())  # the layer is found and the graph captured once for each size of image
+        explainable.prepare(image)  # the layer is found and the graph captured once for each size of image
 
     def forward() -> None:
         with torch.no_grad():

@@ -17,7 +17,7 @@ from explainable_model.explanation import (
     PREDICTED,
     input_names,
 )
-from explainable_model.imaging.overlay import Look
+from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import AsDecoded, Preprocess
 
 SCHEMA_VERSION = 1
@@ -112,7 +112,7 @@ def dimension_names(ndim: int, pixels: str | None = None) -> list[str]:
     return ["batch", *names, "channels"] if pixels == NHWC else ["batch", "channels", *names]
 
 
-def written(shape: Sequence[int | None], pixels: str | None = None) -> str:
+def format_shape(shape: Sequence[int | None], pixels: str | None = None) -> str:
     """A shape with open dimensions as in the documentation: ``(N, 3, H, W)``."""
     names = ["N" if name == "batch" else name[0].upper() for name in dimension_names(len(shape), pixels)]
     return "(" + ", ".join(name if n is None else str(n) for n, name in zip(shape, names, strict=True)) + ")"
@@ -132,7 +132,7 @@ class Metadata:
         fusion: how the maps of several layers become one.
         target: what is explained.
         top_k: how many classes of an image are explained at once; ``None`` for one.
-        normalize, upsample, signed, shared_scale: see ``Finish``.
+        normalize, upsample, signed, shared_scale: see ``Postprocess``.
         cam_range: lowest and highest value of the maps, ``None`` for no bound.
         augment: whether maps are averaged over six copies of the image.
         image_shape: shape of the input; ``None`` for an open batch, height or width.
@@ -178,7 +178,7 @@ class Metadata:
     cam_shape: list[int | None]
     sizes: list[SizeRange] | None = None
     pixels: str | None = None
-    look: Look | None = None
+    look: OverlayStyle | None = None
     extra_inputs: list[dict[str, Any]] = field(default_factory=list)
     preprocess: Preprocess | None = None
     class_names: list[str] | None = None
@@ -196,7 +196,7 @@ class Metadata:
 
     @property
     def diverging(self) -> bool:
-        """Whether zero lies in the middle of what the maps can be, see ``Finish``."""
+        """Whether zero lies in the middle of what the maps can be, see ``Postprocess``."""
         return self.cam_range[0] != 0
 
     @property
@@ -293,7 +293,7 @@ def parse_metadata(text: str, path: Path) -> Metadata:
         if known.get("sizes"):
             known["sizes"] = [SizeRange(**size) for size in known["sizes"]]
         if known.get("look"):
-            known["look"] = Look(**known["look"])
+            known["look"] = OverlayStyle(**known["look"])
         if known.get("reference"):
             known["reference"] = Reference(**known["reference"])
         return Metadata(**known)

@@ -1,23 +1,22 @@
 """The one procedure that explains; it traces."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import split
-from explainable_model.attribution.network import Network
+from explainable_model.attribution.context import MethodContext, Progress
+from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import finish, resize_maps
-from explainable_model.attribution.probe import Probe, Progress
-from explainable_model.methods.fusion import find_fusion
 
 AUGMENT_FACTORS = (1.0, 0.9, 1.1)
 
 
 def explain(
-    network: Network,
+    network: DifferentiableNetwork,
     plan: Plan,
     image: Tensor,
     class_idx: Tensor,
@@ -38,34 +37,34 @@ def explain(
         ``logits``, ``class_idx`` shaped like the argument, and ``cam`` ``(N, *size)`` or ``(N, top_k, *size)``.
     """
     run = network.run(image, class_idx, inputs)
-    first = Probe(network, plan, run, progress=progress)
+    first = MethodContext(network, plan, run, progress=progress)
     cam = _augmented(first) if plan.augment else _finished(first)
     if plan.top_k is not None:
         return run.scores.logits, run.scores.class_idx, cam
     return run.scores.logits, run.scores.class_idx.squeeze(1), cam.squeeze(1)
 
 
-def _finished(probe: Probe) -> Tensor:
+def _finished(context: MethodContext) -> Tensor:
     """``(N, k, *size)``: the method's maps of all layers, as a person sees them."""
-    plan, row = probe.plan, probe.plan.row
-    probes = [replace(probe, layer=n) for n in range(len(plan.layers))] if row.needs_layer else [probe]
-    maps = [row.explain(each, **plan.options) for each in probes]
-    cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion)
-    return finish(cam, probe.size, plan.finish)
+    plan, method = context.plan, context.plan.method
+    contexts = [replace(context, layer=n) for n in range(len(plan.layers))] if method.needs_layer else [context]
+    maps = [method.explain(each, **plan.options) for each in contexts]
+    cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
+    return finish(cam, context.size, plan.postprocess)
 
 
-def _fused(maps: Sequence[Tensor], fusion: str) -> Tensor:
+def _fused(maps: Sequence[Tensor], fuse: Callable[[Sequence[Tensor]], Tensor]) -> Tensor:
     """Maps of several layers as one, at the resolution of the finest."""
     finest = max((cam.shape[2:] for cam in maps), key=list)
     alike = [cam.relu() if cam.shape[2:] == finest else resize_maps(cam.relu(), finest) for cam in maps]
-    return split(find_fusion(fusion)([cam.flatten(0, 1) for cam in alike]), maps[0].shape[1])
+    return split(fuse([cam.flatten(0, 1) for cam in alike]), maps[0].shape[1])
 
 
-def _augmented(probe: Probe) -> Tensor:
+def _augmented(context: MethodContext) -> Tensor:
     """Mean of the finished maps of six copies: scaled by 1, 0.9 and 1.1, each as it is and mirrored."""
-    image = probe.image
+    image = context.image
     scaled = torch.stack([image * factor for factor in AUGMENT_FACTORS], 1)
     copies = torch.cat([scaled, scaled.flip(-1)], 1)
-    maps = split(_finished(probe.rerun(copies)), copies.shape[1])
+    maps = split(_finished(context.rerun(copies)), copies.shape[1])
     straight, mirrored = maps.chunk(2, dim=1)
     return (straight + mirrored.flip(-1)).mean(1) / 2

@@ -1,4 +1,4 @@
-"""What a row of the table of methods is."""
+"""What a row of the table of methods is, and of the table of fusions."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -7,24 +7,35 @@ from typing import Any
 
 from torch import Tensor, nn
 
+SideTaps = Sequence[tuple[str, Tensor]]  # names of layers, and a tensor for each
+
+
+def no_side_taps(model: nn.Module) -> SideTaps:
+    """Listen to no layer besides those that are explained."""
+    return ()
+
 
 @dataclass(frozen=True)
 class Method:
     """One method.
 
     Attributes:
+        name: its key in ``METHODS``.
         title: what the field calls it.
         paper: authors, year and arXiv number.
-        explain: ``(probe, **options) -> (N, k, *grid)``, a signed map for each of an image's k classes.
+        explain: ``(context, **options) -> (N, k, *grid)``, a signed map for each of an image's k classes.
         passes: what it runs besides one forward of the network, for people.
         needs_layer: whether it explains at a layer, or at the image itself.
         needs_image: whether it needs the gradient of the image.
         needs_graph: whether the network must be known as a graph, even eagerly: to run its tail alone or
             to reach the attention inside its layers.
         needs_curvature: whether it needs second derivatives.
+        needs_tokens: whether it explains transformers alone: a layer of tokens, or attention over the whole image.
+        class_specific: whether another class gets another map.
         side_taps: the layers it listens to besides those it explains: a name and a tensor for each.
     """
 
+    name: str
     title: str
     paper: str
     explain: Callable[..., Tensor]
@@ -33,10 +44,38 @@ class Method:
     needs_image: bool = False
     needs_graph: bool = False
     needs_curvature: bool = False
-    side_taps: Callable[[nn.Module], Sequence[tuple[str, Tensor]]] = lambda model: ()
+    needs_tokens: bool = False
+    class_specific: bool = True
+    side_taps: Callable[[nn.Module], SideTaps] = no_side_taps
 
     @property
     def options(self) -> dict[str, Any]:
         """Its options and their defaults."""
         parameters = inspect.signature(self.explain).parameters.values()
         return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    def check_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options as they are, where the method has all of them.
+
+        Raises:
+            ValueError: no such option; the method's own are listed.
+        """
+        known = self.options
+        unknown = [option for option in options if option not in known]
+        if unknown:
+            own = ", ".join(f"{option}={default!r}" for option, default in known.items()) or "none"
+            raise ValueError(f"Method {self.name!r} has no option {unknown[0]!r}; its options are: {own}.")
+        return options
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How the maps of several layers become one.
+
+    Attributes:
+        name: its key in ``FUSIONS``.
+        fuse: from signed maps ``(N, *spatial)`` of one size, one for each layer, to a map ``(N, *spatial)``.
+    """
+
+    name: str
+    fuse: Callable[[Sequence[Tensor]], Tensor]

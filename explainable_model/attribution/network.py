@@ -1,4 +1,4 @@
-"""What is asked of a network: a run, its gradients, its curvature, its tail."""
+"""What is asked of a network: a run, its gradients, and what some methods ask besides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from explainable_model.attribution.targets import Scores
 
 
 @dataclass(frozen=True)
-class Pass:
+class ForwardRun:
     """One run of a network on a batch.
 
     Attributes:
@@ -29,10 +29,10 @@ class Pass:
     state: Any = None
 
 
-class Network(Protocol):
-    """A network with taps on some of its layers."""
+class DifferentiableNetwork(Protocol):
+    """A network with taps on some of its layers, and the gradients there."""
 
-    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> Pass:
+    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> ForwardRun:
         """Predict.
 
         Args:
@@ -41,23 +41,30 @@ class Network(Protocol):
             inputs: extra inputs, of the network and then of the target, each with the batch first.
         """
 
-    def gradients(self, run: Pass, weights: Tensor | None = None, *, guided: bool = False) -> list[Tensor]:
+    def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
         """Gradient of each explained score with respect to each tap.
 
         Args:
             run: from ``run``, of this network.
             weights: ``(N, k, S)``, the weight of every score in what is differentiated; by default one
                 for the explained class and zero for the others.
-            guided: let gradients pass a ReLU only where they are positive.
 
         Returns:
             ``(N, k, *shape)`` for a tap of shape ``(N, *shape)``.
         """
 
-    def curvature(self, run: Pass, tap: int) -> Tensor:
+
+class CurvedNetwork(DifferentiableNetwork, Protocol):
+    """A network with second derivatives, for methods with ``needs_curvature``."""
+
+    def curvature(self, run: ForwardRun, tap: int) -> Tensor:
         """Hessian of each explained score times the activations of a tap, ``(N, k, *shape)``."""
 
-    def tail(self, run: Pass, tap: int, activations: Tensor, copies: int) -> Tensor:
+
+class ReplayableNetwork(DifferentiableNetwork, Protocol):
+    """A network that is known as a graph, for methods with ``needs_graph``."""
+
+    def tail(self, run: ForwardRun, tap: int, activations: Tensor, copies: int) -> Tensor:
         """Scores for other activations of a tap; what comes before it does not run again.
 
         Args:
@@ -69,3 +76,6 @@ class Network(Protocol):
         Returns:
             ``(N * copies, S)``.
         """
+
+    def guided(self, run: ForwardRun) -> tuple[DifferentiableNetwork, ForwardRun]:
+        """The network whose gradients pass a ReLU only where they are positive, and the same run of it."""

@@ -1,16 +1,54 @@
 """What is to be explained and how: the options of ``ExplainableModel`` in one record."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, TypedDict, Unpack
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from explainable_model.attribution.layout import ReshapeTransform
-from explainable_model.attribution.method import Method
-from explainable_model.attribution.postprocess import Finish
+from explainable_model.attribution.method import Fusion, Method
+from explainable_model.attribution.postprocess import Postprocess
 from explainable_model.attribution.scores import Select
-from explainable_model.attribution.targets import ClassScore, Target
+from explainable_model.attribution.targets import ClassScore, Target, as_target, target_name
+
+IMAGE_LAYER = ""
+"""The name of the image, where it is listened to like a layer."""
+
+
+ATTENTION_LAYERS = "@attention"
+"""Stands for the attention probabilities of every block."""
+
+
+class PlanArguments(TypedDict, total=False):
+    """The keyword arguments of ``ExplainableModel`` that shape an explanation; its docstring says what each does."""
+
+    target: Target | Callable[..., Tensor] | None
+    output: Select
+    top_k: int | None
+    normalize: bool | str
+    upsample: bool | str
+    signed: bool
+    shared_scale: bool
+    size: Sequence[int] | None
+    augment: bool
+    options: Mapping[str, Any] | None
+    chunk_size: int
+    reshape_transform: ReshapeTransform | None
+
+
+RECORDED_ARGUMENTS = (
+    "method",
+    "options",
+    "top_k",
+    "normalize",
+    "upsample",
+    "signed",
+    "shared_scale",
+    "fusion",
+    "augment",
+)
 
 
 @dataclass(frozen=True)
@@ -19,14 +57,14 @@ class Plan:
 
     Attributes:
         model: class name of the network.
+        method: how the map is made.
         layers: names of the target layers, in the order of their maps; empty for a method that needs none.
-        method: key of ``METHODS``.
+        fusion: how the maps of several layers become one.
         options: of the method.
         target: what is explained.
         output: which part of the network's output is the prediction.
         top_k: how many classes are explained at once; ``None`` for one, without a dimension of its own.
-        fusion: key of ``FUSIONS``, for several layers.
-        finish: what is done to the signed maps.
+        postprocess: what is done to the signed maps.
         augment: average over flipped and scaled copies of the image.
         chunk_size: how many copies of one image a method runs at once.
         side_taps: names of layers whose outputs the method needs besides those it explains.
@@ -35,26 +73,65 @@ class Plan:
     """
 
     model: str
-    layers: tuple[str, ...] = ()
-    method: str = "gradcam"
+    method: Method
+    layers: tuple[str, ...]
+    fusion: Fusion
     options: Mapping[str, Any] = field(default_factory=dict)
     target: Target = field(default_factory=ClassScore)
     output: Select = None
     top_k: int | None = None
-    fusion: str = "mean"
-    finish: Finish = field(default_factory=Finish)
+    postprocess: Postprocess = field(default_factory=Postprocess)
     augment: bool = False
     chunk_size: int = 64
     side_taps: tuple[str, ...] = ()
     side_values: tuple[Tensor, ...] = ()
     reshape_transform: ReshapeTransform | None = None
 
-    @property
-    def row(self) -> Method:
-        """The method's row of the table."""
-        from explainable_model.methods import find_method
+    @classmethod
+    def from_arguments(
+        cls,
+        model: nn.Module,
+        method: Method,
+        layers: tuple[str, ...],
+        fusion: Fusion,
+        **arguments: Unpack[PlanArguments],
+    ) -> "Plan":
+        """The plan that the keyword arguments of ``ExplainableModel`` ask for.
 
-        return find_method(self.method)
+        Args:
+            model: the network.
+            method: how the map is made.
+            layers: names of the target layers.
+            fusion: how the maps of several layers become one.
+            arguments: see ``ExplainableModel``.
+
+        Raises:
+            TypeError: an argument that does not exist.
+            ValueError: a value that no explanation can have, or an option that the method does not have.
+        """
+        _refuse_unknown(arguments)
+        top_k, chunk_size = arguments.get("top_k"), arguments.get("chunk_size", cls.chunk_size)
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is {top_k}; expected how many classes to explain, or None for one.")
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size is {chunk_size}; expected how many copies of an image to run at once.")
+        side_taps = method.side_taps(model)
+        return cls(
+            model=type(model).__name__,
+            method=method,
+            layers=layers,
+            fusion=fusion,
+            options=method.check_options(dict(arguments.get("options") or {})),
+            target=as_target(arguments.get("target")),
+            output=arguments.get("output"),
+            top_k=top_k,
+            postprocess=_postprocess(arguments),
+            augment=arguments.get("augment", False),
+            chunk_size=chunk_size,
+            side_taps=tuple(name for name, _ in side_taps),
+            side_values=tuple(value for _, value in side_taps),
+            reshape_transform=arguments.get("reshape_transform"),
+        )
 
     @property
     def count(self) -> int:
@@ -69,12 +146,64 @@ class Plan:
     @property
     def tap_names(self) -> tuple[str, ...]:
         """Everything that is listened to: the image where it is, then the layers."""
-        return (*((IMAGE_LAYER,) if self.row.needs_image else ()), *self.named_taps)
+        return (*((IMAGE_LAYER,) if self.method.needs_image else ()), *self.named_taps)
+
+    def to_record(self) -> dict[str, Any]:
+        """The plan as an artifact's metadata stores it; ``arguments_of`` reads it back."""
+        return {
+            "model": self.model,
+            "method": self.method.name,
+            "options": {**self.method.options, **self.options},
+            "passes": self.method.passes,
+            "target_layers": list(self.layers),
+            "fusion": self.fusion.name,
+            "target": target_name(self.target),
+            "top_k": self.top_k,
+            "normalize": self.postprocess.normalize,
+            "upsample": self.postprocess.upsample,
+            "signed": self.postprocess.signed,
+            "shared_scale": self.postprocess.shared_scale,
+            "cam_range": list(self.postprocess.range),
+            "augment": self.augment,
+        }
 
 
-IMAGE_LAYER = ""
-"""The name of the image, where it is listened to like a layer."""
+def arguments_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``ExplainableModel`` that a plan's record was made with, but for ``size``.
+
+    Args:
+        record: from ``Plan.to_record``, or the fields of ``Metadata``.
+
+    Raises:
+        ValueError: the plan explains something that a record cannot say, such as a function of one's own.
+    """
+    if record["target"] != target_name(ClassScore()):
+        raise ValueError(f"The record explains {record['target']}, which only the code that made it can make again.")
+    arguments = {name: record[name] for name in RECORDED_ARGUMENTS}
+    return {"target_layer": list(record["target_layers"]) or None, **arguments}
 
 
-ATTENTION_LAYERS = "@attention"
-"""Stands for the attention probabilities of every block."""
+def _refuse_unknown(arguments: Mapping[str, Any]) -> None:
+    known = PlanArguments.__annotations__
+    for name in arguments:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(known)}."
+            raise TypeError(f"ExplainableModel has no argument {name!r}. {hint}")
+
+
+def _postprocess(arguments: PlanArguments) -> Postprocess:
+    size = arguments.get("size")
+    return Postprocess(
+        normalize=_word(arguments.get("normalize", True), Postprocess.normalize),
+        upsample=_word(arguments.get("upsample", True), Postprocess.upsample),
+        signed=arguments.get("signed", False),
+        shared_scale=arguments.get("shared_scale", False),
+        size=None if size is None else tuple(size),
+    )
+
+
+def _word(option: bool | str, default: str) -> str:
+    if isinstance(option, str):
+        return option
+    return default if option else "none"

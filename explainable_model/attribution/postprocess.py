@@ -14,7 +14,7 @@ LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True)
-class Finish:
+class Postprocess:
     """What is done to a signed map.
 
     Attributes:
@@ -101,7 +101,7 @@ def resize_maps(cam: Tensor, size: Sequence[Any], upsample: str = "bilinear") ->
     return functional.interpolate(cam, size=list(size), mode=mode, align_corners=False)
 
 
-def finish(cam: Tensor, image_size: Sequence[Any], how: Finish) -> Tensor:
+def finish(cam: Tensor, image_size: Sequence[Any], how: Postprocess) -> Tensor:
     """Rectify, normalise and resize signed maps as asked.
 
     Args:

@@ -20,11 +20,11 @@ def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Pictures of photos; one that cannot be read does not stop the others."""
     from explainable_model.explainer.answers import resolve_class
     from explainable_model.explainer.explainer import free_stems
-    from explainable_model.imaging.overlay import COLORMAP, Look, check_look
+    from explainable_model.imaging.overlay import COLORMAP, OverlayStyle, check_style
     from explainable_model.imaging.preprocess import open_photo
 
-    check_look(arguments.colormap or COLORMAP, arguments.alpha, arguments.threshold)
-    look = Look(arguments.colormap, arguments.alpha, arguments.threshold, arguments.hide)
+    check_style(arguments.colormap or COLORMAP, arguments.alpha, arguments.threshold)
+    look = OverlayStyle(arguments.colormap, arguments.alpha, arguments.threshold, arguments.hide)
     run, class_names, say = _explaining(arguments, console)
     class_idx = resolve_class(arguments.class_wanted, class_names)
     out = _folder(arguments.out)

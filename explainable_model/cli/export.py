@@ -11,7 +11,7 @@ from explainable_model.cli.outcome import Outcome, _agreement, _headline, _megab
 from explainable_model.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
-    from explainable_model.imaging.overlay import Look
+    from explainable_model.imaging.overlay import OverlayStyle
 
 
 def export(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -62,11 +62,11 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     return Outcome(text, {"path": str(path), "bytes": size, **_without_names(metadata)})
 
 
-def _look_of_export(arguments: argparse.Namespace) -> "Look | None":
-    from explainable_model.imaging.overlay import ALPHA, Look
+def _look_of_export(arguments: argparse.Namespace) -> "OverlayStyle | None":
+    from explainable_model.imaging.overlay import ALPHA, OverlayStyle
 
     if arguments.render is None and (arguments.colormap or arguments.alpha is not None):
         raise InputError("--colormap and --alpha are for the overlay that --render overlay draws.")
     if arguments.render is None:
         return None
-    return Look(arguments.colormap, ALPHA if arguments.alpha is None else arguments.alpha)
+    return OverlayStyle(arguments.colormap, ALPHA if arguments.alpha is None else arguments.alpha)

@@ -12,7 +12,7 @@ from typing import NoReturn
 from explainable_model.artifact.metadata import PIXELS, PRECISIONS, PROFILES
 from explainable_model.cli import demo, explain, export, inspect, layers, methods, verify
 from explainable_model.cli.console import PROGRAM, Console
-from explainable_model.cli.method_options import add_recipe, count, size
+from explainable_model.cli.method_options import add_method_options, count, size
 from explainable_model.cli.outcome import FAILED, USAGE
 from explainable_model.errors import ExplainableModelError, InputError, VerificationError
 from explainable_model.imaging.overlay import ALPHA, COLORMAP, HIDE, SIGNED_COLORMAP
@@ -108,7 +108,7 @@ def _add_explain(children: "argparse._SubParsersAction[_Parser]") -> None:
     source.add_argument("--model", metavar="NAME", help=MODEL_HELP)
     source.add_argument("--artifact", type=Path, metavar="FILE", help="a file made by export")
     _add_weights(parser)
-    add_recipe(parser, all_methods=True)
+    add_method_options(parser, all_methods=True)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument("--class", dest="class_wanted", metavar="N|NAME", help="default: the predicted class")
     _add_look(parser)
@@ -122,7 +122,7 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
     parser = _command(children, "export", export.export, "write one artifact that predicts and explains")
     parser.add_argument("--model", required=True, metavar="NAME", help=MODEL_HELP)
     _add_weights(parser)
-    add_recipe(parser)
+    add_method_options(parser)
     _add_size(parser)
     parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
     parser.add_argument("--batch", type=count, metavar="N", help="take exactly N images at once; default: any number")

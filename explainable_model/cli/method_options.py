@@ -22,10 +22,10 @@ OPTIONS = (
     "augment",
     "chunk_size",
 )
-"""Destinations of the arguments that ``add_recipe`` adds."""
+"""Destinations of the arguments that ``add_method_options`` adds."""
 
 
-def add_recipe(parser: argparse.ArgumentParser, *, all_methods: bool = False) -> None:
+def add_method_options(parser: argparse.ArgumentParser, *, all_methods: bool = False) -> None:
     """Add the options that shape an explanation."""
     recipe = parser.add_argument_group("what is explained, and how")
     every = f", or {ALL} for a sheet of every method" if all_methods else ""
@@ -78,10 +78,11 @@ def wrapper_arguments(arguments: argparse.Namespace, method: str | None = None) 
 
 def method_options(method: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Options of a method from their text, each of the type of its default."""
-    from explainable_model.methods import check_options, find_method
+    from explainable_model.methods import find_method
 
-    known = find_method(method).options
-    check_options(method, dict(pairs))
+    row = find_method(method)
+    known = row.options
+    row.check_options(dict(pairs))
     return {name: _typed(name, text, known[name]) for name, text in pairs}
 
 

@@ -80,24 +80,14 @@ def wrapper_options(metadata: "Metadata") -> dict[str, Any]:
     Raises:
         InputError: it explains something that a record cannot say, such as a function of one's own.
     """
-    from explainable_model.attribution.targets import ClassScore, target_name
+    from explainable_model.attribution.plan import arguments_of
 
-    if metadata.target != target_name(ClassScore()):
+    try:
+        arguments = arguments_of(vars(metadata))
+    except ValueError as error:
         raise InputError(
-            f"The artifact explains {metadata.target}, which the command line cannot make; compare it with "
-            "explainable_model.verify.check_parity instead, or leave out --model."
-        )
+            f"{error} Compare it with explainable_model.verify.parity.check_parity instead, or leave out --model."
+        ) from error
     size = metadata.cam_shape[2 - len(metadata.image_shape) :]
-    return {
-        "target_layer": metadata.target_layers or None,
-        "method": metadata.method,
-        "options": metadata.options,
-        "top_k": metadata.top_k,
-        "normalize": metadata.normalize,
-        "upsample": metadata.upsample,
-        "signed": metadata.signed,
-        "shared_scale": metadata.shared_scale,
-        "size": None if metadata.upsample == "none" or metadata.pixels or None in size else size,
-        "fusion": metadata.fusion,
-        "augment": metadata.augment,
-    }
+    size_is_the_images = metadata.upsample == "none" or metadata.pixels or None in size
+    return {**arguments, "size": None if size_is_the_images else size}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
-from explainable_model.attribution.network import Pass
+from explainable_model.attribution.network import ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.scores import one_hot
 from explainable_model.attribution.targets import Scores
@@ -30,15 +30,15 @@ class Graph(NamedTuple):
     values: Any = None
 
 
-def detached_pass(image: Tensor, inputs: Sequence[Tensor], graph: Graph) -> Pass:
+def detached_run(image: Tensor, inputs: Sequence[Tensor], graph: Graph) -> ForwardRun:
     """A run whose tensors carry no graph; the graph is its state."""
     scores = graph.scores
     plain = Scores(scores.logits.detach(), scores.class_idx, scores.values.detach(), scores.columns, scores.classes)
-    return Pass(image, tuple(inputs), plain, tuple(tensor.detach() for tensor in graph.activations), graph)
+    return ForwardRun(image, tuple(inputs), plain, tuple(tensor.detach() for tensor in graph.activations), graph)
 
 
-def gradients(plan: Plan, run: Pass, weights: Tensor | None) -> list[Tensor]:
-    """See ``Network.gradients``: all classes of an image in one backward pass.
+def gradients(plan: Plan, run: ForwardRun, weights: Tensor | None) -> list[Tensor]:
+    """See ``DifferentiableNetwork.gradients``: all classes of an image in one backward pass.
 
     Raises:
         ModelError: the prediction does not depend on a layer.
@@ -101,8 +101,8 @@ def _differentiated_again(inner: Tensor, activations: Tensor) -> Tensor | None:
     return product
 
 
-def curvature(plan: Plan, run: Pass, tap: int) -> Tensor:
-    """See ``Network.curvature``: the gradient of ``(g * A).sum()`` with A held still."""
+def curvature(plan: Plan, run: ForwardRun, tap: int) -> Tensor:
+    """See ``DifferentiableNetwork.curvature``: the gradient of ``(g * A).sum()`` with A held still."""
     graph: Graph = run.state
     activations = graph.activations[tap]
     products = []

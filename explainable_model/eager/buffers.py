@@ -8,7 +8,7 @@ from torch import nn
 
 
 @contextmanager
-def kept_state(network: nn.Module) -> Iterator[None]:
+def restored_buffers(network: nn.Module) -> Iterator[None]:
     """Whatever the network writes to its buffers in here is undone at the end.
 
     A running mean or a counter of calls is state, and a lowered network has none: it answers as the

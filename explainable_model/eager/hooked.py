@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from explainable_model.attribution.network import Pass
+from explainable_model.attribution.network import ForwardRun
 from explainable_model.attribution.plan import IMAGE_LAYER, Plan
 from explainable_model.attribution.targets import score_output
 from explainable_model.eager import autograd
-from explainable_model.eager.autograd import Graph, detached_pass
+from explainable_model.eager.autograd import Graph, detached_run
 from explainable_model.eager.tap import ActivationCapture, LayerTap
 from explainable_model.errors import LayerError, ModelError
 
@@ -31,8 +31,8 @@ class HookedNetwork:
     def __init__(self, model: nn.Module, plan: Plan, taps: Sequence[LayerTap]) -> None:
         self._model, self._plan, self._taps = model, plan, taps
 
-    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> Pass:
-        """See ``Network.run``."""
+    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> ForwardRun:
+        """See ``DifferentiableNetwork.run``."""
         # What comes before the first tap runs without a graph. Where a layer sits under a no_grad of the
         # network's own, the tail would lose its graph as well: then everything runs with one.
         run = self._run(image, class_idx, inputs, torch.no_grad())
@@ -40,13 +40,13 @@ class HookedNetwork:
             run if run.state.scores.values.requires_grad else self._run(image, class_idx, inputs, torch.enable_grad())
         )
 
-    def _run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor], grad_mode: Any) -> Pass:
+    def _run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor], grad_mode: Any) -> ForwardRun:
         plan, names = self._plan, list(self._plan.tap_names)
         own = len(inputs) - plan.target.inputs  # the network's, before the target's
         captures = [ActivationCapture() for _ in names]
         with ExitStack() as stack:
             stack.enter_context(grad_mode)
-            if plan.row.needs_curvature:
+            if plan.method.needs_curvature:
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the fused kernels have no second derivative
             for name, tap, capture in zip(
                 plan.named_taps, self._taps, captures[len(names) - len(self._taps) :], strict=True
@@ -57,23 +57,18 @@ class HookedNetwork:
             output = self._model(seen, *inputs[:own])
             scores = score_output(plan.target, output, plan.output, class_idx, inputs[own:], image.shape[0])
         activations = [_heard(self._model, name, capture) for name, capture in zip(names, captures, strict=True)]
-        return detached_pass(image, inputs, Graph(scores, activations, names))
+        return detached_run(image, inputs, Graph(scores, activations, names))
 
-    def gradients(self, run: Pass, weights: Tensor | None = None, *, guided: bool = False) -> list[Tensor]:
-        """See ``Network.gradients``; methods with guided gradients run on the network's graph."""
-        assert not guided
+    def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
+        """See ``DifferentiableNetwork.gradients``."""
         try:
             return autograd.gradients(self._plan, run, weights)
         except ModelError as error:
             raise ModelError(f"{error}{_about_integers(self._model)}") from error
 
-    def curvature(self, run: Pass, tap: int) -> Tensor:
-        """See ``Network.curvature``."""
+    def curvature(self, run: ForwardRun, tap: int) -> Tensor:
+        """See ``CurvedNetwork.curvature``."""
         return autograd.curvature(self._plan, run, tap)
-
-    def tail(self, run: Pass, tap: int, activations: Tensor, copies: int) -> Tensor:
-        """Never asked for: methods that need the tail alone run on the network's graph."""
-        raise NotImplementedError("the tail of a module cannot be run without its head")
 
 
 def _heard(model: nn.Module, name: str, capture: ActivationCapture) -> Tensor:

@@ -20,7 +20,7 @@ from explainable_model.explainer.answers import (
     label,
 )
 from explainable_model.explanation import Explanation
-from explainable_model.imaging.overlay import Look, centred, hottest_point, overlay
+from explainable_model.imaging.overlay import OverlayStyle, centred, hottest_point, overlay
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
 from explainable_model.imaging.sheets import panel, save_picture
 from explainable_model.imaging.tiles import Tile, tile_sheet
@@ -106,7 +106,7 @@ def model_explainer(
             logits, explained, cam = explainable(pixels, classes)
         return _first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
-    return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.finish.diverging)
+    return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.postprocess.diverging)
 
 
 def dtype_of(model: Any) -> Any:
@@ -131,7 +131,7 @@ def network_failures(model: Any, shape: Sequence[int]) -> Iterator[None]:
 
 
 def explain_photo(
-    explainer: Explainer, photo: "Image", path: Path, class_idx: int | None, look: Look, target: Path
+    explainer: Explainer, photo: "Image", path: Path, class_idx: int | None, look: OverlayStyle, target: Path
 ) -> dict[str, Any]:
     """Explain one photo and write ``<target>-panel.png`` and ``<target>-overlay.png``.
 
@@ -167,7 +167,7 @@ def explain_photo(
     }
 
 
-def draw_overlay(photo: "Image", cam: NDArray[Any], box: Box, look: Look, *, signed: bool) -> "Image":
+def draw_overlay(photo: "Image", cam: NDArray[Any], box: Box, look: OverlayStyle, *, signed: bool) -> "Image":
     """The photo under one map ``(h, w)``."""
     return overlay(photo, centred(cam) if signed else cam, box=box, **look.keywords(signed=signed))
 
@@ -178,7 +178,7 @@ def _draw(
     answers: Sequence[Answer],
     found: Sequence[dict[str, Any]],
     box: Box,
-    look: Look,
+    look: OverlayStyle,
     explainer: Explainer,
 ) -> dict[str, "Image"]:
     """A panel of the one class, or a strip of several; and the overlay of the first."""

@@ -11,7 +11,7 @@ import numpy as np
 from explainable_model.errors import ExplainableModelError, InputError
 from explainable_model.explainer.answers import Answer, found_classes, label
 from explainable_model.explainer.explainer import Explainer, draw_overlay
-from explainable_model.imaging.overlay import Look, hottest_point
+from explainable_model.imaging.overlay import OverlayStyle, hottest_point
 from explainable_model.imaging.sheets import save_picture
 from explainable_model.imaging.tiles import Tile, tile_sheet
 from explainable_model.methods import METHODS
@@ -55,7 +55,7 @@ def explain_with_all(
     photo: "Image",
     path: Path,
     class_idx: int | None,
-    look: Look,
+    look: OverlayStyle,
     target: Path,
     methods: Iterable[str] = METHODS,
 ) -> dict[str, Any]:

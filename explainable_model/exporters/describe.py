@@ -10,7 +10,6 @@ from explainable_model.artifact.metadata import Metadata, Reference, shape_probl
 from explainable_model.artifact.reference import REFERENCE_BATCH, _reference, reference_array
 from explainable_model.artifact.runner import as_array
 from explainable_model.artifact.tolerances import tolerance_of
-from explainable_model.attribution.targets import target_name
 from explainable_model.errors import InputError
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.lowering.lowered import LoweredModel
@@ -31,26 +30,12 @@ def describe(
     if class_names is not None and len(class_names) != lowered.classes:
         raise InputError(f"class_names has {len(class_names)} names; the network has {lowered.classes} classes.")
     image_shape, logits_shape, cam_shape = _open_shapes(lowered)
-    frame = lowered.frame
-    if frame is None and preprocess is not None:
+    photo_io = lowered.photo_io
+    if photo_io is None and preprocess is not None:
         _check_preprocess(preprocess, lowered, image_shape)
-    plan = lowered.plan
     return Metadata(
         format=format,
-        model=plan.model,
-        method=plan.method,
-        options={**plan.row.options, **plan.options},
-        passes=plan.row.passes,
-        target_layers=list(plan.layers),
-        fusion=plan.fusion,
-        target=target_name(plan.target),
-        top_k=plan.top_k,
-        normalize=plan.finish.normalize,
-        upsample=plan.finish.upsample,
-        signed=plan.finish.signed,
-        shared_scale=plan.finish.shared_scale,
-        cam_range=list(plan.finish.range),
-        augment=plan.augment,
+        **lowered.plan.to_record(),
         image_shape=image_shape,
         dtype=str(lowered.dtype).removeprefix("torch."),
         classes=lowered.classes,
@@ -58,12 +43,12 @@ def describe(
         cam_shape=cam_shape,
         sizes=list(lowered.sizes) if lowered.sizes else None,
         pixels=lowered.pixels,
-        look=frame.look if frame else None,
+        look=photo_io.look if photo_io else None,
         extra_inputs=[
             {"shape": [image_shape[0], *extra.shape[1:]], "dtype": str(extra.dtype).removeprefix("torch.")}
             for extra in lowered.example_inputs
         ],
-        preprocess=frame.preprocess if frame else preprocess,
+        preprocess=photo_io.preprocess if photo_io else preprocess,
         class_names=list(class_names) if class_names is not None else None,
         reference=make_reference(lowered),
         precision=lowered.precision,
@@ -121,5 +106,5 @@ def make_reference(lowered: "LoweredModel") -> Reference:
     )
     with torch.no_grad():
         logits, class_idx, cam, *_ = lowered(image, None, *inputs)
-    tolerance = tolerance_of(lowered.precision, photos=lowered.frame is not None)
+    tolerance = tolerance_of(lowered.precision, photos=lowered.photo_io is not None)
     return _reference(as_array(logits.float()), as_array(class_idx), as_array(cam.double()), tolerance, lowered.size)

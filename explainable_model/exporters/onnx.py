@@ -39,7 +39,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
             program = torch.onnx.export(
                 exported,
                 input_names=input_names(len(lowered.example_inputs)),
-                output_names=output_names(lowered.frame is not None and lowered.frame.look is not None),
+                output_names=output_names(lowered.photo_io is not None and lowered.photo_io.look is not None),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,

@@ -12,11 +12,11 @@ from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision,
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explanation import OVERLAY
 from explainable_model.exporters import format_of
-from explainable_model.imaging.overlay import Look
+from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import Preprocess
-from explainable_model.lowering.imaging import make_frame
+from explainable_model.lowering.imaging import make_photo_io
 from explainable_model.lowering.lowered import LoweredModel
-from explainable_model.lowering.pipeline import framed
+from explainable_model.lowering.pipeline import with_photo_io
 from explainable_model.model import ExplainableModel, lower
 from explainable_model.verify.agreement import Progress
 from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images
@@ -34,7 +34,7 @@ def export(
     dynamic_size: bool = False,
     dynamic_batch: bool = True,
     pixels: str | None = None,
-    render: "str | Look | None" = None,
+    render: "str | OverlayStyle | None" = None,
     profile: "Profile" = "full",
     precision: "Precision | None" = None,
     calibration: "Calibration | None" = None,
@@ -61,8 +61,8 @@ def export(
         pixels: ``"NCHW"`` or ``"NHWC"``: the artifact takes photos in that layout, uint8 RGB of any size, prepares
             them by ``preprocess`` itself, and returns maps at the photo's size with the crop undone (zero where the
             network did not look). The photo is resized as Pillow does it, to the level but for ties.
-        render: ``"overlay"`` (or a ``Look``: colormap, alpha, threshold) adds a fourth output, the photo under its map
-            as uint8; needs ``pixels``.
+        render: ``"overlay"`` (or an ``OverlayStyle``: colormap, alpha, threshold) adds a fourth output, the photo under
+            its map as uint8; needs ``pixels``.
         profile: ``portable`` keeps to the operators that strict runtimes have, for the example's shape; see ``lower``.
         precision: ``float16`` or ``int8``, for ONNX; image, logits and cam stay float32. How far the artifact agrees
             with the one in float32 is recorded as ``Metadata.agreement``.
@@ -101,29 +101,29 @@ def export(
             "them outside of the artifact, or leave out profile."
         )
     dynamic_batch = dynamic_batch and not fmt.fixed_size
-    with _workshop(path) as workshop:
-        lowered = lowered_of(
+    with StagedOutput(path) as staged:
+        lowered = ensure_lowered(
             explainable, image, inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch, profile=profile
         )
         lowered = with_pixels(lowered, preprocess, pixels, render)
         metadata = describe(lowered, fmt.name, preprocess, class_names)
-        made = workshop.folder / path.name
+        made = staged.folder / path.name
         fmt.write(lowered, made, metadata.to_json())
         runner, _ = fmt.open(made, None)
         require_parity(explainable, lowered, metadata, runner)
         if precision is not None:
             reduce(made, lowered, metadata, precision, calibration, progress)
-        workshop.deliver()
+        staged.commit()
     return path
 
 
-class _workshop:
+class StagedOutput:
     """A folder beside the target, so that finished files only need to be renamed; gone afterwards."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
 
-    def __enter__(self) -> "_workshop":
+    def __enter__(self) -> "StagedOutput":
         parent = self._target.absolute().parent
         try:
             if self._target.is_dir():
@@ -136,7 +136,7 @@ class _workshop:
             ) from error
         return self
 
-    def deliver(self) -> None:
+    def commit(self) -> None:
         """Rename the files into place, what the main file refers to first."""
         made = sorted(self.folder.iterdir(), key=lambda file: file.name == self._target.name)
         for file in made:
@@ -150,7 +150,7 @@ class _workshop:
             ) from error
 
 
-def lowered_of(
+def ensure_lowered(
     explainable: ExplainableModel | LoweredModel,
     image: Tensor | None,
     inputs: Sequence[Tensor],
@@ -179,21 +179,23 @@ def lowered_of(
 
 
 def with_pixels(
-    lowered: LoweredModel, preprocess: Preprocess | None, pixels: str | None, render: str | Look | None
+    lowered: LoweredModel, preprocess: Preprocess | None, pixels: str | None, render: str | OverlayStyle | None
 ) -> LoweredModel:
     """The lowered model that takes photos, where it is asked for.
 
     Raises:
-        InputError: what to draw is not known, or there are no pixels to draw on; and as ``make_frame``.
+        InputError: what to draw is not known, or there are no pixels to draw on; and as ``make_photo_io``.
     """
     if pixels is None and render is not None:
         raise InputError("render draws on the photo, which the artifact needs to take: pixels='NCHW' or 'NHWC'.")
     if pixels is None:
         return lowered
-    look = Look() if render == OVERLAY else render
+    look = OverlayStyle() if render == OVERLAY else render
     if isinstance(look, str):
-        raise InputError(f"render is {render!r}; expected 'overlay' or explainable_model.overlay.Look(...).")
-    return framed(lowered, make_frame(lowered.plan, lowered.example, preprocess, pixels, look))
+        raise InputError(
+            f"render is {render!r}; expected 'overlay' or explainable_model.imaging.overlay.OverlayStyle(...)."
+        )
+    return with_photo_io(lowered, make_photo_io(lowered.plan, lowered.example, preprocess, pixels, look))
 
 
 def reduce(

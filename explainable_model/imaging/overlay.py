@@ -30,7 +30,7 @@ def suited_colormap(*, signed: bool) -> str:
 
 
 @dataclass(frozen=True)
-class Look:
+class OverlayStyle:
     """How the pictures are coloured, see ``overlay``; without a colormap, the one that suits the maps."""
 
     colormap: str | None = None
@@ -38,14 +38,14 @@ class Look:
     threshold: float = 0.0
     hide: str = "heatmap"
 
-    def suited(self, *, signed: bool) -> "Look":
+    def suited(self, *, signed: bool) -> "OverlayStyle":
         """The same with a colormap.
 
         Raises:
-            InputError: as ``check_look``.
+            InputError: as ``check_style``.
         """
         look = replace(self, colormap=self.colormap or suited_colormap(signed=signed))
-        check_look(str(look.colormap), look.alpha, look.threshold)
+        check_style(str(look.colormap), look.alpha, look.threshold)
         return look
 
     def keywords(self, *, signed: bool) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def centred(cam: ArrayLike) -> UnitMap:
     return unit
 
 
-def check_look(colormap: Colormap, alpha: float, threshold: float = 0.0) -> None:
+def check_style(colormap: Colormap, alpha: float, threshold: float = 0.0) -> None:
     """Refuse what ``heatmap`` and ``overlay`` would, before any work is done.
 
     Raises:
@@ -166,7 +166,7 @@ def overlay(
     """
     from PIL import Image
 
-    check_look(colormap, alpha, threshold)
+    check_style(colormap, alpha, threshold)
     picture = photo.convert("RGB")
     region = _whole_pixels(box, picture.size)
     values = _values(cam, region)

@@ -13,7 +13,7 @@ MAX_BATCH = 65_536
 
 
 @dataclass(frozen=True)
-class OpenDims:
+class DynamicDims:
     """Which dimensions of the image are open in a graph.
 
     Attributes:
@@ -37,7 +37,7 @@ class OpenDims:
         return {0: Dim("batch", min=1, max=MAX_BATCH)} if self.batch else {}
 
 
-def open_shapes(dims: OpenDims, image: Tensor, inputs: int) -> tuple[Any, ...]:
+def open_shapes(dims: DynamicDims, image: Tensor, inputs: int) -> tuple[Any, ...]:
     """``dynamic_shapes`` of ``(image, class_idx, *inputs)`` for ``torch.export``."""
     others = (tuple(dims.of_class_idx() for _ in range(inputs)),) if inputs else ()
     return dims.of_image(image), dims.of_class_idx(), *others

@@ -12,7 +12,7 @@ from explainable_model.artifact.metadata import NHWC, PIXELS
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import resize_maps
 from explainable_model.errors import InputError
-from explainable_model.imaging.overlay import UNSEEN, Look, palette
+from explainable_model.imaging.overlay import UNSEEN, OverlayStyle, palette
 from explainable_model.imaging.preprocess import Preprocess
 
 Explained: TypeAlias = Callable[..., Any]
@@ -29,7 +29,7 @@ RESIZABLE = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bic
 
 
 @dataclass(frozen=True)
-class Frame:
+class PhotoIO:
     """Preparation and drawing, in the graph.
 
     Attributes:
@@ -45,7 +45,7 @@ class Frame:
 
     preprocess: Preprocess
     pixels: str = "NCHW"
-    look: Look | None = None
+    look: OverlayStyle | None = None
     signed: bool = False
     dtype: torch.dtype = torch.float32
 
@@ -189,25 +189,29 @@ def _looked_up(table: Tensor, row: Tensor) -> Tensor:
     return table.gather(0, row.flatten()).reshape(row.shape)
 
 
-class FramedModel(nn.Module):
+class PhotoModel(nn.Module):
     """``(photo, class_idx, *inputs) -> (logits, class_idx, cam)``, or with ``overlay`` as the last."""
 
-    def __init__(self, explained: Explained, frame: Frame) -> None:
+    def __init__(self, explained: Explained, photo_io: PhotoIO) -> None:
         super().__init__()
         self.explained = explained
-        self.frame = frame
+        self.photo_io = photo_io
 
     def forward(self, photo: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        frame = self.frame
-        logits, class_idx, cam = self.explained(frame.image(photo), class_idx, *inputs)
-        maps = frame.maps(cam, photo)
+        photo_io = self.photo_io
+        logits, class_idx, cam = self.explained(photo_io.image(photo), class_idx, *inputs)
+        maps = photo_io.maps(cam, photo)
         return (
-            (logits, class_idx, maps) if frame.look is None else (logits, class_idx, maps, frame.overlay(maps, photo))
+            (logits, class_idx, maps)
+            if photo_io.look is None
+            else (logits, class_idx, maps, photo_io.overlay(maps, photo))
         )
 
 
-def make_frame(plan: Plan, example: Tensor, preprocess: Preprocess | None, pixels: str, look: Look | None) -> Frame:
-    """The frame for a network.
+def make_photo_io(
+    plan: Plan, example: Tensor, preprocess: Preprocess | None, pixels: str, look: OverlayStyle | None
+) -> PhotoIO:
+    """What surrounds the network of a plan.
 
     Args:
         plan: what is explained and how.
@@ -224,27 +228,27 @@ def make_frame(plan: Plan, example: Tensor, preprocess: Preprocess | None, pixel
     made = (len(preprocess.mean), *preprocess.size)
     if made != tuple(example.shape[1:]):
         raise InputError(f"preprocess makes {made} of a photo; the example image is {tuple(example.shape[1:])}.")
-    finish = plan.finish
+    finish = plan.postprocess
     if finish.upsample == "none" or finish.size is not None:
         raise InputError(
             f"pixels={pixels!r} gives maps at the photo's size; upsample is {finish.upsample!r} and size "
             f"{finish.size}: leave both out."
         )
     signed = finish.diverging
-    return Frame(preprocess, pixels, None if look is None else look.suited(signed=signed), signed, example.dtype)
+    return PhotoIO(preprocess, pixels, None if look is None else look.suited(signed=signed), signed, example.dtype)
 
 
-def fresh_photos(frame: Frame, batch: int, size: tuple[int, int], seed: int) -> Tensor:
+def fresh_photos(photo_io: PhotoIO, batch: int, size: tuple[int, int], seed: int) -> Tensor:
     """Photos of that size: coarse noise, so that resizing leaves something of it, under a gradient."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, 3, 12, 12, generator=generator)
     levels = functional.interpolate(coarse, size=size, mode="bilinear") * 205
     levels = levels + 50 * torch.linspace(0, 1, size[1])
     photo = levels.round().to(torch.uint8)
-    return photo.permute(0, 2, 3, 1).contiguous() if frame.pixels == NHWC else photo
+    return photo.permute(0, 2, 3, 1).contiguous() if photo_io.pixels == NHWC else photo
 
 
-def photo_sizes(frame: Frame) -> list[tuple[int, int]]:
+def photo_sizes(photo_io: PhotoIO) -> list[tuple[int, int]]:
     """Landscape, portrait and small."""
-    height, width = frame.preprocess.size
+    height, width = photo_io.preprocess.size
     return [(height * 5 // 4 + 3, width * 3 // 2 + 2), (height * 2 + 1, width), (height // 3 + 1, width // 2 + 1)]

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.traceback import preserve_node_meta
 
-from explainable_model.artifact.metadata import Profile, SizeRange, shape_problem, spatial, written
+from explainable_model.artifact.metadata import Profile, SizeRange, format_shape, shape_problem, spatial
 from explainable_model.attribution.explain import explain
 from explainable_model.attribution.inputs import (
     check_class_idx,
@@ -17,19 +17,19 @@ from explainable_model.attribution.inputs import (
     check_inputs,
     predicted_class_idx,
 )
-from explainable_model.attribution.network import Network
+from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.errors import InputError
-from explainable_model.explanation import DrawnExplanation, Explanation, named
+from explainable_model.explanation import DrawnExplanation, Explanation, as_explanation
 from explainable_model.lowering.capture.export import quiet_export, without_autocast
-from explainable_model.lowering.dynamic_shapes import OpenDims, open_shapes, share_batch
-from explainable_model.lowering.imaging import Frame
+from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
+from explainable_model.lowering.imaging import PhotoIO
 
 
 class TracedExplanation(nn.Module):
     """Forward graph, vector-Jacobian products and CAM method as one traceable forward."""
 
-    def __init__(self, network: Network, graph: fx.GraphModule, plan: Plan) -> None:
+    def __init__(self, network: DifferentiableNetwork, graph: fx.GraphModule, plan: Plan) -> None:
         super().__init__()
         self.network = graph  # a module named "graph" would hide a GraphModule's own attribute
         self._network, self._plan = network, plan
@@ -67,7 +67,7 @@ class LoweredModel(nn.Module):
         classes: int,
         dynamic_batch: bool,
         sizes: Sequence[SizeRange] | None = None,
-        frame: Frame | None = None,
+        photo_io: PhotoIO | None = None,
         profile: Profile = "full",
     ) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class LoweredModel(nn.Module):
         self.classes = classes
         self.dynamic_batch = dynamic_batch
         self.sizes = sizes
-        self.frame = frame
+        self.photo_io = photo_io
         self.profile = profile
         self.eval()
 
@@ -96,10 +96,10 @@ class LoweredModel(nn.Module):
         Raises:
             InputError: an image or class index that the graph cannot take.
         """
-        if self.frame is None:
+        if self.photo_io is None:
             check_image(image)
         problem = shape_problem(image.shape, self.image_shape, self.sizes, self.pixels)
-        shape = written(self.image_shape, self.pixels)
+        shape = format_shape(self.image_shape, self.pixels)
         if problem is not None or image.dtype != self.example.dtype:
             raise InputError(
                 f"image is {image.dtype} of shape {tuple(image.shape)}; the network was lowered for "
@@ -112,7 +112,7 @@ class LoweredModel(nn.Module):
             check_class_range(class_idx, self.classes)
         check_inputs(inputs, image.shape[0], len(self.example_inputs))
         with without_autocast(image.device.type):  # where the network ran under it, its conversions are in the graph
-            return named(self.graph_module(image, class_idx, *inputs))
+            return as_explanation(self.graph_module(image, class_idx, *inputs))
 
     @cached_property
     def precision(self) -> str:
@@ -132,12 +132,12 @@ class LoweredModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Of logits and maps."""
-        return self.example.dtype if self.frame is None else self.frame.dtype
+        return self.example.dtype if self.photo_io is None else self.photo_io.dtype
 
     @property
     def pixels(self) -> str | None:
         """Layout of the photos that it takes; ``None`` where it takes the network's own input."""
-        return None if self.frame is None else self.frame.pixels
+        return None if self.photo_io is None else self.photo_io.pixels
 
     @property
     def size(self) -> list[int]:
@@ -147,7 +147,7 @@ class LoweredModel(nn.Module):
     @property
     def image_shape(self) -> list[int | None]:
         """Shape of the image, with ``None`` where it is open."""
-        open_dims = OpenDims(self.dynamic_batch, self.sizes is not None, self.pixels).of_image(self.example)
+        open_dims = DynamicDims(self.dynamic_batch, self.sizes is not None, self.pixels).of_image(self.example)
         return [None if dim in open_dims else size for dim, size in enumerate(self.example.shape)]
 
     @property
@@ -173,7 +173,7 @@ class LoweredModel(nn.Module):
                 Retraced(self.graph_module),
                 self.inputs,
                 dynamic_shapes=open_shapes(
-                    OpenDims(self.dynamic_batch, self.sizes is not None, self.pixels),
+                    DynamicDims(self.dynamic_batch, self.sizes is not None, self.pixels),
                     self.example,
                     len(self.example_inputs),
                 ),

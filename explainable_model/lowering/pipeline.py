@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from explainable_model.artifact.metadata import Profile, SizeRange
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
-from explainable_model.eager.buffers import kept_state
+from explainable_model.eager.buffers import restored_buffers
 from explainable_model.errors import ExplainableModelError, InputError, LoweringError, TraceError
 from explainable_model.lowering.backward.interpreter import Tail, find_tail, missing_lowering
 from explainable_model.lowering.backward.networks import TracedNetwork, count_classes
@@ -27,9 +27,9 @@ from explainable_model.lowering.capture.export import (
 )
 from explainable_model.lowering.capture.fake_quant import fixed_scales
 from explainable_model.lowering.capture.trace_errors import reason_of
-from explainable_model.lowering.dynamic_shapes import OpenDims, open_shapes
+from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes
 from explainable_model.lowering.graph import get_attribute, layer_of
-from explainable_model.lowering.imaging import Frame, FramedModel, fresh_photos, photo_sizes
+from explainable_model.lowering.imaging import PhotoIO, PhotoModel, fresh_photos, photo_sizes
 from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
 from explainable_model.lowering.passes.contiguous import copy_transposed_factors
 from explainable_model.lowering.passes.devices import free_of_devices
@@ -42,26 +42,26 @@ from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.size_ranges import BATCHES, find_sizes
 
 
-def framed(lowered: LoweredModel, frame: Frame) -> LoweredModel:
+def with_photo_io(lowered: LoweredModel, photo_io: PhotoIO) -> LoweredModel:
     """The same graph between the preparation of photos of any size and the drawing on them.
 
     Args:
-        lowered: for the image that the frame makes.
+        lowered: for the image that ``photo_io`` makes.
         frame: what surrounds it.
 
     Raises:
-        InputError: the lowered model leaves the size of its image open, which the frame has fixed.
+        InputError: the lowered model leaves the size of its image open, which ``photo_io`` fixes.
     """
     if lowered.sizes is not None:
         raise InputError(
             "dynamic_size=True leaves the network's own input open, which preprocess makes of one size "
-            f"({frame.preprocess.size}): leave it out; photos may be of any size."
+            f"({photo_io.preprocess.size}): leave it out; photos may be of any size."
         )
     batch = lowered.example.shape[0]
-    photo = fresh_photos(frame, batch, photo_sizes(frame)[0], seed=0).to(lowered.example.device)
+    photo = fresh_photos(photo_io, batch, photo_sizes(photo_io)[0], seed=0).to(lowered.example.device)
     arguments = (photo, predicted_class_idx(photo, lowered.plan.top_k), *lowered.example_inputs)
-    dims = OpenDims(lowered.dynamic_batch, True, frame.pixels)
-    program = _trace(FramedModel(Retraced(lowered.graph_module), frame), arguments, dims)
+    dims = DynamicDims(lowered.dynamic_batch, True, photo_io.pixels)
+    program = _trace(PhotoModel(Retraced(lowered.graph_module), photo_io), arguments, dims)
     return LoweredModel(
         _finished(program),
         lowered.plan,
@@ -70,7 +70,7 @@ def framed(lowered: LoweredModel, frame: Frame) -> LoweredModel:
         classes=lowered.classes,
         dynamic_batch=lowered.dynamic_batch,
         sizes=(SizeRange(1), SizeRange(1)),
-        frame=frame,
+        photo_io=photo_io,
     )
 
 
@@ -80,19 +80,19 @@ def _lower(
     given: tuple[Tensor, ...],
     table: Mapping[OpOverload, Lowering],
     profile: Profile,
-    dims: OpenDims,
+    dims: DynamicDims,
     *,
     dynamic_batch: bool = True,
 ) -> LoweredModel:
     image, *inputs = (at_least_two(each) if dims.batch else each.clone() for each in given)
     arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
-    with kept_state(model), fixed_scales(model):
+    with restored_buffers(model), fixed_scales(model):
         captured = capture(model, plan, image, inputs, dims)
     graph, tail = _differentiable_graph(captured, plan, table)
     classes = count_classes(graph, plan)
     traced = TracedNetwork(graph, tail, plan, table, classes)
     network: TracedNetwork | SecondOrderNetwork = traced
-    if plan.row.needs_curvature:
+    if plan.method.needs_curvature:
         network = SecondOrderNetwork(
             traced, graph, plan, table, classes, lambda module: graph_of(_trace(module, arguments, dims))
         )
@@ -120,7 +120,7 @@ def _lower(
 
 def _portable(module: fx.GraphModule, arguments: tuple[Tensor, ...], classes: int) -> fx.GraphModule:
     """The graph in the operators of the portable profile."""
-    portable = _finished(_trace(PortableGraph(module, classes), arguments, OpenDims(batch=False)))
+    portable = _finished(_trace(PortableGraph(module, classes), arguments, DynamicDims(batch=False)))
     unshare_weights(portable)
     check_portable(portable)
     return portable
@@ -152,7 +152,7 @@ def _tapped(program: ExportedProgram, plan: Plan) -> fx.GraphModule:
     return graph
 
 
-def _trace(module: nn.Module, arguments: tuple[Tensor, ...], dims: OpenDims) -> ExportedProgram:
+def _trace(module: nn.Module, arguments: tuple[Tensor, ...], dims: DynamicDims) -> ExportedProgram:
     shapes = open_shapes(dims, arguments[0], len(arguments) - 2)
     with quiet_export(), without_autocast(arguments[0].device.type):
         try:

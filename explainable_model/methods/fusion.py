@@ -1,10 +1,11 @@
 """One map from those of several layers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.method import Fusion
 from explainable_model.attribution.postprocess import minmax
 from explainable_model.methods.precision import in_float32
 
@@ -96,16 +97,19 @@ def _scaled(maps: Sequence[Tensor]) -> Tensor:
     return torch.stack([minmax(cam.relu()) for cam in maps])
 
 
-FUSIONS: Mapping[str, Callable[[Sequence[Tensor]], Tensor]] = {
-    "mean": fuse_mean,
-    "max": fuse_max,
-    "product": refinecam,
-    "layercam": fuse_layercam,
+FUSIONS: Mapping[str, Fusion] = {
+    fusion.name: fusion
+    for fusion in (
+        Fusion("mean", fuse_mean),
+        Fusion("max", fuse_max),
+        Fusion("product", refinecam),
+        Fusion("layercam", fuse_layercam),
+    )
 }
-"""Name -> function of the maps of several layers."""
+"""Name -> how the maps of several layers become one."""
 
 
-def find_fusion(name: str) -> Callable[[Sequence[Tensor]], Tensor]:
+def find_fusion(name: str) -> Fusion:
     """The fusion of that name.
 
     Raises:

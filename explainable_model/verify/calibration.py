@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from explainable_model.artifact.metadata import NHWC, Metadata, shape_problem, written
+from explainable_model.artifact.metadata import NHWC, Metadata, format_shape, shape_problem
 from explainable_model.artifact.runner import Array
 from explainable_model.errors import InputError
 from explainable_model.imaging.preprocess import Preprocess, open_photo
@@ -69,7 +69,7 @@ def _read(
     if metadata.preprocess is None:
         raise InputError(
             "Nothing says how a photo becomes the network's input: give export(..., preprocess=Preprocess(...)), or "
-            f"calibrate with an array of shape {written(metadata.image_shape)}."
+            f"calibrate with an array of shape {format_shape(metadata.image_shape)}."
         )
     for number, path in enumerate(paths, 1):
         photo = open_photo(path)
@@ -108,7 +108,7 @@ def _as_given(calibration: Calibration, metadata: Metadata) -> list[Array]:
     if problem is not None or str(images.dtype) != metadata.array_dtype:
         raise InputError(
             f"The images to calibrate with are {images.dtype} of shape {images.shape}; expected {metadata.array_dtype} "
-            f"of shape {written(expected)}{problem or ''}, {kind}; or photos."
+            f"of shape {format_shape(expected)}{problem or ''}, {kind}; or photos."
         )
     _check_count(len(images))
     if not np.isfinite(images).all():

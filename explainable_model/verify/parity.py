@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from explainable_model.explanation import Explanation
-    from explainable_model.lowering.imaging import Frame
+    from explainable_model.lowering.imaging import PhotoIO
     from explainable_model.lowering.lowered import LoweredModel
     from explainable_model.model import ExplainableModel
 
@@ -95,13 +95,13 @@ def check_parity(
     sizes = tested_sizes(lowered)
     batches = list(BATCHES) if metadata.batch is None else [metadata.batch] * len(sizes)
     precision = metadata.precision if metadata.precision in AGREEMENTS else lowered.precision
-    tolerance = tolerance_of(precision, metadata.format, photos=lowered.frame is not None)
+    tolerance = tolerance_of(precision, metadata.format, photos=lowered.photo_io is not None)
     rows = []
     for seed, batch in enumerate(batches):
         size = sizes[seed % len(sizes)]
         image = example_like(lowered, batch, seed, size)
         inputs = [fresh_images(each, batch, seed) for each in lowered.example_inputs]
-        expected = _expected(explainable, metadata.classes, image, inputs, tolerance, lowered.frame)
+        expected = _expected(explainable, metadata.classes, image, inputs, tolerance, lowered.photo_io)
         rows += list(_compare(expected, runner, tolerance))
     reasons = [row.reason for row in rows if row.reason]
     flipped = [row for row in rows if row.flipped]
@@ -215,11 +215,11 @@ def _expected(
     image: "Tensor",
     inputs: "Sequence[Tensor]",
     tolerance: Tolerance,
-    frame: "Frame | None" = None,
+    photo_io: "PhotoIO | None" = None,
 ) -> _Expected:
     import torch
 
-    given, image = image, image if frame is None else frame.image(image)
+    given, image = image, image if photo_io is None else photo_io.image(image)
     logits, predicted, cam = _asked(explainable, image, None, *inputs)
     class_idx = predicted
     for _ in range(OTHER_CLASSES):  # a map of zeros proves nothing: ask for another class there
@@ -235,8 +235,8 @@ def _expected(
         nearby = _asked(explainable, image * rounding, class_idx, *inputs).cam
         differences = [_map_difference(as_array(a), as_array(b)) for a, b in zip(nearby, cam, strict=True)]
         noise = np.maximum(noise, differences)
-    if frame is not None:
-        cam = frame.maps(cam, given)
+    if photo_io is not None:
+        cam = photo_io.maps(cam, given)
     return _Expected(
         as_array(given),
         [as_array(each) for each in inputs],
@@ -245,7 +245,7 @@ def _expected(
         class_idx.cpu().numpy(),
         as_array(cam),
         noise,
-        None if frame is None or frame.look is None else as_array(frame.overlay(cam, given)),
+        None if photo_io is None or photo_io.look is None else as_array(photo_io.overlay(cam, given)),
     )
 
 
@@ -253,12 +253,12 @@ def _asked(
     explainable: "ExplainableModel | LoweredModel", image: "Tensor", class_idx: "Tensor | None", *inputs: "Tensor"
 ) -> "Explanation[Tensor]":
     """One call, whatever the network writes to its buffers or its image."""
-    from explainable_model.eager.buffers import kept_state
+    from explainable_model.eager.buffers import restored_buffers
     from explainable_model.model import ExplainableModel
 
     if not isinstance(explainable, ExplainableModel):
         return explainable(image, class_idx, *inputs)  # type: ignore[no-any-return]
-    with kept_state(explainable.model):
+    with restored_buffers(explainable.model):
         return explainable(image.clone(), class_idx, *inputs)  # type: ignore[no-any-return]
 
 

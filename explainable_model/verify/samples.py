@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 def tested_sizes(lowered: "LoweredModel") -> list[list[int]]:
     """The example's spatial size and, where it is open, others."""
-    if lowered.frame is None:
+    if lowered.photo_io is None:
         return other_sizes(lowered.size, lowered.sizes)
     from explainable_model.lowering.imaging import photo_sizes
 
-    return [list(size) for size in photo_sizes(lowered.frame)]
+    return [list(size) for size in photo_sizes(lowered.photo_io)]
 
 
 def example_like(lowered: "LoweredModel", batch: int, seed: int, size: Sequence[int]) -> "Tensor":
     """Fresh images of that size, or photos for a graph that prepares them."""
-    if lowered.frame is None:
+    if lowered.photo_io is None:
         return fresh_images(lowered.example, batch, seed, size)
     from explainable_model.lowering.imaging import fresh_photos
 
-    return fresh_photos(lowered.frame, batch, (size[0], size[1]), seed + 1).to(lowered.example.device)
+    return fresh_photos(lowered.photo_io, batch, (size[0], size[1]), seed + 1).to(lowered.example.device)
 
 
 def other_sizes(size: Sequence[int], allowed: Sequence[SizeRange] | None) -> list[list[int]]:

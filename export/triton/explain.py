@@ -19,7 +19,7 @@ from explainable_model.errors import ExplainableModelError, InputError
 from explainable_model.explainer.answers import asked_classes, each_class, found_classes, label
 from explainable_model.explainer.explainer import draw_overlay
 from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
-from explainable_model.imaging.overlay import Look
+from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import AsDecoded, open_photo
 from explainable_model.imaging.sheets import save_picture
 
@@ -98,7 +98,7 @@ def explain(model: Model, photos: Sequence[Path], class_idx: int, out: Path) -> 
         photo = open_photo(path)
         answer = each_class(model(model.preprocess(photo), [class_idx]))[0]
         box = model.preprocess.box(*photo.size)
-        picture = draw_overlay(photo, answer.cam[0], box, Look(), signed=model.diverging)
+        picture = draw_overlay(photo, answer.cam[0], box, OverlayStyle(), signed=model.diverging)
         print(f"{save_picture(picture, out / f'{path.stem}-overlay.png')}: {label(found_classes(answer, None))}")
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from explainable_model.attribution.postprocess import Finish, finish, minmax, resize
+from explainable_model.attribution.postprocess import Postprocess, finish, minmax, resize
 
 
 def test_minmax_by_hand() -> None:
@@ -26,9 +26,9 @@ def test_minmax_does_not_depend_on_the_scale(scale: float) -> None:
 
 def test_finish_rectifies_first() -> None:
     signed = torch.tensor([[[-4.0, -2.0], [-1.0, 2.0]], [[-1.0, -2.0], [-3.0, -4.0]]])
-    finished = finish(signed.unsqueeze(1), (2, 2), Finish(upsample="none")).squeeze(1)
+    finished = finish(signed.unsqueeze(1), (2, 2), Postprocess(upsample="none")).squeeze(1)
     assert finished.tolist() == [[[0, 0], [0, 1]], [[0, 0], [0, 0]]], "all negative is all zero, never NaN"
-    assert finish(signed.unsqueeze(1), (2, 2), Finish("none", "none"))[0, 0].tolist() == [[0, 0], [0, 2]]
+    assert finish(signed.unsqueeze(1), (2, 2), Postprocess("none", "none"))[0, 0].tolist() == [[0, 0], [0, 2]]
 
 
 @pytest.mark.parametrize(("shape", "size", "mode"), [((3,), (7,), "linear"), ((3, 2), (7, 9), "bilinear"),
@@ -40,4 +40,4 @@ def test_resize(shape: tuple[int, ...], size: tuple[int, ...], mode: str) -> Non
 
 
 def test_one_pixel_map() -> None:
-    assert finish(torch.tensor([[[[5.0]]]]), (4, 4), Finish()).tolist() == [[[[0.0] * 4] * 4]]
+    assert finish(torch.tensor([[[[5.0]]]]), (4, 4), Postprocess()).tolist() == [[[[0.0] * 4] * 4]]

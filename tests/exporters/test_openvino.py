@@ -14,7 +14,7 @@ from explainable_model import ExplainableModel, Preprocess, Session, export, loa
 from explainable_model.artifact.tolerances import TOLERANCES
 from explainable_model.errors import ArtifactError, InputError, MissingRuntimeError
 from explainable_model.exporters import FORMATS
-from explainable_model.lowering.imaging import Frame
+from explainable_model.lowering.imaging import PhotoIO
 from tests.support.nets import CASES, SmallNet, images, seeded
 
 SIZE = (3, 16, 16)
@@ -136,7 +136,7 @@ def test_photos_are_resized_with_antialiasing(interpolation: str, tmp_path: Path
     preprocess = Preprocess(SIZE[1:], resize=18, interpolation=interpolation)
     explainable = ExplainableModel(seeded(SmallNet()), "stem")
     path = export(explainable, tmp_path / "net.xml", images(2, SIZE), preprocess=preprocess, pixels="NHWC")
-    frame = Frame(preprocess, "NHWC")
+    frame = PhotoIO(preprocess, "NHWC")
     photos = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 97, 80, 3), dtype=np.uint8))
     logits, _, cam = explainable(frame.image(photos))
     answer = load(path)(photos.numpy())

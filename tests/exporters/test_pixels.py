@@ -11,9 +11,9 @@ from torch import nn
 from explainable_model import ExplainableModel, Preprocess, export, load, read_metadata
 from explainable_model.errors import InputError
 from explainable_model.explanation import DrawnExplanation
-from explainable_model.imaging.overlay import Look, overlay
+from explainable_model.imaging.overlay import OverlayStyle, overlay
 from explainable_model.imaging.preprocess import AsDecoded
-from explainable_model.lowering.imaging import Frame, fresh_photos
+from explainable_model.lowering.imaging import PhotoIO, fresh_photos
 
 SIZE = (24, 32)
 CROP = Preprocess(SIZE, resize=36)
@@ -47,7 +47,7 @@ IMAGE = torch.zeros(2, 3, *SIZE)
 def test_image_is_the_host_s(shape: tuple[int, int], resize: int | None, interpolation: str) -> None:
     preprocess = Preprocess(SIZE, mean=(0.0,) * 3, std=(1.0,) * 3, resize=resize, interpolation=interpolation)
     photo = photo_of(*shape, 70, 185)  # where a bicubic filter would leave [0, 255], Pillow cuts it between its passes
-    got = Frame(preprocess).image(torch.from_numpy(AsDecoded("NCHW")(photo)))
+    got = PhotoIO(preprocess).image(torch.from_numpy(AsDecoded("NCHW")(photo)))
     levels = np.abs(got.numpy() - preprocess(photo)) * 255
     if interpolation == "nearest":  # where a sample falls on the edge between two pixels either is right
         assert (levels > 1e-3).mean() < 0.2
@@ -60,14 +60,14 @@ def test_image_is_the_host_s(shape: tuple[int, int], resize: int | None, interpo
 def test_image_is_the_host_s_to_the_level(interpolation: str) -> None:
     preprocess = Preprocess((64, 64), mean=(0.0,) * 3, std=(1.0,) * 3, interpolation=interpolation)
     photo = photo_of(150, 227, 70, 185)
-    got = Frame(preprocess).image(torch.from_numpy(AsDecoded("NCHW")(photo)))
+    got = PhotoIO(preprocess).image(torch.from_numpy(AsDecoded("NCHW")(photo)))
     assert (np.abs(got.numpy() - preprocess(photo)) > 1e-6).mean() < 0.01
 
 
 def test_grey_image_is_the_host_s() -> None:
     preprocess = Preprocess(SIZE, mean=(0.5,), std=(0.25,), resize=36)
     photo = photo_of(50, 41)
-    got = Frame(preprocess).image(torch.from_numpy(AsDecoded("NCHW")(photo)))
+    got = PhotoIO(preprocess).image(torch.from_numpy(AsDecoded("NCHW")(photo)))
     assert got.shape == (1, 1, *SIZE)
     levels = np.abs(got.numpy() - preprocess(photo)) * 255 * 0.25
     assert levels.max() < 1.01
@@ -77,9 +77,9 @@ def test_grey_image_is_the_host_s() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_image_has_the_network_s_dtype(dtype: torch.dtype) -> None:
     photo = torch.from_numpy(AsDecoded("NHWC")(photo_of(50, 41)))
-    got = Frame(CROP, "NHWC", dtype=dtype).image(photo)
+    got = PhotoIO(CROP, "NHWC", dtype=dtype).image(photo)
     assert got.dtype is dtype
-    assert torch.allclose(got.float(), Frame(CROP, "NHWC").image(photo), atol=2e-3)
+    assert torch.allclose(got.float(), PhotoIO(CROP, "NHWC").image(photo), atol=2e-3)
 
 
 @pytest.mark.parametrize("shape", PHOTOS)
@@ -90,7 +90,7 @@ def test_map_lies_where_the_network_looked(preprocess: Preprocess, shape: tuple[
     left, top, right, bottom = preprocess.box(width, height)
     rows, columns = (torch.arange(n, dtype=torch.float64) + 0.5 for n in SIZE)
     photo = torch.zeros(1, 3, height, width, dtype=torch.uint8)
-    frame = Frame(preprocess)
+    frame = PhotoIO(preprocess)
     got = [frame.maps(cam[None], photo)[0] for cam in (rows[:, None].expand(SIZE), columns[None].expand(SIZE))]
     down, across = (np.arange(n) + 0.5 for n in shape)
     inside = ((down >= top) & (down < bottom))[:, None] & ((across >= left) & (across < right))[None]
@@ -103,13 +103,16 @@ def test_map_lies_where_the_network_looked(preprocess: Preprocess, shape: tuple[
         assert np.abs(values.numpy() - np.where(inside, want, 0)).max() < 1e-9
 
 
-@pytest.mark.parametrize("look", [Look("jet", 0.4), Look(), Look(threshold=0.3), Look(threshold=0.3, hide="photo")])
+@pytest.mark.parametrize(
+    "look",
+    [OverlayStyle("jet", 0.4), OverlayStyle(), OverlayStyle(threshold=0.3), OverlayStyle(threshold=0.3, hide="photo")],
+)
 @pytest.mark.parametrize("pixels", ["NCHW", "NHWC"])
-def test_overlay_is_the_host_s(pixels: str, look: Look) -> None:
+def test_overlay_is_the_host_s(pixels: str, look: OverlayStyle) -> None:
     photo = photo_of(90, 130)
     cam = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(0))
     cam = nn.functional.interpolate(cam[None], size=SIZE, mode="bilinear")[0]
-    frame = Frame(CROP, pixels, look.suited(signed=False))
+    frame = PhotoIO(CROP, pixels, look.suited(signed=False))
     decoded = torch.from_numpy(AsDecoded(pixels)(photo))
     drawn = frame.overlay(frame.maps(cam, decoded), decoded)[0]
     assert drawn.dtype is torch.uint8
@@ -123,16 +126,18 @@ def test_overlay_is_the_host_s(pixels: str, look: Look) -> None:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])
 def test_overlay_is_blended_to_the_level(alpha: float) -> None:
-    photo, look = photo_of(90, 130), Look(alpha=alpha)
+    photo, look = photo_of(90, 130), OverlayStyle(alpha=alpha)
     cam = torch.rand(1, 90, 130, generator=torch.Generator().manual_seed(0))
-    drawn = Frame(SQUASH, "NHWC", look.suited(signed=False)).overlay(cam, torch.from_numpy(AsDecoded("NHWC")(photo)))[0]
+    drawn = PhotoIO(SQUASH, "NHWC", look.suited(signed=False)).overlay(cam, torch.from_numpy(AsDecoded("NHWC")(photo)))[
+        0
+    ]
     off = np.abs(drawn.numpy().astype(int) - np.asarray(overlay(photo, cam[0].numpy(), alpha=alpha)))
     assert off.max() <= 1
     assert off.mean() < 0.002
 
 
 def test_signed_overlay_is_white_at_zero() -> None:
-    frame = Frame(SQUASH, look=Look(alpha=1.0).suited(signed=True), signed=True)
+    frame = PhotoIO(SQUASH, look=OverlayStyle(alpha=1.0).suited(signed=True), signed=True)
     photo = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     cam = torch.zeros(1, 8, 8)
     cam[0, 0, 0], cam[0, 0, 1] = 1, -1
@@ -148,7 +153,7 @@ def test_signed_overlay_is_white_at_zero() -> None:
 def test_artifact_is_the_host_s_steps(explainable: ExplainableModel, tmp_path: Path, suffix: str, pixels: str) -> None:
     path = export(explainable, tmp_path / f"photos{suffix}", IMAGE, preprocess=CROP, pixels=pixels, render="overlay")
     session = load(path)
-    frame = Frame(CROP, pixels, session.metadata.look)
+    frame = PhotoIO(CROP, pixels, session.metadata.look)
     for batch, shape in ((1, (70, 50)), (3, (41, 99)), (2, (1, 1)), (3, (36, 36)), (1, (1, 80)), (2, (2, 200))):
         photos = fresh_photos(frame, batch, shape, seed=7)
         classes = np.arange(batch) % 5
@@ -168,13 +173,13 @@ def test_several_classes_and_signed_maps(tmp_path: Path) -> None:
     explainable = ExplainableModel(network(), "2", top_k=2, signed=True, normalize="max")
     path = export(explainable, tmp_path / "photos.onnx", IMAGE, preprocess=SQUASH, pixels="NCHW", render="overlay")
     session = load(path)
-    assert session.metadata.look == Look("RdBu_r", 0.5)
-    photos = fresh_photos(Frame(SQUASH), 3, (50, 40), seed=3)
+    assert session.metadata.look == OverlayStyle("RdBu_r", 0.5)
+    photos = fresh_photos(PhotoIO(SQUASH), 3, (50, 40), seed=3)
     answer = session(photos.numpy())
     assert answer.cam.shape == (3, 2, 50, 40)
     assert answer.overlay.shape == (3, 2, 3, 50, 40)
-    wanted = explainable(Frame(SQUASH).image(photos)).cam
-    assert np.abs(answer.cam - Frame(SQUASH).maps(wanted, photos).numpy()).max() < 2e-3
+    wanted = explainable(PhotoIO(SQUASH).image(photos)).cam
+    assert np.abs(answer.cam - PhotoIO(SQUASH).maps(wanted, photos).numpy()).max() < 2e-3
     assert answer.cam.min() < 0
 
 
@@ -183,7 +188,7 @@ def test_several_classes_over_part_of_the_photo(tmp_path: Path) -> None:
     for pixels in ("NCHW", "NHWC"):
         path = export(explainable, tmp_path / "photos.onnx", IMAGE, preprocess=CROP, pixels=pixels, render="overlay")
         session = load(path)
-        frame = Frame(CROP, pixels, session.metadata.look)
+        frame = PhotoIO(CROP, pixels, session.metadata.look)
         photos = fresh_photos(frame, 3, (50, 40), seed=3)
         maps = frame.maps(explainable(frame.image(photos)).cam, photos)
         drawn = session(photos.numpy()).overlay.astype(float)
@@ -192,10 +197,12 @@ def test_several_classes_over_part_of_the_photo(tmp_path: Path) -> None:
 
 
 def test_record_says_what_it_takes_and_returns(explainable: ExplainableModel, tmp_path: Path) -> None:
-    path = export(explainable, tmp_path / "photos.onnx", IMAGE, preprocess=CROP, pixels="NHWC", render=Look(alpha=0.3))
+    path = export(
+        explainable, tmp_path / "photos.onnx", IMAGE, preprocess=CROP, pixels="NHWC", render=OverlayStyle(alpha=0.3)
+    )
     metadata = read_metadata(path)
     assert metadata.preprocess == CROP
-    assert (metadata.pixels, metadata.look) == ("NHWC", Look("turbo", 0.3))
+    assert (metadata.pixels, metadata.look) == ("NHWC", OverlayStyle("turbo", 0.3))
     record = metadata.to_dict()
     assert record["inputs"]["image"] == {"shape": [None, None, None, 3], "dtype": "uint8", "range": [0, 255]}
     assert record["outputs"]["cam"] == {"shape": [None, None, None], "dtype": "float32", "range": [0, 1]}
@@ -239,7 +246,7 @@ def test_other_images_are_refused(explainable: ExplainableModel, tmp_path: Path)
         ({"pixels": "CHW", "preprocess": CROP}, "NCHW or NHWC"),
         ({"render": "overlay", "preprocess": CROP}, "pixels='NCHW'"),
         ({"render": "heat", "pixels": "NCHW", "preprocess": CROP}, "expected 'overlay'"),
-        ({"render": Look("nojet"), "pixels": "NCHW", "preprocess": CROP}, "Unknown colormap"),
+        ({"render": OverlayStyle("nojet"), "pixels": "NCHW", "preprocess": CROP}, "Unknown colormap"),
         ({"pixels": "NCHW", "preprocess": Preprocess((24, 24))}, r"preprocess makes \(3, 24, 24\)"),
         ({"pixels": "NCHW", "preprocess": Preprocess(SIZE, interpolation="lanczos")}, "lanczos"),
         ({"pixels": "NCHW", "preprocess": Preprocess(SIZE, resize=30)}, "larger than the resized photo"),

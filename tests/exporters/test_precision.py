@@ -18,7 +18,7 @@ from explainable_model.errors import InputError, VerificationError
 from explainable_model.exporters.onnx import open_
 from explainable_model.exporters.onnx_precision import EXACT_CONVOLUTIONS
 from explainable_model.imaging.preprocess import AsDecoded, open_photo
-from explainable_model.lowering.imaging import Frame
+from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.verify.agreement import measure_agreement, require_agreement
 from explainable_model.verify.calibration import MINIMUM, resized
 from explainable_model.verify.parity import correlation
@@ -207,7 +207,7 @@ def test_an_artifact_that_takes_photos(
 def test_photos_to_calibrate_with_become_the_same_image(pixels: str, resize: int | None) -> None:
     preprocess = Preprocess((24, 32), resize=resize, interpolation="bicubic")
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (51, 77, 3), dtype=np.uint8))
-    frame = Frame(preprocess, pixels)
+    frame = PhotoIO(preprocess, pixels)
     small = frame.image(torch.from_numpy(resized(photo, preprocess, pixels)[None]))
     whole = frame.image(torch.from_numpy(AsDecoded(pixels)(photo)))
     assert (small - whole).abs().max() * 255 * max(preprocess.std) < 1.01  # one level

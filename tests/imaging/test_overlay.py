@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from explainable_model.errors import InputError
-from explainable_model.imaging.overlay import UNSEEN, check_look, heatmap, hottest_point, overlay, palette
+from explainable_model.imaging.overlay import UNSEEN, check_style, heatmap, hottest_point, overlay, palette
 from explainable_model.imaging.sheets import GAP, MARGIN, PANE, contact_sheet, panel, save_picture
 
 WIDTH = 2 * MARGIN + 3 * PANE + 2 * GAP
@@ -57,11 +57,11 @@ def test_heatmap_refuses(cam: NDArray[np.float64], message: str) -> None:
 
 
 def test_look_is_checked() -> None:
-    check_look("viridis", 1.0)
+    check_style("viridis", 1.0)
     with pytest.raises(InputError, match=r"'viridos'.*viridis"):
-        check_look("viridos", 0.5)
+        check_style("viridos", 0.5)
     with pytest.raises(InputError, match=r"alpha is 1\.5"):
-        check_look("turbo", 1.5)
+        check_style("turbo", 1.5)
 
 
 def test_overlay_blends_inside_the_box_and_leaves_the_rest() -> None:

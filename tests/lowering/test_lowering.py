@@ -9,12 +9,11 @@ from torch import nn
 
 from explainable_model import LOWERINGS, ExplainableModel, LoweredModel, lower
 from explainable_model.artifact.tolerances import TOLERANCES
-from explainable_model.attribution.plan import Plan
 from explainable_model.errors import InputError, LayerError, LoweringError, ModelError
 from explainable_model.exporters.torchscript import script
 from explainable_model.lowering.capture.export import capture, graph_of, quiet_export
-from explainable_model.lowering.capture.functionalize import make_functional
-from explainable_model.lowering.dynamic_shapes import OpenDims
+from explainable_model.lowering.capture.functionalize import functionalize
+from explainable_model.lowering.dynamic_shapes import DynamicDims
 from tests.support.nets import Case, TinyMobileNet, TinyResNet, TinyViT, XrayClassifier, images, seeded
 from tests.test_model import Cut, InPlaceAfter, NoGradLayer, PassThrough, Recurrent
 
@@ -54,7 +53,7 @@ def test_head_is_the_plain_export() -> None:
     network = seeded(TinyResNet())
     with quiet_export():
         plain = graph_of(torch.export.export(network, (images(2),), strict=False))
-    assert make_functional(plain.graph)
+    assert functionalize(plain.graph)
     lowered = lower(ExplainableModel(network, "layer2"), images(2)).graph_module
     head = [n.target for n in plain.graph.nodes if n.op == "call_function" and n.target is not aten.batch_norm.default]
     ours = [n.target for n in lowered.graph.nodes if n.op == "call_function" and "sym_size" not in str(n.target)]
@@ -209,7 +208,8 @@ def test_data_dependent_control_flow_is_an_error_with_the_reason() -> None:
 
 
 def test_the_mark_survives_functionalisation() -> None:
-    program = capture(seeded(InPlaceAfter()), Plan("InPlaceAfter", ("conv",)), images(2), (), OpenDims())
+    network = seeded(InPlaceAfter())
+    program = capture(network, ExplainableModel(network, "conv").plan, images(2), (), DynamicDims())
     taps = [n for n in program.graph.nodes if n.target is torch.ops.explainable_model.tap.default]
     assert len(taps) == 1
     assert not [n for n in program.graph.nodes if n.op == "call_function" and str(n.target).split(".")[1].endswith("_")]

@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from explainable_model.errors import MissingRuntimeError, ModelError
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.checkpoint import load_checkpoint
-from explainable_model.networks.named import NamedModel, has_random_weights, load_named_model, resized, timm_preprocess
+from explainable_model.networks.named import (
+    NamedModel,
+    has_random_weights,
+    load_named_model,
+    resized,
+    timm_preprocess,
+)
 from tests.support import cli_nets
 from tests.support.nets import TinyResNet, images, seeded
 

@@ -1,6 +1,7 @@
 """A network as a graph: what the artifact is traced from, and what eager methods that need the tail alone run on."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -8,11 +9,11 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 
 from explainable_model.attribution.batching import split
-from explainable_model.attribution.network import Pass
+from explainable_model.attribution.network import ForwardRun
 from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
 from explainable_model.attribution.targets import Custom, Scores
 from explainable_model.eager import autograd
-from explainable_model.eager.autograd import Graph, detached_pass
+from explainable_model.eager.autograd import Graph, detached_run
 from explainable_model.lowering.backward.copied_tail import copied_tail, run_tail
 from explainable_model.lowering.backward.guided import guided_kernels, guided_lowerings
 from explainable_model.lowering.backward.interpreter import (
@@ -25,7 +26,7 @@ from explainable_model.lowering.backward.interpreter import (
     run_forward,
 )
 from explainable_model.lowering.capture.export import at_least_two, capture, graph_of
-from explainable_model.lowering.dynamic_shapes import OpenDims
+from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.graph import output_nodes
 from explainable_model.lowering.passes.tap_attention import tap_attention
 from explainable_model.lowering.rules.call import Lowering
@@ -57,15 +58,15 @@ class TracedNetwork:
 
     def run(
         self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor], *, listen: Listener | None = None
-    ) -> Pass:
-        """See ``Network.run``; ``listen`` is shown the output of each tap, and may exchange it."""
+    ) -> ForwardRun:
+        """See ``DifferentiableNetwork.run``; ``listen`` is shown the output of each tap, and may exchange it."""
         values, saved = run_forward(self._module, self._tail, (image, class_idx, *inputs), listen=listen)
         activations = tuple(values[tap] for tap in self._tail.taps)
         scores = scores_of(self._module, values, self._classes)
-        return Pass(image, tuple(inputs), scores, activations, (values, saved))
+        return ForwardRun(image, tuple(inputs), scores, activations, (values, saved))
 
-    def gradients(self, run: Pass, weights: Tensor | None = None, *, guided: bool = False) -> list[Tensor]:
-        """See ``Network.gradients``: several classes of an image are copies of its tail's values, in one batch."""
+    def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
+        """See ``DifferentiableNetwork.gradients``; an image's classes are copies of its tail's values in one batch."""
         values, saved = run.state
         count = run.scores.columns.shape[1]
         if count > 1:
@@ -74,18 +75,19 @@ class TracedNetwork:
             seed: Tensor | OneHot = OneHot(run.scores.columns.flatten(), values[self._tail.output])
         else:
             seed = weights.flatten(0, 1)
-        table = guided_lowerings(self._lowerings) if guided else self._lowerings
-        found = run_backward(self._tail, values, saved, seed, table, through_final=not self._plan.target.linear)
+        through_final = not self._plan.target.linear
+        found = run_backward(self._tail, values, saved, seed, self._lowerings, through_final=through_final)
         return [split(gradient, count) for gradient in found]
 
-    def curvature(self, run: Pass, tap: int) -> Tensor:
-        """Never asked for: methods that need second derivatives run on a ``SecondOrderNetwork``."""
-        raise NotImplementedError("a graph without its gradients has no second derivatives")
-
-    def tail(self, run: Pass, tap: int, activations: Tensor, copies: int) -> Tensor:
-        """See ``Network.tail``."""
+    def tail(self, run: ForwardRun, tap: int, activations: Tensor, copies: int) -> Tensor:
+        """See ``ReplayableNetwork.tail``."""
         values, _ = run.state
         return scores_after(self._tail, values, tap, activations, copies)
+
+    def guided(self, run: ForwardRun) -> tuple["TracedNetwork", ForwardRun]:
+        """See ``ReplayableNetwork.guided``; the run serves both, for the forward is the same."""
+        table = guided_lowerings(self._lowerings)
+        return TracedNetwork(self._module, self._tail, self._plan, table, self._classes), run
 
 
 def scores_after(tail: Tail, values: Environment, tap: int, activations: Tensor, copies: int) -> Tensor:
@@ -100,16 +102,21 @@ class CapturedNetwork:
 
     Args:
         module, tail, plan, classes: as for ``TracedNetwork``.
+        kernels: what runs instead of some operators.
     """
 
-    def __init__(self, module: fx.GraphModule, tail: Tail, plan: Plan, classes: int) -> None:
-        self._module, self._tail, self._plan, self._classes = module, tail, plan, classes
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        tail: Tail,
+        plan: Plan,
+        classes: int,
+        kernels: Mapping[Any, Kernel] = MappingProxyType({}),
+    ) -> None:
+        self._module, self._tail, self._plan, self._classes, self._kernels = module, tail, plan, classes, kernels
 
-    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> Pass:
-        """See ``Network.run``."""
-        return self._run(image, class_idx, inputs, {})
-
-    def _run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor], kernels: Mapping[Any, Kernel]) -> Pass:
+    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> ForwardRun:
+        """See ``DifferentiableNetwork.run``."""
         kept: dict[fx.Node, Tensor] = {}
 
         def listen(node: fx.Node, value: Tensor) -> Tensor:
@@ -119,27 +126,30 @@ class CapturedNetwork:
 
         with torch.no_grad():
             arguments = (image, class_idx, *inputs)
-            values, _ = run_forward(self._module, self._tail, arguments, kernels=kernels, listen=listen)
+            values, _ = run_forward(self._module, self._tail, arguments, kernels=self._kernels, listen=listen)
         scores = scores_of(self._module, values, self._classes)
         activations = [kept[tap] for tap in self._tail.taps]
-        return detached_pass(image, inputs, Graph(scores, activations, list(self._tail.names), values))
+        return detached_run(image, inputs, Graph(scores, activations, list(self._tail.names), values))
 
-    def gradients(self, run: Pass, weights: Tensor | None = None, *, guided: bool = False) -> list[Tensor]:
-        """See ``Network.gradients``."""
-        if guided:
-            asked = run.scores.class_idx
-            class_idx = asked.squeeze(1) if self._plan.top_k is None else asked
-            run = self._run(run.image, class_idx, run.inputs, guided_kernels())
+    def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
+        """See ``DifferentiableNetwork.gradients``."""
         return autograd.gradients(self._plan, run, weights)
 
-    def curvature(self, run: Pass, tap: int) -> Tensor:
-        """See ``Network.curvature``."""
+    def curvature(self, run: ForwardRun, tap: int) -> Tensor:
+        """See ``CurvedNetwork.curvature``."""
         return autograd.curvature(self._plan, run, tap)
 
-    def tail(self, run: Pass, tap: int, activations: Tensor, copies: int) -> Tensor:
-        """See ``Network.tail``."""
+    def tail(self, run: ForwardRun, tap: int, activations: Tensor, copies: int) -> Tensor:
+        """See ``ReplayableNetwork.tail``."""
         with torch.no_grad():
             return scores_after(self._tail, run.state.values, tap, activations, copies)
+
+    def guided(self, run: ForwardRun) -> tuple["CapturedNetwork", ForwardRun]:
+        """See ``ReplayableNetwork.guided``; autograd keeps another graph, so the network runs again."""
+        network = CapturedNetwork(self._module, self._tail, self._plan, self._classes, guided_kernels())
+        asked = run.scores.class_idx
+        class_idx = asked.squeeze(1) if self._plan.top_k is None else asked
+        return network, network.run(run.image, class_idx, run.inputs)
 
 
 def captured_network(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> CapturedNetwork:
@@ -151,7 +161,7 @@ def captured_network(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequen
     """
     example, *others = (at_least_two(each.detach()) for each in (image, *inputs))
     with torch.enable_grad():
-        module = graph_of(capture(model, plan, example, others, OpenDims()))
+        module = graph_of(capture(model, plan, example, others, DynamicDims()))
     if ATTENTION_LAYERS in plan.tap_names:
         tap_attention(module.graph)
     return CapturedNetwork(module, find_tail(module.graph, plan), plan, count_classes(module, plan))

@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.fx.traceback import preserve_node_meta
 
-from explainable_model.attribution.network import Pass
+from explainable_model.attribution.network import ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Scores
 from explainable_model.lowering.backward.interpreter import find_tail, missing_lowering, run_backward, run_forward
@@ -70,23 +70,22 @@ class SecondOrderNetwork:
         if missing:
             raise missing_lowering(missing)
 
-    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> Pass:
-        """See ``Network.run``."""
+    def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> ForwardRun:
+        """See ``DifferentiableNetwork.run``."""
         values, saved = run_forward(self.module, self._tail, (image, class_idx, *inputs))
         logits, explained, _, columns, scores, _ = (values[node] for node in output_nodes(self.module.graph))
         activations = tuple(values[tap] for tap in self._tail.taps)
         found = Scores(logits, explained, scores, columns, self._classes)
-        return Pass(image, tuple(inputs), found, activations, (values, saved))
+        return ForwardRun(image, tuple(inputs), found, activations, (values, saved))
 
-    def gradients(self, run: Pass, weights: Tensor | None = None, *, guided: bool = False) -> list[Tensor]:
-        """See ``Network.gradients``: of the explained scores, at the layer."""
+    def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
+        """See ``DifferentiableNetwork.gradients``: of the explained scores, at the layer."""
         assert weights is None
-        assert not guided
         values, _ = run.state
         return [values[output_nodes(self.module.graph)[-1]]]
 
-    def curvature(self, run: Pass, tap: int) -> Tensor:
-        """See ``Network.curvature``."""
+    def curvature(self, run: ForwardRun, tap: int) -> Tensor:
+        """See ``CurvedNetwork.curvature``."""
         values, saved = run.state
         products = values[self._tail.output]
         column = torch.ones_like(products[:1]).cumsum(1)
@@ -95,7 +94,3 @@ class SecondOrderNetwork:
             seed = (column == j + 1).to(products.dtype).expand_as(products)
             found.append(run_backward(self._tail, values, saved, seed, self._lowerings, through_final=True)[tap])
         return torch.stack(found, 1)
-
-    def tail(self, run: Pass, tap: int, activations: Tensor, copies: int) -> Tensor:
-        """Never asked for by a method that needs second derivatives."""
-        raise NotImplementedError("a network with second derivatives runs as a whole")

@@ -21,10 +21,10 @@ from explainable_model.attribution.plan import ATTENTION_LAYERS, IMAGE_LAYER, Pl
 from explainable_model.attribution.targets import score_output
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import ExplainableModelError, TraceError
-from explainable_model.lowering.capture.functionalize import is_composite, make_functional
+from explainable_model.lowering.capture.functionalize import functionalize, is_composite
 from explainable_model.lowering.capture.grad_mode import inline_grad_mode
 from explainable_model.lowering.capture.trace_errors import untraceable
-from explainable_model.lowering.dynamic_shapes import OpenDims, open_shapes, share_batch
+from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
 from explainable_model.lowering.graph import TAP
 
 aten = torch.ops.aten
@@ -50,7 +50,9 @@ class _Scored(nn.Module):
         return scores.logits, scores.class_idx, scores.values, scores.columns
 
 
-def capture(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor], dims: OpenDims) -> ExportedProgram:
+def capture(
+    model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor], dims: DynamicDims
+) -> ExportedProgram:
     """Export ``image, class_idx, *inputs -> logits, class_idx, values, columns`` with a ``tap`` on each tapped layer.
 
     Args:
@@ -84,7 +86,7 @@ def capture(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor
         except Exception as error:
             raise TraceError(untraceable(model, error)) from error
         inline_grad_mode(program.graph_module, program.graph, TAP)
-        if make_functional(program.graph):
+        if functionalize(program.graph):
             program.graph_module.recompile()
             return program
         functional: ExportedProgram = program.run_decompositions({})

@@ -28,7 +28,7 @@ FRESH_COMPOSITES = frozenset(
 SILENT_VIEWS = ("aten::_unsafe", "aten::unsafe")
 
 
-def make_functional(graph: fx.Graph) -> bool:
+def functionalize(graph: fx.Graph) -> bool:
     """Exchange every in-place operator for the functional one, where nothing else can see its effect.
 
     An operator that writes to its argument is exchanged if that argument has memory of its own and nothing

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional
 
-from explainable_model.lowering.capture.functionalize import make_functional
+from explainable_model.lowering.capture.functionalize import functionalize
 from tests.support.nets import images
 
 Forward = Callable[[Tensor, Tensor], Tensor]  # (image, its convolution) -> output
@@ -108,7 +108,7 @@ def in_place(graph: torch.fx.GraphModule) -> list[str]:
 def test_exchanged_where_nothing_shares_the_memory(forward: Forward) -> None:
     network, graph = exported(forward)
     assert in_place(graph)
-    assert make_functional(graph.graph)
+    assert functionalize(graph.graph)
     assert in_place(graph) == []
     graph.graph.lint()
     graph.recompile()
@@ -120,7 +120,7 @@ def test_exchanged_where_nothing_shares_the_memory(forward: Forward) -> None:
 def test_left_where_it_is_not_sure(forward: Forward) -> None:
     network, graph = exported(forward)
     before = in_place(graph)
-    assert not make_functional(graph.graph)
+    assert not functionalize(graph.graph)
     assert in_place(graph) == before
     graph.recompile()
     assert torch.equal(graph(images(2, seed=5)), network(images(2, seed=5)))

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
 from explainable_model.attribution.layout import SpatialLayout, find_layout, layout_of
-from explainable_model.attribution.network import Network, Pass
+from explainable_model.attribution.network import CurvedNetwork, DifferentiableNetwork, ForwardRun, ReplayableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import resize_maps
 from explainable_model.errors import LayerError
@@ -23,7 +23,7 @@ CPU_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
-class Probe:
+class MethodContext:
     """What a method may ask: of one layer, for k classes of each image.
 
     Attributes:
@@ -35,11 +35,11 @@ class Probe:
         progress: told how many copies are done.
     """
 
-    network: Network
+    network: DifferentiableNetwork
     plan: Plan
-    first: Pass
+    first: ForwardRun
     layer: int = 0
-    shared: dict[str, list[Tensor]] = field(default_factory=dict)
+    shared: list[Tensor] = field(default_factory=list)
     progress: Progress | None = None
 
     @property
@@ -78,7 +78,7 @@ class Probe:
         layout = find_layout(activations.shape, self.image.shape)
         if self.plan.reshape_transform is not None or layout is None:
             raise LayerError(
-                f"{self.plan.method} changes the output of {name!r} and needs to know how it is arranged; with "
+                f"{self.plan.method.name} changes the output of {name!r} and needs to know how it is arranged; with "
                 "reshape_transform it does not. Choose a layer whose output is (N, K, *grid), (N, *grid, K) or tokens."
             )
         return layout
@@ -95,27 +95,31 @@ class Probe:
 
     def gradients(self, weights: Tensor | None = None) -> Tensor:
         """``(N, k, K, *grid)``: gradient of the scores, or of other weights of them ``(N, k, S)``."""
-        return self._mapped(self._gradients(weights=weights)[self._tap])
+        return self._mapped(self._gradients(weights)[self._tap])
 
     def curvature(self) -> Tensor:
         """``(N, k, K, *grid)``: Hessian of the scores times the activations."""
-        return self._mapped(self.network.curvature(self.first, self._tap))
+        return self._mapped(cast(CurvedNetwork, self.network).curvature(self.first, self._tap))
 
-    def image_gradients(self, *, guided: bool = False) -> Tensor:
-        """``(N, k, C, *spatial)``: gradient of the scores with respect to the image, or the guided one."""
-        return self._gradients(guided=guided)[0]
+    def image_gradients(self) -> Tensor:
+        """``(N, k, C, *spatial)``: gradient of the scores with respect to the image."""
+        return self._gradients()[0]
+
+    def guided_image_gradients(self) -> Tensor:
+        """``(N, k, C, *spatial)``: the same, let through a ReLU only where it is positive."""
+        network, run = cast(ReplayableNetwork, self.network).guided(self.first)
+        return network.gradients(run)[0]
 
     def tap_gradients(self) -> list[tuple[Tensor, Tensor]]:
         """Output ``(N, ...)`` and gradient ``(N, k, ...)`` of every tap, as the layers return them."""
         return list(zip(self.first.activations, self._gradients(), strict=True))
 
-    def _gradients(self, *, weights: Tensor | None = None, guided: bool = False) -> list[Tensor]:
+    def _gradients(self, weights: Tensor | None = None) -> list[Tensor]:
         if weights is not None:
             return self.network.gradients(self.first, weights)
-        key = "guided" if guided else "plain"
-        if key not in self.shared:
-            self.shared[key] = self.network.gradients(self.first, guided=guided)
-        return self.shared[key]
+        if not self.shared:
+            self.shared.extend(self.network.gradients(self.first))
+        return self.shared
 
     def _mapped(self, gradients: Tensor) -> Tensor:
         return split(self.to_map(gradients.flatten(0, 1)), self.classes)
@@ -142,8 +146,8 @@ class Probe:
             if self.progress is not None:
                 self.progress(stop, copies)
 
-    def rerun(self, images: Tensor) -> "Probe":
-        """A probe on changed copies of the images: its N is ``N * copies``, its classes are the same.
+    def rerun(self, images: Tensor) -> "MethodContext":
+        """The context of changed copies of the images: its N is ``N * copies``, its classes are the same.
 
         Args:
             images: ``(N, copies, C, *spatial)``.
@@ -152,7 +156,7 @@ class Probe:
         asked = self.first.scores.class_idx
         class_idx = repeat(asked.squeeze(1) if self.plan.top_k is None else asked, copies)
         inputs = [repeat(each, copies) for each in self.first.inputs]
-        return replace(self, first=self.network.run(images.flatten(0, 1), class_idx, inputs), shared={})
+        return replace(self, first=self.network.run(images.flatten(0, 1), class_idx, inputs), shared=[])
 
     def image_scores(self, make: Callable[[int, int], Tensor], copies: int) -> Tensor:
         """The network's scores for changed copies of each image.
@@ -185,6 +189,6 @@ class Probe:
             raw = self.layout.from_map(
                 make(start, stop).flatten(0, 1), repeat(self.first.activations[self._tap], count)
             )
-            values = self.network.tail(self.first, self._tap, raw, count)
+            values = cast(ReplayableNetwork, self.network).tail(self.first, self._tap, raw, count)
             parts.append(split(values.gather(1, repeat(self.first.scores.columns, count)), count))
         return torch.cat(parts, 1).transpose(1, 2)
