@@ -150,11 +150,11 @@ def test_what_was_not_measured_says_so() -> None:
     assert rows[3].count("not measured") == 1
 
 
-def test_the_readme_has_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_of_methods_has_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(capsys, "methods", "--markdown")
     assert run.code == 0
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"<!-- methods -->\n\n(.*?)\n\n<!-- /methods -->", readme, re.DOTALL)
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- methods -->\n\n(.*?)\n\n<!-- /methods -->", page, re.DOTALL)
     assert found is not None
     assert found[1] + "\n" == run.out, "run: explainable-model methods --markdown"
     record = Run(capsys, "methods", "--json").record["methods"]
