@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from explainable_model.cli import build_parser
+from explainable_model.cli.main import build_parser
 
 ROOT = Path(__file__).parent.parent
 PATTERNS = ("*.md", "docs/**/*.md", "benchmarks/**/*.md", "explainable_model/**/*.md", "export/*/*.md", ".github/*.md")
