@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.artifacts import write_unverified
 from benchmarks.networks import Network, build
+from explainable_model import FORMATS as TABLE
 from explainable_model import ExplainableModel, lower
-from explainable_model.exporters import FORMATS as TABLE
-from explainable_model.exporters.write import describe
 from explainable_model.layers import layout_of
 
 FORMATS = ("torchscript", "pt2", "onnx")
@@ -21,7 +21,7 @@ BATCHES = (1, 2, 5)
 CANDIDATES = 10  # classes from which the one with the largest map is explained
 REFERENCE_TOLERANCE = 1e-9  # float64, in units of the largest value of the map
 SINGLE_TOLERANCE = 1e-5  # where the network itself converts to float32 on the way
-FORMAT_TOLERANCE = 1e-3  # float32, normalised maps
+FORMAT_TOLERANCE = 1e-3  # float32, normalized maps
 
 Row = dict[str, Any]
 
@@ -139,7 +139,7 @@ def _compare_formats(explainable: ExplainableModel, image: Tensor) -> dict[str, 
         try:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / f"network{fmt.suffixes[0]}"
-                fmt.write(lowered, path, describe(lowered, name, None, None).to_json())
+                write_unverified(lowered, name, path)
                 seconds = time.process_time() - started
                 runner, _ = fmt.open(path, 1)
                 got = [runner(*map(Tensor.numpy, case))[2] for case in zip(images, classes, strict=True)]

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from explainable_model import ExplainableModel, LoweredModel
-from explainable_model.exporters import FORMATS
+from explainable_model import ExplainableModel
 
 OPSET = 18
 # Operators that walk through memory index by index; predicting and explaining needs none.
@@ -91,10 +90,3 @@ def write_plain_onnx(model: nn.Module, image: Tensor, path: Path) -> None:
     )  # fmt: skip
     assert program is not None
     program.save(path)
-
-
-def write_onnx(lowered: LoweredModel, path: Path) -> None:
-    """The explained network, without running it to verify it."""
-    from explainable_model.exporters.write import describe
-
-    FORMATS["onnx"].write(lowered, path, describe(lowered, "onnx", None, None).to_json())

@@ -237,7 +237,7 @@ NETWORKS = [
 
 
 def build(network: Network) -> nn.Module:
-    """Seeded random weights, with statistics, scales and zero-initialised heads made non-trivial."""
+    """Seeded random weights, with statistics, scales and zero-initialized heads made non-trivial."""
     torch.manual_seed(0)
     if network.library == "timm":
         import timm

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.results import Results, Row
 
-FLOOR_COLOUR = "black"
+FLOOR_COLOR = "black"
 
 
 def draw(found: Mapping[str, Results], folder: Path) -> dict[str, str]:
@@ -52,7 +52,7 @@ def ratio_bars(rows: Sequence[Row]) -> Any:
         middle = [ratio["p50"] for ratio in ratios]
         spread = [[r["p50"] - r["p25"] for r in ratios], [r["p75"] - r["p50"] for r in ratios]]
         axes.bar(at, middle, width, yerr=spread, label=runtime, error_kw={"elinewidth": 0.7})
-    axes.axhline(1, color=FLOOR_COLOUR, linewidth=0.8)
+    axes.axhline(1, color=FLOOR_COLOR, linewidth=0.8)
     axes.set_xticks(range(len(models)), models, rotation=20, ha="right")
     axes.set_ylabel("explained / plain, batch 1")
     axes.set_ylim(bottom=0.8)
@@ -67,7 +67,7 @@ def layer_curves(rows: Sequence[Row]) -> Any:
     for axes, model in zip(every[0], models, strict=True):
         own = sorted((row for row in rows if row["model"] == model), key=lambda row: row["position"])
         names = [row["layer"] for row in own]
-        axes.plot(names, [row["floor"] for row in own], color=FLOOR_COLOUR, linestyle="--", label="floor (FLOPs)")
+        axes.plot(names, [row["floor"] for row in own], color=FLOOR_COLOR, linestyle="--", label="floor (FLOPs)")
         axes.plot(names, [row["batches"]["1"]["ratio"]["p50"] for row in own], "o-", label="ONNX Runtime")
         _label(axes, model, "target layer", "explained / plain, batch 1")
         axes.tick_params(axis="x", rotation=45)

@@ -64,14 +64,13 @@ def _run(name: str, suite: Suite, settings: Settings, results: Results, only: st
 
 
 def bundle(argv: Sequence[str] | None = None) -> int:
-    """Write what ``edge_device.py`` measures on another device."""
+    """Write explained.onnx, plain.onnx and photo.png, which export/edge/run_onnxruntime.py measures on a device."""
     from benchmarks.subjects import Subject
     from benchmarks.suites.edge import EDGE_MODELS, write_bundle
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks bundle", description=bundle.__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", choices=list(MODELS), default=EDGE_MODELS[0])
-    parser.add_argument("--scratch", type=Path, default=SCRATCH, metavar="DIR", help="artifacts; default: %(default)s")
+    parser.add_argument("--model", choices=list(MODELS), default=EDGE_MODELS[0], help="default: %(default)s")
     given = parser.parse_args(argv)
-    print(write_bundle(Subject(given.model), given.folder, given.scratch.absolute()))
+    print(write_bundle(Subject(given.model), given.folder))
     return 0

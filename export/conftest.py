@@ -1,4 +1,4 @@
-"""What the tests of the kits share: programs that CI must have, the kits' artifacts, and the eager network's answers."""
+"""What the kits' tests share: programs that CI must have, the kits' artifacts, and the eager network's answers."""
 
 import os
 import shutil

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.graph_cost import OnnxGraph, floor, flops_ratio, read_onnx, write_onnx, write_plain_onnx
+from benchmarks.artifacts import write_unverified
+from benchmarks.graph_cost import OnnxGraph, floor, flops_ratio, read_onnx, write_plain_onnx
 from benchmarks.networks import Network, build
 from explainable_model import ExplainableModel, LoweredModel, lower
 
@@ -52,7 +53,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         explainable = ExplainableModel(model, layer)
         lowered = lower(explainable, image)
         path = folder / f"{where}.onnx"
-        write_onnx(lowered, path)
+        write_unverified(lowered, "onnx", path)
         plain, explained = read_onnx(folder / "plain.onnx"), read_onnx(path)
         both.append(Built(network, where, image, explainable, lowered, plain, explained))
     yield both

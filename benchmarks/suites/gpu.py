@@ -1,4 +1,4 @@
-"""The eager wrapper and peers on a GPU: events, synchronisation, precisions, with and without copies.
+"""The eager wrapper and peers on a GPU: events, synchronization, precisions, with and without copies.
 
 With ``--device cpu`` the same code runs with the processor's clock, which proves that it runs and nothing else.
 """
@@ -95,7 +95,7 @@ def _set_precision(precision: str) -> None:
 
 
 def _event_clock(run: Callable[[], object]) -> Sample:
-    """Wall clock from a synchronised device to the next, and the device's own time between two events as ``cpu``."""
+    """Wall clock from a synchronized device to the next, and the device's own time between two events as ``cpu``."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
 

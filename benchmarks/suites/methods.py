@@ -29,8 +29,7 @@ def measure_method(name: str, effort: Effort, threads: int) -> Figures:
     model = _deit() if transformer else efficientnet_lite0().model
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     explainable = ExplainableModel(model, None, name)
-    with torch.inference_mode(False), torch.no_grad():
-        explainable._ready(image, None, ())  # the layer is found and the graph captured once for each size of image
+    explainable(image)  # the first call finds the layer, and some methods capture the graph for this size of image
 
     def forward() -> None:
         with torch.no_grad():

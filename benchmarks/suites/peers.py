@@ -21,7 +21,7 @@ CONVOLUTIONAL = ("resnet18", "resnet50", "mobilenet_v3_large", "efficientnet_b0"
 BATCHES = (1, 8)
 OURS = "explainable_model"
 MANY_PASSES = ("scorecam", "ablationcam")
-Explain: TypeAlias = Callable[[Tensor], Tensor]  # (N, C, H, W) -> normalised maps (N, H, W)
+Explain: TypeAlias = Callable[[Tensor], Tensor]  # (N, C, H, W) -> normalized maps (N, H, W)
 
 
 def ours(model: nn.Module, layer: str, method: str) -> Explain:

@@ -30,7 +30,7 @@ Timing bench(const Explainer& explainer, const Picture& photo, std::int64_t clas
     return milliseconds_since(start);
   };
   Timing timing{calls, callers, call()};
-  call();  // TorchScript specialises its graph in the first two calls
+  call();  // TorchScript specializes its graph in the first two calls
 
   std::vector<double> latencies(static_cast<std::size_t>(calls));
   std::vector<std::exception_ptr> failures(static_cast<std::size_t>(callers));

@@ -69,7 +69,7 @@ bool same(const Explanation& left, const Explanation& right) {
          left.heatmap.values == right.heatmap.values;
 }
 
-// Every photo for the predicted class, the first and the last: no two neighbours in time have the same answer.
+// Every photo for the predicted class, the first and the last: no two neighbors in time have the same answer.
 void check_threads(const std::string& artifact, const std::vector<std::string>& photos) {
   const Explainer explainer(artifact, 1);
   std::vector<Question> questions;

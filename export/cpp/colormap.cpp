@@ -3,7 +3,7 @@
 namespace explainable {
 namespace {
 
-// matplotlib's turbo (Mikhailov 2019), 256 colours of six hexadecimal digits.
+// matplotlib's turbo (Mikhailov 2019), 256 colors of six hexadecimal digits.
 constexpr char kTurbo[] =
     "30123b31154232184a341b51351e5836215f37236538266c3929723a2c793b2f7f3c32853c358b3d37913e3a963f3d9c"
     "4040a14043a64145ab4148b0424bb5434eba4350be4353c24456c74458cb455bce455ed24560d64563d94666dd4668e0"
@@ -47,7 +47,7 @@ int digit(char letter) { return letter <= '9' ? letter - '0' : letter - 'a' + 10
 
 }  // namespace
 
-Color colour(float value, bool diverging) {
+Color color(float value, bool diverging) {
   const int entry = static_cast<int>(value * 256 < 255 ? value * 256 : 255);
   Color color;
   for (std::size_t channel = 0; channel < 3; ++channel) {

@@ -1,4 +1,4 @@
-"""The kits' programs, built with the address and undefined behaviour sanitizers."""
+"""The kits' programs, built with the address and undefined behavior sanitizers."""
 
 import functools
 import os

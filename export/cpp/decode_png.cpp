@@ -37,16 +37,16 @@ void on_read(png_structp png, png_bytep target, png_size_t length) {
   reader->at += length;
 }
 
-// Whatever is stored becomes four channels of 8 bits. Pure grey of 16 bits is rounded and has no transparent value,
+// Whatever is stored becomes four channels of 8 bits. Pure gray of 16 bits is rounded and has no transparent value,
 // other 16 bits keep their high byte: what Pillow and explainable_model do.
 void ask_for_rgba(png_structp png, png_infop info) {
   const int depth = png_get_bit_depth(png, info), kind = png_get_color_type(png, info);
-  const bool grey16 = kind == PNG_COLOR_TYPE_GRAY && depth == 16;
+  const bool gray16 = kind == PNG_COLOR_TYPE_GRAY && depth == 16;
   if (kind == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
   if (kind == PNG_COLOR_TYPE_GRAY && depth < 8) png_set_expand_gray_1_2_4_to_8(png);
-  if (!grey16 && png_get_valid(png, info, PNG_INFO_tRNS)) png_set_tRNS_to_alpha(png);
-  if (grey16) png_set_scale_16(png);
-  if (!grey16 && depth == 16) png_set_strip_16(png);
+  if (!gray16 && png_get_valid(png, info, PNG_INFO_tRNS)) png_set_tRNS_to_alpha(png);
+  if (gray16) png_set_scale_16(png);
+  if (!gray16 && depth == 16) png_set_strip_16(png);
   if ((kind & PNG_COLOR_MASK_COLOR) == 0) png_set_gray_to_rgb(png);
   png_set_add_alpha(png, 0xFF, PNG_FILLER_AFTER);
   png_set_interlace_handling(png);

@@ -107,7 +107,7 @@ json top_classes(const Explanation& explanation, const Metadata& metadata) {
   return top;
 }
 
-// Where in the photo the map is largest: the centre of its cell.
+// Where in the photo the map is largest: the center of its cell.
 json hottest(const Grid& heatmap, const Box& box) {
   const auto best = std::max_element(heatmap.values.begin(), heatmap.values.end()) - heatmap.values.begin();
   const double column = static_cast<double>(best % heatmap.width) + 0.5;

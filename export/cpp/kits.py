@@ -25,7 +25,7 @@ class Kit:
         environment = {**os.environ, "LSAN_OPTIONS": f"suppressions={SUPPRESSIONS}:print_suppressions=0"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
         assert "Sanitizer" not in done.stderr, done.stderr
-        assert "runtime error" not in done.stderr, done.stderr  # the undefined behaviour sanitizer's words
+        assert "runtime error" not in done.stderr, done.stderr  # the undefined behavior sanitizer's words
         return done
 
     def explain(self, *arguments: object) -> dict:

@@ -19,7 +19,7 @@ struct Preprocess {
   int width = 0;
   std::vector<float> mean;          // one per channel, in units of [0, 1]
   std::vector<float> std;           // likewise
-  std::optional<int> resize;        // the shorter side before the centre crop; none squashes the whole photo
+  std::optional<int> resize;        // the shorter side before the center crop; none squashes the whole photo
   Interpolation interpolation = Interpolation::bilinear;
 };
 

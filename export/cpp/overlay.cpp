@@ -11,7 +11,7 @@ struct Span {
   int last;  // exclusive
 };
 
-// Whole pixels, at least one; halves go to the even neighbour, as in Python.
+// Whole pixels, at least one; halves go to the even neighbor, as in Python.
 Span whole_pixels(double start, double end, int full) {
   const int first = std::min(static_cast<int>(std::nearbyint(start)), full - 1);
   return {first, std::max(static_cast<int>(std::nearbyint(end)), first + 1)};
@@ -38,7 +38,7 @@ Picture overlay(Picture photo, const Grid& heatmap, const Box& box, bool divergi
   for (int y = down.first; y < down.last; ++y) {
     std::uint8_t* pixel = photo.row(y) + across.first * 3;
     for (int x = 0; x < width; ++x, ++value) {
-      for (const std::uint8_t channel : colour(std::clamp(*value, 0.0f, 1.0f), diverging)) {
+      for (const std::uint8_t channel : color(std::clamp(*value, 0.0f, 1.0f), diverging)) {
         *pixel = static_cast<std::uint8_t>((*pixel + channel) / 2);
         ++pixel;
       }

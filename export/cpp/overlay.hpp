@@ -11,9 +11,9 @@ namespace explainable {
 
 using Color = std::array<std::uint8_t, 3>;
 
-// The colour of a value in [0, 1]: turbo's, or that of a map whose zero lies in the middle, at 0.5: white, from blue
+// The color of a value in [0, 1]: turbo's, or that of a map whose zero lies in the middle, at 0.5: white, from blue
 // (against the class) to red.
-Color colour(float value, bool diverging);
+Color color(float value, bool diverging);
 
 // The photo with the heatmap over the part that the network saw, half and half: explainable_model.overlay's picture.
 Picture overlay(Picture photo, const Grid& heatmap, const Box& box, bool diverging);

@@ -18,7 +18,7 @@ struct Picture {
   std::uint8_t* row(int y) { return rgb.data() + static_cast<std::size_t>(y) * width * 3; }
 };
 
-// Read a JPEG or PNG of any kind (grey, palette, alpha, CMYK, 16 bits, interlaced, progressive) as RGB: alpha over
+// Read a JPEG or PNG of any kind (gray, palette, alpha, CMYK, 16 bits, interlaced, progressive) as RGB: alpha over
 // white, the EXIF orientation applied. Throws InputError where it is missing, not a picture, truncated, damaged or too
 // large.
 Picture read_picture(const std::filesystem::path& path);

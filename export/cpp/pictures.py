@@ -30,7 +30,7 @@ def _jpegs(photo: Image.Image) -> Iterator[tuple[str, Image.Image, dict]]:
     for subsampling in (0, 1, 2):
         yield f"subsampled{subsampling}.jpg", photo, {"subsampling": subsampling, "quality": 80}
     yield "progressive.jpg", photo, {"progressive": True}
-    yield "grey.jpg", photo.convert("L"), {}
+    yield "gray.jpg", photo.convert("L"), {}
     yield "cmyk.jpg", photo.convert("CMYK"), {"quality": 90}
     yield "tall.jpg", photo.transpose(Image.Transpose.ROTATE_90), {}
     yield "tiny.jpg", photo.resize((1, 1)), {}
@@ -43,15 +43,15 @@ def _pngs(photo: Image.Image) -> Iterator[tuple[str, Image.Image, dict]]:
     deep = pixels[..., 0].astype(np.uint16) * 257 + np.arange(pixels.shape[1], dtype=np.uint16) % 256
     yield "rgb.png", photo, {}
     yield "rgba.png", rgba, {}
-    yield "grey_alpha.png", rgba.convert("LA"), {}
-    yield "grey.png", photo.convert("L"), {}
-    yield "grey16.png", Image.fromarray(deep), {}
+    yield "gray_alpha.png", rgba.convert("LA"), {}
+    yield "gray.png", photo.convert("L"), {}
+    yield "gray16.png", Image.fromarray(deep), {}
     yield "black_and_white.png", photo.convert("1"), {}
     yield "palette.png", photo.quantize(64), {}
     yield "palette4.png", photo.quantize(16), {"bits": 4}
     yield "palette_alpha.png", rgba.quantize(32), {}
     yield "palette_transparent.png", photo.quantize(16), {"transparency": 3}
-    yield "grey_transparent.png", photo.convert("L"), {"transparency": 100}
+    yield "gray_transparent.png", photo.convert("L"), {"transparency": 100}
 
 
 def _turned(photo: Image.Image) -> Iterator[tuple[str, Image.Image, dict]]:
@@ -66,7 +66,7 @@ ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (
 
 
 def deep_png(pixels: np.ndarray, *, interlaced: bool) -> bytes:
-    """A PNG of 16-bit colour, (h, w, 3) uint16, which Pillow does not write."""
+    """A PNG of 16-bit color, (h, w, 3) uint16, which Pillow does not write."""
     passes = [pixels[top::down, left::across] for top, left, down, across in ADAM7] if interlaced else [pixels]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for part in passes if part.size for row in part)
     return png(pixels.shape[1], pixels.shape[0], 16, 2, zlib.compress(rows), interlaced)

@@ -7,12 +7,12 @@ namespace explainable {
 namespace {
 
 // ITU-R 601-2 luma in fixed point, as Pillow's mode L.
-std::uint8_t grey(const std::uint8_t* rgb) {
+std::uint8_t gray(const std::uint8_t* rgb) {
   return static_cast<std::uint8_t>((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
 }
 
-Picture greyscale(Picture photo) {
-  for (std::size_t at = 0; at < photo.rgb.size(); at += 3) std::fill_n(photo.rgb.begin() + at, 3, grey(&photo.rgb[at]));
+Picture grayscale(Picture photo) {
+  for (std::size_t at = 0; at < photo.rgb.size(); at += 3) std::fill_n(photo.rgb.begin() + at, 3, gray(&photo.rgb[at]));
   return photo;
 }
 
@@ -35,7 +35,7 @@ Box seen_box(const Preprocess& preprocess, int width, int height) {
   const std::int64_t shorter = std::min(width, height), resize = *preprocess.resize;
   const double rows = static_cast<double>(resize * height / shorter);
   const double columns = static_cast<double>(resize * width / shorter);
-  const double top = std::nearbyint((rows - preprocess.height) / 2);  // a half to the even neighbour
+  const double top = std::nearbyint((rows - preprocess.height) / 2);  // a half to the even neighbor
   const double left = std::nearbyint((columns - preprocess.width) / 2);
   return {left * width / columns, top * height / rows, (left + preprocess.width) * width / columns,
           (top + preprocess.height) * height / rows};
@@ -52,7 +52,7 @@ Image as_decoded(const Picture& photo, const std::string& pixels) {
 Image to_image(const Preprocess& preprocess, const Picture& photo) {
   const std::size_t channels = preprocess.mean.size();
   const Box box = seen_box(preprocess, photo.width, photo.height);
-  const Picture small = resize(channels == 1 ? greyscale(photo) : photo, preprocess.width, preprocess.height,
+  const Picture small = resize(channels == 1 ? grayscale(photo) : photo, preprocess.width, preprocess.height,
                                preprocess.interpolation, box);
   const std::size_t plane = small.rgb.size() / 3;
   Image image{{1, static_cast<std::int64_t>(channels), preprocess.height, preprocess.width}, {}, {}};

@@ -121,7 +121,7 @@ Values apply(const Values& values, std::size_t outer, std::size_t length, std::s
 }
 
 // Pillow's order, since eight-bit pixels are rounded in between: rows first where many more of them go than columns
-// (from Pillow 13 on; earlier ones always take columns first, which differs by one grey level).
+// (from Pillow 13 on; earlier ones always take columns first, which differs by one gray level).
 template <typename Arithmetic, typename Values>
 Values resample(const Values& values, int width, int height, std::size_t channels, const std::vector<Window>& across,
                 const std::vector<Window>& down) {

@@ -73,12 +73,12 @@ def test_files_that_are_no_package(libtorch: Kit, package: Path, photos: list[Pa
     for content in (b"", b"this is no package", whole[: len(whole) // 2], (tmp_path / "program.pt2").read_bytes()):
         path.write_bytes(content)
         assert "cannot be loaded as an AOTInductor package" in libtorch.refuses(photos[0], path)
-    assert "was not exported by explainable_model" in libtorch.refuses(photos[0], relabelled(package, path, None))
-    newer = relabelled(package, path, '{"schema_version": 99}')
+    assert "was not exported by explainable_model" in libtorch.refuses(photos[0], relabel(package, path, None))
+    newer = relabel(package, path, '{"schema_version": 99}')
     assert "is of schema 99, this program reads up to 1" in libtorch.refuses(photos[0], newer)
 
 
-def relabelled(package: Path, path: Path, record: str | None) -> Path:
+def relabel(package: Path, path: Path, record: str | None) -> Path:
     """The package with another record, or without one."""
     with zipfile.ZipFile(package) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():

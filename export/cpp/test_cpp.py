@@ -1,4 +1,4 @@
-"""The C++ programs of the kits, built with the address and undefined behaviour sanitizers, against Python."""
+"""The C++ programs of the kits, built with the address and undefined behavior sanitizers, against Python."""
 
 import json
 from collections.abc import Callable
@@ -220,7 +220,7 @@ def foreign(lite0: Path, record: str | None) -> bytes:
     return model.SerializeToString()
 
 
-class Grey(nn.Module):
+class Gray(nn.Module):
     """One channel in, two classes out."""
 
     def __init__(self) -> None:
@@ -234,12 +234,12 @@ class Grey(nn.Module):
 
 
 def test_other_networks(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
-    """Grey, cropped, without class names, of double precision where the runtime can."""
+    """Gray, cropped, without class names, of double precision where the runtime can."""
     dtype = torch.float64 if kit.name == "libtorch" else torch.float32
     preprocess = Preprocess((24, 32), (0.4,), (0.3,), resize=30)
-    path = tmp_path / f"grey{kit.suffix}"
+    path = tmp_path / f"gray{kit.suffix}"
     example = torch.rand(1, 1, 24, 32, dtype=dtype)
-    export(ExplainableModel(Grey().to(dtype).eval(), "features"), path, example, preprocess=preprocess)
+    export(ExplainableModel(Gray().to(dtype).eval(), "features"), path, example, preprocess=preprocess)
     found = kit.explain(photos[0], path, "--class", 1, "--npy", tmp_path / "cam.npy")
     image = preprocess(open_photo(photos[0])).astype(str(dtype).removeprefix("torch."))
     logits, _, cam = load(path, threads=1)(image, np.array([1]))
@@ -248,12 +248,12 @@ def test_other_networks(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
     assert np.abs(np.load(tmp_path / "cam.npy") - cam[0]).max() < 1e-6
     assert found["box"] == pytest.approx(preprocess.box(451, 300))
 
-    any_size = ExplainableModel(Grey().eval(), "features")
+    any_size = ExplainableModel(Gray().eval(), "features")
     export(any_size, path, example.float(), preprocess=Preprocess((20, 28), (0.4,), (0.3,)), dynamic_size=True)
     kit.explain(photos[0], path, "--npy", tmp_path / "cam.npy")
     assert np.load(tmp_path / "cam.npy").shape == (20, 28)
 
-    both = ExplainableModel(Grey().eval(), "features", top_k=2)
+    both = ExplainableModel(Gray().eval(), "features", top_k=2)
     export(both, path, example.float(), preprocess=preprocess, class_names=["near", "far"])
     found = kit.explain(photos[0], path, "--npy", tmp_path / "cam.npy")
     _, explained, cam = load(path, threads=1)(preprocess(open_photo(photos[0])))
@@ -263,7 +263,7 @@ def test_other_networks(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
     assert np.abs(np.load(tmp_path / "cam.npy") - cam[0]).max() < 1e-6
     assert np.abs(cam[0, 0] - cam[0, 1]).max() > 0.1
 
-    export(ExplainableModel(Grey().eval(), "features"), path, example.float())
+    export(ExplainableModel(Gray().eval(), "features"), path, example.float())
     assert "does not say how a photo becomes its input" in kit.refuses(photos[0], path)
 
 
@@ -272,7 +272,7 @@ def test_mistakes_in_what_is_asked(kit: Kit, lite0: Path, photos: list[Path], tm
     assert "--class is cat; expected a whole number" in kit.refuses(photos[0], lite0, "--class", "cat")
     assert "There is no file" in kit.refuses(tmp_path / "none.jpg", lite0)
     assert "--threads is 0" in kit.refuses(photos[0], lite0, "--threads", 0)
-    assert "There is no option --colour" in kit.refuses(photos[0], lite0, "--colour")
+    assert "There is no option --color" in kit.refuses(photos[0], lite0, "--color")
     assert "--npy needs a value" in kit.refuses(photos[0], lite0, "--npy")
     assert "Got 1 file(s)" in kit.refuses(photos[0])
     assert "cannot be written" in kit.run("explain", photos[0], lite0, "-o", tmp_path / "none" / "a.png").stderr

@@ -92,14 +92,14 @@ class Expected:
             return f"probability {record['probability']} instead of {self.found['probability']}"
         if (record["size"], record["box"]) != (list(self.photo.size), list(self.box)):
             return f"size and box {record['size']}, {record['box']} instead of {self.photo.size}, {self.box}"
-        grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["heatmap"]))), np.float64) / 255
+        gray = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["heatmap"]))), np.float64) / 255
         low, high = record["range"]
-        got = low + grey * (high - low)
+        got = low + gray * (high - low)
         off = float(np.abs(got - self.cam).max()) if got.shape == self.cam.shape else np.inf
         return f"the heatmap differs by {off:.4f}" if off > (ROUNDING + TOLERANCE) * (high - low) else ""
 
     def overlay_problem(self, reply: Reply) -> str:
-        """What is wrong with an overlay; its size and colours are the server's choice, its place is not."""
+        """What is wrong with an overlay; its size and colors are the server's choice, its place is not."""
         if (reply.status, reply.content_type) != (200, "image/png"):
             return f"status {reply.status}, {reply.content_type}: {reply.body[:200]!r}"
         explanation = json.loads(reply.headers.get("X-Explanation") or "{}")
@@ -169,7 +169,7 @@ def refusal_problem(reply: Reply, status: int) -> str:
 def check_load(check: Check, photos: Sequence[bytes], requests: int, clients: int) -> Load:
     """Different pictures in turn, so that a reply that belongs to another request is seen."""
     kinds = good(Image.open(io.BytesIO(photos[0])))
-    whole = [*photos, kinds["grey"], kinds["rotated by EXIF"]]
+    whole = [*photos, kinds["gray"], kinds["rotated by EXIF"]]
     fine = [Shot(picture, check.expected(picture).problem) for picture in whole]
     refused = bad(Image.open(io.BytesIO(photos[0]))).values()
     broken = [Shot(picture, functools.partial(refusal_problem, status=status)) for picture, status in refused]

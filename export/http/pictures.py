@@ -23,7 +23,7 @@ def good(photo: Image.Image) -> dict[str, bytes]:
         "png": encoded(small, "PNG"),
         "webp": encoded(small, "WEBP", lossless=True),
         "bmp": encoded(small, "BMP"),
-        "grey": encoded(small.convert("L"), "PNG"),
+        "gray": encoded(small.convert("L"), "PNG"),
         "16-bit": encoded(Image.fromarray(levels), "PNG"),
         "one bit": encoded(small.convert("1"), "PNG"),
         "palette": encoded(small.quantize(32), "PNG"),

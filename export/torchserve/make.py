@@ -1,6 +1,6 @@
 """Make a TorchServe archive of a TorchScript artifact: python make.py model.ts --store model-store.
 
-The archive is complete: artifact, handler, settings, colours, and explainable_model itself (some 300 kB of Python).
+The archive is complete: artifact, handler, settings, colors, and explainable_model itself (some 300 kB of Python).
 The server needs torch, NumPy and Pillow, and nothing is installed or downloaded when it starts.
 """
 

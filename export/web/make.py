@@ -1,4 +1,4 @@
-"""Everything that the page needs beside it: an artifact, onnxruntime-web, the colours, and photos to try.
+"""Everything that the page needs beside it: an artifact, onnxruntime-web, the colors, and photos to try.
 
 python export/web/make_site.py                        # EfficientNet-Lite0 with ImageNet weights
 python export/web/make_site.py --artifact mine.onnx   # an artifact of yours

@@ -39,7 +39,7 @@ async function loadSite() {
   await useArtifact(bytes, site.model);
 }
 
-/** The colours that suit its maps. */
+/** The colors that suit its maps. */
 function lookOf({ metadata }) {
   const diverging = metadata.cam_range[0] !== 0;
   return { palette: palettes[diverging ? "diverging" : "plain"], diverging };

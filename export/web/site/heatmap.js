@@ -1,9 +1,9 @@
-/** A map as colours on a canvas, with the colours that the Python library uses. */
+/** A map as colors on a canvas, with the colors that the Python library uses. */
 
 /**
  * @param {HTMLCanvasElement} canvas takes the map's size; the page stretches it over the photo
  * @param {{values: Float32Array, height: number, width: number}} cam one map; above 1 it is divided by its maximum
- * @param {{palette: number[][], diverging: boolean}} look 256 colours [r, g, b], from those of 0 to those of 1; or from
+ * @param {{palette: number[][], diverging: boolean}} look 256 colors [r, g, b], from those of 0 to those of 1; or from
  *   those of -1, where zero lies in the middle of what the map can be
  */
 export function drawHeatmap(canvas, { values, height, width }, { palette, diverging }) {

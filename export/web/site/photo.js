@@ -22,7 +22,7 @@ export async function openPhoto(file) {
     if (width * height > MAX_PIXELS) {
       throw new UserError(`${name} has ${width} × ${height} pixels; at most ${MAX_PIXELS / 1e6} million are taken.`);
     }
-    // The bytes as they are stored: colour profiles are left alone, as they were in training.
+    // The bytes as they are stored: color profiles are left alone, as they were in training.
     const bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
     const close = () => {
       bitmap.close();

@@ -13,7 +13,7 @@ export function prepare(photo, metadata) {
   const { preprocess } = metadata;
   const channels = preprocess.mean.length;
   const box = seenBox(preprocess, photo.width, photo.height);
-  const source = channels === 1 ? grey(photo) : photo;
+  const source = channels === 1 ? gray(photo) : photo;
   const levels = resample(source, box, preprocess.size, preprocess.interpolation, channels);
   const values = normalized(levels, preprocess);
   return { image: { type: "float32", values, shape: [1, channels, ...preprocess.size] }, box };
@@ -52,7 +52,7 @@ function shrunkBox(size, resize, width, height) {
   return [left, top, left + cropWidth, top + cropHeight];
 }
 
-/** Python's `round` of a half: to the even neighbour. */
+/** Python's `round` of a half: to the even neighbor. */
 function halfToEven(value) {
   const floor = Math.floor(value);
   return value - floor === 0.5 ? floor + floor % 2 : Math.round(value);
@@ -64,16 +64,16 @@ function normalized(levels, { mean, std }) {
   const area = levels.length / channels;
   const values = new Float32Array(levels.length);
   for (let channel = 0; channel < channels; channel++) {
-    const [centre, spread] = [Math.fround(mean[channel]), Math.fround(std[channel])];
+    const [center, spread] = [Math.fround(mean[channel]), Math.fround(std[channel])];
     const table = Float32Array.from({ length: 256 }, (_, level) =>
-      Math.fround(Math.fround(level / 255) - centre) / spread);
+      Math.fround(Math.fround(level / 255) - center) / spread);
     for (let n = 0; n < area; n++) values[channel * area + n] = table[levels[n * channels + channel]];
   }
   return values;
 }
 
 /** Luma of ITU-R BT.601 in 16-bit fixed point, as Pillow's mode L. */
-function grey(photo) {
+function gray(photo) {
   const rows = (top, count) => {
     const rgb = photo.rows(top, count);
     const luma = new Uint8Array(rgb.length / 3);

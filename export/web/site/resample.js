@@ -6,7 +6,7 @@ const BAND = 256; // rows read at a time, so that a large photo is never unpacke
 
 const sinc = (t) => (t === 0 ? 1 : Math.sin(Math.PI * t) / (Math.PI * t));
 
-/** Weight at distance t from the centre, and where it becomes zero, in pixels of the smaller picture. */
+/** Weight at distance t from the center, and where it becomes zero, in pixels of the smaller picture. */
 const FILTERS = {
   bilinear: { support: 1, weight: (t) => Math.max(0, 1 - Math.abs(t)) },
   bicubic: { support: 2, weight: keys },
@@ -60,10 +60,10 @@ function windows(length, from, to, count, interpolation) {
   const { support, weight } = FILTERS[interpolation];
   const stretch = Math.max(1, scale); // when shrinking, the filter grows: that is the antialiasing
   return Array.from({ length: count }, (_, n) => {
-    const centre = from + (n + 0.5) * scale;
-    const start = Math.max(0, Math.trunc(centre - support * stretch + 0.5));
-    const end = Math.min(length, Math.trunc(centre + support * stretch + 0.5));
-    const raw = Array.from({ length: end - start }, (__, k) => weight((k + start - centre + 0.5) * (1 / stretch)));
+    const center = from + (n + 0.5) * scale;
+    const start = Math.max(0, Math.trunc(center - support * stretch + 0.5));
+    const end = Math.min(length, Math.trunc(center + support * stretch + 0.5));
+    const raw = Array.from({ length: end - start }, (__, k) => weight((k + start - center + 0.5) * (1 / stretch)));
     const sum = raw.reduce((a, b) => a + b, 0);
     return { start, weights: Float64Array.from(raw, (w) => fixedPoint(sum === 0 ? w : w / sum)) };
   });

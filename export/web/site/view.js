@@ -122,7 +122,7 @@ export function onStrength() {
   element("picture").style.setProperty("--strength", Number(element("strength").value) / 100);
 }
 
-/** The colours of the heatmap, from the lowest value to the highest. */
+/** The colors of the heatmap, from the lowest value to the highest. */
 export function showScale({ palette, diverging }) {
   const values = palette.map((_, n) => n / 255);
   drawHeatmap(element("scale"), { values, height: 1, width: palette.length }, { palette, diverging: false });

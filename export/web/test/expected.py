@@ -37,8 +37,8 @@ def write_photos(folder: Path) -> list[str]:
     photos = {
         "chelsea.png": (cat, {}),
         "coffee.png": (coffee.convert("RGB"), {}),
-        "grey.png": (camera, {}),
-        "grey16.png": (sixteen_bit, {}),
+        "gray.png": (camera, {}),
+        "gray16.png": (sixteen_bit, {}),
         "transparent.png": (Image.merge("RGBA", (*cat.split(), alpha)), {}),
         "palette.png": (coffee.convert("RGB").quantize(64), {}),
         "lossless.webp": (cat, {"lossless": True}),

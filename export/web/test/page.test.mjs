@@ -123,8 +123,8 @@ for (const [file, message] of [
 
 test("a chosen file and an example are explained too", async () => {
   const { page } = site;
-  const chosen = await answerTo(page, () => page.setInputFiles("#file", path("grey.png")));
-  assert.equal(chosen.classIdx, expected.photos["grey.png"].class_idx);
+  const chosen = await answerTo(page, () => page.setInputFiles("#file", path("gray.png")));
+  assert.equal(chosen.classIdx, expected.photos["gray.png"].class_idx);
   await page.reload();
   const example = await answerTo(page, () => page.click("#example-list button[title=coffee]"));
   assert.equal(example.classIdx, expected.photos["coffee.png"].class_idx);
@@ -147,7 +147,7 @@ test("a site that is not complete says so, and where the files come from", async
   await close();
 });
 
-test("another artifact: grey, cropped, without names", async (context) => {
+test("another artifact: gray, cropped, without names", async (context) => {
   const { page, close } = await openPage(browser, server.url);
   await drop(page, "second.onnx");
   await page.waitForFunction(() => /Sequential/.test(document.getElementById("model-state").textContent));
