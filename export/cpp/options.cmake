@@ -1,4 +1,4 @@
-# An optimized build unless told otherwise; -DSANITIZE=ON adds the address and undefined behavior sanitizers.
+# The build is optimized by default; -DSANITIZE=ON adds the address and undefined behavior sanitizers.
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release)
 endif()

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kits import Kit
+from kits import Kit, compute_softmax
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export
-from explainable_model.explaining import probabilities
-from explainable_model.metadata import METADATA_KEY
 from explainable_model.preprocess import open_photo
 
+METADATA_KEY = "explainable_model.json"
 PREPROCESS = Preprocess((24, 32), resize=30)
 
 
@@ -55,7 +54,7 @@ def test_a_package_gives_eagers_answer(
         image = torch.from_numpy(PREPROCESS(open_photo(photo)))
         logits, _, cam = explainable(image, torch.tensor([class_idx]))
         assert found["class_idx"] == class_idx
-        assert found["probability"] == pytest.approx(probabilities(logits.detach().numpy())[class_idx], abs=1e-5)
+        assert found["probability"] == pytest.approx(compute_softmax(logits.detach().numpy())[class_idx], abs=1e-5)
         assert np.abs(np.load(tmp_path / "cam.npy") - cam[0].numpy()).max() < 1e-5
         assert cam.max() == 1
 
@@ -79,7 +78,7 @@ def test_files_that_are_no_package(libtorch: Kit, package: Path, photos: list[Pa
 
 
 def relabel(package: Path, path: Path, record: str | None) -> Path:
-    """The package with another record, or without one."""
+    """Copy the package with other metadata, or without any."""
     with zipfile.ZipFile(package) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             content = source.read(name)

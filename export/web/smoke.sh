@@ -10,7 +10,7 @@ if ! command -v chromium >/dev/null; then
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null
 fi
 npm ci --ignore-scripts --no-audit --no-fund
-python make_site.py
+python make.py
 
 expected=$(mktemp -d)
 trap 'rm -rf "$expected"' EXIT

@@ -37,7 +37,7 @@ export function listenForFiles(take) {
 export async function download(url, onProgress = () => {}) {
   const response = await fetch(url).catch((error) => ({ ok: false, status: error.message }));
   if (!response.ok) {
-    throw new UserError(`${url} cannot be loaded (${response.status}): make_site.py puts it beside the page.`);
+    throw new UserError(`${url} cannot be loaded (${response.status}): make.py puts it beside the page.`);
   }
   const total = Number(response.headers.get("Content-Length"));
   const parts = [];

@@ -143,7 +143,7 @@ test("a site that is not complete says so, and where the files come from", async
   const before = (page) => page.route("**/site.json", (route) => route.fulfill({ status: 404 }));
   const { page, close } = await openPage(browser, server.url, { before, model: "missing" });
   await page.waitForSelector("#alert:not([hidden])");
-  assert.match(await page.innerText("#alert-text"), /site.json cannot be loaded \(404\): make_site.py/);
+  assert.match(await page.innerText("#alert-text"), /site.json cannot be loaded \(404\): make.py/);
   await close();
 });
 
