@@ -105,9 +105,8 @@ def write_configuration(metadata: Metadata, name: str, max_batch: int, delay: in
 def describe_tensors(kind: str, specs: dict[str, dict[str, Any]], metadata: Metadata, batched: bool) -> Iterator[str]:
     """The lines of the inputs or of the outputs."""
     for index, (name, spec) in enumerate(specs.items()):
-        tensor = (
-            f"{name}__{index}" if metadata.format == "torchscript" else name
-        )  # Triton's names for tensors without names
+        # Triton numbers the tensors of TorchScript, which have no names.
+        tensor = f"{name}__{index}" if metadata.format == "torchscript" else name
         label = f' label_filename: "{LABELS}"' if name == LOGITS and has_labels(metadata) else ""
         dims = describe_dims(spec["shape"], batched)
         yield f'{kind} {{ name: "{tensor}" data_type: {TYPES[spec["dtype"]]} {dims}{label} }}'

@@ -90,13 +90,9 @@ def check_entries(onnx: Path, torchscript: Path, repository: Path) -> None:
         entry = make_entry(artifact, repository, f"{NAME}-{backend}")
         config = parse((entry / "config.pbtxt").read_text())
         require((config.name, config.backend) == (entry.name, backend), f"{config.name}, {config.backend}")
-        require(
-            read_tensors(config.input, True) == inputs, f"inputs {read_tensors(config.input, True)}, expected {inputs}"
-        )
-        require(
-            read_tensors(config.output, True) == outputs,
-            f"outputs {read_tensors(config.output, True)}, expected {outputs}",
-        )
+        for name, tensors, expected in (("inputs", config.input, inputs), ("outputs", config.output, outputs)):
+            found = read_tensors(tensors, True)
+            require(found == expected, f"{name} {found}, expected {expected}")
         require(config.max_batch_size == 8 and config.HasField("dynamic_batching"), "requests are not batched")
         require((entry / "1" / file).read_bytes() == artifact.read_bytes(), f"{file} is not the artifact")
         labels = (entry / config.output[0].label_filename).read_text().splitlines()
