@@ -1,4 +1,4 @@
-"""What the kits' tests share: programs that CI must have, the kits' artifacts, and the eager network's answers."""
+"""Fixtures of the kits' tests: programs that CI must have, the kits' artifacts, and the eager network's answers."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], P
     def make(kit: str, suffix: str) -> Path:
         if kit not in made:
             made[kit] = tmp_path_factory.mktemp(kit) / f"efficientnet_lite0{suffix}"
-            environment = {**os.environ, "PYTHONPATH": str(EXPORT.parent)}  # this copy, whatever is installed
+            environment = {**os.environ, "PYTHONPATH": str(EXPORT.parent)}  # this copy, also where another is installed
             subprocess.run([sys.executable, EXPORT / kit / "make.py", made[kit]], check=True, env=environment)
         return made[kit]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import tables
-from benchmarks.isolation import Figures, MeasurementError, isolated
+from benchmarks.isolation import Figures, MeasurementError, run_isolated
 from benchmarks.plain import PLAIN
 from benchmarks.results import Row
 from benchmarks.subjects import Subject
@@ -27,7 +27,7 @@ EDGE_MODELS = ("tf_efficientnet_lite0", "mobilenet_v3_large")
 SECONDS = 5  # this machine does not grow warm; a device is measured for five minutes
 
 
-def tasks(settings: Settings) -> list[Task]:
+def list_tasks(settings: Settings) -> list[Task]:
     """Each network on this machine and in the emulator."""
     pythons = {"host": [sys.executable]}
     if "EDGE_PYTHON" in os.environ:
@@ -35,26 +35,26 @@ def tasks(settings: Settings) -> list[Task]:
     return [
         Task(f"{where}/{model}", partial(_measure, Subject(model, size=settings.size), settings, where, python))
         for where, python in pythons.items()
-        for model in settings.chosen(EDGE_MODELS)
+        for model in settings.choose_models(EDGE_MODELS)
     ]
 
 
 def write_bundle(subject: Subject, folder: Path) -> Path:
     """Write what the edge kit measures on a device: ``explained.onnx``, ``plain.onnx`` and ``photo.png``."""
     folder.mkdir(parents=True, exist_ok=True)
-    isolated(export_bundle, subject, folder)
+    run_isolated(export_bundle, subject, folder)
     return folder
 
 
 def export_bundle(subject: Subject, folder: Path) -> Figures:
-    """Export both networks and write the photo; runs in a process of its own."""
+    """Export both networks and write the photo; runs in a new process."""
     import torch
     from PIL import Image
 
     from explainable_model import Preprocess, export
 
     torch.set_num_threads(1)
-    model, images = subject.build(), torch.from_numpy(subject.images(2))
+    model, images = subject.build(), torch.from_numpy(subject.make_images(2))
     preprocess = Preprocess((subject.size, subject.size))
     export(subject.explainable(model), folder / "explained.onnx", images, preprocess=preprocess)
     PLAIN["onnx"].write(model, images, folder / "plain.onnx")
@@ -76,12 +76,12 @@ def _measure(subject: Subject, settings: Settings, where: str, python: list[str]
     return {"model": subject.model, **json.loads(figures.read_text())}
 
 
-def markdown(rows: dict[str, Row]) -> str:
+def to_markdown(rows: dict[str, Row]) -> str:
     """The ratio of the first minutes and of the last one; no time where the device is emulated."""
     head = ["machine", "network", "runtime", "ratio (95 % interval)", "last minute", "explained ms", "°C", "W", "map",
             "logits"]  # fmt: skip
     lines = []
-    for row in tables.measured(rows).values():
+    for row in tables.select_measured(rows).values():
         last, parity = (row["minutes"] or [None])[-1], row["parity"]
         times = ["emulated: no times", "", "", "", ""]
         if not row["emulated"]:
@@ -91,9 +91,9 @@ def markdown(rows: dict[str, Row]) -> str:
                      f"{explained['cpu_ms']:.3g}", *sensors]  # fmt: skip
         lines.append(
             [row["device"]["machine"], row["model"], row["runtime"]["name"], *times,
-             tables.scientific(parity["cam"]), tables.scientific(parity["logits"])]
+             tables.format_scientific(parity["cam"]), tables.format_scientific(parity["logits"])]
         )  # fmt: skip
-    return tables.table(head, lines) + tables.failed(rows)
+    return tables.make_table(head, lines) + tables.list_failed(rows)
 
 
 def _write_ratio(ratio: dict[str, float]) -> str:
@@ -104,4 +104,4 @@ def _write_number(value: float | None) -> str:
     return "null" if value is None else f"{value:.3g}"
 
 
-SUITE = Suite("What does it cost on a small device, and does it answer the same there?", tasks, markdown)
+SUITE = Suite("What does it cost on a small device, and does it answer the same there?", list_tasks, to_markdown)

@@ -29,7 +29,7 @@ def measure(open_model, model, record, make_inputs, options):
         model: the opened artifact.
         record: its metadata.
         make_inputs: a function from a batch size to the artifact's inputs, image first.
-        options: what the command line asks for, see ``program.py``.
+        options: the options of the command line, see ``program.py``.
 
     Returns:
         A dictionary for JSON. Under emulation every figure of time, memory and power is ``None`` or absent.
@@ -129,7 +129,7 @@ def read_sensors():
 
 
 def describe_artifact(model, record, path):
-    """Name, size and number of operators of an artifact, and what its metadata says of the network."""
+    """Name, size and number of operators of an artifact, and its metadata about the network."""
     names = ("model", "method", "target_layer", "dtype", "image_shape", "versions")
     return {
         "file": os.path.basename(path),

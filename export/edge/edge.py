@@ -33,7 +33,7 @@ class Model(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What an artifact says of one photo.
+    """An artifact's answer for one photo.
 
     Attributes:
         class_idx: the explained class.

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 
 def parse_arguments(description):
-    """What the command line asks for."""
+    """Read the options of the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("artifact")
     parser.add_argument("photo")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # the explainable_model in the archive, whatever is installed
+sys.path.insert(0, str(Path(__file__).parent))  # the archive's explainable_model comes before an installed one
 
 from explainable_model import Session
 from explainable_model.exporters.torchscript import open_ as open_torchscript
