@@ -14,7 +14,7 @@ SCRIPTS = {".onnx": "run_onnxruntime.py", ".xml": "run_openvino.py", ".pte": "ru
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifacts that ``make.py`` writes. ExecuTorch must be installed: pip install 'explainable-model[executorch]'."""
+    """The artifacts that ``make.py`` writes. ExecuTorch is needed: pip install 'explainable-model[executorch]'."""
     made = tmp_path_factory.mktemp("edge")
     environment = {**os.environ, "PYTHONPATH": str(KIT.parent.parent)}  # this copy, also where another is installed
     command = [sys.executable, "-W", "ignore", KIT / "make.py", made, *SCRIPTS]

@@ -146,9 +146,7 @@ def write_resamplings(folder: Path) -> list[dict[str, object]]:
 
 def main() -> None:
     if int(PIL.__version__.split(".")[0]) < 13:
-        raise SystemExit(
-            f"Pillow is {PIL.__version__}; the page resizes tall pictures as Pillow 13 does."
-        )
+        raise SystemExit(f"Pillow is {PIL.__version__}; the page resizes tall pictures as Pillow 13 does.")
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
     photos = write_photos(folder)
