@@ -9,7 +9,7 @@ import pytest
 from benchmarks import run, targets
 from benchmarks.isolation import MeasurementError, run_isolated
 from benchmarks.results import Results
-from benchmarks.suites import SUITES, Settings, Suite, Task
+from benchmarks.suites import SUITES, Settings, Suite, Task, edge
 from benchmarks.tables import make_table
 from benchmarks.timing import Effort, Sample, compute_quantiles, measure_first_calls, measure_memory, measure_pairs
 
@@ -118,3 +118,19 @@ def test_targets_tell_losses_and_what_is_missing(tmp_path: Path) -> None:
     assert lines["onnx, last layer"] == ["≤ 1.05", "1.070", "vit_b_16, batch 1", "no", "1 of 2"]
     assert lines["onnx, last layer under pooling and one linear layer"][1:4] == ["1.010", "resnet18, batch 1", "yes"]
     assert lines["eager, last layer"][1] == "not measured"
+
+
+def test_the_edge_table_has_no_times_of_an_emulated_device() -> None:
+    ratio = {"median": 1.02, "low": 1.01, "high": 1.03}
+    row = {
+        "model": "net",
+        "device": {"machine": "aarch64"},
+        "runtime": {"name": "onnxruntime"},
+        "parity": {"cam": 2e-6, "logits": 1e-6},
+    }
+    emulated = {**row, "emulated": True, "ratio": None, "minutes": None, "explained": {}}
+    minute = {"ratio": {**ratio, "median": 1.025}, "explained": {"cpu_ms": 12.0}, "celsius": 61.5, "watts": None}
+    timed = {**row, "emulated": False, "ratio": ratio, "minutes": [minute], "explained": {"cpu_ms": 9.0}}
+    table = edge.to_markdown({"emulated/net": emulated, "host/net": timed})
+    assert "| aarch64 | net | onnxruntime | emulated: no times |  |  |  |  | 2e-06 | 1e-06 |" in table
+    assert "| 1.020 (1.010 to 1.030) | 1.025 (1.010 to 1.030) | 12 | 61.5 | null | 2e-06 | 1e-06 |" in table
