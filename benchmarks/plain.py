@@ -152,12 +152,13 @@ def open_executorch(path: Path, threads: int) -> Predict:
     """With the Python bindings of its runtime."""
     import torch
     from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
 
-    module = portable_lib._load_for_executorch(str(path))
-    portable_lib._unsafe_reset_threadpool(threads)
+    portable_lib._unsafe_reset_threadpool(threads)  # ExecuTorch has no public function that sets the threads
+    forward = Runtime.get().load_program(path).load_method("forward")
 
     def predict(image: Array) -> Array:
-        logits: Array = module.forward([torch.from_numpy(image)])[0].numpy()
+        logits: Array = forward.execute([torch.from_numpy(image)])[0].numpy()
         return logits
 
     return predict
