@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-# Imported when asked for: the processes that measure import this file, and not every runtime needs torch.
+# Each module is imported when it is used: measuring processes import this file, and not every runtime needs torch.
 COMMANDS = {
     "run": ("benchmarks.run", "main"),
     "report": ("benchmarks.report", "main"),

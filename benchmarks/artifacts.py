@@ -1,4 +1,4 @@
-"""Plain and explained artifacts of a subject: written once, opened in fresh processes."""
+"""Plain and explained artifacts of a subject: written once, opened in new processes."""
 
 import json
 import time
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.isolation import Figures, isolated
+from benchmarks.isolation import Figures, run_isolated
 from benchmarks.plain import PLAIN, Array
 from benchmarks.subjects import Subject
-from explainable_model.exporters import FORMATS
+from explainable_model import FORMATS
 
 if TYPE_CHECKING:
     from explainable_model import ExplainableModel, LoweredModel
@@ -24,12 +24,12 @@ PREDICTED = -1
 
 @dataclass(frozen=True)
 class Artifact:
-    """A network in a runtime, with its explanation or without.
+    """A network in a runtime, with or without its explanation.
 
     Attributes:
-        subject: the network and what is explained.
+        subject: the network, and the layer to explain.
         runtime: key of ``FORMATS``, or ``eager``.
-        explained: whether it explains.
+        explained: whether the artifact explains.
         scratch: the folder of all artifacts.
     """
 
@@ -40,21 +40,21 @@ class Artifact:
 
     @property
     def path(self) -> Path:
-        """The file; the plain one is the same for every layer."""
+        """The artifact's file; every layer shares the plain one."""
         suffix = FORMATS[self.runtime].suffixes[0]
         subject = self.subject if self.explained else Subject(self.subject.model, "plain", self.subject.size)
         return subject.folder(self.scratch) / f"model{suffix}"
 
     @property
     def size(self) -> int | None:
-        """Of the file and of those with its weights, in bytes; ``None`` where there is none."""
+        """The size in bytes of the file and of its external weights; ``None`` without a file."""
         if self.runtime == EAGER:
             return None
         weights = self.path.with_suffix(".bin") if self.runtime == "openvino" else Path(f"{self.path}.data")
         return sum(file.stat().st_size for file in (self.path, weights) if file.exists())
 
     def open(self, threads: int = 1) -> Callable[[Array], tuple[Array, ...]]:
-        """A function from an image to the outputs: ``(logits,)`` or ``(logits, class_idx, cam)``."""
+        """Open a function from an image to the outputs: ``(logits,)`` or ``(logits, class_idx, cam)``."""
         if self.runtime == EAGER:
             return self._open_eager(threads)
         if not self.explained:
@@ -84,8 +84,8 @@ class Artifact:
 
         return run
 
-    def parity(self) -> dict[str, float]:
-        """How far it is from the eager network on images that are not timed."""
+    def measure_parity(self) -> dict[str, float]:
+        """The difference from the eager network, on images that are not timed."""
         reference = np.load(self.subject.folder(self.scratch) / "reference.npz")
         images = reference["image"]
         if takes_one_image(self.runtime):
@@ -98,7 +98,7 @@ class Artifact:
 
 
 def compare_answers(answer: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, float]:
-    """Logits by the largest, maps (where there are some) by their range, worst image."""
+    """The difference of logits over the largest logit, and of maps over their range, of the worst image."""
     logits = expected["logits"]
     found = {"logits": float(np.abs(answer["logits"] - logits).max() / np.abs(logits).max())}
     if "cam" in answer:
@@ -117,24 +117,24 @@ def compare_maps(cam: Array, expected: Array) -> dict[str, float]:
 
 
 def ensure_artifacts(subject: Subject, runtimes: list[str], scratch: Path) -> Figures:
-    """Build what is missing, in a process of its own, and say what building took and what an explanation must cost."""
+    """Build the missing artifacts in a new process; the seconds of building, and the least cost of an explanation."""
     record = subject.folder(scratch) / "built.json"
     known: Figures = json.loads(record.read_text()) if record.exists() else {}
-    if known.get("library") != _library_version():
+    if known.get("library") != _read_library_version():
         known = {"export_cpu_s": {}}
     missing = [runtime for runtime in runtimes if runtime != EAGER and runtime not in known["export_cpu_s"]]
     if missing or "floor" not in known:
-        built = isolated(build_artifacts, subject, missing, scratch, timeout=1800)
+        built = run_isolated(build_artifacts, subject, missing, scratch, timeout=1800)
         known = {**built, "export_cpu_s": {**known["export_cpu_s"], **built["export_cpu_s"]}}
         record.write_text(json.dumps(known))
     return known
 
 
 def build_artifacts(subject: Subject, runtimes: list[str], scratch: Path) -> Figures:
-    """Lower, and write plain and explained in every runtime asked for; runs in the process of its own."""
+    """Lower, and write plain and explained artifacts for the runtimes; runs in a new process."""
     import torch
 
-    from benchmarks.graph_cost import floor, flops_ratio
+    from benchmarks.graph_cost import compare_flops, compute_floor
     from explainable_model import lower
 
     torch.set_num_threads(1)
@@ -143,17 +143,17 @@ def build_artifacts(subject: Subject, runtimes: list[str], scratch: Path) -> Fig
         each.mkdir(parents=True, exist_ok=True)
     model = subject.build()
     explainable = subject.explainable(model)
-    image = torch.from_numpy(subject.images(REFERENCE_BATCH))
+    image = torch.from_numpy(subject.make_images(REFERENCE_BATCH))
     started = time.process_time()
     lowered = lower(explainable, image)
     lower_seconds = time.process_time() - started
     answer = explainable(image)
     np.savez(folder / "reference.npz", image=image.numpy(), logits=answer.logits.numpy(), cam=answer.cam.numpy())
     return {
-        "library": _library_version(),
+        "library": _read_library_version(),
         "layer": explainable.target_layer,
-        "floor": floor(explainable, image),
-        "flops": flops_ratio(lambda: lowered(image), model, image),
+        "floor": compute_floor(explainable, image),
+        "flops": compare_flops(lambda: lowered(image), model, image),
         "lower_cpu_s": lower_seconds,
         "export_cpu_s": {name: _write(name, explainable, lowered, subject, scratch) for name in runtimes},
     }
@@ -162,9 +162,8 @@ def build_artifacts(subject: Subject, runtimes: list[str], scratch: Path) -> Fig
 def _write(
     runtime: str, explainable: "ExplainableModel", lowered: "LoweredModel", subject: Subject, scratch: Path
 ) -> float:
-    """CPU seconds that writing the explained artifact took (lowering not included); the plain one where missing."""
+    """Write the explained artifact, and a missing plain one; the CPU seconds of writing the explained one."""
     from explainable_model import lower
-    from explainable_model.exporters.describe import describe
 
     plain, explained = (Artifact(subject, runtime, which, scratch).path for which in (False, True))
     finished = plain.with_name(f"{plain.name}.finished")
@@ -174,24 +173,31 @@ def _write(
     if takes_one_image(runtime):
         lowered = lower(explainable, lowered.example[:1], dynamic_batch=False)
     started = time.process_time()
-    FORMATS[runtime].write(lowered, explained, describe(lowered, runtime, None, None).to_json())
+    write_unverified(lowered, runtime, explained)
     return time.process_time() - started
 
 
-def _library_version() -> float:
-    """When its newest file was written: what an older one made is made anew."""
+def write_unverified(lowered: "LoweredModel", runtime: str, path: Path) -> None:
+    """Write an artifact without loading and verifying it as ``export`` does, so that a clock can time writing alone."""
+    from explainable_model.exporters.describe import describe
+
+    FORMATS[runtime].write(lowered, path, describe(lowered, runtime, None, None).to_json())
+
+
+def _read_library_version() -> float:
+    """The time of the library's newest file; artifacts of an older library are made again."""
     import explainable_model
 
     return max(file.stat().st_mtime for file in Path(explainable_model.__file__).parent.rglob("*.py"))
 
 
 def takes_one_image(runtime: str) -> bool:
-    """Whether the runtime's programs are for the batch size that they were exported with, here one."""
+    """Whether the runtime fixes the batch size at export, here to one."""
     return runtime != EAGER and FORMATS[runtime].fixed_size
 
 
-def available_runtimes(names: Mapping[str, Any] | list[str]) -> list[str]:
-    """Those that are installed, of some runtimes."""
+def find_available_runtimes(names: Mapping[str, Any] | list[str]) -> list[str]:
+    """Those of some runtimes that are installed."""
     from importlib.util import find_spec
 
     packages = {"onnx": "onnxruntime", "openvino": "openvino", "executorch": "executorch"}

@@ -1,4 +1,4 @@
-"""One row of the coverage table: a network at one layer, compared in every format."""
+"""Measure one row of the coverage table: a network at one layer, compared in every format."""
 
 import tempfile
 import time
@@ -10,66 +10,68 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.artifacts import write_unverified
 from benchmarks.networks import Network, build
+from explainable_model import FORMATS as TABLE
 from explainable_model import ExplainableModel, lower
 from explainable_model.attribution.layout import layout_of
-from explainable_model.exporters import FORMATS as TABLE
-from explainable_model.exporters.describe import describe
 
 FORMATS = ("torchscript", "pt2", "onnx")
 BATCHES = (1, 2, 5)
-CANDIDATES = 10  # classes from which the one with the largest map is explained
-REFERENCE_TOLERANCE = 1e-9  # float64, in units of the largest value of the map
-SINGLE_TOLERANCE = 1e-5  # where the network itself converts to float32 on the way
-FORMAT_TOLERANCE = 1e-3  # float32, normalised maps
+CANDIDATES = 10  # the class with the largest map among so many is explained
+REFERENCE_TOLERANCE = 1e-9  # in float64, relative to the largest value of the map
+SINGLE_TOLERANCE = 1e-5  # where the network itself converts to float32
+FORMAT_TOLERANCE = 1e-3  # float32, normalized maps
 
 Row = dict[str, Any]
 
 
 def measure(network: Network) -> list[Row]:
-    """Both rows of one network, in one thread."""
+    """Measure both rows of one network, in one thread."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     try:
         model = build(network)
     except Exception as error:
-        return [{"network": network.key, "where": "all", "layer": "", "passed": False, "reason": first_line(error)}]
+        return [
+            {"network": network.key, "where": "all", "layer": "", "passed": False, "reason": read_first_line(error)}
+        ]
     return [measure_layer(network, model, where) for where in ("last", "early")]
 
 
 def measure_layer(network: Network, model: nn.Module, where: str) -> Row:
-    """Every comparison at one layer, and why it fails if it does."""
+    """Make every comparison at one layer, and say why one fails."""
     started = time.process_time()
     row: Row = {"network": network.key, "where": where, "layer": network.early, "passed": False}
     try:
-        image = _images(2, network.size, seed=1)
+        image = _make_images(2, network.size, seed=1)
         explainable = ExplainableModel(model, None if where == "last" else network.early)
         explainable(image)
         row["layer"] = explainable.target_layer
         row.update(_compare_exactly(model, str(explainable.target_layer), image))
         row["formats"] = _compare_formats(explainable, image)
-        row["reason"] = _failure(row)
-    except Exception as error:  # the row says why; the next row goes on
-        row["reason"] = first_line(error)
+        row["reason"] = _find_failure(row)
+    except Exception as error:  # the row says why, and the next row is measured
+        row["reason"] = read_first_line(error)
     row["passed"] = not row["reason"]
     row["cpu_seconds"] = round(time.process_time() - started, 1)
     return row
 
 
-def first_line(error: BaseException) -> str:
-    """Type and first line of an error, or of TorchScript's, which come last."""
+def read_first_line(error: BaseException) -> str:
+    """The type and first line of an error; of a TorchScript error the last line, which has the reason."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     if lines and "TorchScript interpreter" in lines[0]:
         return f"{type(error).__name__}: {lines[-1].strip()}"
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
-def _images(batch: int, size: int, *, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def _make_images(batch: int, size: int, *, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def _compare_exactly(model: nn.Module, layer: str, image: Tensor) -> Row:
-    """In float64: eager against a reference that knows nothing of this library's code, lowered against eager."""
+    """Compare in float64: eager with a reference that uses none of this library's code, and lowered with eager."""
     double = model.double()
     try:
         explainable = ExplainableModel(double, layer, normalize=False, upsample=False)
@@ -77,10 +79,10 @@ def _compare_exactly(model: nn.Module, layer: str, image: Tensor) -> Row:
         lowered = lower(explainable, image.double())
         seconds = time.process_time() - started
         batch = 3 if lowered.dynamic_batch else len(image)
-        fresh = _images(batch, image.shape[-1], seed=2, dtype=torch.float64)
-        classes = lively_classes(explainable, fresh)
+        fresh = _make_images(batch, image.shape[-1], seed=2, dtype=torch.float64)
+        classes = choose_lively_classes(explainable, fresh)
         eager = explainable(fresh, classes)
-        wanted = reference_gradients(double, layer, fresh, classes)
+        wanted = compute_reference_gradients(double, layer, fresh, classes)
         to_map = layout_of(layer, wanted, fresh, None)
         off = to_map(wanted) - explainable.attribute(fresh, classes).gradients
         got = lowered(fresh, classes)
@@ -99,8 +101,8 @@ def _compare_exactly(model: nn.Module, layer: str, image: Tensor) -> Row:
         model.float()
 
 
-def reference_gradients(model: nn.Module, layer: str, image: Tensor, classes: Tensor) -> Tensor:
-    """Gradient of the class scores for the layer's output, by plain autograd over the whole network."""
+def compute_reference_gradients(model: nn.Module, layer: str, image: Tensor, classes: Tensor) -> Tensor:
+    """The gradient of the class scores for the layer's output, by plain autograd over the whole network."""
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -119,19 +121,19 @@ def reference_gradients(model: nn.Module, layer: str, image: Tensor, classes: Te
     return gradients
 
 
-def lively_classes(explainable: ExplainableModel, image: Tensor, candidates: int = CANDIDATES) -> Tensor:
-    """For each image the class, of the first few, with the largest map: a map of zeros proves nothing."""
+def choose_lively_classes(explainable: ExplainableModel, image: Tensor, candidates: int = CANDIDATES) -> Tensor:
+    """Choose for each image the class with the largest map among the first few: a map of zeros proves nothing."""
     maps = [explainable(image, torch.full((len(image),), c)).cam.flatten(1) for c in range(candidates)]
     return torch.stack([cam.amax(1) for cam in maps]).argmax(0)
 
 
 def _compare_formats(explainable: ExplainableModel, image: Tensor) -> dict[str, Row]:
-    """In float32: the median and the largest difference of each format's maps, at several batch sizes."""
+    """Compare in float32: the median and the largest difference of each format's maps, at several batch sizes."""
     lowered = lower(explainable, image)
     batches = BATCHES if lowered.dynamic_batch else (len(image),) * len(BATCHES)
-    pool = _images(sum(batches), image.shape[-1], seed=10)
+    pool = _make_images(sum(batches), image.shape[-1], seed=10)
     images = pool.split(batches)
-    classes = lively_classes(explainable, pool).split(batches)
+    classes = choose_lively_classes(explainable, pool).split(batches)
     wanted = [explainable(*case).cam for case in zip(images, classes, strict=True)]
     found: dict[str, Row] = {}
     for name in FORMATS:
@@ -139,26 +141,26 @@ def _compare_formats(explainable: ExplainableModel, image: Tensor) -> dict[str, 
         try:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / f"network{fmt.suffixes[0]}"
-                fmt.write(lowered, path, describe(lowered, name, None, None).to_json())
+                write_unverified(lowered, name, path)
                 seconds = time.process_time() - started
                 runner, _ = fmt.open(path, 1)
                 got = [runner(*map(Tensor.numpy, case))[2] for case in zip(images, classes, strict=True)]
-            found[name] = {**_differences(wanted, got), "export_seconds": round(seconds, 2)}
+            found[name] = {**_compare_maps(wanted, got), "export_seconds": round(seconds, 2)}
         except Exception as error:
-            found[name] = {"error": first_line(error)}
-            if name == "onnx" and (cause := _why_not_even_plain(explainable.model, image)):
+            found[name] = {"error": read_first_line(error)}
+            if name == "onnx" and (cause := _explain_plain_failure(explainable.model, image)):
                 found[name] = {"error": f"the plain network cannot be exported to ONNX: {cause}"}
     return found
 
 
-def _differences(wanted: Sequence[Tensor], got: Sequence[Any]) -> Row:
+def _compare_maps(wanted: Sequence[Tensor], got: Sequence[Any]) -> Row:
     pairs = zip(wanted, got, strict=True)
     each = torch.cat([(torch.from_numpy(cam) - want).flatten(1).abs().amax(1) for want, cam in pairs])
     return {"median": float(each.median()), "largest": float(each.max())}
 
 
-def _why_not_even_plain(model: nn.Module, image: Tensor) -> str:
-    """What PyTorch's exporter or ONNX Runtime say about the network without any explanation; empty if they like it."""
+def _explain_plain_failure(model: nn.Module, image: Tensor) -> str:
+    """The error of PyTorch's exporter or ONNX Runtime for the plain network; empty where both succeed."""
     import onnxruntime
 
     batch = {0: torch.export.Dim("batch", min=1, max=64)}
@@ -172,12 +174,12 @@ def _why_not_even_plain(model: nn.Module, image: Tensor) -> str:
     except Exception as error:
         while error.__cause__ is not None:
             error = error.__cause__
-        return first_line(error).replace(f"{tempfile.gettempdir()}/", "")
+        return read_first_line(error).replace(f"{tempfile.gettempdir()}/", "")
     return ""
 
 
-def _failure(row: Row) -> str:
-    """Why a row does not pass; empty if it does."""
+def _find_failure(row: Row) -> str:
+    """The reason why a row fails; empty where it passes."""
     if row["map"] == 0:
         return "the map is zero everywhere"
     tolerance = SINGLE_TOLERANCE if row["single"] else REFERENCE_TOLERANCE

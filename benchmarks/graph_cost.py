@@ -1,7 +1,7 @@
-"""What an explanation costs, counted instead of timed: floating point operations, operators, bytes.
+"""Count the cost of an explanation instead of timing it: floating point operations, operators, bytes.
 
-Counts are the same on every machine, however busy. The floor is what autograd computes at the least: one forward, and
-the backward of what follows the layer, with respect to activations alone.
+The counts are the same on every machine, however busy. The floor is the least that autograd computes: one forward, and
+the backward from the score to the layer, with respect to activations alone.
 """
 
 import hashlib
@@ -15,40 +15,39 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from explainable_model import ExplainableModel, LoweredModel
-from explainable_model.exporters import FORMATS
+from explainable_model import ExplainableModel
 
 OPSET = 18
-# Operators that walk through memory index by index; predicting and explaining needs none.
+# Operators that walk through memory index by index. Predicting and explaining needs none.
 SLOW_OPERATORS = frozenset({"GatherND", "GatherElements", "Scatter", "ScatterElements", "ScatterND", "Loop", "If"})
-SMALL = 64  # elements below which equal constants are a coincidence (shapes, scales)
+SMALL = 64  # equal constants of fewer elements are a coincidence (shapes, scales)
 
 
 def count_flops(run: Callable[[], object]) -> int:
-    """Floating point operations of the convolutions, matrix products and attentions in one call."""
+    """Count the floating point operations of convolutions, matrix products and attention in one call."""
     with FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())
 
 
-def flops_ratio(explained: Callable[[], object], model: nn.Module, image: Tensor) -> float:
-    """FLOPs of an explanation over those of the plain forward; of the eager wrapper, this is the floor."""
+def compare_flops(explained: Callable[[], object], model: nn.Module, image: Tensor) -> float:
+    """The FLOPs of an explanation over those of the plain forward."""
     with torch.no_grad():
         return count_flops(explained) / count_flops(lambda: model(image))
 
 
-def floor(explainable: ExplainableModel, image: Tensor) -> float:
+def compute_floor(explainable: ExplainableModel, image: Tensor) -> float:
     """The least that an explanation at this layer can cost, in forwards of the network."""
-    return flops_ratio(lambda: explainable(image), explainable.model, image)
+    return compare_flops(lambda: explainable(image), explainable.model, image)
 
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """What is counted of an ONNX file.
+    """The counts of an ONNX file.
 
     Attributes:
-        operators: how many nodes there are of each type.
-        size: of the file, in bytes.
+        operators: the number of nodes of each type.
+        size: the size of the file in bytes.
         repeated: names of weights that are stored more than once.
     """
 
@@ -58,17 +57,17 @@ class OnnxGraph:
 
     @property
     def nodes(self) -> int:
-        """How many nodes there are."""
+        """The number of nodes."""
         return self.operators.total()
 
     @property
     def slow(self) -> list[str]:
-        """Types of operators that are among the slow ones."""
+        """The types of slow operators in the graph."""
         return sorted(SLOW_OPERATORS & self.operators.keys())
 
 
 def read_onnx(path: Path) -> OnnxGraph:
-    """Count what is in a file."""
+    """Count the nodes, bytes and repeated weights of a file."""
     import onnx
 
     model: Any = onnx.load(path)
@@ -82,7 +81,7 @@ def read_onnx(path: Path) -> OnnxGraph:
 
 
 def write_plain_onnx(model: nn.Module, image: Tensor, path: Path) -> None:
-    """The network without its explanation, as PyTorch exports it, with an open batch size."""
+    """Write the network without its explanation, as PyTorch exports it, with an open batch size."""
     batch = image if len(image) > 1 else torch.cat([image, image])
     shapes = ({0: torch.export.Dim.DYNAMIC},)
     program = torch.onnx.export(
@@ -91,10 +90,3 @@ def write_plain_onnx(model: nn.Module, image: Tensor, path: Path) -> None:
     )  # fmt: skip
     assert program is not None
     program.save(path)
-
-
-def write_onnx(lowered: LoweredModel, path: Path) -> None:
-    """The explained network, without running it to verify it."""
-    from explainable_model.exporters.describe import describe
-
-    FORMATS["onnx"].write(lowered, path, describe(lowered, "onnx", None, None).to_json())

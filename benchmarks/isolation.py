@@ -1,4 +1,4 @@
-"""Measuring in a process of its own: a fresh runtime, its own memory, and a crash that costs one figure."""
+"""Measure in a new process: with a new runtime and its own memory, so that a crash costs one figure."""
 
 import multiprocessing
 import os
@@ -14,20 +14,22 @@ Figures: TypeAlias = dict[str, Any]
 
 
 class MeasurementError(Exception):
-    """A measurement that could not be made; the message is the reason."""
+    """A measurement failed; the message says why."""
 
 
-def isolated(measure: Callable[..., Figures], *arguments: object, threads: int = 1, timeout: float = 1200) -> Figures:
-    """Call ``measure(*arguments)`` in a fresh process and return what it returns.
+def run_isolated(
+    measure: Callable[..., Figures], *arguments: object, threads: int = 1, timeout: float = 1200
+) -> Figures:
+    """Call ``measure(*arguments)`` in a new process and return its result.
 
     Args:
-        measure: a function of a module, returning what can be pickled.
-        arguments: that can be pickled.
-        threads: of the libraries in that process.
-        timeout: seconds after which it is ended.
+        measure: a function of a module; its result can be pickled.
+        arguments: arguments that can be pickled.
+        threads: the number of threads of the libraries in that process.
+        timeout: the seconds after which the process is ended.
 
     Raises:
-        MeasurementError: it raised, crashed or took too long.
+        MeasurementError: the function raised, crashed or took too long.
     """
     with _environment({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **QUIET_THREADS}):
         context = multiprocessing.get_context("spawn")
@@ -55,7 +57,7 @@ def isolated(measure: Callable[..., Figures], *arguments: object, threads: int =
 def _measure_and_send(sender: Connection, measure: Callable[..., Figures], arguments: tuple[object, ...]) -> None:
     try:
         sender.send((measure(*arguments), ""))
-    except Exception as error:  # whatever it is, it belongs in the row
+    except Exception as error:  # any error belongs in the row
         where = traceback.extract_tb(error.__traceback__)[-1]
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         sender.send((None, f"{type(error).__name__}: {reason} ({os.path.basename(where.filename)}:{where.lineno})"))

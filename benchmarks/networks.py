@@ -237,7 +237,7 @@ NETWORKS = [
 
 
 def build(network: Network) -> nn.Module:
-    """Seeded random weights, with statistics, scales and zero-initialised heads made non-trivial."""
+    """Build the network with seeded random weights, and non-trivial statistics, scales and zero-initialized heads."""
     torch.manual_seed(0)
     if network.library == "timm":
         import timm
@@ -256,7 +256,7 @@ def build(network: Network) -> nn.Module:
 
 
 def _enliven(model: nn.Module) -> None:
-    """Nothing at its neutral value: otherwise maps are zero, or agree whatever the graph does."""
+    """Move every weight off its neutral value, where maps are zero, or agree whatever the graph does."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for module in model.modules():
@@ -271,7 +271,7 @@ def _enliven(model: nn.Module) -> None:
 
 
 def _calibrate(model: nn.Module, size: int) -> None:
-    """The statistics that a batch of noise has."""
+    """Set the statistics of batch norm to those of a batch of noise."""
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.momentum = 1.0

@@ -1,4 +1,4 @@
-"""The plain network in each runtime, exported as the runtime's documentation says: what the ratios divide by."""
+"""Write and open the plain network in each runtime, as the runtime's documentation says: the ratios' denominator."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ Predict: TypeAlias = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class PlainFormat:
-    """How the network alone is written and run.
+    """The functions that write and open the plain network.
 
     Attributes:
         write: ``(model, image (2, C, H, W), path)``.
@@ -68,10 +68,10 @@ def open_torchscript(path: Path, threads: int) -> Predict:
     torch.set_num_threads(threads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _predict(torch.jit.load(str(path)))
+        return _make_predict(torch.jit.load(str(path)))
 
 
-def _exported(model: "nn.Module", image: "Tensor") -> Any:
+def _export(model: "nn.Module", image: "Tensor") -> Any:
     import torch
 
     with torch.no_grad():
@@ -82,7 +82,7 @@ def write_pt2(model: "nn.Module", image: "Tensor", path: Path) -> None:
     """``torch.export``'s archive."""
     import torch
 
-    torch.export.save(_exported(model, image), path)
+    torch.export.save(_export(model, image), path)
 
 
 def open_pt2(path: Path, threads: int) -> Predict:
@@ -90,7 +90,7 @@ def open_pt2(path: Path, threads: int) -> Predict:
     import torch
 
     torch.set_num_threads(threads)
-    return _predict(torch.export.load(path).module())
+    return _make_predict(torch.export.load(path).module())
 
 
 def write_aotinductor(model: "nn.Module", image: "Tensor", path: Path) -> None:
@@ -99,7 +99,7 @@ def write_aotinductor(model: "nn.Module", image: "Tensor", path: Path) -> None:
 
     with torch.no_grad():
         torch._inductor.aoti_compile_and_package(
-            _exported(model, image), package_path=str(path), inductor_configs={"freezing": True}
+            _export(model, image), package_path=str(path), inductor_configs={"freezing": True}
         )
 
 
@@ -108,7 +108,7 @@ def open_aotinductor(path: Path, threads: int) -> Predict:
     import torch
 
     torch.set_num_threads(threads)
-    return _predict(torch._inductor.aoti_load_package(str(path)))
+    return _make_predict(torch._inductor.aoti_load_package(str(path)))
 
 
 def write_openvino(model: "nn.Module", image: "Tensor", path: Path) -> None:
@@ -152,18 +152,19 @@ def open_executorch(path: Path, threads: int) -> Predict:
     """With the Python bindings of its runtime."""
     import torch
     from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
 
-    module = portable_lib._load_for_executorch(str(path))
-    portable_lib._unsafe_reset_threadpool(threads)
+    portable_lib._unsafe_reset_threadpool(threads)  # ExecuTorch has no public function that sets the threads
+    forward = Runtime.get().load_program(path).load_method("forward")
 
     def predict(image: Array) -> Array:
-        logits: Array = module.forward([torch.from_numpy(image)])[0].numpy()
+        logits: Array = forward.execute([torch.from_numpy(image)])[0].numpy()
         return logits
 
     return predict
 
 
-def _predict(module: Callable[["Tensor"], "Tensor"]) -> Predict:
+def _make_predict(module: Callable[["Tensor"], "Tensor"]) -> Predict:
     import torch
 
     def predict(image: Array) -> Array:

@@ -1,11 +1,11 @@
-"""Results on disk: one JSON per suite, written after every row, so that an interrupted run goes on where it stopped."""
+"""Results on disk: one JSON per suite, written after every row, so that an interrupted run can go on."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from benchmarks.timing import environment
+from benchmarks.timing import describe_environment
 
 RESULTS = Path(__file__).parent / "results"
 Row: TypeAlias = dict[str, Any]
@@ -15,8 +15,8 @@ class Results:
     """The rows of one suite, and the environment each of them was measured in.
 
     Args:
-        folder: where the JSON lies.
-        suite: its name.
+        folder: the folder of the JSON.
+        suite: the name of the suite.
     """
 
     def __init__(self, folder: Path, suite: str) -> None:
@@ -26,15 +26,15 @@ class Results:
         self.environment: Mapping[str, Any] = stored.get("environment", {})
 
     def has(self, key: str) -> bool:
-        """Whether a row was measured, and without an error."""
+        """Whether a row was measured without an error."""
         return key in self.rows and "failed" not in self.rows[key]
 
     def put(self, key: str, row: Row, order: list[str]) -> None:
-        """Keep a row; rows stand in the order given, others behind."""
+        """Keep a row. Rows are stored in the given order, and others after them."""
         self.rows[key] = row
         known = [name for name in order if name in self.rows]
         self.rows = {name: self.rows[name] for name in [*known, *(n for n in self.rows if n not in known)]}
-        self.environment = environment()
+        self.environment = describe_environment()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".part")
         temporary.write_text(json.dumps({"environment": self.environment, "rows": self.rows}, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Measure: every suite, or some of them. What has a result is not measured again, so an interrupted run goes on."""
+"""Measure every suite, or some of them. A row with a result is not measured again, so an interrupted run goes on."""
 
 import argparse
 import json
@@ -18,15 +18,19 @@ SCRATCH = Path("build/benchmarks")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what is missing in the results, one JSON per suite."""
+    """Measure the rows that the results lack, one JSON per suite."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks run", description=__doc__)
-    parser.add_argument("--suite", action="append", choices=list(SUITES), help="only these; default: all")
+    parser.add_argument(
+        "--suite", action="append", choices=list(SUITES), help="only this suite; may be repeated; default: all"
+    )
     parser.add_argument("--models", nargs="+", choices=list(MODELS), help="default: the suite's own choice")
     parser.add_argument("--runtimes", nargs="+", metavar="NAME", help="eager, keys of FORMATS or webassembly")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="default: 1")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of the GPU suite")
-    parser.add_argument("--only", metavar="TEXT", help="only rows whose key has this in it")
-    parser.add_argument("--quick", action="store_true", help="one pair each, smallest network: proves that all runs")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="the device of the GPU suite")
+    parser.add_argument("--only", metavar="TEXT", help="only rows with this text in their key")
+    parser.add_argument(
+        "--quick", action="store_true", help="one pair each on the smallest network, to see that all runs"
+    )
     parser.add_argument("--again", action="store_true", help="measure rows that have a result, too")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--scratch", type=Path, default=SCRATCH, metavar="DIR", help="artifacts; default: %(default)s")
@@ -46,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(name: str, suite: Suite, settings: Settings, results: Results, only: str | None, again: bool) -> int:
     """Measure a suite's missing rows and return how many could not be measured."""
-    every = suite.tasks(settings)
+    every = suite.list_tasks(settings)
     order = [task.key for task in every]
     wanted = [task for task in every if (only is None or only in task.key) and (again or not results.has(task.key))]
     failures = 0
@@ -64,14 +68,13 @@ def _run(name: str, suite: Suite, settings: Settings, results: Results, only: st
 
 
 def bundle(argv: Sequence[str] | None = None) -> int:
-    """Write what ``edge_device.py`` measures on another device."""
+    """Write explained.onnx, plain.onnx and photo.png, which export/edge/run_onnxruntime.py measures on a device."""
     from benchmarks.subjects import Subject
     from benchmarks.suites.edge import EDGE_MODELS, write_bundle
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks bundle", description=bundle.__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", choices=list(MODELS), default=EDGE_MODELS[0])
-    parser.add_argument("--scratch", type=Path, default=SCRATCH, metavar="DIR", help="artifacts; default: %(default)s")
+    parser.add_argument("--model", choices=list(MODELS), default=EDGE_MODELS[0], help="default: %(default)s")
     given = parser.parse_args(argv)
-    print(write_bundle(Subject(given.model), given.folder, given.scratch.absolute()))
+    print(write_bundle(Subject(given.model), given.folder))
     return 0

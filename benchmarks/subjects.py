@@ -1,4 +1,4 @@
-"""The networks whose speed is measured, and what of them is explained. Needs no torch until one is built."""
+"""The networks whose speed is measured, and the layers to explain. Only building a network needs torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ VARIANTS = ("last", "middle", "five")
 
 @dataclass(frozen=True)
 class Subject:
-    """What is explained.
+    """A network, and the layer to explain.
 
     Attributes:
         model: key of ``MODELS``, or another of torchvision's.
@@ -56,14 +56,14 @@ class Subject:
 
     @property
     def target_layer(self) -> str | None:
-        """As ``ExplainableModel`` takes it."""
+        """The argument of ``ExplainableModel``."""
         if self.layer == "middle":
             return MODELS[self.model].middle
         return None if self.layer in VARIANTS else self.layer
 
     @property
     def top_k(self) -> int | None:
-        """As ``ExplainableModel`` takes it."""
+        """The argument of ``ExplainableModel``."""
         return TOP_K if self.layer == "five" else None
 
     @property
@@ -72,23 +72,23 @@ class Subject:
         return f"{self.model}/{self.layer}" + ("" if self.size == SIZE else f"@{self.size}")
 
     def folder(self, scratch: Path) -> Path:
-        """Where its artifacts lie."""
+        """The folder of the subject's artifacts."""
         return scratch / self.key.replace("/", "-")
 
-    def images(self, batch: int) -> NDArray[np.float32]:
-        """The images that are timed, ``(batch, 3, size, size)``: noise, the same in every process."""
+    def make_images(self, batch: int) -> NDArray[np.float32]:
+        """The timed images, ``(batch, 3, size, size)``: noise, the same in every process."""
         generator = np.random.default_rng(7)
         return generator.standard_normal((batch, 3, self.size, self.size), dtype=np.float32)
 
     def build(self) -> "nn.Module":
-        """The network: random, seeded weights, nothing at its neutral value."""
+        """Build the network with random, seeded weights, none at its neutral value."""
         from benchmarks.networks import Network, build
 
         library = MODELS[self.model].library if self.model in MODELS else "torchvision"
         return build(Network(library, self.model, "", self.size))
 
     def explainable(self, model: "nn.Module | None" = None, **options: Any) -> "ExplainableModel":
-        """The wrapper around it."""
+        """Wrap the network in ``ExplainableModel``."""
         from explainable_model import ExplainableModel
 
         return ExplainableModel(
@@ -97,7 +97,7 @@ class Subject:
 
 
 def build_out_of_place(subject: Subject) -> "nn.Module":
-    """The network without in-place activations, which would overwrite what other libraries' hooks keep."""
+    """Build the network without in-place activations, which overwrite the tensors that other libraries' hooks keep."""
     model = subject.build()
     for module in model.modules():
         if hasattr(module, "inplace"):

@@ -1,4 +1,4 @@
-"""The targets, and what was measured against each; the worst network counts."""
+"""The targets, each with its worst measured network."""
 
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
@@ -9,7 +9,7 @@ HEAD = ["what", "target", "measured, worst", "where", "met", "rows that meet it"
 LAST = {"eager": 1.03, "onnx": 1.05, "torchscript": 1.03, "aotinductor": 1.03, "openvino": 1.05, "executorch": 1.05,
         "webassembly": 1.05}  # fmt: skip
 ABOVE_FLOOR = {"eager": 1.10, "onnx": 1.15, "torchscript": 1.15, "aotinductor": 1.15}
-# Behind their last layer stand pooling and one linear layer, so that the gradient is a row of its weight.
+# Pooling and one linear layer follow their last layer, so that the gradient is a row of the linear layer's weight.
 POOLED = ("resnet18", "resnet50", "efficientnet_b0", "densenet121", "tf_efficientnet_lite0")
 POOLED_LIMIT = 1.02
 FIVE, MEMORY, SIZE, START = 1.08, 1.10, 1.02, 1.10
@@ -17,61 +17,77 @@ SECONDS = {"lower_cpu_s": 5.0, "export_cpu_s": 15.0}
 OURS, PEER = "explainable_model", "pytorch-grad-cam"
 FASTER = {"scorecam": 5.0, "ablationcam": 10.0}
 
-Values: TypeAlias = Iterable[tuple[str, float]]  # (where, how much)
+Values: TypeAlias = Iterable[tuple[str, float]]  # (row, value)
 
 
-def rows(found: Mapping[str, Results]) -> list[list[str]]:
+def make_rows(found: Mapping[str, Results]) -> list[list[str]]:
     """One line per target, losses included."""
-    runtimes = _good(found["runtimes"])
+    runtimes = _select_measured(found["runtimes"])
     last = [row for row in runtimes if "memory" in row]
-    lines = [_most(f"{name}, last layer", limit, _ratios(runtimes, name, "last")) for name, limit in LAST.items()]
+    lines = [
+        _judge_most(f"{name}, last layer", limit, _list_ratios(runtimes, name, "last")) for name, limit in LAST.items()
+    ]
     pooled = [row for row in runtimes if row["model"] in POOLED]
     lines.append(
-        _most("onnx, last layer under pooling and one linear layer", POOLED_LIMIT, _ratios(pooled, "onnx", "last"))
+        _judge_most(
+            "onnx, last layer under pooling and one linear layer", POOLED_LIMIT, _list_ratios(pooled, "onnx", "last")
+        )
     )
     for name, limit in ABOVE_FLOOR.items():
         lines.append(
-            _most(f"{name}, middle layer, over the floor", limit, _ratios(runtimes, name, "middle", floor=True))
+            _judge_most(
+                f"{name}, middle layer, over the floor", limit, _list_ratios(runtimes, name, "middle", floor=True)
+            )
         )
     for name in ("eager", "onnx"):
-        lines.append(_most(f"{name}, five classes at once", FIVE, _ratios(runtimes, name, "five")))
-        lines.append(_most(f"{name}, peak memory, last layer, batch 8", MEMORY, _memory(last, name)))
-    lines.append(_most("size of the file, last layer", SIZE, _sizes(last)))
-    lines.append(_most("onnx, load and first call", START, _starts(last, "onnx")))
+        lines.append(_judge_most(f"{name}, five classes at once", FIVE, _list_ratios(runtimes, name, "five")))
+        lines.append(_judge_most(f"{name}, peak memory, last layer, batch 8", MEMORY, _list_memory(last, name)))
+    lines.append(_judge_most("size of the file, last layer", SIZE, _list_sizes(last)))
+    lines.append(_judge_most("onnx, load and first call", START, _list_starts(last, "onnx")))
     for name in ("onnx", "aotinductor"):
-        lines.append(_most(f"{name} explained over eager plain, wall clock", 1.0, _absolute(last, name)))
-    made = [row for row in _good(found["scaling"]) if row["kind"] == "make" and row["model"] == "resnet50"]
+        lines.append(_judge_most(f"{name} explained over eager plain, wall clock", 1.0, _list_absolute(last, name)))
+    made = [row for row in _select_measured(found["scaling"]) if row["kind"] == "make" and row["model"] == "resnet50"]
     for key, limit in SECONDS.items():
-        lines.append(_most(f"resnet50, {key.split('_')[0]}, CPU seconds", limit, ((r["model"], r[key]) for r in made)))
+        lines.append(
+            _judge_most(f"resnet50, {key.split('_')[0]}, CPU seconds", limit, ((r["model"], r[key]) for r in made))
+        )
     for method, limit in FASTER.items():
-        lines.append(_least(f"{method}, times as fast as {PEER}", limit, _faster(_good(found["peers"]), method)))
-    lines.append(_most("preparation and overlay in the graph, over the host", 1.0, _photos(_good(found["photos"]))))
+        lines.append(
+            _judge_least(
+                f"{method}, times as fast as {PEER}", limit, _list_speedups(_select_measured(found["peers"]), method)
+            )
+        )
+    lines.append(
+        _judge_most(
+            "preparation and overlay in the graph, over the host", 1.0, _list_photos(_select_measured(found["photos"]))
+        )
+    )
     return lines
 
 
-def _photos(rows: list[Row]) -> Values:
+def _list_photos(rows: list[Row]) -> Values:
     for row in rows:
         where = f"{row['model']}, {row['preparation']}, {'x'.join(map(str, row['photo']))}"
         yield where, row["host_against_graph"]["ratio"]["p50"]
 
 
-def _good(results: Results) -> list[Row]:
+def _select_measured(results: Results) -> list[Row]:
     return [row for row in results.rows.values() if "failed" not in row]
 
 
-def _most(what: str, limit: float, values: Values) -> list[str]:
+def _judge_most(what: str, limit: float, values: Values) -> list[str]:
     found = list(values)
     worst = max(found, key=lambda pair: pair[1], default=None)
-    return [what, f"≤ {limit}", *_judged(worst, [value <= limit for _, value in found])]
+    return [what, f"≤ {limit}", *_judge(worst, [value <= limit for _, value in found])]
 
 
-def _least(what: str, limit: float, values: Values) -> list[str]:
+def _judge_least(what: str, limit: float, values: Values) -> list[str]:
     found = list(values)
     worst = min(found, key=lambda pair: pair[1], default=None)
-    return [what, f"≥ {limit}", *_judged(worst, [value >= limit for _, value in found])]
+    return [what, f"≥ {limit}", *_judge(worst, [value >= limit for _, value in found])]
 
 
-def _judged(worst: tuple[str, float] | None, met: list[bool]) -> list[str]:
+def _judge(worst: tuple[str, float] | None, met: list[bool]) -> list[str]:
     if worst is None:
         return ["not measured", "", "", ""]
     where, value = worst
@@ -83,28 +99,28 @@ def _judged(worst: tuple[str, float] | None, met: list[bool]) -> list[str]:
     ]
 
 
-def _ratios(rows: list[Row], runtime: str, where: str, *, floor: bool = False) -> Values:
+def _list_ratios(rows: list[Row], runtime: str, where: str, *, floor: bool = False) -> Values:
     for row in rows:
         if row["runtime"] == runtime and row["where"] == where:
             for batch, measured in row["batches"].items():
                 yield f"{row['model']}, batch {batch}", measured["ratio"]["p50"] / (row["floor"] if floor else 1)
 
 
-def _memory(rows: list[Row], runtime: str) -> Values:
+def _list_memory(rows: list[Row], runtime: str) -> Values:
     for row in rows:
         if row["runtime"] == runtime:
             plain, explained = (row["memory"][name]["peak_mib"] for name in ("plain", "explained"))
             yield row["model"], explained / plain
 
 
-def _sizes(rows: list[Row]) -> Values:
+def _list_sizes(rows: list[Row]) -> Values:
     for row in rows:
         size = row["size_bytes"]
         if size["plain"]:
             yield f"{row['model']}, {row['runtime']}", size["explained"] / size["plain"]
 
 
-def _starts(rows: list[Row], runtime: str) -> Values:
+def _list_starts(rows: list[Row], runtime: str) -> Values:
     for row in rows:
         if row["runtime"] == runtime:
             plain, explained = (
@@ -114,14 +130,14 @@ def _starts(rows: list[Row], runtime: str) -> Values:
             yield row["model"], explained / plain
 
 
-def _absolute(rows: list[Row], runtime: str) -> Values:
+def _list_absolute(rows: list[Row], runtime: str) -> Values:
     eager = {row["model"]: row["batches"]["1"]["plain"]["wall_ms"]["p50"] for row in rows if row["runtime"] == "eager"}
     for row in rows:
         if row["runtime"] == runtime and row["model"] in eager:
             yield row["model"], row["batches"]["1"]["explained"]["wall_ms"]["p50"] / eager[row["model"]]
 
 
-def _faster(rows: list[Row], method: str) -> Values:
+def _list_speedups(rows: list[Row], method: str) -> Values:
     forwards = {(row["model"], row["library"]): row["forwards"] for row in rows if row["method"] == method}
     for (model, library), own in forwards.items():
         if library == OURS and (model, PEER) in forwards:

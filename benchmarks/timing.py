@@ -1,4 +1,4 @@
-"""The timing core: two calls in turn, their clocks, and what is kept of them. Needs no torch."""
+"""Time two calls in turn, and summarize the times. Needs no torch."""
 
 import os
 import platform
@@ -17,13 +17,13 @@ PACKAGES = (
     "torch", "torchvision", "timm", "numpy", "onnx", "onnxruntime", "onnxscript", "openvino", "executorch",
     "grad-cam", "torchcam", "captum",
 )  # fmt: skip
-# Threads that spin while they wait take the processor time of others.
+# Without these settings waiting threads spin, and take processor time from others.
 QUIET_THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One call: wall clock and processor time of this process, in milliseconds."""
+    """Wall clock and processor time of one call in this process, in milliseconds."""
 
     wall: float
     cpu: float
@@ -34,12 +34,12 @@ Clock: TypeAlias = Callable[[Run], Sample]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure.
+    """The length of a measurement.
 
     Attributes:
-        seconds: wall clock after which no further pair is begun.
-        least, most: how many pairs there are at any rate, and at most.
-        warm_up: pairs that are run before and not counted.
+        seconds: the wall clock after which no further pair begins.
+        least, most: the least and the largest number of pairs.
+        warm_up: the number of pairs that run first and are not counted.
     """
 
     seconds: float = 4.0
@@ -51,19 +51,19 @@ class Effort:
 QUICK = Effort(seconds=0.0, least=1, most=1, warm_up=1)
 
 
-def host_clock(run: Run) -> Sample:
-    """One call on the processor."""
+def time_on_host(run: Run) -> Sample:
+    """Time one call on the processor."""
     wall, cpu = time.perf_counter(), time.process_time()
     run()
     return Sample((time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3)
 
 
-def measure_pairs(plain: Run, explained: Run, effort: Effort, clock: Clock = host_clock) -> dict[str, Any]:
-    """Plain and explained in turn; who goes first alternates, so that a machine that slows down slows both.
+def measure_pairs(plain: Run, explained: Run, effort: Effort, clock: Clock = time_on_host) -> dict[str, Any]:
+    """Time plain and explained in turn. The order alternates, so that a machine that slows down slows both.
 
     Returns:
         ``ratio`` and ``ratio_wall``: quartiles of explained / plain over the pairs; ``plain`` and ``explained``: the
-        distribution of both clocks; ``pairs``: how many.
+        distribution of both clocks; ``pairs``: their number.
     """
     samples: list[tuple[Sample, Sample]] = []
     for _ in range(effort.warm_up):
@@ -82,36 +82,39 @@ def measure_pairs(plain: Run, explained: Run, effort: Effort, clock: Clock = hos
 
 
 def compare_samples(samples: Sequence[tuple[Sample, Sample]]) -> dict[str, Any]:
-    """What ``measure_pairs`` returns, of pairs ``(plain, explained)``."""
+    """Summarize pairs ``(plain, explained)`` as ``measure_pairs`` does."""
     return {
         "pairs": len(samples),
-        "ratio": quartiles([b.cpu / max(a.cpu, 1e-9) for a, b in samples]),
-        "ratio_wall": quartiles([b.wall / max(a.wall, 1e-9) for a, b in samples]),
-        "plain": distribution([a for a, _ in samples]),
-        "explained": distribution([b for _, b in samples]),
+        "ratio": compute_quartiles([b.cpu / max(a.cpu, 1e-9) for a, b in samples]),
+        "ratio_wall": compute_quartiles([b.wall / max(a.wall, 1e-9) for a, b in samples]),
+        "plain": summarize_samples([a for a, _ in samples]),
+        "explained": summarize_samples([b for _, b in samples]),
     }
 
 
-def distribution(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+def summarize_samples(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
     """Quantiles of both clocks, in milliseconds."""
-    return {"wall_ms": quantiles([s.wall for s in samples]), "cpu_ms": quantiles([s.cpu for s in samples])}
+    return {
+        "wall_ms": compute_quantiles([s.wall for s in samples]),
+        "cpu_ms": compute_quantiles([s.cpu for s in samples]),
+    }
 
 
-def quantiles(values: Sequence[float]) -> dict[str, float]:
+def compute_quantiles(values: Sequence[float]) -> dict[str, float]:
     """p50, p90, p99 and the interquartile range."""
     ordered = sorted(values)
-    shares = {name: _quantile(ordered, share) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
-    return {**shares, "iqr": round(_quantile(ordered, 0.75) - _quantile(ordered, 0.25), 4)}
+    shares = {name: _interpolate(ordered, share) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
+    return {**shares, "iqr": round(_interpolate(ordered, 0.75) - _interpolate(ordered, 0.25), 4)}
 
 
-def quartiles(values: Sequence[float]) -> dict[str, float]:
+def compute_quartiles(values: Sequence[float]) -> dict[str, float]:
     """p25, p50 and p75."""
     ordered = sorted(values)
-    return {f"p{share}": _quantile(ordered, share / 100) for share in (25, 50, 75)}
+    return {f"p{share}": _interpolate(ordered, share / 100) for share in (25, 50, 75)}
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Linear between the two nearest values."""
+def _interpolate(ordered: Sequence[float], share: float) -> float:
+    """Interpolate linearly between the two nearest values."""
     position = share * (len(ordered) - 1)
     low = int(position)
     high = min(low + 1, len(ordered) - 1)
@@ -119,13 +122,13 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def measure_first_calls(opens: Sequence[Callable[[], Run]], repeats: int) -> list[dict[str, float]]:
-    """Opening and first call of each of several artifacts, in turn: medians of wall and processor time in ms."""
+    """Time opening and first call of several artifacts in turn: medians of wall and processor time in ms."""
     samples: list[list[tuple[Sample, Sample]]] = [[] for _ in opens]
     for _ in range(repeats):
         for n, open_ in enumerate(opens):
             opened: list[Run] = []
-            load = host_clock(lambda open_=open_, opened=opened: opened.append(open_()))  # type: ignore[misc]
-            samples[n].append((load, host_clock(opened[0])))
+            load = time_on_host(lambda open_=open_, opened=opened: opened.append(open_()))  # type: ignore[misc]
+            samples[n].append((load, time_on_host(opened[0])))
     return [
         {
             "load_ms": statistics.median(load.wall for load, _ in each),
@@ -138,39 +141,39 @@ def measure_first_calls(opens: Sequence[Callable[[], Run]], repeats: int) -> lis
 
 
 def measure_memory(run: Run, calls: int = 3) -> dict[str, float]:
-    """Resident memory of this process before and at the most during some calls, in MiB.
+    """Measure resident memory of this process before some calls, and its peak during them, in MiB.
 
-    The first call is among them: what it sets up stays. On Linux the peak is that of the calls; elsewhere, and
-    where the kernel's mark cannot be reset, that of the process.
+    The calls include the first one, whose set-up stays in memory. Where the kernel's mark cannot be reset, the peak is
+    that of the whole process.
     """
-    before = _resident("VmRSS")
+    before = _read_resident("VmRSS")
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     for _ in range(calls):
         run()
-    return {"before_mib": before, "peak_mib": _resident("VmHWM")}
+    return {"before_mib": before, "peak_mib": _read_resident("VmHWM")}
 
 
-def _resident(field: str) -> float:
+def _read_resident(field: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise OSError(f"/proc/self/status has no {field}; memory is measured on Linux only.")
 
 
-def environment() -> dict[str, Any]:
-    """What the figures depend on."""
+def describe_environment() -> dict[str, Any]:
+    """The versions and the machine that the figures depend on."""
     return {
         "python": sys.version.split()[0],
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": _read_processor(),
         "processors": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
-        **{name: version for name in PACKAGES if (version := _version(name))},
+        **{name: version for name in PACKAGES if (version := _read_version(name))},
     }
 
 
-def _processor() -> str:
+def _read_processor() -> str:
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -178,7 +181,7 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _version(package: str) -> str | None:
+def _read_version(package: str) -> str | None:
     try:
         return distributions.version(package)
     except distributions.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""ONNX artifacts in WebAssembly: onnxruntime-web in Node, as the web kit installs it, on one thread."""
+"""Measure ONNX artifacts in WebAssembly: onnxruntime-web in Node, as the web kit installs it, on one thread."""
 
 import json
 import re
@@ -22,15 +22,15 @@ PATIENCE = 1200  # seconds
 
 
 def is_available() -> bool:
-    """Whether Node and the kit's packages are here."""
+    """Whether Node and the kit's packages are installed."""
     return shutil.which("node") is not None and (KIT / "node_modules" / "onnxruntime-web").is_dir()
 
 
 def measure_in_node(plain: Artifact, explained: Artifact, effort: Effort) -> Figures:
-    """Both ``.onnx`` files in one fresh process, in turn: pairs at batch 1, start, and parity.
+    """Time both ``.onnx`` files in turn in one new process: pairs at batch 1, start, and parity.
 
     Raises:
-        MeasurementError: Node or its packages are missing, or it failed.
+        MeasurementError: Node or its packages are missing, or Node failed.
     """
     if not is_available():
         raise MeasurementError(NEEDS)
@@ -71,7 +71,9 @@ def _run(command: list[str]) -> dict[str, Any]:
     except subprocess.TimeoutExpired as error:
         raise MeasurementError(f"not done after {PATIENCE} s") from error
     if done.returncode:
-        said = re.search(r"^\w*Error: .*", done.stderr, re.MULTILINE)  # below the library's source, on one long line
-        raise MeasurementError(said[0] if said else f"node ended with code {done.returncode}")
+        message = re.search(
+            r"^\w*Error: .*", done.stderr, re.MULTILINE
+        )  # the error follows the library's source, which is one long line
+        raise MeasurementError(message[0] if message else f"node ended with code {done.returncode}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -1,4 +1,4 @@
-"""What the tests of the kits share: tools that CI must have, artifacts of the kits' recipes, eager's answers."""
+"""Fixtures of the kits' tests: programs that CI must have, the kits' artifacts, and the eager network's answers."""
 
 import os
 import shutil
@@ -6,8 +6,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the same with and without a GPU
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the tests give the same answers with and without a GPU
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -17,14 +18,13 @@ import torch
 from explainable_model import ExplainableModel, Explanation
 from explainable_model.demo import demo_photos, efficientnet_lite0
 from explainable_model.imaging.preprocess import open_photo
-from explainable_model.networks.named import NamedModel
 
 EXPORT = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
 def need() -> Callable[..., None]:
-    """Skips where a program is not installed; in CI that is a failure."""
+    """``need(*programs)`` skips the test where a program is not installed; in CI the test fails."""
 
     def check(*programs: str) -> None:
         missing = [program for program in programs if shutil.which(program) is None]
@@ -38,15 +38,14 @@ def need() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """``artifact(kit, suffix)``: what the kit's recipe makes, once."""
+    """``artifact(kit, suffix)``: the artifact that the kit's ``make.py`` writes, made once."""
     made: dict[str, Path] = {}
 
     def make(kit: str, suffix: str) -> Path:
         if kit not in made:
             made[kit] = tmp_path_factory.mktemp(kit) / f"efficientnet_lite0{suffix}"
-            recipe = EXPORT / kit / "recipe.py"
-            environment = {**os.environ, "PYTHONPATH": str(EXPORT.parent)}  # this copy, whatever is installed
-            subprocess.run([sys.executable, recipe, made[kit]], check=True, env=environment)
+            environment = {**os.environ, "PYTHONPATH": str(EXPORT.parent)}  # this copy, also where another is installed
+            subprocess.run([sys.executable, EXPORT / kit / "make.py", made[kit]], check=True, env=environment)
         return made[kit]
 
     return make
@@ -54,17 +53,19 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], P
 
 @pytest.fixture(scope="session")
 def photos() -> list[Path]:
-    return demo_photos()[:2]  # in colour
+    """The demo's two color photos."""
+    return demo_photos()[:2]
 
 
 @pytest.fixture(scope="session")
-def network() -> NamedModel:
+def network() -> Any:
+    """The demo's network, with its preprocessing and class names."""
     return efficientnet_lite0()
 
 
 @pytest.fixture(scope="session")
-def eager(network: NamedModel) -> Callable[..., Explanation[np.ndarray]]:
-    """``eager(photo, class_idx=-1)``: the answer of the network with autograd."""
+def eager(network: Any) -> Callable[..., Explanation[np.ndarray]]:
+    """``eager(photo, class_idx=-1)``: the eager network's answer, explained with autograd."""
     explainable = ExplainableModel(network.model, "bn2")
     torch.set_num_threads(1)
 

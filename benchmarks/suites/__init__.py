@@ -1,4 +1,4 @@
-"""One question each, and the table of them."""
+"""The table of suites; each answers one question."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -10,7 +10,7 @@ __all__ = ["SUITES", "Settings", "Suite", "Task", "find_suite"]
 SUITES: Mapping[str, str] = {
     name: f"benchmarks.suites.{name}" for name in ("runtimes", "peers", "methods", "scaling", "photos", "edge", "gpu")
 }
-"""Name and module, in the order in which they are run; imported when asked for, since each needs other packages."""
+"""Name and module of each suite, in running order. Each is imported when it is used, since it needs other packages."""
 
 
 def find_suite(name: str) -> Suite:

@@ -1,103 +1,107 @@
-"""Small devices: one file that runs anywhere with onnxruntime, here on this machine or emulated.
+"""Small devices: the edge kit's script for ONNX Runtime, on this machine and in an emulator.
 
-``EDGE_PYTHON`` may name the Python of an emulator, e.g. ``qemu-aarch64-static -L ROOT ROOT/usr/bin/python3``; what it
-prints is marked as emulated and has no times.
+``EDGE_PYTHON`` may name the Python of an emulator, e.g. ``qemu-aarch64-static -L ROOT ROOT/usr/bin/python3``; with it
+the answers are compared and nothing is timed.
 """
 
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks import edge_device, tables
-from benchmarks.artifacts import Artifact, ensure_artifacts
-from benchmarks.isolation import MeasurementError
+import numpy as np
+
+from benchmarks import tables
+from benchmarks.isolation import Figures, MeasurementError, run_isolated
+from benchmarks.plain import PLAIN
 from benchmarks.results import Row
 from benchmarks.subjects import Subject
 from benchmarks.suites.suite import Settings, Suite, Task
 from benchmarks.timing import QUIET_THREADS
 
+SCRIPT = Path(__file__).parents[2] / "export" / "edge" / "run_onnxruntime.py"
 EDGE_MODELS = ("tf_efficientnet_lite0", "mobilenet_v3_large")
-MINUTES = 5 / 60  # on this machine, which does not grow warm; a device runs for five minutes
+SECONDS = 5  # this machine does not grow warm; a device is measured for five minutes
 
 
-def tasks(settings: Settings) -> list[Task]:
-    """Each network here and in the emulator."""
-    models = settings.chosen(EDGE_MODELS)
-    found = [
-        Task(f"host/{model}", partial(_measure, Subject(model, size=settings.size), settings, None)) for model in models
+def list_tasks(settings: Settings) -> list[Task]:
+    """Each network on this machine and in the emulator."""
+    pythons = {"host": [sys.executable]}
+    if "EDGE_PYTHON" in os.environ:
+        pythons["emulated"] = shlex.split(os.environ["EDGE_PYTHON"])
+    return [
+        Task(f"{where}/{model}", partial(_measure, Subject(model, size=settings.size), settings, where, python))
+        for where, python in pythons.items()
+        for model in settings.choose_models(EDGE_MODELS)
     ]
-    emulator = os.environ.get("EDGE_PYTHON")
-    if emulator:
-        found += [
-            Task(f"emulated/{m}", partial(_measure, Subject(m, size=settings.size), settings, emulator)) for m in models
-        ]
-    return found
 
 
-def write_bundle(subject: Subject, folder: Path, scratch: Path) -> Path:
-    """What a device needs beside ``edge_device.py``."""
-    ensure_artifacts(subject, ["onnx"], scratch)
+def write_bundle(subject: Subject, folder: Path) -> Path:
+    """Write what the edge kit measures on a device: ``explained.onnx``, ``plain.onnx`` and ``photo.png``."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, explained in (("plain", False), ("explained", True)):
-        shutil.copyfile(Artifact(subject, "onnx", explained, scratch).path, folder / f"{name}.onnx")
-    shutil.copyfile(subject.folder(scratch) / "reference.npz", folder / "reference.npz")
+    run_isolated(export_bundle, subject, folder)
     return folder
 
 
-def _measure(subject: Subject, settings: Settings, emulator: str | None) -> Row:
-    bundle = write_bundle(subject, subject.folder(settings.scratch) / "bundle", settings.scratch)
-    python = [sys.executable] if emulator is None else shlex.split(emulator)
-    mode = ["--emulated"] if emulator else ["--minutes", str(0.001 if settings.quick else MINUTES)]
-    command = [*python, edge_device.__file__, str(bundle), "--threads", str(settings.threads), *mode]
-    return {"model": subject.model, "runtime": "onnxruntime", **_json_of(command)}
+def export_bundle(subject: Subject, folder: Path) -> Figures:
+    """Export both networks and write the photo; runs in a new process."""
+    import torch
+    from PIL import Image
+
+    from explainable_model import Preprocess, export
+
+    torch.set_num_threads(1)
+    model, images = subject.build(), torch.from_numpy(subject.make_images(2))
+    preprocess = Preprocess((subject.size, subject.size))
+    export(subject.explainable(model), folder / "explained.onnx", images, preprocess=preprocess)
+    PLAIN["onnx"].write(model, images, folder / "plain.onnx")
+    noise = np.random.default_rng(7).integers(0, 256, (subject.size, subject.size, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "photo.png")
+    return {}
 
 
-def _json_of(command: list[str]) -> Row:
+def _measure(subject: Subject, settings: Settings, where: str, python: list[str]) -> Row:
+    bundle = write_bundle(subject, subject.folder(settings.scratch) / "bundle")
+    figures = bundle / f"{where}.json"
+    command = [*python, str(SCRIPT), str(bundle / "explained.onnx"), str(bundle / "photo.png")]
+    command += ["--plain", str(bundle / "plain.onnx"), "--bench", str(figures), "--threads", str(settings.threads)]
+    command += ["--seconds", str(0 if settings.quick else SECONDS), *(["--emulated"] if where == "emulated" else [])]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **QUIET_THREADS}, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise MeasurementError(said[-1])
-    figures: Row = json.loads(done.stdout)
-    return figures
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise MeasurementError(lines[-1])
+    return {"model": subject.model, **json.loads(figures.read_text())}
 
 
-def markdown(rows: dict[str, Row]) -> str:
-    """The first minute beside the last; nothing of a clock where the device is emulated."""
-    head = [
-        "machine",
-        "network",
-        "runtime",
-        "ratio, first minute",
-        "last minute",
-        "explained ms",
-        "°C",
-        "W",
-        "map",
-        "logits",
-    ]
+def to_markdown(rows: dict[str, Row]) -> str:
+    """The ratio of the first minutes and of the last one; no time where the device is emulated."""
+    head = ["machine", "network", "runtime", "ratio (95 % interval)", "last minute", "explained ms", "°C", "W", "map",
+            "logits"]  # fmt: skip
     lines = []
-    for row in tables.measured(rows).values():
-        minutes, parity = row["minutes"] or [], row["parity"]
-        timed = ["emulated: no times", "", "", "", ""]
-        if minutes:
-            first, last = minutes[0], minutes[-1]
-            ratios = [f"{each['ratio']['p50']:.3f}" for each in (first, last)]
-            timed = [ratios[0], ratios[1] if len(minutes) > 1 else "", f"{last['explained']['cpu_ms']['p50']:.3g}",
-                     _or_null(last["celsius"]), _or_null(last["watts"])]  # fmt: skip
+    for row in tables.select_measured(rows).values():
+        last, parity = (row["minutes"] or [None])[-1], row["parity"]
+        times = ["emulated: no times", "", "", "", ""]
+        if not row["emulated"]:
+            sensors = [_write_number(last[name] if last else None) for name in ("celsius", "watts")]
+            explained = (last or row)["explained"]
+            times = [_write_ratio(row["ratio"]), _write_ratio(last["ratio"]) if last else "",
+                     f"{explained['cpu_ms']:.3g}", *sensors]  # fmt: skip
         lines.append(
-            [row["machine"], row["model"], row["runtime"], *timed, tables.scientific(parity["cam"]),
-             tables.scientific(parity["logits"])]
+            [row["device"]["machine"], row["model"], row["runtime"]["name"], *times,
+             tables.format_scientific(parity["cam"]), tables.format_scientific(parity["logits"])]
         )  # fmt: skip
-    return tables.table(head, lines) + tables.failed(rows)
+    return tables.make_table(head, lines) + tables.list_failed(rows)
 
 
-def _or_null(value: float | None) -> str:
+def _write_ratio(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})"
+
+
+def _write_number(value: float | None) -> str:
     return "null" if value is None else f"{value:.3g}"
 
 
-SUITE = Suite("What does it cost on a small device, and does it answer the same there?", tasks, markdown)
+SUITE = Suite("What does it cost on a small device, and does it answer the same there?", list_tasks, to_markdown)

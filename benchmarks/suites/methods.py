@@ -1,46 +1,47 @@
-"""What each method costs: one eager call over the network's forward. The README's table of methods is made of this."""
+"""Measure the cost of each method: one eager call over the network's forward. The README's table shows the figures."""
 
 import torch
 
 from benchmarks import tables
-from benchmarks.isolation import Figures, isolated
+from benchmarks.isolation import Figures, run_isolated
 from benchmarks.results import Row
 from benchmarks.suites.suite import Settings, Suite, Task
-from benchmarks.timing import Effort, host_clock, measure_pairs
+from benchmarks.timing import Effort, measure_pairs, time_on_host
 from explainable_model import METHODS, ExplainableModel
 from explainable_model.demo import efficientnet_lite0
 
 TRANSFORMER_METHODS = ("vitreciprocam", "legrad", "rollout")
-ONCE = 8.0  # seconds above which a call is measured once
+ONCE = 8.0  # a call of more seconds is measured once
 QUICK_METHODS = ("gradcam", "eigencam")
 
 
-def tasks(settings: Settings) -> list[Task]:
+def list_tasks(settings: Settings) -> list[Task]:
     """One row per method."""
     names = QUICK_METHODS if settings.quick else METHODS
-    effort = settings.effort(6.0)
-    return [Task(name, lambda name=name: isolated(measure_method, name, effort, settings.threads)) for name in names]  # type: ignore[misc]
+    effort = settings.choose_effort(6.0)
+    return [
+        Task(name, lambda name=name: run_isolated(measure_method, name, effort, settings.threads)) for name in names
+    ]  # type: ignore[misc]
 
 
 def measure_method(name: str, effort: Effort, threads: int) -> Figures:
-    """Forward and explanation in turn; on EfficientNet-Lite0, or DeiT-Tiny for methods of transformers."""
+    """Time forward and explanation in turn: on EfficientNet-Lite0, or on DeiT-Tiny for methods of transformers."""
     torch.set_num_threads(threads)
     transformer = name in TRANSFORMER_METHODS
-    model = _deit() if transformer else efficientnet_lite0().model
+    model = _build_deit() if transformer else efficientnet_lite0().model
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     explainable = ExplainableModel(model, None, name)
-    with torch.inference_mode(False), torch.no_grad():
-        explainable.prepare(image)  # the layer is found and the graph captured once for each size of image
+    explainable(image)  # the first call finds the layer, and some methods capture the graph for this size of image
 
     def forward() -> None:
         with torch.no_grad():
             model(image)
 
     forward()
-    first = host_clock(lambda: explainable(image))
+    first = time_on_host(lambda: explainable(image))
     if first.wall > ONCE * 1e3:
         effort = Effort(seconds=0, least=1, most=1, warm_up=0)
-        before = [host_clock(forward).cpu for _ in range(9)]
+        before = [time_on_host(forward).cpu for _ in range(9)]
         seconds, runs = first.cpu / 1e3, 1
         forward_seconds = sorted(before)[4] / 1e3
         cost = seconds / forward_seconds
@@ -57,7 +58,7 @@ def measure_method(name: str, effort: Effort, threads: int) -> Figures:
     }
 
 
-def _deit() -> torch.nn.Module:
+def _build_deit() -> torch.nn.Module:
     import timm
 
     torch.manual_seed(0)
@@ -65,11 +66,11 @@ def _deit() -> torch.nn.Module:
     return model
 
 
-def markdown(rows: dict[str, Row]) -> str:
-    """The same figures as in the README."""
-    good = tables.measured(rows)
+def to_markdown(rows: dict[str, Row]) -> str:
+    """Write the figures of the README's table."""
+    good = tables.select_measured(rows)
     lines = [[name, row["network"], f"{row['cost']:.2f}", row["runs"]] for name, row in good.items()]
-    return tables.table(["method", "network", "cost in forwards", "runs"], lines) + tables.failed(rows)
+    return tables.make_table(["method", "network", "cost in forwards", "runs"], lines) + tables.list_failed(rows)
 
 
-SUITE = Suite("What does each method cost, in forwards of the network?", tasks, markdown)
+SUITE = Suite("What does each method cost, in forwards of the network?", list_tasks, to_markdown)

@@ -1,4 +1,4 @@
-"""The eager wrapper beside pytorch-grad-cam, torchcam and captum: same network, layer and images."""
+"""Compare the eager wrapper with pytorch-grad-cam, torchcam and captum, on the same network, layer and images."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,29 +11,29 @@ from torch import Tensor, nn
 
 from benchmarks import tables
 from benchmarks.artifacts import compare_maps
-from benchmarks.isolation import Figures, isolated
+from benchmarks.isolation import Figures, run_isolated
 from benchmarks.results import Row
 from benchmarks.subjects import TOP_K, Subject, build_out_of_place
 from benchmarks.suites.suite import Settings, Suite, Task
-from benchmarks.timing import Effort, host_clock, measure_memory, measure_pairs
+from benchmarks.timing import Effort, measure_memory, measure_pairs, time_on_host
 
 CONVOLUTIONAL = ("resnet18", "resnet50", "mobilenet_v3_large", "efficientnet_b0", "vgg16_bn")
 BATCHES = (1, 8)
 OURS = "explainable_model"
 MANY_PASSES = ("scorecam", "ablationcam")
-Explain: TypeAlias = Callable[[Tensor], Tensor]  # (N, C, H, W) -> normalised maps (N, H, W)
+Explain: TypeAlias = Callable[[Tensor], Tensor]  # (N, C, H, W) -> normalized maps (N, H, W)
 
 
-def ours(model: nn.Module, layer: str, method: str) -> Explain:
-    """This library's eager wrapper."""
+def build_ours(model: nn.Module, layer: str, method: str) -> Explain:
+    """Build this library's eager wrapper."""
     from explainable_model import ExplainableModel
 
     explainable = ExplainableModel(model, layer, method)
     return lambda image: explainable(image).cam
 
 
-def grad_cam(model: nn.Module, layer: str, method: str) -> Explain:
-    """pytorch-grad-cam, of the predicted class."""
+def build_grad_cam(model: nn.Module, layer: str, method: str) -> Explain:
+    """Build pytorch-grad-cam's explanation of the predicted class."""
     import pytorch_grad_cam
 
     kinds = {"gradcam": "GradCAM", "scorecam": "ScoreCAM", "ablationcam": "AblationCAM"}
@@ -41,8 +41,8 @@ def grad_cam(model: nn.Module, layer: str, method: str) -> Explain:
     return lambda image: torch.from_numpy(cam(input_tensor=image, targets=None))
 
 
-def torchcam(model: nn.Module, layer: str, method: str) -> Explain:
-    """torchcam, of the predicted class."""
+def build_torchcam(model: nn.Module, layer: str, method: str) -> Explain:
+    """Build torchcam's explanation of the predicted class."""
     import torchcam.methods
 
     extractor = {"gradcam": torchcam.methods.GradCAM, "scorecam": torchcam.methods.ScoreCAM}[method](model, layer)
@@ -50,13 +50,13 @@ def torchcam(model: nn.Module, layer: str, method: str) -> Explain:
     def explain(image: Tensor) -> Tensor:
         scores = model(image)
         maps = extractor(scores.argmax(1).tolist(), scores)[0]
-        return _upsampled(maps, image)
+        return _upsample(maps, image)
 
     return explain
 
 
-def captum(model: nn.Module, layer: str, method: str) -> Explain:
-    """captum's layer Grad-CAM, of the predicted class."""
+def build_captum(model: nn.Module, layer: str, method: str) -> Explain:
+    """Build captum's layer Grad-CAM of the predicted class."""
     from captum.attr import LayerAttribution, LayerGradCam
 
     attribution = LayerGradCam(model, model.get_submodule(layer))
@@ -65,41 +65,41 @@ def captum(model: nn.Module, layer: str, method: str) -> Explain:
         with torch.no_grad():
             target = model(image).argmax(1)
         maps = attribution.attribute(image, target=target, relu_attributions=True)
-        return _normalized(LayerAttribution.interpolate(maps, image.shape[2:], "bilinear")[:, 0].detach())
+        return _normalize(LayerAttribution.interpolate(maps, image.shape[2:], "bilinear")[:, 0].detach())
 
     return explain
 
 
-def _upsampled(maps: Tensor, image: Tensor) -> Tensor:
+def _upsample(maps: Tensor, image: Tensor) -> Tensor:
     size = image.shape[2:]
     return torch.nn.functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0].detach()
 
 
-def _normalized(maps: Tensor) -> Tensor:
+def _normalize(maps: Tensor) -> Tensor:
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
 LIBRARIES: Mapping[str, Callable[[nn.Module, str, str], Explain]] = {
-    OURS: ours,
-    "pytorch-grad-cam": grad_cam,
-    "torchcam": torchcam,
-    "captum": captum,
+    OURS: build_ours,
+    "pytorch-grad-cam": build_grad_cam,
+    "torchcam": build_torchcam,
+    "captum": build_captum,
 }
 
 
-def tasks(settings: Settings) -> list[Task]:
-    """Grad-CAM of each network and library; several classes; the methods of many passes."""
+def list_tasks(settings: Settings) -> list[Task]:
+    """Rows for Grad-CAM by network and library, for several classes, and for the methods of many passes."""
     found = []
-    for model in settings.chosen(CONVOLUTIONAL):
+    for model in settings.choose_models(CONVOLUTIONAL):
         for library in LIBRARIES:
             key = f"{model}/gradcam/{library}"
             found.append(Task(key, partial(_measure_gradcam, Subject(model, size=settings.size), library, settings)))
-    for model in settings.chosen(("resnet18", "mobilenet_v3_large")):
+    for model in settings.choose_models(("resnet18", "mobilenet_v3_large")):
         subject = Subject(model, size=settings.size)
         for library in (OURS, "pytorch-grad-cam"):
             found.append(Task(f"{model}/five classes/{library}", partial(_measure_several, subject, library, settings)))
-    for model in settings.chosen(("resnet18", "mobilenet_v3_large")):
+    for model in settings.choose_models(("resnet18", "mobilenet_v3_large")):
         for method in MANY_PASSES:
             for library in (OURS, "pytorch-grad-cam", *(["torchcam"] if method == "scorecam" else [])):
                 measure = partial(_measure_many_passes, Subject(model, size=settings.size), library, method, settings)
@@ -108,35 +108,37 @@ def tasks(settings: Settings) -> list[Task]:
 
 
 def _measure_gradcam(subject: Subject, library: str, settings: Settings) -> Row:
-    figures = isolated(measure_library, subject, library, settings.effort(), settings.threads, threads=settings.threads)
+    figures = run_isolated(
+        measure_library, subject, library, settings.choose_effort(), settings.threads, threads=settings.threads
+    )
     figures["memory"] = {
-        name: isolated(measure_library_memory, subject, name, settings.threads, threads=settings.threads)
+        name: run_isolated(measure_library_memory, subject, name, settings.threads, threads=settings.threads)
         for name in ("plain", library)
     }
     return {"model": subject.model, "method": "gradcam", "library": library, **figures}
 
 
 def measure_library(subject: Subject, library: str, effort: Effort, threads: int) -> Figures:
-    """Plain forward and library in turn, and its maps beside this library's."""
+    """Time plain forward and library in turn, and compare the library's maps with ours."""
     torch.set_num_threads(threads)
-    model, layer = _network(subject)
+    model, layer = _build_network(subject)
     explain = LIBRARIES[library](model, layer, "gradcam")
     batches = {}
     for batch in BATCHES:
-        image = torch.from_numpy(subject.images(batch))
+        image = torch.from_numpy(subject.make_images(batch))
         batches[str(batch)] = measure_pairs(
             lambda image=image: _forward(model, image), lambda image=image: explain(image), effort
         )  # type: ignore[misc]
-    image = torch.from_numpy(subject.images(2))
-    agreement = compare_maps(explain(image).numpy(), ours(model, layer, "gradcam")(image).numpy())
+    image = torch.from_numpy(subject.make_images(2))
+    agreement = compare_maps(explain(image).numpy(), build_ours(model, layer, "gradcam")(image).numpy())
     return {"layer": layer, "batches": batches, "agreement": agreement}
 
 
 def measure_library_memory(subject: Subject, library: str, threads: int) -> Figures:
-    """One library alone, or the plain forward, at the largest batch."""
+    """Measure the memory of one library alone, or of the plain forward, at the largest batch."""
     torch.set_num_threads(threads)
-    model, layer = _network(subject)
-    image = torch.from_numpy(subject.images(BATCHES[-1]))
+    model, layer = _build_network(subject)
+    image = torch.from_numpy(subject.make_images(BATCHES[-1]))
     if library == "plain":
         return measure_memory(lambda: _forward(model, image))
     explain = LIBRARIES[library](model, layer, "gradcam")
@@ -144,24 +146,26 @@ def measure_library_memory(subject: Subject, library: str, threads: int) -> Figu
 
 
 def _measure_several(subject: Subject, library: str, settings: Settings) -> Row:
-    figures = isolated(measure_several, subject, library, settings.effort(), settings.threads, threads=settings.threads)
+    figures = run_isolated(
+        measure_several, subject, library, settings.choose_effort(), settings.threads, threads=settings.threads
+    )
     return {"model": subject.model, "method": "five classes", "library": library, **figures}
 
 
 def measure_several(subject: Subject, library: str, effort: Effort, threads: int) -> Figures:
-    """Maps of the five best classes of one image."""
+    """Time the maps of the five best classes of one image."""
     torch.set_num_threads(threads)
-    model, layer = _network(subject)
-    image = torch.from_numpy(subject.images(1))
-    run = _several(library, model, layer)
-    ours_run = _several(OURS, model, layer)
+    model, layer = _build_network(subject)
+    image = torch.from_numpy(subject.make_images(1))
+    run = _build_several(library, model, layer)
+    ours_run = _build_several(OURS, model, layer)
     pairs = measure_pairs(lambda: _forward(model, image), lambda: run(image), effort)
     agreement = compare_maps(run(image).numpy(), ours_run(image).numpy())
     return {"layer": layer, "batches": {"1": pairs}, "agreement": agreement}
 
 
-def _several(library: str, model: nn.Module, layer: str) -> Explain:
-    """``(1, C, H, W) -> (5, H, W)``."""
+def _build_several(library: str, model: nn.Module, layer: str) -> Explain:
+    """Build a function from an image ``(1, C, H, W)`` to the maps ``(5, H, W)``."""
     if library == OURS:
         from explainable_model import ExplainableModel
 
@@ -174,14 +178,14 @@ def _several(library: str, model: nn.Module, layer: str) -> Explain:
 
     def explain(image: Tensor) -> Tensor:
         classes = _forward(model, image).topk(TOP_K).indices[0].tolist()
-        copies = image.expand(TOP_K, -1, -1, -1)  # as a batch, which is faster than a loop
+        copies = image.expand(TOP_K, -1, -1, -1)  # a batch is faster than a loop
         return torch.from_numpy(cam(input_tensor=copies, targets=[ClassifierOutputTarget(c) for c in classes]))
 
     return explain
 
 
 def _measure_many_passes(subject: Subject, library: str, method: str, settings: Settings) -> Row:
-    figures = isolated(
+    figures = run_isolated(
         measure_many_passes, subject, library, method, settings.threads, settings.scratch, threads=settings.threads,
         timeout=3600,
     )  # fmt: skip
@@ -189,17 +193,17 @@ def _measure_many_passes(subject: Subject, library: str, method: str, settings: 
 
 
 def measure_many_passes(subject: Subject, library: str, method: str, threads: int, scratch: Path) -> Figures:
-    """One call, and plain forwards before and after it."""
+    """Time one call, and plain forwards before and after it."""
     torch.set_num_threads(threads)
-    model, layer = _network(subject)
-    image = torch.from_numpy(subject.images(1))
+    model, layer = _build_network(subject)
+    image = torch.from_numpy(subject.make_images(1))
     explain = LIBRARIES[library](model, layer, method)
     if library == OURS and method == "ablationcam":
-        explain(image)  # captures the graph, once for each size of image
-    forwards = [host_clock(lambda: _forward(model, image)).cpu for _ in range(7)]
+        explain(image)  # captures the graph for this size of image
+    forwards = [time_on_host(lambda: _forward(model, image)).cpu for _ in range(7)]
     kept: list[Tensor] = []
-    call = host_clock(lambda: kept.append(explain(image)))
-    forwards += [host_clock(lambda: _forward(model, image)).cpu for _ in range(7)]
+    call = time_on_host(lambda: kept.append(explain(image)))
+    forwards += [time_on_host(lambda: _forward(model, image)).cpu for _ in range(7)]
     forward = float(np.median(forwards))
     folder = subject.folder(scratch)
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,10 +218,10 @@ def measure_many_passes(subject: Subject, library: str, method: str, threads: in
     }
 
 
-def _network(subject: Subject) -> tuple[nn.Module, str]:
+def _build_network(subject: Subject) -> tuple[nn.Module, str]:
     model = build_out_of_place(subject)
     explainable = subject.explainable(model)
-    explainable(torch.from_numpy(subject.images(1)))
+    explainable(torch.from_numpy(subject.make_images(1)))
     layer = explainable.target_layer
     assert layer is not None
     return model, layer
@@ -229,27 +233,27 @@ def _forward(model: nn.Module, image: Tensor) -> Tensor:
     return scores
 
 
-def markdown(rows: dict[str, Row]) -> str:
-    """Ratio to the plain forward for each library."""
-    good = tables.measured(rows)
+def to_markdown(rows: dict[str, Row]) -> str:
+    """Write the ratio to the plain forward for each library."""
+    good = tables.select_measured(rows)
     head = ["network", "method", "library", "batch 1", "batch 8", "working memory", "map", "correlation"]
     lines = []
     for row in good.values():
         agreement = row["agreement"]
         batches = row.get("batches", {})
-        one = tables.ratio(batches["1"]) if batches else f"{row['forwards']:.0f}"
+        one = tables.format_ratio(batches["1"]) if batches else f"{row['forwards']:.0f}"
         memory = row.get("memory")
-        used = _working_memory(memory, row["library"]) if memory else ""
+        used = _format_working_memory(memory, row["library"]) if memory else ""
         lines.append(
-            [row["model"], row["method"], row["library"], one, tables.ratio(batches.get("8")),
-             used, tables.scientific(agreement["cam"]), tables.correlation(agreement["correlation"])]
+            [row["model"], row["method"], row["library"], one, tables.format_ratio(batches.get("8")),
+             used, tables.format_scientific(agreement["cam"]), tables.format_correlation(agreement["correlation"])]
         )  # fmt: skip
-    return tables.table(head, lines) + tables.failed(rows)
+    return tables.make_table(head, lines) + tables.list_failed(rows)
 
 
-def _working_memory(memory: Mapping[str, Mapping[str, float]], library: str) -> str:
+def _format_working_memory(memory: Mapping[str, Mapping[str, float]], library: str) -> str:
     used = [memory[name]["peak_mib"] - memory[name]["before_mib"] for name in (library, "plain")]
     return f"{used[0] / max(used[1], 1.0):.2f}"
 
 
-SUITE = Suite("What do other libraries cost, and do the maps agree?", tasks, markdown)
+SUITE = Suite("What do other libraries cost, and do the maps agree?", list_tasks, to_markdown)

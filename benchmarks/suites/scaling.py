@@ -1,16 +1,16 @@
-"""How costs grow: making an artifact with the depth of the network, running it with the depth of the layer."""
+"""Measure how costs grow: of making with the network's depth, of running with the depth of the layer."""
 
 import time
 from functools import partial
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.isolation import Figures, isolated
+from benchmarks.isolation import Figures, run_isolated
 from benchmarks.results import Row
 from benchmarks.subjects import Subject
 from benchmarks.suites import runtimes
 from benchmarks.suites.suite import Settings, Suite, Task
-from benchmarks.timing import Effort, host_clock, measure_pairs
+from benchmarks.timing import Effort, measure_pairs, time_on_host
 
 DEPTHS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 LAYERS = {
@@ -21,11 +21,11 @@ LATENCY_RUNTIME = "onnx"
 CLASSES = (1, 2, 5, 10)
 
 
-def tasks(settings: Settings) -> list[Task]:
-    """Making: one row per network. Running: one per layer, and one per number of classes."""
-    networks = settings.chosen(DEPTHS)
+def list_tasks(settings: Settings) -> list[Task]:
+    """One row per network for making; one per layer and one per number of classes for running."""
+    networks = settings.choose_models(DEPTHS)
     found = [Task(f"make/{name}", partial(_measure_making, name, settings)) for name in networks if name in DEPTHS]
-    for model in settings.chosen(tuple(LAYERS)):
+    for model in settings.choose_models(tuple(LAYERS)):
         layers = LAYERS.get(model, ())
         for layer in layers[-1:] if settings.quick else layers:
             found.append(
@@ -37,26 +37,26 @@ def tasks(settings: Settings) -> list[Task]:
 
 
 def _measure_making(model: str, settings: Settings) -> Row:
-    figures = isolated(measure_making, Subject(model, size=settings.size), timeout=3600)
+    figures = run_isolated(measure_making, Subject(model, size=settings.size), timeout=3600)
     return {"kind": "make", "model": model, **figures}
 
 
 def measure_making(subject: Subject) -> Figures:
-    """Processor time of ``lower`` and of ``export`` to ONNX, which lowers, writes, loads and verifies."""
+    """Measure the processor time of ``lower``, and of ``export`` to ONNX, which lowers, writes, loads and verifies."""
     import tempfile
 
-    import onnxruntime  # noqa: F401 (imported before the clock starts)
+    import onnxruntime  # noqa: F401 (the import comes before the clock starts)
     import torch
 
     from explainable_model import export, lower
 
     torch.set_num_threads(1)
     explainable = subject.explainable()
-    image = torch.from_numpy(subject.images(2))
+    image = torch.from_numpy(subject.make_images(2))
     lowered: list[Any] = []
-    lowering = host_clock(lambda: lowered.append(lower(explainable, image)))
+    lowering = time_on_host(lambda: lowered.append(lower(explainable, image)))
     with tempfile.TemporaryDirectory() as folder:
-        exporting = host_clock(lambda: export(explainable, f"{folder}/model.onnx", image))
+        exporting = time_on_host(lambda: export(explainable, f"{folder}/model.onnx", image))
     operators = sum(node.op == "call_function" for node in lowered[0].graph_module.graph.nodes)
     return {
         "modules": sum(1 for _ in explainable.model.modules()),
@@ -76,20 +76,20 @@ def _measure_classes(count: int, settings: Settings) -> Row:
     return {
         "kind": "classes",
         "count": count,
-        **isolated(
-            measure_classes, Subject("resnet18", size=settings.size), count, settings.effort(), settings.threads
+        **run_isolated(
+            measure_classes, Subject("resnet18", size=settings.size), count, settings.choose_effort(), settings.threads
         ),
     }
 
 
 def measure_classes(subject: Subject, count: int, effort: Effort, threads: int) -> Figures:
-    """Eager, ``count`` classes of one image at once, over the plain forward."""
+    """Time ``count`` classes of one image at once, eager, over the plain forward."""
     import torch
 
     from explainable_model import ExplainableModel
 
     torch.set_num_threads(threads)
-    model, image = subject.build(), torch.from_numpy(subject.images(1))
+    model, image = subject.build(), torch.from_numpy(subject.make_images(1))
     explainable = ExplainableModel(model, None, top_k=count)
 
     def forward() -> None:
@@ -99,29 +99,31 @@ def measure_classes(subject: Subject, count: int, effort: Effort, threads: int) 
     return {"model": subject.model, "batches": {"1": measure_pairs(forward, lambda: explainable(image), effort)}}
 
 
-def markdown(rows: dict[str, Row]) -> str:
-    """Three tables."""
-    good = tables.measured(rows)
+def to_markdown(rows: dict[str, Row]) -> str:
+    """Write three tables."""
+    good = tables.select_measured(rows)
     made = [
         [row["model"], row["modules"], row["operators"], f"{row['lower_cpu_s']:.1f}", f"{row['export_cpu_s']:.1f}"]
         for row in good.values()
         if row["kind"] == "make"
     ]
     layers = [
-        [row["model"], row["layer"], f"{row['floor']:.3f}", tables.ratio(row["batches"]["1"]),
+        [row["model"], row["layer"], f"{row['floor']:.3f}", tables.format_ratio(row["batches"]["1"]),
          f"{row['batches']['1']['ratio']['p50'] / row['floor']:.2f}",
-         tables.scientific(row["parity"]["explained"]["cam"])]
+         tables.format_scientific(row["parity"]["explained"]["cam"])]
         for row in good.values()
         if row["kind"] == "layer"
     ]  # fmt: skip
-    classes = [[row["count"], tables.ratio(row["batches"]["1"])] for row in good.values() if row["kind"] == "classes"]
+    classes = [
+        [row["count"], tables.format_ratio(row["batches"]["1"])] for row in good.values() if row["kind"] == "classes"
+    ]
     return "\n".join(
         [
-            tables.table(["network", "modules", "operators", "lower, CPU s", "export to ONNX, CPU s"], made),
-            tables.table(["network", "layer", "floor", "ONNX Runtime, batch 1", "over the floor", "map"], layers),
-            tables.table(["classes at once, resnet18 eager", "ratio"], classes) + tables.failed(rows),
+            tables.make_table(["network", "modules", "operators", "lower, CPU s", "export to ONNX, CPU s"], made),
+            tables.make_table(["network", "layer", "floor", "ONNX Runtime, batch 1", "over the floor", "map"], layers),
+            tables.make_table(["classes at once, resnet18 eager", "ratio"], classes) + tables.list_failed(rows),
         ]
     )
 
 
-SUITE = Suite("How do the costs grow with the network, the layer and the number of classes?", tasks, markdown)
+SUITE = Suite("How do the costs grow with the network, the layer and the number of classes?", list_tasks, to_markdown)

@@ -1,4 +1,4 @@
-"""What a suite is, and what it is asked to do."""
+"""A suite of measurements, its rows, and the settings of the command line."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ QUICK_SIZE = 64
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line asks for.
+    """The settings of the command line.
 
     Attributes:
         models: keys of ``MODELS``, or ``None`` for the suite's own choice.
-        runtimes: keys of ``FORMATS``, ``eager`` or ``webassembly``, or ``None`` likewise.
-        threads: of every process.
-        device: ``cpu`` or ``cuda``; the GPU suite asks for it.
-        quick: one pair of each measurement and the smallest model: proves that everything runs.
-        scratch: where artifacts lie.
+        runtimes: keys of ``FORMATS``, ``eager`` or ``webassembly``, or ``None`` for the suite's own choice.
+        threads: the number of threads of every process.
+        device: ``cpu`` or ``cuda``, for the GPU suite.
+        quick: whether to measure one pair each on the smallest model, which proves that everything runs.
+        scratch: the folder of artifacts.
     """
 
     models: Sequence[str] | None = None
@@ -31,23 +31,23 @@ class Settings:
     quick: bool = False
     scratch: Path = Path("build/benchmarks")
 
-    def effort(self, seconds: float = 4.0) -> Effort:
-        """How long to measure each figure."""
+    def choose_effort(self, seconds: float = 4.0) -> Effort:
+        """The effort of each figure."""
         return QUICK if self.quick else Effort(seconds)
 
     @property
     def size(self) -> int:
-        """Height and width of the images; where only the suite itself is tried, small ones."""
+        """Height and width of the images, which are small for a quick run."""
         return QUICK_SIZE if self.quick else SIZE
 
-    def chosen(self, default: Sequence[str], quick: Sequence[str] = ("resnet18",)) -> list[str]:
+    def choose_models(self, default: Sequence[str], quick: Sequence[str] = ("resnet18",)) -> list[str]:
         """The models to measure."""
         return list(self.models or (quick if self.quick else default))
 
 
 @dataclass(frozen=True)
 class Task:
-    """One row: its key and what measures it, in the parent process, which isolates what it times."""
+    """One row: its key, and the function that measures it from the parent process."""
 
     key: str
     measure: Callable[[], Row]
@@ -55,14 +55,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Suite:
-    """One question.
+    """A question, its rows and its table.
 
     Attributes:
-        question: what it answers.
-        tasks: the rows.
-        markdown: the table of rows.
+        question: the question that the suite answers.
+        list_tasks: the function that lists the rows to measure.
+        to_markdown: the function that writes the table of rows.
     """
 
     question: str
-    tasks: Callable[[Settings], list[Task]]
-    markdown: Callable[[dict[str, Row]], str]
+    list_tasks: Callable[[Settings], list[Task]]
+    to_markdown: Callable[[dict[str, Row]], str]

@@ -13,24 +13,24 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double milliseconds_since(Clock::time_point start) {
+double measure_milliseconds(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-double quantile(const std::vector<double>& sorted, double share) {
+double interpolate_quantile(const std::vector<double>& sorted, double share) {
   return sorted[std::min(static_cast<std::size_t>(share * static_cast<double>(sorted.size())), sorted.size() - 1)];
 }
 
 }  // namespace
 
-Timing bench(const Explainer& explainer, const Picture& photo, std::int64_t class_idx, int calls, int callers) {
+Timing measure(const Explainer& explainer, const Picture& photo, std::int64_t class_idx, int calls, int callers) {
   const auto call = [&] {
     const auto start = Clock::now();
     explainer.explain(photo, class_idx);
-    return milliseconds_since(start);
+    return measure_milliseconds(start);
   };
   Timing timing{calls, callers, call()};
-  call();  // TorchScript specialises its graph in the first two calls
+  call();  // TorchScript specializes its graph in the first two calls
 
   std::vector<double> latencies(static_cast<std::size_t>(calls));
   std::vector<std::exception_ptr> failures(static_cast<std::size_t>(callers));
@@ -47,16 +47,16 @@ Timing bench(const Explainer& explainer, const Picture& photo, std::int64_t clas
       }
     });
   }
-  threads.clear();  // waits for them
+  threads.clear();  // joins them
   for (const std::exception_ptr& failure : failures) {
     if (failure) std::rethrow_exception(failure);
   }
-  timing.calls_per_second = calls * 1e3 / milliseconds_since(start);
+  timing.calls_per_second = calls * 1e3 / measure_milliseconds(start);
   timing.cpu = static_cast<double>(std::clock() - cpu) * 1e3 / CLOCKS_PER_SEC / calls;
   std::sort(latencies.begin(), latencies.end());
-  timing.p50 = quantile(latencies, 0.5);
-  timing.p90 = quantile(latencies, 0.9);
-  timing.p99 = quantile(latencies, 0.99);
+  timing.p50 = interpolate_quantile(latencies, 0.5);
+  timing.p90 = interpolate_quantile(latencies, 0.9);
+  timing.p99 = interpolate_quantile(latencies, 0.99);
   return timing;
 }
 

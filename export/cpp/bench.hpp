@@ -1,4 +1,4 @@
-// How long an explanation takes.
+// Measures the time of an explanation.
 #pragma once
 
 #include <cstdint>
@@ -7,11 +7,11 @@
 
 namespace explainable {
 
-// Milliseconds per explanation, preprocessing included and decoding not.
+// Milliseconds per explanation: preprocessing is included, decoding is not.
 struct Timing {
   int calls = 0;
   int callers = 1;
-  double first = 0;  // the call before all others, which warms the runtime up
+  double first = 0;  // the first call, which warms the runtime up
   double p50 = 0;
   double p90 = 0;
   double p99 = 0;
@@ -19,7 +19,7 @@ struct Timing {
   double calls_per_second = 0;  // of all callers together
 };
 
-// Explain a photo `calls` times, shared among `callers` threads that use one explainer.
-Timing bench(const Explainer& explainer, const Picture& photo, std::int64_t class_idx, int calls, int callers);
+// Explains a photo `calls` times, shared among `callers` threads that use one explainer.
+Timing measure(const Explainer& explainer, const Picture& photo, std::int64_t class_idx, int calls, int callers);
 
 }  // namespace explainable

@@ -1,9 +1,9 @@
-// What the tests ask of the library that the program `explain` does not show.
+// Checks for the tests: the parts of the library that the program `explain` does not show.
 //
-//   check image METADATA.json PHOTO OUT.npy    the network's input, made of a photo
-//   check damage PHOTO                         the photo cut off and changed at many places: read or refused
-//   check threads ARTIFACT PHOTO...            eight threads at once get the answers that one alone gets
-//   check refusals ARTIFACT                    images and classes that do not fit are refused, the next call works
+//   check image METADATA.json PHOTO OUT.npy    write the network's input for a photo
+//   check damage PHOTO                         decode the photo truncated and changed at many places
+//   check threads ARTIFACT PHOTO...            compare the answers of eight threads with those of one
+//   check refusals ARTIFACT                    give images and classes that must be refused, then a good one
 
 #include <algorithm>
 #include <cmath>
@@ -35,7 +35,7 @@ void check_image(const std::string& record, const std::string& photo, const std:
   write_npy(out, image.shape, image.values);
 }
 
-// Whether a damaged file is read does not matter here, only that nothing worse than InputError comes of it.
+// A damaged file may be read or refused; no other error than InputError may come of it.
 void check_damage(const std::string& photo) {
   std::ifstream file(photo, std::ios::binary);
   const std::vector<std::uint8_t> whole((std::istreambuf_iterator<char>(file)), {});
@@ -64,12 +64,12 @@ struct Question {
   std::int64_t class_idx;
 };
 
-bool same(const Explanation& left, const Explanation& right) {
+bool are_equal(const Explanation& left, const Explanation& right) {
   return left.class_idx == right.class_idx && left.probabilities == right.probabilities &&
          left.heatmap.values == right.heatmap.values;
 }
 
-// Every photo for the predicted class, the first and the last: no two neighbours in time have the same answer.
+// Asks for the predicted, the first and the last class of every photo, so that successive answers differ.
 void check_threads(const std::string& artifact, const std::vector<std::string>& photos) {
   const Explainer explainer(artifact, 1);
   std::vector<Question> questions;
@@ -81,7 +81,7 @@ void check_threads(const std::string& artifact, const std::vector<std::string>& 
   for (int warm_up = 0; warm_up < 2; ++warm_up) explainer.explain(questions[0].photo);
   std::vector<Explanation> alone;
   for (const Question& question : questions) alone.push_back(explainer.explain(question.photo, question.class_idx));
-  if (same(alone.at(1), alone.at(2))) fail("the questions have one answer: nothing can be mixed up");
+  if (are_equal(alone.at(1), alone.at(2))) fail("the questions have one answer, so a mix-up would go unseen");
 
   std::mutex mutex;
   std::vector<std::string> wrong;
@@ -93,7 +93,8 @@ void check_threads(const std::string& artifact, const std::vector<std::string>& 
         std::string complaint;
         try {
           const Question& question = questions[which];
-          if (!same(explainer.explain(question.photo, question.class_idx), alone[which])) complaint = "another answer";
+          const Explanation answer = explainer.explain(question.photo, question.class_idx);
+          if (!are_equal(answer, alone[which])) complaint = "another answer";
         } catch (const std::exception& error) {
           complaint = error.what();
         }
@@ -108,7 +109,7 @@ void check_threads(const std::string& artifact, const std::vector<std::string>& 
   std::cout << kThreads * kRounds * questions.size() << " answers of " << kThreads << " threads are right\n";
 }
 
-Image zeros(std::vector<std::int64_t> shape) {
+Image make_zeros(std::vector<std::int64_t> shape) {
   std::int64_t count = 1;
   for (const std::int64_t size : shape) count *= size;
   return {std::move(shape), std::vector<float>(static_cast<std::size_t>(count))};
@@ -129,7 +130,7 @@ void check_refusals(const std::string& artifact) {
   const Explainer explainer(artifact, 1);
   std::vector<std::int64_t> shape = explainer.metadata().image_shape;
   shape[0] = 2;
-  const Image good = zeros(shape);
+  const Image good = make_zeros(shape);
   auto smaller = shape, flat = shape, empty = shape;
   smaller[3] -= 1;
   flat.erase(flat.begin());
@@ -138,9 +139,9 @@ void check_refusals(const std::string& artifact) {
   short_one.values.pop_back();
   infinite.values[7] = std::numeric_limits<float>::infinity();
   const std::int64_t classes = explainer.metadata().classes;
-  expect_refusal(explainer, zeros(smaller), {-1, -1}, "image has shape (2, ");
-  expect_refusal(explainer, zeros(flat), {-1}, "image has shape (");
-  expect_refusal(explainer, zeros(empty), {}, "expects (N, ");
+  expect_refusal(explainer, make_zeros(smaller), {-1, -1}, "image has shape (2, ");
+  expect_refusal(explainer, make_zeros(flat), {-1}, "image has shape (");
+  expect_refusal(explainer, make_zeros(empty), {}, "expects (N, ");
   expect_refusal(explainer, short_one, {-1, -1}, "values; expected");
   expect_refusal(explainer, infinite, {-1, -1}, "NaN or infinite");
   expect_refusal(explainer, good, {-1}, "class_idx has shape (1) and 1 values; expected (2)");

@@ -3,7 +3,7 @@
 namespace explainable {
 namespace {
 
-// matplotlib's turbo (Mikhailov 2019), 256 colours of six hexadecimal digits.
+// matplotlib's turbo (Mikhailov 2019), 256 colors of six hexadecimal digits.
 constexpr char kTurbo[] =
     "30123b31154232184a341b51351e5836215f37236538266c3929723a2c793b2f7f3c32853c358b3d37913e3a963f3d9c"
     "4040a14043a64145ab4148b0424bb5434eba4350be4353c24456c74458cb455bce455ed24560d64563d94666dd4668e0"
@@ -23,7 +23,7 @@ constexpr char kTurbo[] =
     "a91501a61401a31201a011019d10019a0e01970d01940c01910b018e0a018b09018708018407018106027d05027a0402";
 static_assert(sizeof(kTurbo) == 256 * 6 + 1);
 
-// matplotlib's RdBu_r (Brewer 2002), likewise.
+// matplotlib's RdBu_r (Brewer 2002), in the same form.
 constexpr char kDiverging[] =
     "05306106326307346608366909386c0a3a6f0b3c720c3e750d40780e437b0f457e114781124984134b87144d8a154f8d"
     "1651901754931856951958981a5a9b1c5c9e1d5ea11e60a41f62a72064aa2166ac2368ad246aae256caf276db0286fb0"
@@ -43,16 +43,16 @@ constexpr char kDiverging[] =
     "930e26900d258d0c258a0b24870a248409238108237e07227b06227805217504217203206f02206c011f69001f67001f";
 static_assert(sizeof(kDiverging) == sizeof(kTurbo));
 
-int digit(char letter) { return letter <= '9' ? letter - '0' : letter - 'a' + 10; }
+int parse_digit(char letter) { return letter <= '9' ? letter - '0' : letter - 'a' + 10; }
 
 }  // namespace
 
-Color colour(float value, bool diverging) {
+Color pick_color(float value, bool diverging) {
   const int entry = static_cast<int>(value * 256 < 255 ? value * 256 : 255);
   Color color;
   for (std::size_t channel = 0; channel < 3; ++channel) {
     const char* at = (diverging ? kDiverging : kTurbo) + entry * 6 + channel * 2;
-    color[channel] = static_cast<std::uint8_t>(digit(at[0]) * 16 + digit(at[1]));
+    color[channel] = static_cast<std::uint8_t>(parse_digit(at[0]) * 16 + parse_digit(at[1]));
   }
   return color;
 }

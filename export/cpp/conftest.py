@@ -1,4 +1,4 @@
-"""The kits' programs, built with the address and undefined behaviour sanitizers."""
+"""The kits' programs, built with the address and undefined behavior sanitizers."""
 
 import functools
 import os
@@ -26,7 +26,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, need: Callable[..., None]) -
             f"-DPython3_EXECUTABLE={sys.executable}",
         ]
         if name == "onnxruntime":
-            options += headers(folder, need)
+            options += find_headers(folder, need)
         subprocess.run(["cmake", "-S", EXPORT / name, "-B", folder, *options], check=True)
         subprocess.run(["cmake", "--build", folder, "--parallel", "2"], check=True)
         return Kit(name, folder)
@@ -41,12 +41,12 @@ def kit(request: pytest.FixtureRequest, built: Callable[[str], Kit]) -> Kit:
 
 @pytest.fixture
 def quick_kit(built: Callable[[str], Kit]) -> Kit:
-    """For what is the same code in every kit: ONNX Runtime loads fastest."""
+    """The kit that loads fastest, ONNX Runtime's, for tests of code that every kit shares."""
     return built("onnxruntime")
 
 
-def headers(build: Path, need: Callable[..., None]) -> list[str]:
-    """Where ONNX Runtime's headers are: in the folder that the environment names, or in the system's."""
+def find_headers(build: Path, need: Callable[..., None]) -> list[str]:
+    """CMake's option for ONNX Runtime's headers: from the environment, from the system, or from ``headers.sh``."""
     named = os.environ.get("ONNXRUNTIME_INCLUDE_DIR")
     if named:
         return [f"-DONNXRUNTIME_INCLUDE_DIR={named}"]

@@ -1,4 +1,4 @@
-// The decoders behind read_picture; each throws InputError with the reason alone.
+// The decoders behind read_picture. Each throws InputError with the reason, without the file's name.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace explainable {
 
 using Bytes = std::vector<std::uint8_t>;
 
-// A decoded file and the EXIF block it carries (from its TIFF header on), which may be empty.
+// A decoded file and its EXIF block from the TIFF header on; the block may be empty.
 struct Decoded {
   Picture picture;
   Bytes exif;
@@ -19,13 +19,13 @@ struct Decoded {
 Decoded decode_jpeg(const Bytes& file);
 Decoded decode_png(const Bytes& file);
 
-// Throws InputError if there are more than kMaxPixels.
+// Throws InputError where there are more than kMaxPixels.
 void check_pixels(std::int64_t width, std::int64_t height);
 
-// The orientation (1 to 8) in an EXIF block, 1 where there is none or it is damaged.
-int exif_orientation(const Bytes& exif);
+// The orientation (1 to 8) in an EXIF block; 1 where there is none or the block is damaged.
+int read_orientation(const Bytes& exif);
 
-// The picture as it should be seen, given its EXIF orientation.
-Picture upright(Picture picture, int orientation);
+// The picture turned upright by its EXIF orientation.
+Picture turn_upright(Picture picture, int orientation);
 
 }  // namespace explainable

@@ -18,8 +18,8 @@ using Handle = std::unique_ptr<std::remove_pointer_t<tjhandle>, DestroyHandle>;
 
 constexpr std::string_view kExifHeader("Exif\0\0", 6);
 
-// Segments run from the start to the first scan: FF, a marker, and a big-endian length that counts itself.
-Bytes exif_segment(const Bytes& file) {
+// Each segment before the first scan is FF, a marker, and a big-endian length that counts its own two bytes.
+Bytes find_exif(const Bytes& file) {
   std::size_t at = 2;
   while (at + 4 <= file.size() && file[at] == 0xFF && file[at + 1] != 0xDA) {
     if (file[at + 1] == 0xFF) {  // a filler before a marker
@@ -45,15 +45,15 @@ void decompress(const Handle& handle, const Bytes& file, Bytes& pixels, int widt
                                    width, 0, height, format, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS);
   if (!failed) return;
   const std::string message = tjGetErrorStr2(handle.get());
-  // Extraneous bytes between markers are a warning that half the world's cameras deserve; missing pixels are not.
+  // Many cameras write extraneous bytes between markers, which is harmless. Missing pixels are an error.
   const bool harmless = tjGetErrorCode(handle.get()) == TJERR_WARNING && message.find("Premature") == message.npos;
   if (!harmless) throw InputError(message + ". Is it truncated or damaged?");
 }
 
 std::uint8_t divide_by_255(int value) { return static_cast<std::uint8_t>((value + 128 + ((value + 128) >> 8)) >> 8); }
 
-// Inks are stored inverted, as Adobe's programs do and everybody expects: 255 is no ink.
-Bytes from_inverted_cmyk(const Bytes& cmyk) {
+// Adobe's programs store inks inverted, and readers expect that: 255 is no ink.
+Bytes convert_inverted_cmyk(const Bytes& cmyk) {
   Bytes rgb(cmyk.size() / 4 * 3);
   for (std::size_t pixel = 0; pixel < cmyk.size() / 4; ++pixel) {
     const int white = cmyk[pixel * 4 + 3];
@@ -76,11 +76,11 @@ Decoded decode_jpeg(const Bytes& file) {
     throw InputError(std::string(tjGetErrorStr2(handle.get())) + ". Is it truncated or damaged?");
   }
   check_pixels(width, height);
-  Decoded decoded{{width, height, {}}, exif_segment(file)};
+  Decoded decoded{{width, height, {}}, find_exif(file)};
   if (colorspace == TJCS_CMYK || colorspace == TJCS_YCCK) {
     Bytes cmyk;
     decompress(handle, file, cmyk, width, height, TJPF_CMYK);
-    decoded.picture.rgb = from_inverted_cmyk(cmyk);
+    decoded.picture.rgb = convert_inverted_cmyk(cmyk);
   } else {
     decompress(handle, file, decoded.picture.rgb, width, height, TJPF_RGB);
   }

@@ -1,4 +1,4 @@
-// The two ways in which an explanation can fail; the messages say what was got, what was expected and what to do.
+// The two errors of an explanation. Each message says what was got, what was expected and what to do.
 #pragma once
 
 #include <stdexcept>

@@ -1,4 +1,4 @@
-// explain PHOTO ARTIFACT: the prediction, the class activation map that explains it, and a picture of both.
+// explain PHOTO ARTIFACT: print the prediction, and write its class activation map over the photo.
 
 #include <charconv>
 #include <cmath>
@@ -24,14 +24,14 @@ using nlohmann::json;
 constexpr const char* kUsage = R"(usage: explain PHOTO ARTIFACT [options]
 
   PHOTO           a JPEG or PNG
-  ARTIFACT        what explainable_model.export wrote
-  -o, --out FILE  write the photo with the heatmap over it, a PNG
-  --npy FILE      write the heatmap, float32 of (height, width), or of (k, height, width) if there are k
+  ARTIFACT        a file that explainable_model.export wrote
+  -o, --out FILE  write the photo under its heatmap, as PNG
+  --npy FILE      write the heatmap: float32 (height, width), or (k, height, width) for an artifact of k classes
   --class N       explain class N instead of the predicted one
-  --threads T     processors to use for one explanation; all by default
+  --threads T     processors that one explanation uses; all by default
   --bench         measure the time of an explanation
-  --calls N       of --bench; 100 by default
-  --callers N     threads that ask at the same time, of --bench; 1 by default
+  --calls N       number of explanations that --bench measures; 100 by default
+  --callers N     number of threads that call at the same time with --bench; 1 by default
   --json          print JSON
   -h, --help      print this
 )";
@@ -56,7 +56,7 @@ struct Options {
 };
 
 template <typename Integer>
-Integer number(const std::string& option, const std::string& text, Integer least) {
+Integer parse_number(const std::string& option, const std::string& text, Integer least) {
   Integer value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < least) {
@@ -65,7 +65,7 @@ Integer number(const std::string& option, const std::string& text, Integer least
   return value;
 }
 
-Options parse(const std::vector<std::string>& arguments) {
+Options parse_options(const std::vector<std::string>& arguments) {
   Options options;
   for (std::size_t n = 0; n < arguments.size(); ++n) {
     const std::string& option = arguments[n];
@@ -75,11 +75,11 @@ Options parse(const std::vector<std::string>& arguments) {
     };
     if (option == "-o" || option == "--out") options.out = value();
     else if (option == "--npy") options.npy = value();
-    else if (option == "--class") options.class_idx = number<std::int64_t>(option, value(), 0);
-    else if (option == "--threads") options.threads = number(option, value(), 1);
+    else if (option == "--class") options.class_idx = parse_number<std::int64_t>(option, value(), 0);
+    else if (option == "--threads") options.threads = parse_number(option, value(), 1);
     else if (option == "--bench") options.bench = true;
-    else if (option == "--calls") options.calls = number(option, value(), 1);
-    else if (option == "--callers") options.callers = number(option, value(), 1);
+    else if (option == "--calls") options.calls = parse_number(option, value(), 1);
+    else if (option == "--callers") options.callers = parse_number(option, value(), 1);
     else if (option == "--json") options.json = true;
     else if (option == "-h" || option == "--help") options.help = true;
     else if (option.size() > 1 && option[0] == '-') throw UsageError("There is no option " + option + ".");
@@ -91,9 +91,9 @@ Options parse(const std::vector<std::string>& arguments) {
   return options;
 }
 
-json name_or_null(const std::string& name) { return name.empty() ? json(nullptr) : json(name); }
+json write_name(const std::string& name) { return name.empty() ? json(nullptr) : json(name); }
 
-json top_classes(const Explanation& explanation, const Metadata& metadata) {
+json list_top_classes(const Explanation& explanation, const Metadata& metadata) {
   const std::vector<double>& odds = explanation.probabilities;
   std::vector<std::size_t> order(odds.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -102,13 +102,13 @@ json top_classes(const Explanation& explanation, const Metadata& metadata) {
   json top = json::array();
   for (const std::size_t n : order) {
     const std::string name = metadata.class_name(static_cast<std::int64_t>(n));
-    top.push_back({{"class_idx", n}, {"class_name", name_or_null(name)}, {"probability", odds[n]}});
+    top.push_back({{"class_idx", n}, {"class_name", write_name(name)}, {"probability", odds[n]}});
   }
   return top;
 }
 
-// Where in the photo the map is largest: the centre of its cell.
-json hottest(const Grid& heatmap, const Box& box) {
+// The point of the photo where the map is largest: the center of the largest cell.
+json find_hottest(const Grid& heatmap, const Box& box) {
   const auto best = std::max_element(heatmap.values.begin(), heatmap.values.end()) - heatmap.values.begin();
   const double column = static_cast<double>(best % heatmap.width) + 0.5;
   const double row = static_cast<double>(best / heatmap.width) + 0.5;
@@ -116,23 +116,23 @@ json hottest(const Grid& heatmap, const Box& box) {
           box.top + row * (box.bottom - box.top) / heatmap.height};
 }
 
-json found(const Explanation& explanation, const Metadata& metadata) {
+json describe(const Explanation& explanation, const Metadata& metadata) {
   const Box& box = explanation.box;
   return {{"class_idx", explanation.class_idx},
-          {"class_name", name_or_null(explanation.class_name)},
+          {"class_name", write_name(explanation.class_name)},
           {"probability", explanation.probability ? json(*explanation.probability) : json(nullptr)},
-          {"top", top_classes(explanation, metadata)},
-          {"hottest", hottest(explanation.heatmap, box)},
+          {"top", list_top_classes(explanation, metadata)},
+          {"hottest", find_hottest(explanation.heatmap, box)},
           {"box", {box.left, box.top, box.right, box.bottom}}};
 }
 
-// Every class of an artifact that explains several at once, the best first.
-json explained(const std::vector<Explanation>& explanations) {
+// Every explained class of an artifact made with top_k, the best first.
+json describe_classes(const std::vector<Explanation>& explanations) {
   json classes = json::array();
   for (const Explanation& each : explanations) {
     classes.push_back({{"class_idx", each.class_idx},
-                       {"class_name", name_or_null(each.class_name)},
-                       {"hottest", hottest(each.heatmap, each.box)}});
+                       {"class_name", write_name(each.class_name)},
+                       {"hottest", find_hottest(each.heatmap, each.box)}});
   }
   return classes;
 }
@@ -148,13 +148,13 @@ void write_heatmaps(const std::string& path, const std::vector<Explanation>& exp
   write_npy(path, shape, values);
 }
 
-json found(const Timing& timing) {
+json describe(const Timing& timing) {
   return {{"calls", timing.calls},   {"callers", timing.callers}, {"first_ms", timing.first},
           {"p50_ms", timing.p50},    {"p90_ms", timing.p90},      {"p99_ms", timing.p99},
           {"cpu_ms", timing.cpu},    {"calls_per_second", timing.calls_per_second}};
 }
 
-void print(const json& answer) {
+void print_answer(const json& answer) {
   const json& name = answer["class_name"];
   std::cout << answer["photo"].get<std::string>() << ": "
             << (name.is_null() ? "class " + answer["class_idx"].dump() : name.get<std::string>());
@@ -177,12 +177,12 @@ void run(const Options& options) {
   const Explainer explainer(options.files[1], options.threads);
   const std::vector<Explanation> explanations = explainer.explain_top(photo, options.class_idx);
   const Explanation& explanation = explanations.front();
-  json answer = found(explanation, explainer.metadata());
-  if (explainer.metadata().top_k) answer["explained"] = explained(explanations);
+  json answer = describe(explanation, explainer.metadata());
+  if (explainer.metadata().top_k) answer["explained"] = describe_classes(explanations);
   answer["photo"] = options.files[0];
   if (options.out) {
     const bool diverging = explainer.metadata().diverging;
-    write_png(overlay(photo, explanation.heatmap, explanation.box, diverging), *options.out);
+    write_png(draw_overlay(photo, explanation.heatmap, explanation.box, diverging), *options.out);
     answer["overlay"] = *options.out;
   }
   if (options.npy) {
@@ -190,17 +190,17 @@ void run(const Options& options) {
     answer["heatmap"] = *options.npy;
   }
   if (options.bench) {
-    answer["bench"] = found(bench(explainer, photo, options.class_idx, options.calls, options.callers));
+    answer["bench"] = describe(measure(explainer, photo, options.class_idx, options.calls, options.callers));
   }
   if (options.json) std::cout << answer.dump(-1, ' ', false, json::error_handler_t::replace) << "\n";
-  else print(answer);
+  else print_answer(answer);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    const Options options = parse({argv + 1, argv + argc});
+    const Options options = parse_options({argv + 1, argv + argc});
     if (options.help) std::cout << kUsage;
     else run(options);
     return 0;

@@ -7,14 +7,14 @@
 namespace explainable {
 namespace {
 
-std::string text_of(const std::vector<std::int64_t>& shape) {
+std::string write_shape(const std::vector<std::int64_t>& shape) {
   std::string text;
   for (const std::int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
   return "(" + text + ")";
 }
 
-// The shape that an artifact takes: (N, 3, H, W) where all but the channels are open.
-std::string expected_text(const Metadata& metadata) {
+// The shape that an artifact takes, with letters for open sizes: (N, 3, H, W).
+std::string write_expected_shape(const Metadata& metadata) {
   const std::string names = metadata.pixels.empty() ? "NCHW" : metadata.pixels;
   std::string text;
   for (std::size_t n = 0; n < metadata.image_shape.size(); ++n) {
@@ -40,34 +40,35 @@ bool fits(const std::vector<std::int64_t>& shape, const Metadata& metadata) {
   return true;
 }
 
-std::int64_t count(const std::vector<std::int64_t>& shape) {
+std::int64_t count_values(const std::vector<std::int64_t>& shape) {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
 void check_image(const Image& image, const Metadata& metadata, const std::string& name) {
   if (!fits(image.shape, metadata)) {
-    throw InputError("image has shape " + text_of(image.shape) + "; " + name + " expects " + expected_text(metadata) +
-                     ".");
+    throw InputError("image has shape " + write_shape(image.shape) + "; " + name + " expects " +
+                     write_expected_shape(metadata) + ".");
   }
   const std::size_t given = metadata.pixels.empty() ? image.values.size() : image.levels.size();
-  if (static_cast<std::int64_t>(given) != count(image.shape)) {
+  if (static_cast<std::int64_t>(given) != count_values(image.shape)) {
     throw InputError("image has " + std::to_string(given) + " values; expected " +
-                     std::to_string(count(image.shape)) + " for its shape " + text_of(image.shape) + ".");
+                     std::to_string(count_values(image.shape)) + " for its shape " + write_shape(image.shape) + ".");
   }
   if (!std::all_of(image.values.begin(), image.values.end(), [](float value) { return std::isfinite(value); })) {
     throw InputError("image has NaN or infinite values; expected finite ones.");
   }
 }
 
-std::vector<std::int64_t> classes_shape(const Metadata& metadata, std::int64_t batch) {
+std::vector<std::int64_t> make_classes_shape(const Metadata& metadata, std::int64_t batch) {
   return metadata.top_k ? std::vector{batch, metadata.top_k} : std::vector{batch};
 }
 
 void check_classes(const Classes& classes, const Metadata& metadata, std::int64_t batch) {
-  const std::vector<std::int64_t> expected = classes_shape(metadata, batch);
-  if (classes.shape != expected || static_cast<std::int64_t>(classes.values.size()) != count(expected)) {
-    throw InputError("class_idx has shape " + text_of(classes.shape) + " and " + std::to_string(classes.values.size()) +
-                     " values; expected " + text_of(expected) + ", -1 for the predicted class.");
+  const std::vector<std::int64_t> expected = make_classes_shape(metadata, batch);
+  if (classes.shape != expected || static_cast<std::int64_t>(classes.values.size()) != count_values(expected)) {
+    throw InputError("class_idx has shape " + write_shape(classes.shape) + " and " +
+                     std::to_string(classes.values.size()) + " values; expected " + write_shape(expected) +
+                     ", -1 for the predicted class.");
   }
   for (const std::int64_t wanted : classes.values) {
     if (wanted >= kPredicted && wanted < metadata.classes) continue;
@@ -77,8 +78,9 @@ void check_classes(const Classes& classes, const Metadata& metadata, std::int64_
   }
 }
 
-// Softmax over one image's logits; a distribution stays as it is; empty where the logits are not one per class.
-std::vector<double> probabilities_of(const Outputs& outputs) {
+// Softmax over one image's logits. Logits that are a distribution stay; the result is empty where the logits are not
+// one per class.
+std::vector<double> compute_probabilities(const Outputs& outputs) {
   if (outputs.logits_shape.size() != 2 || outputs.logits_shape[1] < 2) return {};
   std::vector<double> odds(outputs.logits.begin(), outputs.logits.begin() + outputs.logits_shape[1]);
   const double sum = std::accumulate(odds.begin(), odds.end(), 0.0);
@@ -92,14 +94,14 @@ std::vector<double> probabilities_of(const Outputs& outputs) {
 }
 
 // The n-th map of the first image.
-Grid cam_of(const Outputs& outputs, std::size_t n) {
+Grid read_cam(const Outputs& outputs, std::size_t n) {
   const std::size_t dimensions = outputs.cam_shape.size();
   const std::int64_t height = outputs.cam_shape.at(dimensions - 2), width = outputs.cam_shape.at(dimensions - 1);
   const auto first = outputs.cam.begin() + static_cast<std::ptrdiff_t>(n) * height * width;
   return {static_cast<int>(width), static_cast<int>(height), {first, first + height * width}};
 }
 
-// An artifact of a fixed batch is given as many copies as it asks for.
+// Repeats the image to an artifact's fixed batch size.
 void repeat(Image& image, std::int64_t copies) {
   const std::vector<float> values = image.values;
   const std::vector<std::uint8_t> levels = image.levels;
@@ -128,20 +130,20 @@ std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64
                         " does not say how a photo becomes its input; export it with preprocess=Preprocess(...).");
   }
   const Box whole{0, 0, static_cast<double>(photo.width), static_cast<double>(photo.height)};
-  const Box box = takes_photos ? whole : seen_box(*metadata_.preprocess, photo.width, photo.height);
-  Image image = takes_photos ? as_decoded(photo, metadata_.pixels) : to_image(*metadata_.preprocess, photo);
+  const Box box = takes_photos ? whole : find_box(*metadata_.preprocess, photo.width, photo.height);
+  Image image = takes_photos ? copy_levels(photo, metadata_.pixels) : to_image(*metadata_.preprocess, photo);
   const std::int64_t copies = std::max<std::int64_t>(metadata_.batch(), 1);
   repeat(image, copies);
-  const std::vector<std::int64_t> shape = classes_shape(metadata_, copies);
-  const Outputs outputs = run(image, {shape, std::vector(static_cast<std::size_t>(count(shape)), class_idx)});
-  const std::vector<double> odds = probabilities_of(outputs);
+  const std::vector<std::int64_t> shape = make_classes_shape(metadata_, copies);
+  const Outputs outputs = run(image, {shape, std::vector(static_cast<std::size_t>(count_values(shape)), class_idx)});
+  const std::vector<double> odds = compute_probabilities(outputs);
   std::vector<Explanation> explanations;
   for (std::size_t n = 0; n < static_cast<std::size_t>(metadata_.maps()); ++n) {
     const std::int64_t explained = outputs.class_idx.at(n);
     std::optional<double> probability;
     if (!odds.empty()) probability = odds.at(static_cast<std::size_t>(explained));
     explanations.push_back(
-        {explained, metadata_.class_name(explained), probability, odds, cam_of(outputs, n), box});
+        {explained, metadata_.class_name(explained), probability, odds, read_cam(outputs, n), box});
   }
   return explanations;
 }

@@ -20,7 +20,7 @@
 
 namespace explainable {
 
-inline constexpr std::int64_t kPredicted = -1;  // stands for the class that the network predicts
+inline constexpr std::int64_t kPredicted = -1;  // the class that the network predicts
 
 // The classes to explain, kPredicted for the predicted one.
 struct Classes {
@@ -28,22 +28,22 @@ struct Classes {
   std::vector<std::int64_t> values;  // in that order
 };
 
-// What an artifact returns, as it returns it.
+// The outputs of an artifact.
 struct Outputs {
-  std::vector<std::int64_t> logits_shape;  // (N, classes), or whatever else the network returns
+  std::vector<std::int64_t> logits_shape;  // (N, classes), or another shape of the network's
   std::vector<float> logits;
   std::vector<std::int64_t> class_idx;  // (N,) or (N, k): the classes that were explained
   std::vector<std::int64_t> cam_shape;  // (N, h, w) or (N, k, h, w)
-  std::vector<float> cam;               // in [0, 1], unless the artifact was made otherwise
+  std::vector<float> cam;               // in [0, 1], unless the artifact was exported with another normalization
 };
 
-// An artifact in its own runtime. Implemented once per runtime; `run` may be called from several threads at once.
+// An artifact in its own runtime, implemented once per runtime. Several threads may call `run` at once.
 class Runtime {
  public:
   virtual ~Runtime() = default;
-  // The record among the artifact's properties, empty if there is none.
+  // The artifact's metadata as JSON text; empty where there is none.
   virtual std::string metadata_text() const = 0;
-  // `image` and `class_idx` have been checked against the metadata.
+  // The caller has checked `image` and `classes` against the metadata.
   virtual Outputs run(const Image& image, const Classes& classes) const = 0;
 };
 
@@ -53,28 +53,28 @@ std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int
 struct Explanation {
   std::int64_t class_idx = 0;           // the class that was explained
   std::string class_name;               // empty if unknown
-  std::optional<double> probability;    // of that class; none where the logits are not one per class
+  std::optional<double> probability;    // of that class; empty where the logits are not one per class
   std::vector<double> probabilities;    // of every class, or empty
-  Grid heatmap;                         // in [0, 1], unless the artifact was made otherwise
+  Grid heatmap;                         // in [0, 1], unless the artifact was exported with another normalization
   Box box;                              // the part of the photo that the heatmap covers
 };
 
 class Explainer {
  public:
-  // Throws ArtifactError if the artifact is missing, damaged, foreign, of a newer schema or not for this runtime.
+  // Throws ArtifactError where the artifact is missing, damaged, foreign, of a newer schema or not for this runtime.
   explicit Explainer(const std::filesystem::path& artifact, int threads = 0);
 
   const Metadata& metadata() const { return metadata_; }
 
-  // Explain one photo for `class_idx`, or for the predicted class. Throws InputError if there is no such class, and
-  // ArtifactError if the artifact does not say how a photo becomes its input.
+  // Explains one photo for `class_idx`, or for the predicted class. Throws InputError where there is no such class, and
+  // ArtifactError where the artifact does not say how a photo becomes its input.
   Explanation explain(const Picture& photo, std::int64_t class_idx = kPredicted) const;
 
-  // The same where the artifact was made with top_k: its k best classes, the best first. Others return one.
+  // Explains the k best classes, the best first, where the artifact was made with top_k; else the one class.
   std::vector<Explanation> explain_top(const Picture& photo, std::int64_t class_idx = kPredicted) const;
 
-  // A batch that is preprocessed already. Throws InputError for another shape than the artifact's, values that are
-  // not finite, or a class out of range.
+  // Runs a preprocessed batch. Throws InputError where the shape is not the artifact's, a value is not finite, or a
+  // class is out of range.
   Outputs run(const Image& image, const Classes& classes) const;
 
  private:

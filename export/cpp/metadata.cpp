@@ -13,13 +13,13 @@ namespace {
 using nlohmann::json;
 
 template <typename T>
-std::optional<T> optional_field(const json& record, const char* name) {
+std::optional<T> read_optional(const json& record, const char* name) {
   const auto found = record.find(name);
   if (found == record.end() || found->is_null()) return std::nullopt;
   return found->get<T>();
 }
 
-Interpolation interpolation_of(const std::string& name) {
+Interpolation parse_interpolation(const std::string& name) {
   static const std::map<std::string, Interpolation> known = {{"nearest", Interpolation::nearest},
                                                              {"bilinear", Interpolation::bilinear},
                                                              {"bicubic", Interpolation::bicubic},
@@ -29,14 +29,14 @@ Interpolation interpolation_of(const std::string& name) {
   return found->second;
 }
 
-Preprocess preprocess_of(const json& record) {
+Preprocess parse_preprocess(const json& record) {
   Preprocess preprocess;
   preprocess.height = record.at("size").at(0);
   preprocess.width = record.at("size").at(1);
   preprocess.mean = record.at("mean").get<std::vector<float>>();
   preprocess.std = record.at("std").get<std::vector<float>>();
-  preprocess.resize = optional_field<int>(record, "resize");
-  preprocess.interpolation = interpolation_of(record.at("interpolation"));
+  preprocess.resize = read_optional<int>(record, "resize");
+  preprocess.interpolation = parse_interpolation(record.at("interpolation"));
   const bool channels = preprocess.mean.size() == 1 || preprocess.mean.size() == 3;
   const bool positive = preprocess.height > 0 && preprocess.width > 0 && preprocess.resize.value_or(1) > 0;
   if (!channels || preprocess.std.size() != preprocess.mean.size() || !positive) {
@@ -45,7 +45,7 @@ Preprocess preprocess_of(const json& record) {
   return preprocess;
 }
 
-std::vector<std::int64_t> shape_of(const json& record) {
+std::vector<std::int64_t> parse_shape(const json& record) {
   std::vector<std::int64_t> shape;
   for (const json& size : record) shape.push_back(size.is_null() ? 0 : size.get<std::int64_t>());
   const auto sensible = [](std::int64_t size) { return size >= 0; };
@@ -55,7 +55,7 @@ std::vector<std::int64_t> shape_of(const json& record) {
   return shape;
 }
 
-std::vector<SizeRange> sizes_of(const json& record, std::size_t dimensions) {
+std::vector<SizeRange> parse_sizes(const json& record, std::size_t dimensions) {
   std::vector<SizeRange> sizes;
   for (const json& size : record) sizes.push_back({size.at("minimum"), size.at("multiple")});
   const auto sensible = [](const SizeRange& size) { return size.minimum > 0 && size.multiple > 0; };
@@ -65,28 +65,29 @@ std::vector<SizeRange> sizes_of(const json& record, std::size_t dimensions) {
   return sizes;
 }
 
-Metadata metadata_of(const json& record) {
+Metadata parse_record(const json& record) {
   Metadata metadata;
   metadata.format = record.at("format");
   metadata.model = record.at("model");
   metadata.method = record.at("method");
   metadata.target_layer = record.at("target_layer");
-  metadata.image_shape = shape_of(record.at("image_shape"));
+  metadata.image_shape = parse_shape(record.at("image_shape"));
   const auto sizes = record.find("sizes");
-  if (sizes != record.end() && !sizes->is_null()) metadata.sizes = sizes_of(*sizes, metadata.image_shape.size());
+  if (sizes != record.end() && !sizes->is_null()) metadata.sizes = parse_sizes(*sizes, metadata.image_shape.size());
   metadata.dtype = record.at("dtype");
-  metadata.pixels = optional_field<std::string>(record, "pixels").value_or("");
+  metadata.pixels = read_optional<std::string>(record, "pixels").value_or("");
   if (!metadata.pixels.empty() && metadata.pixels != "NCHW" && metadata.pixels != "NHWC") {
     throw ArtifactError("pixels is " + metadata.pixels + ", expected NCHW or NHWC");
   }
   metadata.diverging = record.at("cam_range").at(0) != 0;
   metadata.classes = record.at("classes");
-  metadata.top_k = optional_field<std::int64_t>(record, "top_k").value_or(0);
+  metadata.top_k = read_optional<std::int64_t>(record, "top_k").value_or(0);
   metadata.extra_inputs = record.value("extra_inputs", json::array()).size();
   if (metadata.classes < 1 || metadata.top_k < 0) throw ArtifactError("classes or top_k is inconsistent");
-  metadata.class_names = optional_field<std::vector<std::string>>(record, "class_names").value_or(metadata.class_names);
+  using Names = std::vector<std::string>;
+  metadata.class_names = read_optional<Names>(record, "class_names").value_or(Names());
   const auto preprocess = record.find("preprocess");
-  if (preprocess != record.end() && !preprocess->is_null()) metadata.preprocess = preprocess_of(*preprocess);
+  if (preprocess != record.end() && !preprocess->is_null()) metadata.preprocess = parse_preprocess(*preprocess);
   return metadata;
 }
 
@@ -109,10 +110,10 @@ Metadata parse_metadata(const std::string& text, const std::string& artifact) {
       throw ArtifactError("it is of schema " + std::to_string(version) + ", this program reads up to " +
                           std::to_string(kSchemaVersion));
     }
-    return metadata_of(record);
+    return parse_record(record);
   } catch (const std::exception& error) {
     throw ArtifactError(artifact + " has metadata that cannot be read: " + error.what() +
-                        ". Export it again, or build this program anew.");
+                        ". Export it again, or build this program from a newer version.");
   }
 }
 

@@ -10,7 +10,7 @@ namespace explainable {
 
 void write_npy(const std::filesystem::path& path, const std::vector<std::int64_t>& shape,
                const std::vector<float>& values) {
-  static_assert(std::endian::native == std::endian::little, "the header below says little-endian");
+  static_assert(std::endian::native == std::endian::little, "the header below declares little-endian values");
   std::string sizes;
   for (const std::int64_t size : shape) sizes += std::to_string(size) + ",";
   std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + sizes + "), }";

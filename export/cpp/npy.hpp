@@ -1,4 +1,4 @@
-// NumPy's file format, for whoever wants the numbers.
+// Writes NumPy's file format.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace explainable {
 
-// Write float32 values, rows first. Throws InputError if the file cannot be written.
+// Writes float32 values in row-major order. Throws InputError where the file cannot be written.
 void write_npy(const std::filesystem::path& path, const std::vector<std::int64_t>& shape,
                const std::vector<float>& values);
 

@@ -1,8 +1,8 @@
-# An optimised build unless told otherwise; -DSANITIZE=ON adds the address and undefined behaviour sanitizers.
+# The build is optimized by default; -DSANITIZE=ON adds the address and undefined behavior sanitizers.
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release)
 endif()
-option(SANITIZE "stop at memory errors and undefined behaviour" OFF)
+option(SANITIZE "stop at memory errors and undefined behavior" OFF)
 if(SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=address,undefined)

@@ -10,7 +10,7 @@ namespace {
 constexpr std::uint32_t kOrientationTag = 0x0112;
 constexpr std::uint32_t kShort = 3;
 
-// Integers of a TIFF block in its own byte order; beyond its end everything is zero.
+// Reads integers of a TIFF block in the block's byte order; beyond the end of the block it reads zeros.
 struct Tiff {
   const Bytes& bytes;
   bool little;
@@ -31,7 +31,7 @@ void check_pixels(std::int64_t width, std::int64_t height) {
                    std::to_string(kMaxPixels) + ".");
 }
 
-int exif_orientation(const Bytes& exif) {
+int read_orientation(const Bytes& exif) {
   if (exif.size() < 8) return 1;
   const Tiff tiff{exif, exif[0] == 'I'};
   if (tiff.read(2, 2) != 42) return 1;
@@ -46,9 +46,9 @@ int exif_orientation(const Bytes& exif) {
   return 1;
 }
 
-Picture upright(Picture picture, int orientation) {
+Picture turn_upright(Picture picture, int orientation) {
   if (orientation == 1) return picture;
-  const bool swapped = orientation >= 5;  // rows and columns are exchanged
+  const bool swapped = orientation >= 5;  // rows and columns are swapped
   const bool mirrored = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
   const bool flipped = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
   Picture turned{swapped ? picture.height : picture.width, swapped ? picture.width : picture.height, {}};

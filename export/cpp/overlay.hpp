@@ -1,4 +1,4 @@
-// Pictures of maps.
+// Draws heatmaps over photos.
 #pragma once
 
 #include <array>
@@ -11,11 +11,11 @@ namespace explainable {
 
 using Color = std::array<std::uint8_t, 3>;
 
-// The colour of a value in [0, 1]: turbo's, or that of a map whose zero lies in the middle, at 0.5: white, from blue
-// (against the class) to red.
-Color colour(float value, bool diverging);
+// The color of a value in [0, 1] in the colormap turbo. In a diverging map 0.5 stands for zero: blue speaks against the
+// class, white is neutral, red speaks for it.
+Color pick_color(float value, bool diverging);
 
-// The photo with the heatmap over the part that the network saw, half and half: explainable_model.overlay's picture.
-Picture overlay(Picture photo, const Grid& heatmap, const Box& box, bool diverging);
+// Blends the heatmap half and half over the part of the photo that the network saw, as explainable_model draws it.
+Picture draw_overlay(Picture photo, const Grid& heatmap, const Box& box, bool diverging);
 
 }  // namespace explainable

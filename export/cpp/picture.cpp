@@ -38,8 +38,8 @@ Bytes read_bytes(const std::filesystem::path& path) {
   return bytes;
 }
 
-// A name beside `path` that no other thread or process is likely to use.
-std::filesystem::path temporary_name(const std::filesystem::path& path) {
+// A name beside `path` that another thread or process is unlikely to use.
+std::filesystem::path make_temporary_name(const std::filesystem::path& path) {
   static std::atomic<unsigned> count{std::random_device{}()};
   std::filesystem::path made = path;
   made += ".";
@@ -56,7 +56,7 @@ Picture decode_picture(const Bytes& bytes, const std::string& name) {
   if (!jpeg && !png) throw InputError(name + " is not a picture that this program can read; expected JPEG or PNG.");
   try {
     Decoded decoded = jpeg ? decode_jpeg(bytes) : decode_png(bytes);
-    return upright(std::move(decoded.picture), exif_orientation(decoded.exif));
+    return turn_upright(std::move(decoded.picture), read_orientation(decoded.exif));
   } catch (const InputError& error) {
     throw InputError(name + " cannot be read: " + error.what());
   }
@@ -65,7 +65,7 @@ Picture decode_picture(const Bytes& bytes, const std::string& name) {
 Picture read_picture(const std::filesystem::path& path) { return decode_picture(read_bytes(path), path.string()); }
 
 void write_png(const Picture& picture, const std::filesystem::path& path) {
-  const std::filesystem::path made = temporary_name(path);
+  const std::filesystem::path made = make_temporary_name(path);
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
   image.width = static_cast<png_uint_32>(picture.width);

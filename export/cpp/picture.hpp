@@ -1,4 +1,4 @@
-// Photos: read upright as RGB whatever they were stored as, and written as PNG.
+// Reads photos upright as RGB, and writes them as PNG.
 #pragma once
 
 #include <cstdint>
@@ -18,15 +18,15 @@ struct Picture {
   std::uint8_t* row(int y) { return rgb.data() + static_cast<std::size_t>(y) * width * 3; }
 };
 
-// Read a JPEG or PNG of any kind (grey, palette, alpha, CMYK, 16 bits, interlaced, progressive) as RGB: alpha over
-// white, the EXIF orientation applied. Throws InputError where it is missing, not a picture, truncated, damaged or too
-// large.
+// Reads a JPEG or PNG of any kind (gray, palette, alpha, CMYK, 16 bits, interlaced, progressive) as RGB, with alpha
+// over white and the EXIF orientation applied. Throws InputError where the file is missing, not a picture, truncated,
+// damaged or too large.
 Picture read_picture(const std::filesystem::path& path);
 
-// The same from the bytes of a file; `name` is for messages.
+// Decodes the bytes of a file; `name` is for messages.
 Picture decode_picture(const std::vector<std::uint8_t>& bytes, const std::string& name);
 
-// Write a PNG under a temporary name and rename it, so that `path` is never half a file.
+// Writes a PNG under a temporary name and renames it, so that `path` is never half a file.
 void write_png(const Picture& picture, const std::filesystem::path& path);
 
 }  // namespace explainable

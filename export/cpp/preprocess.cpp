@@ -6,18 +6,20 @@
 namespace explainable {
 namespace {
 
-// ITU-R 601-2 luma in fixed point, as Pillow's mode L.
-std::uint8_t grey(const std::uint8_t* rgb) {
+// ITU-R 601-2 luma in fixed point, as in Pillow's mode L.
+std::uint8_t convert_to_gray(const std::uint8_t* rgb) {
   return static_cast<std::uint8_t>((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
 }
 
-Picture greyscale(Picture photo) {
-  for (std::size_t at = 0; at < photo.rgb.size(); at += 3) std::fill_n(photo.rgb.begin() + at, 3, grey(&photo.rgb[at]));
+Picture convert_to_grayscale(Picture photo) {
+  for (std::size_t at = 0; at < photo.rgb.size(); at += 3) {
+    std::fill_n(photo.rgb.begin() + at, 3, convert_to_gray(&photo.rgb[at]));
+  }
   return photo;
 }
 
-// A crop that would leave the resized photo, shrunk until it fits, so that the photo is never distorted.
-Box shrunk_box(const Preprocess& preprocess, int width, int height) {
+// Shrinks a crop that is larger than the resized photo until it fits, so that the photo is never distorted.
+Box shrink_box(const Preprocess& preprocess, int width, int height) {
   const double scale = static_cast<double>(std::min(width, height)) / *preprocess.resize;
   double crop_height = preprocess.height * scale, crop_width = preprocess.width * scale;
   const double shrink = std::min({1.0, height / crop_height, width / crop_width});
@@ -29,19 +31,19 @@ Box shrunk_box(const Preprocess& preprocess, int width, int height) {
 
 }  // namespace
 
-Box seen_box(const Preprocess& preprocess, int width, int height) {
+Box find_box(const Preprocess& preprocess, int width, int height) {
   if (!preprocess.resize) return {0, 0, static_cast<double>(width), static_cast<double>(height)};
-  if (std::max(preprocess.height, preprocess.width) > *preprocess.resize) return shrunk_box(preprocess, width, height);
+  if (std::max(preprocess.height, preprocess.width) > *preprocess.resize) return shrink_box(preprocess, width, height);
   const std::int64_t shorter = std::min(width, height), resize = *preprocess.resize;
   const double rows = static_cast<double>(resize * height / shorter);
   const double columns = static_cast<double>(resize * width / shorter);
-  const double top = std::nearbyint((rows - preprocess.height) / 2);  // a half to the even neighbour
+  const double top = std::nearbyint((rows - preprocess.height) / 2);  // a half to the even neighbor
   const double left = std::nearbyint((columns - preprocess.width) / 2);
   return {left * width / columns, top * height / rows, (left + preprocess.width) * width / columns,
           (top + preprocess.height) * height / rows};
 }
 
-Image as_decoded(const Picture& photo, const std::string& pixels) {
+Image copy_levels(const Picture& photo, const std::string& pixels) {
   if (pixels == "NHWC") return {{1, photo.height, photo.width, 3}, {}, photo.rgb};
   const std::size_t plane = photo.rgb.size() / 3;
   Image image{{1, 3, photo.height, photo.width}, {}, std::vector<std::uint8_t>(photo.rgb.size())};
@@ -51,8 +53,8 @@ Image as_decoded(const Picture& photo, const std::string& pixels) {
 
 Image to_image(const Preprocess& preprocess, const Picture& photo) {
   const std::size_t channels = preprocess.mean.size();
-  const Box box = seen_box(preprocess, photo.width, photo.height);
-  const Picture small = resize(channels == 1 ? greyscale(photo) : photo, preprocess.width, preprocess.height,
+  const Box box = find_box(preprocess, photo.width, photo.height);
+  const Picture small = resize(channels == 1 ? convert_to_grayscale(photo) : photo, preprocess.width, preprocess.height,
                                preprocess.interpolation, box);
   const std::size_t plane = small.rgb.size() / 3;
   Image image{{1, static_cast<std::int64_t>(channels), preprocess.height, preprocess.width}, {}, {}};

@@ -1,4 +1,4 @@
-// From a photo to the network's input, as the artifact's metadata say.
+// Prepares the network's input from a photo, as the artifact's metadata describe it.
 #pragma once
 
 #include <cstdint>
@@ -11,20 +11,20 @@
 
 namespace explainable {
 
-// What the network takes: one image, or several of one size.
+// The network's input: one image, or several of one size.
 struct Image {
   std::vector<std::int64_t> shape;   // (N, C, H, W), or the layout of photos
-  std::vector<float> values;         // in that order
-  std::vector<std::uint8_t> levels = {};  // instead of values, of photos for an artifact that prepares them
+  std::vector<float> values;         // in row-major order
+  std::vector<std::uint8_t> levels = {};  // the pixels of photos, instead of values, for an artifact that prepares them
 };
 
-// The part of a photo of that size which the network sees.
-Box seen_box(const Preprocess& preprocess, int width, int height);
+// The part of a photo of that size that the network sees.
+Box find_box(const Preprocess& preprocess, int width, int height);
 
-// A photo as it is, as (1, 3, H, W) or (1, H, W, 3), for an artifact that prepares it.
-Image as_decoded(const Picture& photo, const std::string& pixels);
+// Copies a photo's pixels as (1, 3, H, W) or (1, H, W, 3), for an artifact that prepares photos.
+Image copy_levels(const Picture& photo, const std::string& pixels);
 
-// A photo as (1, C, H, W).
+// Prepares a photo as (1, C, H, W).
 Image to_image(const Preprocess& preprocess, const Picture& photo);
 
 }  // namespace explainable

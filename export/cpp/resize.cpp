@@ -29,7 +29,7 @@ double sinc(double t) {
 
 double lanczos3(double t) { return t >= -3 && t < 3 ? sinc(t) * sinc(t / 3) : 0; }
 
-Kernel kernel_of(Interpolation interpolation) {
+Kernel choose_kernel(Interpolation interpolation) {
   switch (interpolation) {
     case Interpolation::bicubic:
       return {2, cubic};
@@ -40,26 +40,27 @@ Kernel kernel_of(Interpolation interpolation) {
   }
 }
 
-// The pixels that one output pixel is made of, and their weights, which sum to one.
+// The input pixels of one output pixel, and their weights, which sum to one.
 struct Window {
   int first = 0;
   std::vector<double> weights;
 };
 
-int nearest_index(double position, int full) { return std::clamp(static_cast<int>(position), 0, full - 1); }
+int find_nearest(double position, int full) { return std::clamp(static_cast<int>(position), 0, full - 1); }
 
-std::vector<Window> nearest_windows(int full, float start, float end, int size) {
+std::vector<Window> make_nearest_windows(int full, float start, float end, int size) {
   std::vector<Window> windows;
   const double scale = static_cast<double>(end - start) / size;
   double position = start + scale * 0.5;
-  for (int n = 0; n < size; ++n, position += scale) windows.push_back({nearest_index(position, full), {1.0}});
+  for (int n = 0; n < size; ++n, position += scale) windows.push_back({find_nearest(position, full), {1.0}});
   return windows;
 }
 
-// Windows grow with the scale when shrinking, so that no pixel goes unseen. Pillow passes the box in single precision.
+// When the picture shrinks, the windows grow with the scale, so that every pixel counts. Pillow passes the box in
+// single precision.
 std::vector<Window> make_windows(int full, float start, float end, int size, Interpolation interpolation) {
-  if (interpolation == Interpolation::nearest) return nearest_windows(full, start, end, size);
-  const Kernel kernel = kernel_of(interpolation);
+  if (interpolation == Interpolation::nearest) return make_nearest_windows(full, start, end, size);
+  const Kernel kernel = choose_kernel(interpolation);
   const double scale = static_cast<double>(end - start) / size, stretch = std::max(scale, 1.0);
   const double radius = kernel.radius * stretch;
   std::vector<Window> windows(static_cast<std::size_t>(size));
@@ -78,7 +79,7 @@ std::vector<Window> make_windows(int full, float start, float end, int size, Int
   return windows;
 }
 
-// Eight-bit pixels are weighed in fixed point and rounded after each direction; floats are not rounded to integers.
+// Eight-bit pixels are weighted in fixed point and rounded after each direction; floats are not rounded.
 constexpr int kPrecision = 22;
 
 struct FixedPoint {
@@ -97,10 +98,10 @@ struct FloatingPoint {
   static Value finish(Sum sum) { return static_cast<Value>(sum); }
 };
 
-// Replaces the middle one of three dimensions (outer, length, inner) by the windows' number.
+// Resamples the middle of three dimensions (outer, length, inner) to the number of windows.
 template <typename Arithmetic, typename Values = std::vector<typename Arithmetic::Value>>
-Values apply(const Values& values, std::size_t outer, std::size_t length, std::size_t inner,
-             const std::vector<Window>& windows) {
+Values apply_windows(const Values& values, std::size_t outer, std::size_t length, std::size_t inner,
+                     const std::vector<Window>& windows) {
   Values result(outer * windows.size() * inner);
   std::vector<typename Arithmetic::Sum> sums(inner);
   for (std::size_t n = 0; n < windows.size(); ++n) {
@@ -120,8 +121,9 @@ Values apply(const Values& values, std::size_t outer, std::size_t length, std::s
   return result;
 }
 
-// Pillow's order, since eight-bit pixels are rounded in between: rows first where many more of them go than columns
-// (from Pillow 13 on; earlier ones always take columns first, which differs by one grey level).
+// Resamples in Pillow's order, which matters because eight-bit pixels are rounded in between: rows first where the
+// number of rows falls by much more than that of columns. Pillow before 13 always resamples columns first, which
+// differs by one gray level.
 template <typename Arithmetic, typename Values>
 Values resample(const Values& values, int width, int height, std::size_t channels, const std::vector<Window>& across,
                 const std::vector<Window>& down) {
@@ -129,11 +131,11 @@ Values resample(const Values& values, int width, int height, std::size_t channel
   const int rows_gone = height - static_cast<int>(down.size());
   const int columns_gone = width - static_cast<int>(across.size());
   if (rows_gone > 0 && rows_gone > 2 * columns_gone) {
-    const Values low = apply<Arithmetic>(values, 1, rows, columns * channels, down);
-    return apply<Arithmetic>(low, down.size(), columns, channels, across);
+    const Values low = apply_windows<Arithmetic>(values, 1, rows, columns * channels, down);
+    return apply_windows<Arithmetic>(low, down.size(), columns, channels, across);
   }
-  const Values narrow = apply<Arithmetic>(values, rows, columns, channels, across);
-  return apply<Arithmetic>(narrow, 1, rows, across.size() * channels, down);
+  const Values narrow = apply_windows<Arithmetic>(values, rows, columns, channels, across);
+  return apply_windows<Arithmetic>(narrow, 1, rows, across.size() * channels, down);
 }
 
 }  // namespace

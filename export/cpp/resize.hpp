@@ -1,4 +1,4 @@
-// Separable resampling with antialiasing, the same pixels as Pillow's Image.resize(size, resample, box).
+// Separable resampling with antialiasing; the pixels equal those of Pillow's Image.resize(size, resample, box).
 #pragma once
 
 #include <vector>
@@ -20,10 +20,10 @@ struct Grid {
   std::vector<float> values;  // height x width
 };
 
-// The box of the picture at another size.
+// Resizes the box of the picture.
 Picture resize(const Picture& picture, int width, int height, Interpolation interpolation, const Box& box);
 
-// The whole grid at another size.
+// Resizes the whole grid.
 Grid resize(const Grid& grid, int width, int height, Interpolation interpolation);
 
 }  // namespace explainable

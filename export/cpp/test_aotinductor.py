@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kits import Kit
+from kits import Kit, compute_softmax
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export
-from explainable_model.artifact.metadata import METADATA_KEY
-from explainable_model.explainer.answers import probabilities
 from explainable_model.imaging.preprocess import open_photo
 
+METADATA_KEY = "explainable_model.json"
 PREPROCESS = Preprocess((24, 32), resize=30)
 
 
@@ -55,7 +54,7 @@ def test_a_package_gives_eagers_answer(
         image = torch.from_numpy(PREPROCESS(open_photo(photo)))
         logits, _, cam = explainable(image, torch.tensor([class_idx]))
         assert found["class_idx"] == class_idx
-        assert found["probability"] == pytest.approx(probabilities(logits.detach().numpy())[class_idx], abs=1e-5)
+        assert found["probability"] == pytest.approx(compute_softmax(logits.detach().numpy())[class_idx], abs=1e-5)
         assert np.abs(np.load(tmp_path / "cam.npy") - cam[0].numpy()).max() < 1e-5
         assert cam.max() == 1
 
@@ -73,13 +72,13 @@ def test_files_that_are_no_package(libtorch: Kit, package: Path, photos: list[Pa
     for content in (b"", b"this is no package", whole[: len(whole) // 2], (tmp_path / "program.pt2").read_bytes()):
         path.write_bytes(content)
         assert "cannot be loaded as an AOTInductor package" in libtorch.refuses(photos[0], path)
-    assert "was not exported by explainable_model" in libtorch.refuses(photos[0], relabelled(package, path, None))
-    newer = relabelled(package, path, '{"schema_version": 99}')
+    assert "was not exported by explainable_model" in libtorch.refuses(photos[0], relabel(package, path, None))
+    newer = relabel(package, path, '{"schema_version": 99}')
     assert "is of schema 99, this program reads up to 1" in libtorch.refuses(photos[0], newer)
 
 
-def relabelled(package: Path, path: Path, record: str | None) -> Path:
-    """The package with another record, or without one."""
+def relabel(package: Path, path: Path, record: str | None) -> Path:
+    """Copy the package with other metadata, or without any."""
     with zipfile.ZipFile(package) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             content = source.read(name)

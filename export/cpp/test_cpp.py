@@ -1,6 +1,7 @@
-"""The C++ programs of the kits, built with the address and undefined behaviour sanitizers, against Python."""
+"""The C++ programs of the kits, built with the address and undefined behavior sanitizers, against Python."""
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,18 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kits import Kit
-from pictures import readable, unreadable
+from kits import Kit, compute_softmax
+from pictures import make_unreadable, write_readable
 from PIL import Image
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export, load
-from explainable_model.explainer.answers import probabilities
-from explainable_model.exporters.torchscript import quiet_torchscript
 from explainable_model.imaging.overlay import centred, overlay
 from explainable_model.imaging.preprocess import open_photo
 
-LABEL = "explainable_model.json"
+METADATA_KEY = "explainable_model.json"
 
 
 @pytest.fixture
@@ -34,11 +33,10 @@ def test_a_photo_gets_eagers_answer(kit: Kit, lite0: Path, photos: list[Path], e
         wanted = [] if class_idx == -1 else ["--class", class_idx]
         found = kit.explain(photo, lite0, *wanted, "--npy", tmp_path / "cam.npy")
         logits, explained, cam = eager(photo, class_idx)
-        odds = probabilities(logits)
-        assert odds is not None
+        odds = compute_softmax(logits)
         assert found["class_idx"] == explained[0]
         assert found["probability"] == pytest.approx(odds[explained[0]], abs=1e-5)
-        assert [each["class_idx"] for each in found["top"]] == list(np.argsort(-odds)[:5])
+        assert [entry["class_idx"] for entry in found["top"]] == list(np.argsort(-odds)[:5])
         heatmap = np.load(tmp_path / "cam.npy")
         assert heatmap.shape == (224, 224)
         assert np.abs(heatmap - cam[0]).max() < 1e-5
@@ -52,7 +50,7 @@ def test_an_artifact_answers_as_in_python(kit: Kit, lite0: Path, photos: list[Pa
     heatmap = np.load(tmp_path / "cam.npy")
     assert found["class_name"] == "espresso" == session.metadata.class_names[explained[0]]
     assert np.array_equal(heatmap, cam[0])
-    assert found["probability"] == pytest.approx(probabilities(logits)[explained[0]], rel=1e-12)
+    assert found["probability"] == pytest.approx(compute_softmax(logits)[explained[0]], rel=1e-12)
     drawn = np.asarray(Image.open(tmp_path / "overlay.png"))
     wanted = np.asarray(overlay(open_photo(photos[1]), heatmap, box=tuple(found["box"])))
     assert drawn.shape == wanted.shape
@@ -111,9 +109,9 @@ def test_the_bench_measures(kit: Kit, lite0: Path, photos: list[Path]) -> None:
     assert (bench["calls"], bench["callers"]) == (12, 3)
     assert 0 < bench["p50_ms"] <= bench["p90_ms"] <= bench["p99_ms"]
     assert 0 < bench["cpu_ms"] < 1000
-    told = kit.run("explain", photos[0], lite0, "--bench", "--calls", 2, "--threads", 1).stdout
-    assert "Egyptian cat, 79.1%" in told
-    assert "2 calls by 1 caller(s): p50" in told
+    printed = kit.run("explain", photos[0], lite0, "--bench", "--calls", 2, "--threads", 1).stdout
+    assert "Egyptian cat, 79.1%" in printed
+    assert "2 calls by 1 caller(s): p50" in printed
 
 
 @pytest.mark.parametrize(
@@ -125,7 +123,7 @@ def test_the_bench_measures(kit: Kit, lite0: Path, photos: list[Path]) -> None:
         Preprocess((150, 120), interpolation="bicubic"),
         Preprocess((50, 33), resize=30, interpolation="nearest"),
     ],
-    ids=lambda each: f"{each.interpolation}{each.size}",
+    ids=lambda preprocess: f"{preprocess.interpolation}{preprocess.size}",
 )
 def test_every_kind_of_picture_becomes_pillows_pixels(
     quick_kit: Kit, preprocess: Preprocess, photos: list[Path], tmp_path: Path
@@ -138,7 +136,7 @@ def test_every_kind_of_picture_becomes_pillows_pixels(
     }
     (tmp_path / "record.json").write_text(json.dumps(record))
     photo = Image.open(photos[1]).resize((121, 83))
-    for path in readable(photo, tmp_path):
+    for path in write_readable(photo, tmp_path):
         quick_kit.check("image", tmp_path / "record.json", path, tmp_path / "image.npy")
         image, wanted = np.load(tmp_path / "image.npy"), preprocess(open_photo(path))
         assert image.shape == wanted.shape
@@ -164,43 +162,44 @@ def test_files_that_are_no_photo(
     quick_kit: Kit, artifact: Callable[[str, str], Path], photos: list[Path], tmp_path: Path
 ) -> None:
     lite0 = artifact(quick_kit.name, quick_kit.suffix)
-    for name, (content, message) in unreadable(Image.open(photos[1]).resize((301, 203))).items():
+    for name, (content, message) in make_unreadable(Image.open(photos[1]).resize((301, 203))).items():
         path = tmp_path / name
         path.write_bytes(content)
-        told = quick_kit.refuses(path, lite0, "-o", tmp_path / "overlay.png")
-        assert name in told
-        assert message in told
+        refusal = quick_kit.refuses(path, lite0, "-o", tmp_path / "overlay.png")
+        assert name in refusal
+        assert message in refusal
     assert "There is no file" in quick_kit.refuses(tmp_path / "none.jpg", lite0)
     assert "is not a file" in quick_kit.refuses(tmp_path, lite0)
     assert not (tmp_path / "overlay.png").exists()
 
 
 def test_files_that_are_no_artifact(kit: Kit, lite0: Path, photos: list[Path], tmp_path: Path) -> None:
-    def told(content: bytes, suffix: str = kit.suffix) -> str:
+    def read_refusal(content: bytes, suffix: str = kit.suffix) -> str:
         path = tmp_path / f"artifact{suffix}"
         path.write_bytes(content)
         return kit.refuses(photos[0], path)
 
     whole = lite0.read_bytes()
     failed = "cannot be loaded" if kit.name == "libtorch" else "is damaged or not an ONNX model"
-    assert failed in told(b"")
-    assert failed in told(b"this is no artifact")
-    assert failed in told(whole[: len(whole) // 2])
+    assert failed in read_refusal(b"")
+    assert failed in read_refusal(b"this is no artifact")
+    assert failed in read_refusal(whole[: len(whole) // 2])
     assert "There is no artifact" in kit.refuses(photos[0], tmp_path / f"none{kit.suffix}")
-    assert "was not exported by explainable_model" in told(foreign(lite0, None))
-    assert "is of schema 99, this program reads up to 1" in told(foreign(lite0, '{"schema_version": 99}'))
-    assert "has metadata that cannot be read" in told(foreign(lite0, '{"schema_version": 1}'))
-    assert "has metadata that cannot be read" in told(foreign(lite0, "not JSON"))
+    assert "was not exported by explainable_model" in read_refusal(make_foreign(lite0, None))
+    assert "is of schema 99, this program reads up to 1" in read_refusal(make_foreign(lite0, '{"schema_version": 99}'))
+    assert "has metadata that cannot be read" in read_refusal(make_foreign(lite0, '{"schema_version": 1}'))
+    assert "has metadata that cannot be read" in read_refusal(make_foreign(lite0, "not JSON"))
     if kit.name == "libtorch":
-        assert "libtorch runs TorchScript" in told(whole, ".onnx")
+        assert "libtorch runs TorchScript" in read_refusal(whole, ".onnx")
 
 
-def foreign(lite0: Path, record: str | None) -> bytes:
-    """A small artifact of that runtime with another record, or without one."""
+def make_foreign(lite0: Path, record: str | None) -> bytes:
+    """A small model of that runtime with other metadata, or without any."""
     copy = lite0.with_name(f"foreign{lite0.suffix}")
     if lite0.suffix == ".ts":
-        extra = {} if record is None else {LABEL: record}
-        with quiet_torchscript():
+        extra = {} if record is None else {METADATA_KEY: record}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit warns that it is deprecated
             torch.jit.save(torch.jit.script(nn.ReLU()), str(copy), _extra_files=extra)
         return copy.read_bytes()
     import onnx
@@ -216,11 +215,11 @@ def foreign(lite0: Path, record: str | None) -> bytes:
         ir_version=10,
     )
     if record is not None:
-        onnx.helper.set_model_props(model, {LABEL: record})
+        onnx.helper.set_model_props(model, {METADATA_KEY: record})
     return model.SerializeToString()
 
 
-class Grey(nn.Module):
+class Gray(nn.Module):
     """One channel in, two classes out."""
 
     def __init__(self) -> None:
@@ -234,26 +233,26 @@ class Grey(nn.Module):
 
 
 def test_other_networks(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
-    """Grey, cropped, without class names, of double precision where the runtime can."""
+    """Explain gray, cropped photos without class names, in double precision where the runtime takes it."""
     dtype = torch.float64 if kit.name == "libtorch" else torch.float32
     preprocess = Preprocess((24, 32), (0.4,), (0.3,), resize=30)
-    path = tmp_path / f"grey{kit.suffix}"
+    path = tmp_path / f"gray{kit.suffix}"
     example = torch.rand(1, 1, 24, 32, dtype=dtype)
-    export(ExplainableModel(Grey().to(dtype).eval(), "features"), path, example, preprocess=preprocess)
+    export(ExplainableModel(Gray().to(dtype).eval(), "features"), path, example, preprocess=preprocess)
     found = kit.explain(photos[0], path, "--class", 1, "--npy", tmp_path / "cam.npy")
     image = preprocess(open_photo(photos[0])).astype(str(dtype).removeprefix("torch."))
     logits, _, cam = load(path, threads=1)(image, np.array([1]))
     assert (found["class_idx"], found["class_name"]) == (1, None)
-    assert found["probability"] == pytest.approx(probabilities(logits)[1], abs=1e-6)
+    assert found["probability"] == pytest.approx(compute_softmax(logits)[1], abs=1e-6)
     assert np.abs(np.load(tmp_path / "cam.npy") - cam[0]).max() < 1e-6
     assert found["box"] == pytest.approx(preprocess.box(451, 300))
 
-    any_size = ExplainableModel(Grey().eval(), "features")
+    any_size = ExplainableModel(Gray().eval(), "features")
     export(any_size, path, example.float(), preprocess=Preprocess((20, 28), (0.4,), (0.3,)), dynamic_size=True)
     kit.explain(photos[0], path, "--npy", tmp_path / "cam.npy")
     assert np.load(tmp_path / "cam.npy").shape == (20, 28)
 
-    both = ExplainableModel(Grey().eval(), "features", top_k=2)
+    both = ExplainableModel(Gray().eval(), "features", top_k=2)
     export(both, path, example.float(), preprocess=preprocess, class_names=["near", "far"])
     found = kit.explain(photos[0], path, "--npy", tmp_path / "cam.npy")
     _, explained, cam = load(path, threads=1)(preprocess(open_photo(photos[0])))
@@ -263,7 +262,7 @@ def test_other_networks(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
     assert np.abs(np.load(tmp_path / "cam.npy") - cam[0]).max() < 1e-6
     assert np.abs(cam[0, 0] - cam[0, 1]).max() > 0.1
 
-    export(ExplainableModel(Grey().eval(), "features"), path, example.float())
+    export(ExplainableModel(Gray().eval(), "features"), path, example.float())
     assert "does not say how a photo becomes its input" in kit.refuses(photos[0], path)
 
 
@@ -272,7 +271,7 @@ def test_mistakes_in_what_is_asked(kit: Kit, lite0: Path, photos: list[Path], tm
     assert "--class is cat; expected a whole number" in kit.refuses(photos[0], lite0, "--class", "cat")
     assert "There is no file" in kit.refuses(tmp_path / "none.jpg", lite0)
     assert "--threads is 0" in kit.refuses(photos[0], lite0, "--threads", 0)
-    assert "There is no option --colour" in kit.refuses(photos[0], lite0, "--colour")
+    assert "There is no option --color" in kit.refuses(photos[0], lite0, "--color")
     assert "--npy needs a value" in kit.refuses(photos[0], lite0, "--npy")
     assert "Got 1 file(s)" in kit.refuses(photos[0])
     assert "cannot be written" in kit.run("explain", photos[0], lite0, "-o", tmp_path / "none" / "a.png").stderr

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs run_onnxruntime.py as a 64-bit ARM device would, on Debian x86-64: the answers, not the speed.
+# Runs run_onnxruntime.py on Debian x86-64 as on a 64-bit ARM device, to check the answers and not the speed.
 # export/edge/arm64.sh ARTIFACT.onnx PHOTO [further options]
-# What it fetches stays in $ARM64_ROOT, by default ~/.cache/explainable-arm64.
+# The fetched packages stay in $ARM64_ROOT, by default ~/.cache/explainable-arm64.
 set -euo pipefail
 kit=$(cd "$(dirname "$0")" && pwd)
 root=${ARM64_ROOT:-$HOME/.cache/explainable-arm64}
@@ -19,11 +19,11 @@ if [ ! -e "$root/complete" ]; then
   pip download -q --only-binary=:all: --python-version 3.11 --platform manylinux_2_28_aarch64 \
     --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 -d "$root/wheels" numpy pillow onnxruntime
   for wheel in "$root"/wheels/*.whl; do python3 -m zipfile -e "$wheel" "$root/site"; done
-  # ONNX Runtime asks the system about its processor, and ours would not fit: it crashes when it is imported
+  # ONNX Runtime reads the system's description of the processor when it is imported, and crashes on an x86-64 one
   cpu=$root/sys/devices/system/cpu
   mkdir -p "$root/proc" "$cpu/cpu0/topology"
-  for each in possible present online kernel_max cpu0/topology/{core_id,physical_package_id,core_siblings_list}; do
-    echo 0 > "$cpu/$each"
+  for file in possible present online kernel_max cpu0/topology/{core_id,physical_package_id,core_siblings_list}; do
+    echo 0 > "$cpu/$file"
   done
   printf '%s\t: %s\n' processor 0 Features 'fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid' 'CPU implementer' 0x41 \
     'CPU architecture' 8 'CPU variant' 0x0 'CPU part' 0xd08 'CPU revision' 3 > "$root/proc/cpuinfo"

@@ -1,25 +1,28 @@
-"""What the scripts of this folder share: a photo in, the answer out, and the artifact's check of itself.
+"""Prepare a photo, read an artifact's answer, and compare the artifact with its recorded answer.
 
-Needs Python 3.8, NumPy and Pillow. Each script has one function,
-``open_model(path, threads)``, and calls ``main`` with it.
+Every script of this folder uses this file. It needs Python 3.8, NumPy and Pillow.
 """
 
-import argparse
 import json
-import sys
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-KEY = "explainable_model.json"  # where an artifact keeps its record
+KEY = "explainable_model.json"  # the name of the metadata in an artifact
+SCHEMA_VERSION = 1
+RESAMPLING = getattr(Image, "Resampling", Image)  # older versions of Pillow keep the filters in the module itself
 
 
 class Model(NamedTuple):
     """An artifact, or a plain network, in one runtime.
 
-    ``run`` takes a list of arrays and returns a list of arrays, in the file's own order; ``record`` is the text of the
-    artifact's metadata, ``None`` for a plain network; ``operators`` is their number, where the runtime tells.
+    Attributes:
+        run: a function from a list of arrays to a list of arrays, both in the order of the file.
+        record: the artifact's metadata as JSON text; ``None`` for a plain network.
+        operators: the number of operators; ``None`` where the runtime does not tell.
+        runtime: the name of the runtime.
+        version: the version of the runtime.
     """
 
     run: object
@@ -29,73 +32,127 @@ class Model(NamedTuple):
     version: str
 
 
+class Answer(NamedTuple):
+    """An artifact's answer for one photo.
+
+    Attributes:
+        class_idx: the explained class.
+        logits: the logits of the photo.
+        cam: the heatmap ``(h, w)``; of several classes, the best one's.
+        box: left, top, right and bottom of the part of the photo that the heatmap covers.
+    """
+
+    class_idx: int
+    logits: object
+    cam: object
+    box: tuple
+
+
 def read_record(model, path):
+    """The artifact's metadata, checked."""
     if model.record is None:
         raise ValueError(f"{path} was not exported by explainable_model.")
     record = json.loads(model.record)
-    if record["schema_version"] != 1:
-        raise ValueError(f"{path} has metadata of schema {record['schema_version']}; this program reads 1.")
+    if record["schema_version"] != SCHEMA_VERSION:
+        version = record["schema_version"]
+        raise ValueError(f"{path} has metadata of schema {version}; this program reads schema {SCHEMA_VERSION}.")
     if not record.get("preprocess") and not record.get("pixels"):
         raise ValueError(
-            f"{path} was exported without preprocess=Preprocess(...): nobody knows what it does to a photo."
+            f"{path} does not say how a photo becomes its input; export it with preprocess=Preprocess(...)."
         )
     if record["extra_inputs"]:
-        raise ValueError(f"{path} takes more than an image.")
+        raise ValueError(f"{path} takes {len(record['extra_inputs'])} input(s) beside the image; expected none.")
     return record
 
 
-# From a photo to the image
-
-
-def seen_box(width, height, preprocess):
-    """What the network sees: the whole photo, or the centre that is left of it by a resize and a crop."""
+def find_box(width, height, preprocess):
+    """The part of a photo that the network sees: the whole photo, or its center after a resize and a crop."""
     size, resize, box = np.array([width, height]), preprocess["resize"], (0, 0, width, height)
     crop = np.array(preprocess["size"][::-1])
-    if resize is not None and crop.max() <= resize:  # in whole pixels of the resized photo
+    if resize is not None and crop.max() <= resize:  # the crop has whole pixels of the resized photo
         resized = resize * size // size.min()
         start = np.round((resized - crop) / 2)
         box = (*(start * size / resized), *((start + crop) * size / resized))
-    elif resize is not None:  # a crop that would leave it is shrunk until it fits
+    elif resize is not None:  # a crop larger than the resized photo shrinks until it fits
         crop = crop * (size.min() / resize)
         crop = np.minimum(crop * min(1, *(size / crop)), size)
         box = (*((size - crop) / 2), *((size + crop) / 2))
     return box
 
 
-def to_image(photo, record):
-    """``(image, box)``: what the artifact takes, one of it, and which part of the photo it sees."""
-    if record.get("pixels"):  # it prepares photos itself
+def prepare_image(photo, record):
+    """``(image, box)``: the artifact's input for one photo, and the part of the photo that the network sees."""
+    if record.get("pixels"):  # the artifact prepares photos itself
         levels = np.asarray(photo)[None]
         image = levels if record["pixels"] == "NHWC" else np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
         return image, (0, 0, *photo.size)
     preprocess = record["preprocess"]
     mean, std = (np.asarray(preprocess[key], np.float32) for key in ("mean", "std"))
-    box = seen_box(*photo.size, preprocess)
-    resample = getattr(Image, "Resampling", Image)[preprocess["interpolation"].upper()]
+    box = find_box(*photo.size, preprocess)
+    resample = RESAMPLING[preprocess["interpolation"].upper()]
     small = photo.convert("L" if len(mean) == 1 else "RGB").resize(tuple(preprocess["size"][::-1]), resample, box)
     pixels = np.asarray(small, np.float32).reshape(*preprocess["size"], -1) / np.float32(255)
     return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1)[None].astype(record["dtype"])), box
 
 
-def to_inputs(image, class_idx, record, batch=None):
-    """The image, as often as the artifact wants it, and the class to explain in each; -1 stands for the predicted."""
+def make_inputs(image, class_idx, record, batch=None):
+    """``[images, classes]``: the image repeated to the artifact's batch size, and the class to explain in each.
+
+    Class -1 stands for the predicted class.
+    """
     copies = record["image_shape"][0] or batch or 1
     classes = np.full([copies, *record["inputs"]["class_idx"]["shape"][1:]], class_idx, np.int64)
     return [np.repeat(image, copies, axis=0), classes]
 
 
-# The answer to a fixed image, which every artifact carries
+def explain(model, record, photo, class_idx):
+    """The artifact's ``Answer`` for one photo."""
+    if not -1 <= class_idx < record["classes"]:
+        raise ValueError(f"class {class_idx} is out of range; expected 0 to {record['classes'] - 1}.")
+    image, box = prepare_image(photo, record)
+    logits, explained, cam = model.run(make_inputs(image, class_idx, record))[:3]
+    return Answer(int(explained.flat[0]), logits[0], cam.reshape(-1, *cam.shape[-2:])[0], box)
 
 
-def sines(shape, dtype):
-    """``sin(i + n)`` for element i of image n; as levels from 0 to 255 where it takes photos."""
+def describe_answer(answer, record):
+    """Class, name, probability and the heatmap's hottest point, for JSON."""
+    class_idx, logits, cam, (left, top, right, bottom) = answer
+    names = record["class_names"]
+    described = {"class_idx": class_idx, "class_name": names[class_idx] if names else None}
+    if logits.ndim == 1 and len(logits) > 1:
+        odds = np.exp((logits - logits.max()).astype(np.float64))
+        described["probability"] = float(odds[class_idx] / odds.sum())
+    row, column = np.unravel_index(int(cam.argmax()), cam.shape)
+    x = left + (column + 0.5) * (right - left) / cam.shape[1]
+    y = top + (row + 0.5) * (bottom - top) / cam.shape[0]
+    return {**described, "hottest": [round(float(x), 1), round(float(y), 1)]}
+
+
+def draw_overlay(photo, answer, diverging=False):
+    """The photo under its heatmap; in a diverging heatmap green stands for zero, and blue speaks against the class."""
+    cam = answer.cam.astype(np.float32)
+    cam = (cam / max(abs(cam).max(), 1) + 1) / 2 if diverging else cam
+    left, top, right, bottom = map(round, answer.box)
+    values = np.asarray(Image.fromarray(cam).resize((right - left, bottom - top), RESAMPLING["BICUBIC"]))
+    jet = np.clip(1.5 - abs(4 * values[..., None] - [3, 2, 1]), 0, 1)
+    seen = photo.crop((left, top, right, bottom))
+    drawn = photo.copy()
+    drawn.paste(Image.blend(seen, Image.fromarray(np.uint8(jet * 255)), 0.5), (left, top))
+    return drawn
+
+
+# Every artifact records its answer to a fixed image.
+
+
+def make_reference_image(shape, dtype):
+    """``sin(i + n)`` for element i of image n; in levels from 0 to 255 where the artifact takes photos."""
     index = np.arange(int(np.prod(shape[1:])), dtype=np.float64).reshape(shape[1:])
     waves = np.stack([np.sin(index + n) for n in range(shape[0])])
     return np.round(127.5 + 127.5 * waves).astype(np.uint8) if dtype == "uint8" else waves.astype(dtype)
 
 
-def cells(cam):
-    """A map as means over an 8 x 8 grid."""
+def average_cells(cam):
+    """The means of a heatmap over an 8 x 8 grid."""
     for axis in range(cam.ndim):
         length = cam.shape[axis]
         edges = np.unique(np.linspace(0, length, min(length, 8) + 1).round().astype(int))
@@ -104,97 +161,28 @@ def cells(cam):
     return cam.ravel()
 
 
-def parity(model, record):
-    """How far this device's answer to the fixed image is from the recorded one."""
+def correlate(found, expected):
+    """The correlation of two heatmaps; of a constant heatmap, whether the other one is constant too."""
+    return np.corrcoef(found, expected)[0, 1] if expected.std() else found.std() == 0
+
+
+def measure_parity(model, record):
+    """The difference between this device's answer to the fixed image and the recorded answer."""
     reference = record["reference"]
     sizes = list(reference["size"] or [])
     shape = [int(sizes.pop(0) if n is None else n) for n in record["image_shape"][1:]]
-    wanted, maps = np.array(reference["logits"]), np.array(reference["cam"])
-    image = sines([len(wanted), *shape], record["inputs"]["image"]["dtype"])
+    expected, maps = np.array(reference["logits"]), np.array(reference["cam"])
+    image = make_reference_image([len(expected), *shape], record["inputs"]["image"]["dtype"])
     logits, _, cam = model.run([image, np.array(reference["class_idx"], np.int64)])[:3]
     _, predicted, _ = model.run([image, np.full_like(reference["class_idx"], -1, np.int64)])[:3]
     flat = logits.reshape(len(logits), -1)
     positions = np.unique(np.linspace(0, flat.shape[1] - 1, min(flat.shape[1], 16)).round().astype(int))
-    found = np.stack([cells(each.astype(np.float64)) for each in cam])
+    found = np.stack([average_cells(each.astype(np.float64)) for each in cam])
     figures = {
-        "logits": float(np.abs(flat[:, positions] - wanted).max() / max(1.0, np.abs(wanted).max())),
+        "logits": float(np.abs(flat[:, positions] - expected).max() / max(1.0, np.abs(expected).max())),
         "cam": float(np.abs(found - maps).max() / max(1.0, np.abs(maps).max())),
-        "correlation": float(min(np.corrcoef(a, b)[0, 1] if b.std() else a.std() == 0 for a, b in zip(found, maps))),
+        "correlation": float(min(correlate(ours, theirs) for ours, theirs in zip(found, maps))),
         "top1_agreement": float(np.mean(predicted == np.array(reference["class_idx"]))),
     }
     within = figures["logits"] <= reference["logits_tolerance"] and figures["cam"] <= reference["cam_tolerance"]
     return {**figures, "within_tolerance": bool(within)}
-
-
-# The program
-
-
-def explain(model, record, photo, class_idx):
-    """What is in a photo, and where; and the heatmap."""
-    if not -1 <= class_idx < record["classes"]:
-        raise ValueError(f"class {class_idx} is out of range; expected 0 to {record['classes'] - 1}.")
-    image, box = to_image(photo, record)
-    logits, explained, cam = model.run(to_inputs(image, class_idx, record))[:3]
-    cam, logits, best = cam.reshape(-1, *cam.shape[-2:])[0], logits[0], int(explained.flat[0])
-    row, column = np.unravel_index(int(cam.argmax()), cam.shape)
-    left, top, right, bottom = box
-    hottest = (
-        left + (column + 0.5) * (right - left) / cam.shape[1],
-        top + (row + 0.5) * (bottom - top) / cam.shape[0],
-    )
-    found = {"class_idx": best, "class_name": record["class_names"][best] if record["class_names"] else None}
-    if logits.ndim == 1 and len(logits) > 1:
-        odds = np.exp((logits - logits.max()).astype(np.float64))
-        found["probability"] = float(odds[best] / odds.sum())
-    return {**found, "hottest": [round(float(n), 1) for n in hottest]}, cam
-
-
-def arguments(description):
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("artifact")
-    parser.add_argument("photo")
-    parser.add_argument("--class", dest="class_idx", type=int, default=-1, help="default: the predicted one")
-    parser.add_argument("--npy", help="write the heatmap")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bench", metavar="JSON", help="measure, and write the figures there")
-    parser.add_argument("--plain", help="the network without explanation, measured in turn with it")
-    parser.add_argument("--seconds", type=float, default=20, help="how long to measure")
-    parser.add_argument(
-        "--minutes", type=int, default=0, help="also measure that long, minute by minute: 5 for thermals"
-    )
-    parser.add_argument("--watts", type=float, help="what your meter shows while it measures")
-    parser.add_argument("--commit", help="of the artifact's sources, for the record")
-    parser.add_argument("--emulated", action="store_true", help="this is no real device: compare, and time nothing")
-    parser.add_argument("--alone", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def program(open_model, description):
-    options = arguments(description)
-    if options.alone:
-        from bench import alone
-
-        return alone(open_model, options)
-    photo = ImageOps.exif_transpose(Image.open(options.photo)).convert("RGB")
-    model = open_model(options.artifact, options.threads)
-    record = read_record(model, options.artifact)
-    compared = parity(model, record)
-    if not compared["within_tolerance"]:
-        raise ValueError(f"on this device the artifact does not give its recorded answer: {compared}")
-    found, cam = explain(model, record, photo, options.class_idx)
-    if options.npy:
-        np.save(options.npy, cam)
-    if options.bench:
-        from bench import bench
-
-        figures = bench(open_model, model, record, compared, photo, options)
-        with open(options.bench, "w") as file:
-            file.write(json.dumps(figures, indent=1) + "\n")
-    return {**found, "parity": compared}
-
-
-def main(open_model, description):
-    try:
-        print(json.dumps(program(open_model, description)))
-    except Exception as error:  # whatever Pillow or the runtime raise for a file they cannot read
-        sys.exit(f"error: {error}")

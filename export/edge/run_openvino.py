@@ -4,10 +4,12 @@ python run_openvino.py ARTIFACT.xml PHOTO [--bench figures.json --plain PLAIN.xm
 """
 
 import openvino
-from edge import KEY, Model, main
+from edge import KEY, Model
+from program import main
 
 
 def open_model(path, threads):
+    """Open an artifact or a plain network."""
     core = openvino.Core()
     model = core.read_model(path)
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}

@@ -1,4 +1,4 @@
-"""Hold a server to the HTTP contract: right answers, right refusals, and nothing lost under a bounded load.
+"""Check a server against the HTTP contract: right answers, right refusals, and no lost request under a bounded load.
 
 python check.py http://127.0.0.1:8080 --name lite0 --artifact lite0.ts photo.jpg --header "Authorization: Bearer KEY"
 """
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from client import Client, Reply
 from load import Load, Shot, fire
-from pictures import bad, good
+from pictures import make_bad, make_good
 from PIL import Image
 
 from explainable_model.explainer.answers import each_class, found_classes
@@ -25,21 +25,21 @@ from explainable_model.explainer.explainer import Explainer, artifact_explainer,
 from explainable_model.imaging.overlay import overlay
 from explainable_model.imaging.preprocess import upright_rgb
 
-ROUNDING = 0.5 / 255  # the heatmap is a picture of 8 bits
-TOLERANCE = 1e-3  # of map and probability between two runtimes
+ROUNDING = 0.5 / 255  # the heatmap has 8 bits
+TOLERANCE = 1e-3  # for map and probability, between two runtimes
 BROKEN_SHARE = 0.01
 
 
 @dataclass
 class Check:
-    """A server, what it should say, and what it said wrong.
+    """The checks of one server, and the problems they found.
 
     Attributes:
-        explainer: the network or artifact that says what is right.
-        connect: opens a connection.
-        name: of the model in URLs.
-        problems: found so far.
-        done: how many replies were judged.
+        explainer: the network or artifact that gives the right answers.
+        connect: opens a connection to the server.
+        name: the model's name in URLs.
+        problems: the problems so far.
+        done: the number of judged replies.
     """
 
     explainer: Explainer
@@ -50,22 +50,22 @@ class Check:
 
     @functools.cached_property
     def client(self) -> Client:
-        """For one request at a time."""
+        """A connection for one request at a time."""
         return self.connect()
 
     @property
     def path(self) -> str:
-        """Of predictions."""
+        """The path of predictions."""
         return f"/predictions/{self.name}"
 
     def note(self, what: str, problem: str) -> None:
-        """Count a reply, and keep what is wrong with it."""
+        """Count a reply, and keep its problem, if any."""
         self.done += 1
         if problem:
             self.problems.append(f"{what}: {problem}")
 
-    def expected(self, picture: bytes, class_idx: int | None = None) -> "Expected":
-        """What the explainer says of a picture."""
+    def expect(self, picture: bytes, class_idx: int | None = None) -> "Expected":
+        """The explainer's answer for a picture."""
         photo = upright_rgb(Image.open(io.BytesIO(picture)))
         classes = None if class_idx is None else np.asarray([class_idx], np.int64)
         answer = each_class(self.explainer.run(self.explainer.preprocess(photo), classes))[0]
@@ -75,32 +75,32 @@ class Check:
 
 @dataclass(frozen=True)
 class Expected:
-    """A right answer."""
+    """The right answer for a picture."""
 
     found: dict[str, Any]
     cam: Any
     photo: Image.Image
     box: tuple[float, float, float, float]
 
-    def problem(self, reply: Reply) -> str:
-        """What is wrong with a reply, or an empty string."""
+    def find_problem(self, reply: Reply) -> str:
+        """The problem of a reply, or an empty string."""
         if (reply.status, reply.content_type.split(";")[0]) != (200, "application/json"):
             return f"status {reply.status}, {reply.content_type}: {reply.body[:200]!r}"
-        record = reply.json()
+        record = reply.parse_json()
         if (record["class_idx"], record["class_name"]) != (self.found["class_idx"], self.found["class_name"]):
             return f"class {record['class_name']} instead of {self.found['class_name']}"
         if self.found["probability"] is not None and abs(record["probability"] - self.found["probability"]) > TOLERANCE:
             return f"probability {record['probability']} instead of {self.found['probability']}"
         if (record["size"], record["box"]) != (list(self.photo.size), list(self.box)):
             return f"size and box {record['size']}, {record['box']} instead of {self.photo.size}, {self.box}"
-        grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["heatmap"]))), np.float64) / 255
+        gray = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["heatmap"]))), np.float64) / 255
         low, high = record["range"]
-        got = low + grey * (high - low)
+        got = low + gray * (high - low)
         off = float(np.abs(got - self.cam).max()) if got.shape == self.cam.shape else np.inf
         return f"the heatmap differs by {off:.4f}" if off > (ROUNDING + TOLERANCE) * (high - low) else ""
 
-    def overlay_problem(self, reply: Reply) -> str:
-        """What is wrong with an overlay; its size and colours are the server's choice, its place is not."""
+    def find_overlay_problem(self, reply: Reply) -> str:
+        """The problem of an overlay, or an empty string. The server chooses size and colors, and not the place."""
         if (reply.status, reply.content_type) != (200, "image/png"):
             return f"status {reply.status}, {reply.content_type}: {reply.body[:200]!r}"
         explanation = json.loads(reply.headers.get("X-Explanation") or "{}")
@@ -113,37 +113,37 @@ class Expected:
 
 
 def check_answers(check: Check, photos: Sequence[bytes]) -> None:
-    """Every way to send a picture and to ask for an answer."""
+    """Send a picture and ask for an answer in every way."""
     client = check.client
     for photo in photos:
-        right = check.expected(photo)
+        right = check.expect(photo)
         for path in (check.path, f"/explanations/{check.name}"):
-            check.note(f"POST {path}", right.problem(client.post_picture(path, photo)))
-        check.note("a form", right.problem(client.post_form(check.path, photo, top="3")))
-        check.note("JSON", right.problem(client.post_json(check.path, photo)))
-        check.note("Accept", right.overlay_problem(client.post_picture(check.path, photo, Accept="image/png")))
-        check.note("accept", right.overlay_problem(client.post_form(check.path, photo, accept="image/png")))
+            check.note(f"POST {path}", right.find_problem(client.post_picture(path, photo)))
+        check.note("a form", right.find_problem(client.post_form(check.path, photo, top="3")))
+        check.note("JSON", right.find_problem(client.post_json(check.path, photo)))
+        check.note("Accept", right.find_overlay_problem(client.post_picture(check.path, photo, Accept="image/png")))
+        check.note("accept", right.find_overlay_problem(client.post_form(check.path, photo, accept="image/png")))
         other = right.found["top"][1]["class_idx"] if len(right.found["top"]) > 1 else right.found["class_idx"]
-        right = check.expected(photo, other)
-        check.note("another class", right.problem(client.post_json(check.path, photo, **{"class": other})))
-        check.note("another class", right.problem(client.post_form(check.path, photo, **{"class": str(other)})))
+        right = check.expect(photo, other)
+        check.note("another class", right.find_problem(client.post_json(check.path, photo, **{"class": other})))
+        check.note("another class", right.find_problem(client.post_form(check.path, photo, **{"class": str(other)})))
 
 
 def check_pictures(check: Check, photo: bytes) -> None:
-    """Pictures of every kind, good and bad in turn, so that each good one comes after a bad one."""
+    """Send pictures of every kind, a bad one before each good one."""
     whole = Image.open(io.BytesIO(photo))
-    refused = list(bad(whole).items())
-    for number, (kind, picture) in enumerate(good(whole).items()):
+    refused = list(make_bad(whole).items())
+    for number, (kind, picture) in enumerate(make_good(whole).items()):
         what, (broken, status) = refused[number % len(refused)]
-        check.note(what, refusal_problem(check.client.post_picture(check.path, broken), status))
+        check.note(what, find_refusal_problem(check.client.post_picture(check.path, broken), status))
         check.note(
-            f"a picture, {kind}", check.expected(picture).problem(check.client.post_picture(check.path, picture))
+            f"a picture, {kind}", check.expect(picture).find_problem(check.client.post_picture(check.path, picture))
         )
 
 
 def check_requests(check: Check, photo: bytes) -> None:
-    """Requests that are wrong in themselves."""
-    client, small = check.client, good(Image.open(io.BytesIO(photo)))["jpeg"]
+    """Send requests that are wrong in themselves."""
+    client, small = check.client, make_good(Image.open(io.BytesIO(photo)))["jpeg"]
     wrong = {
         "no such class": (client.post_json(check.path, small, **{"class": "no such class"}), 400),
         "a class out of range": (client.post_form(check.path, small, **{"class": "1000000"}), 400),
@@ -156,24 +156,24 @@ def check_requests(check: Check, photo: bytes) -> None:
         "another model": (client.post_picture("/predictions/no-such-model", small), 404),
     }
     for what, (reply, status) in wrong.items():
-        check.note(what, refusal_problem(reply, status))
+        check.note(what, find_refusal_problem(reply, status))
 
 
-def refusal_problem(reply: Reply, status: int) -> str:
-    """What is wrong with a refusal, or an empty string."""
-    record = reply.json()
+def find_refusal_problem(reply: Reply, status: int) -> str:
+    """The problem of a refusal, or an empty string."""
+    record = reply.parse_json()
     if (reply.status, record.get("code")) != (status, status):
         return f"status {reply.status}, expected {status}: {reply.body[:200]!r}"
     return "" if len(str(record.get("message", ""))) > 10 else f"no message: {record}"
 
 
 def check_load(check: Check, photos: Sequence[bytes], requests: int, clients: int) -> Load:
-    """Different pictures in turn, so that a reply that belongs to another request is seen."""
-    kinds = good(Image.open(io.BytesIO(photos[0])))
-    whole = [*photos, kinds["grey"], kinds["rotated by EXIF"]]
-    fine = [Shot(picture, check.expected(picture).problem) for picture in whole]
-    refused = bad(Image.open(io.BytesIO(photos[0]))).values()
-    broken = [Shot(picture, functools.partial(refusal_problem, status=status)) for picture, status in refused]
+    """Send different pictures in turn, so that a reply to another request is noticed."""
+    kinds = make_good(Image.open(io.BytesIO(photos[0])))
+    whole = [*photos, kinds["gray"], kinds["rotated by EXIF"]]
+    fine = [Shot(picture, check.expect(picture).find_problem) for picture in whole]
+    refused = make_bad(Image.open(io.BytesIO(photos[0]))).values()
+    broken = [Shot(picture, functools.partial(find_refusal_problem, status=status)) for picture, status in refused]
     every = round(1 / BROKEN_SHARE)
     shots = [
         broken[n // every % len(broken)] if n % every == every // 2 else fine[n % len(fine)] for n in range(requests)
@@ -182,12 +182,12 @@ def check_load(check: Check, photos: Sequence[bytes], requests: int, clients: in
     check.done += load.requests
     check.problems += [f"under load: {problem}" for problem in load.problems]
     if sum(load.statuses.values()) != requests:
-        check.problems.append(f"under load: {sum(load.statuses.values())} of {requests} requests were accounted for")
+        check.problems.append(f"under load: {sum(load.statuses.values())} of {requests} requests got a reply")
     return load
 
 
-def explainer_of(arguments: argparse.Namespace) -> Explainer:
-    """What says what is right: the network itself, or an artifact."""
+def open_explainer(arguments: argparse.Namespace) -> Explainer:
+    """The network or artifact that gives the right answers."""
     if arguments.artifact is not None:
         return artifact_explainer(arguments.artifact)
     from explainable_model.networks.named import load_named_model
@@ -195,39 +195,39 @@ def explainer_of(arguments: argparse.Namespace) -> Explainer:
     return model_explainer(load_named_model(arguments.model), arguments.layer, arguments.method)
 
 
-def headers_of(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """``Name: value``."""
+def parse_headers(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Names and values of lines ``Name: value``."""
     for line in lines:
         name, _, value = line.partition(":")
         yield name.strip(), value.strip()
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("url", help="http://HOST:PORT")
     parser.add_argument("photos", nargs="+", type=Path)
-    parser.add_argument("--name", required=True, help="of the model in URLs")
+    parser.add_argument("--name", required=True, help="the model's name in URLs")
     right = parser.add_mutually_exclusive_group(required=True)
     right.add_argument("--artifact", type=Path, help="compare with an artifact")
     right.add_argument("--model", help="compare with a network: package.module:factory")
-    parser.add_argument("--layer", help="of the network")
+    parser.add_argument("--layer", help="the target layer of the network")
     parser.add_argument("--method", default="gradcam")
-    parser.add_argument("--header", action="append", default=[], help="sent with every request, for a token")
-    parser.add_argument("--requests", type=int, default=300, help="of the load")
-    parser.add_argument("--clients", type=int, default=8, help="of the load, at a time")
-    parser.add_argument("--json", type=Path, help="write what was measured")
+    parser.add_argument("--header", action="append", default=[], help="send it with every request, e.g. a token")
+    parser.add_argument("--requests", type=int, default=300, help="number of requests of the load")
+    parser.add_argument("--clients", type=int, default=8, help="number of clients of the load")
+    parser.add_argument("--json", type=Path, help="write the measured figures")
     arguments = parser.parse_args()
 
-    connect = functools.partial(Client, arguments.url, dict(headers_of(arguments.header)))
-    check = Check(explainer_of(arguments), connect, arguments.name)
+    connect = functools.partial(Client, arguments.url, dict(parse_headers(arguments.header)))
+    check = Check(open_explainer(arguments), connect, arguments.name)
     photos = [path.read_bytes() for path in arguments.photos]
     check_answers(check, photos)
     check_pictures(check, photos[0])
     check_requests(check, photos[0])
     summary = {
-        "one_client": check_load(check, photos, max(arguments.requests // 10, 1), 1).summary(),
-        "load": check_load(check, photos, arguments.requests, arguments.clients).summary(),
+        "one_client": check_load(check, photos, max(arguments.requests // 10, 1), 1).summarize(),
+        "load": check_load(check, photos, arguments.requests, arguments.clients).summarize(),
         "replies": check.done,
         "problems": check.problems,
     }

@@ -1,4 +1,4 @@
-"""An HTTP client for the contract, of the standard library alone: one connection that is kept open."""
+"""An HTTP client for the contract, made of the standard library alone: it keeps one connection open."""
 
 import base64
 import http.client
@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back."""
+    """A server's reply."""
 
     status: int
     content_type: str
     headers: Mapping[str, str]
     body: bytes
 
-    def json(self) -> dict[str, Any]:
-        """The body, parsed; an empty record where it is not JSON."""
+    def parse_json(self) -> dict[str, Any]:
+        """The body as a record; an empty record where the body is not one in JSON."""
         try:
             record = json.loads(self.body)
         except ValueError:
@@ -29,7 +29,7 @@ class Reply:
 
 
 class Client:
-    """A connection to a server; not for several threads at once."""
+    """A connection to a server, for one thread."""
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout: float = 60.0) -> None:
         parts = urlsplit(url)
@@ -39,7 +39,7 @@ class Client:
         self._headers = dict(headers)
 
     def post(self, path: str, body: bytes, content_type: str | None, **headers: str) -> Reply:
-        """Send a body; a connection that the server has closed meanwhile is opened again once."""
+        """Send a body; where the server has closed the connection, open it again once."""
         sent = {**self._headers, **headers, **({"Content-Type": content_type} if content_type else {})}
         for last in (False, True):
             try:
@@ -53,16 +53,16 @@ class Client:
         raise AssertionError("unreachable")
 
     def post_picture(self, path: str, picture: bytes, **headers: str) -> Reply:
-        """The picture as the body."""
+        """Send the picture as the body."""
         return self.post(path, picture, "application/octet-stream", **headers)
 
     def post_json(self, path: str, picture: bytes, **fields: object) -> Reply:
-        """The picture as base64 in JSON."""
+        """Send the picture as base64 in JSON."""
         body = json.dumps({"image": base64.b64encode(picture).decode(), **fields}).encode()
         return self.post(path, body, "application/json")
 
     def post_form(self, path: str, picture: bytes, **fields: str) -> Reply:
-        """The picture as a file in a form, between its other fields."""
+        """Send the picture as a file in a form, after its other fields."""
         boundary = uuid.uuid4().hex
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()

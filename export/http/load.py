@@ -1,4 +1,4 @@
-"""A bounded load: so many requests from so many clients, some of them broken, and what became of each."""
+"""Send a bounded load: a number of requests, some of them broken, from a number of clients; and judge each reply."""
 
 import threading
 import time
@@ -16,8 +16,8 @@ class Shot:
     """One request of the load.
 
     Attributes:
-        picture: its body.
-        judge: what is wrong with its reply, or an empty string.
+        picture: the body of the request.
+        judge: the problem of its reply, or an empty string.
     """
 
     picture: bytes
@@ -26,15 +26,15 @@ class Shot:
 
 @dataclass(frozen=True)
 class Load:
-    """What became of a load.
+    """The outcome of a load.
 
     Attributes:
-        requests: how many were sent.
-        clients: how many at a time.
-        statuses: how many replies of each status.
-        problems: of replies that were wrong, missing or another request's.
+        requests: the number of requests.
+        clients: the number of clients.
+        statuses: the number of replies by status.
+        problems: of wrong and missing replies, and of replies to another request.
         seconds: from the first request to the last reply.
-        milliseconds: of each request that was answered with 200.
+        milliseconds: the latency of each request with status 200.
     """
 
     requests: int
@@ -44,8 +44,8 @@ class Load:
     seconds: float
     milliseconds: Sequence[float]
 
-    def summary(self) -> dict[str, Any]:
-        """For JSON: throughput, and percentiles of the latency."""
+    def summarize(self) -> dict[str, Any]:
+        """Throughput and percentiles of the latency, for JSON."""
         p50, p90, p99 = (float(n) for n in np.percentile(self.milliseconds or [np.nan], [50, 90, 99]))
         return {
             "requests": self.requests,

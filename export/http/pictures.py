@@ -1,4 +1,4 @@
-"""Pictures of every kind that a server meets: what it must take, and what it must refuse with which status."""
+"""Pictures that a server must take, and pictures that it must refuse, with the status of each refusal."""
 
 import io
 import struct
@@ -8,42 +8,42 @@ import numpy as np
 from PIL import Image
 
 ORIENTATION = 0x0112  # the EXIF tag
-LYING = 6  # its value for a photo taken upright and stored lying
+LYING = 6  # the value for a photo that was taken upright and is stored on its side
 
 
-def good(photo: Image.Image) -> dict[str, bytes]:
-    """One photo in every format and mode, by the name of what is special about it."""
+def make_good(photo: Image.Image) -> dict[str, bytes]:
+    """One photo in every format and mode, by name."""
     small = photo.convert("RGB")
     small.thumbnail((160, 160))
     exif = Image.Exif()
     exif[ORIENTATION] = LYING
     levels = np.asarray(small.convert("L"), np.uint16) * 257
     return {
-        "jpeg": encoded(small, "JPEG", quality=95),
-        "png": encoded(small, "PNG"),
-        "webp": encoded(small, "WEBP", lossless=True),
-        "bmp": encoded(small, "BMP"),
-        "grey": encoded(small.convert("L"), "PNG"),
-        "16-bit": encoded(Image.fromarray(levels), "PNG"),
-        "one bit": encoded(small.convert("1"), "PNG"),
-        "palette": encoded(small.quantize(32), "PNG"),
-        "transparent": encoded(_with_alpha(small), "PNG"),
-        "cmyk": encoded(small.convert("CMYK"), "JPEG", quality=95),
-        "rotated by EXIF": encoded(small, "JPEG", quality=95, exif=exif.tobytes()),
-        "one pixel": encoded(small.resize((1, 1)), "PNG"),
-        "a line": encoded(small.resize((160, 1)), "PNG"),
+        "jpeg": encode(small, "JPEG", quality=95),
+        "png": encode(small, "PNG"),
+        "webp": encode(small, "WEBP", lossless=True),
+        "bmp": encode(small, "BMP"),
+        "gray": encode(small.convert("L"), "PNG"),
+        "16-bit": encode(Image.fromarray(levels), "PNG"),
+        "one bit": encode(small.convert("1"), "PNG"),
+        "palette": encode(small.quantize(32), "PNG"),
+        "transparent": encode(_add_alpha(small), "PNG"),
+        "cmyk": encode(small.convert("CMYK"), "JPEG", quality=95),
+        "rotated by EXIF": encode(small, "JPEG", quality=95, exif=exif.tobytes()),
+        "one pixel": encode(small.resize((1, 1)), "PNG"),
+        "a line": encode(small.resize((160, 1)), "PNG"),
     }
 
 
-def bad(photo: Image.Image) -> dict[str, tuple[bytes, int]]:
-    """Bytes that are no picture, or not one to decode, and the status that each must get."""
-    jpeg, png = encoded(photo.convert("RGB"), "JPEG"), encoded(photo.convert("RGB"), "PNG")
+def make_bad(photo: Image.Image) -> dict[str, tuple[bytes, int]]:
+    """Bytes that a server must refuse, each with its status, by name."""
+    jpeg, png = encode(photo.convert("RGB"), "JPEG"), encode(photo.convert("RGB"), "PNG")
     middle = len(png) // 2
     return {
         "nothing": (b"", 400),
         "text": (b"this is not a picture", 415),
         "a PDF": (b"%PDF-1.7\n" + bytes(64), 415),
-        "an unwanted format": (encoded(photo.convert("RGB"), "TIFF"), 415),
+        "an unwanted format": (encode(photo.convert("RGB"), "TIFF"), 415),
         "half a JPEG": (jpeg[: len(jpeg) // 2], 400),
         "half a PNG": (png[: len(png) // 2], 400),
         "a PNG with flipped bits": (
@@ -51,21 +51,21 @@ def bad(photo: Image.Image) -> dict[str, tuple[bytes, int]]:
             400,
         ),
         "the first bytes of a JPEG": (jpeg[:3], 415),
-        "900 megapixels": (claimed_png(30_000, 30_000), 413),
-        "100 megapixels": (claimed_png(10_000, 10_000), 413),
-        "no pixels": (claimed_png(0, 0), 415),
+        "900 megapixels": (encode_claimed_png(30_000, 30_000), 413),
+        "100 megapixels": (encode_claimed_png(10_000, 10_000), 413),
+        "no pixels": (encode_claimed_png(0, 0), 415),
     }
 
 
-def encoded(picture: Image.Image, format: str, **options: object) -> bytes:
-    """The picture as a file's bytes."""
+def encode(picture: Image.Image, format: str, **options: object) -> bytes:
+    """The bytes of the picture as a file."""
     made = io.BytesIO()
     picture.save(made, format=format, **options)
     return made.getvalue()
 
 
-def claimed_png(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header claims a size that is never delivered."""
+def encode_claimed_png(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims a larger size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
     parts = [
@@ -74,7 +74,7 @@ def claimed_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def _with_alpha(photo: Image.Image) -> Image.Image:
+def _add_alpha(photo: Image.Image) -> Image.Image:
     alpha = np.tile(np.linspace(0, 255, photo.width).astype(np.uint8), (photo.height, 1))
     picture = photo.copy()
     picture.putalpha(Image.fromarray(alpha))

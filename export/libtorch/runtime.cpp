@@ -5,7 +5,7 @@
 namespace explainable {
 
 std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int threads) {
-  if (threads > 0) at::set_num_threads(threads);  // of the whole process: libtorch has one pool
+  if (threads > 0) at::set_num_threads(threads);  // for the whole process, which has one pool
   const std::filesystem::path suffix = artifact.extension();
   if (suffix == ".ts" || suffix == ".pt") return open_torchscript(artifact);
   if (suffix == ".pt2") return open_aotinductor(artifact);

@@ -10,7 +10,7 @@ namespace explainable {
 
 std::unique_ptr<Runtime> open_torchscript(const std::filesystem::path& artifact);
 
-// The package holds machine code, which runs as soon as it is opened: open none that you do not trust.
+// The package holds machine code, which runs when the package is opened: open only packages that you trust.
 std::unique_ptr<Runtime> open_aotinductor(const std::filesystem::path& artifact);
 
 }  // namespace explainable

@@ -9,29 +9,29 @@ namespace explainable {
 namespace {
 
 template <typename T>
-std::vector<T> values_of(const at::Tensor& tensor, at::ScalarType dtype) {
+std::vector<T> copy_values(const at::Tensor& tensor, at::ScalarType dtype) {
   const at::Tensor plain = tensor.to(dtype).contiguous();
   return {plain.const_data_ptr<T>(), plain.const_data_ptr<T>() + plain.numel()};
 }
 
 }  // namespace
 
-std::string reason(const std::exception& error) {
+std::string read_reason(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   const std::string text = torch_error ? torch_error->what_without_backtrace() : error.what();
   return text.substr(0, text.find('\n'));
 }
 
-at::ScalarType dtype_of(const Metadata& metadata) {
+at::ScalarType parse_dtype(const Metadata& metadata) {
   static const std::map<std::string, at::ScalarType> known = {
       {"float32", at::kFloat}, {"float64", at::kDouble}, {"float16", at::kHalf}, {"bfloat16", at::kBFloat16}};
   const auto found = known.find(metadata.dtype);
   if (found != known.end()) return found->second;
-  throw ArtifactError("The artifact takes images of " + metadata.dtype + "; this program makes floating point ones.");
+  throw ArtifactError("The artifact takes images of " + metadata.dtype + "; this program makes floating point images.");
 }
 
-std::vector<at::Tensor> inputs_of(const Image& image, const Classes& classes, at::ScalarType dtype) {
-  // from_blob wants mutable pointers; an artifact does not write to its inputs.
+std::vector<at::Tensor> make_inputs(const Image& image, const Classes& classes, at::ScalarType dtype) {
+  // from_blob takes mutable pointers; an artifact does not write to its inputs.
   auto* class_idx = const_cast<std::int64_t*>(classes.values.data());
   const at::Tensor asked = at::from_blob(class_idx, classes.shape, at::kLong);
   if (!image.levels.empty()) {
@@ -40,10 +40,10 @@ std::vector<at::Tensor> inputs_of(const Image& image, const Classes& classes, at
   return {at::from_blob(const_cast<float*>(image.values.data()), image.shape, at::kFloat).to(dtype), asked};
 }
 
-Outputs outputs_of(const std::vector<at::Tensor>& tensors) {
+Outputs copy_outputs(const std::vector<at::Tensor>& tensors) {
   const at::Tensor &logits = tensors.at(0), &class_idx = tensors.at(1), &cam = tensors.at(2);
-  return {logits.sizes().vec(), values_of<float>(logits, at::kFloat), values_of<std::int64_t>(class_idx, at::kLong),
-          cam.sizes().vec(), values_of<float>(cam, at::kFloat)};
+  return {logits.sizes().vec(), copy_values<float>(logits, at::kFloat), copy_values<std::int64_t>(class_idx, at::kLong),
+          cam.sizes().vec(), copy_values<float>(cam, at::kFloat)};
 }
 
 }  // namespace explainable

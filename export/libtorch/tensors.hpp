@@ -1,4 +1,4 @@
-// Between libtorch's tensors and the kit's own types.
+// Converts between libtorch's tensors and the kit's types.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,16 +11,16 @@
 
 namespace explainable {
 
-// libtorch's message without the page of C++ and TorchScript frames around it.
-std::string reason(const std::exception& error);
+// The first line of libtorch's message, without the C++ and TorchScript frames below it.
+std::string read_reason(const std::exception& error);
 
-// What the artifact computes in. Throws ArtifactError where the image is not of floating point.
-at::ScalarType dtype_of(const Metadata& metadata);
+// The artifact's dtype. Throws ArtifactError where it is not a floating point type.
+at::ScalarType parse_dtype(const Metadata& metadata);
 
-// Image and class_idx; tensors over the memory of their arguments, which must outlive them.
-std::vector<at::Tensor> inputs_of(const Image& image, const Classes& classes, at::ScalarType dtype);
+// The tensors image and class_idx. They use the memory of their arguments, which must outlive them.
+std::vector<at::Tensor> make_inputs(const Image& image, const Classes& classes, at::ScalarType dtype);
 
 // Copies of logits, class_idx and cam.
-Outputs outputs_of(const std::vector<at::Tensor>& tensors);
+Outputs copy_outputs(const std::vector<at::Tensor>& tensors);
 
 }  // namespace explainable

@@ -15,30 +15,30 @@ class TorchScript : public Runtime {
     try {
       module_ = torch::jit::load(artifact.string(), c10::Device(c10::kCPU), extra);
     } catch (const std::exception& error) {
-      throw ArtifactError(artifact.string() + " cannot be loaded: " + reason(error));
+      throw ArtifactError(artifact.string() + " cannot be loaded: " + read_reason(error));
     }
     module_.eval();
     metadata_text_ = extra.at(kMetadataKey);
-    dtype_ = dtype_of(parse_metadata(metadata_text_, artifact.string()));
+    dtype_ = parse_dtype(parse_metadata(metadata_text_, artifact.string()));
   }
 
   std::string metadata_text() const override { return metadata_text_; }
 
   Outputs run(const Image& image, const Classes& classes) const override {
-    const c10::InferenceMode guard;  // of this thread: no version counters, no autograd
+    const c10::InferenceMode guard;  // this thread keeps no version counters and no autograd graph
     try {
-      const std::vector<at::Tensor> inputs = inputs_of(image, classes, dtype_);
+      const std::vector<at::Tensor> inputs = make_inputs(image, classes, dtype_);
       const auto tuple = module_.forward({inputs[0], inputs[1]}).toTuple();
       std::vector<at::Tensor> outputs;
       for (const c10::IValue& element : tuple->elements()) outputs.push_back(element.toTensor());
-      return outputs_of(outputs);
+      return copy_outputs(outputs);
     } catch (const std::exception& error) {
-      throw InputError("the artifact failed: " + reason(error));
+      throw InputError("the artifact failed: " + read_reason(error));
     }
   }
 
  private:
-  mutable torch::jit::Module module_;  // forward is not const, but safe from several threads
+  mutable torch::jit::Module module_;  // forward is not const, but several threads may call it
   std::string metadata_text_;
   at::ScalarType dtype_;
 };

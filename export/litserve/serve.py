@@ -26,13 +26,13 @@ MAX_BODY = 20_000_000
 
 
 async def read_request(http: HttpRequest) -> Request:
-    """The body, the form or the JSON of one request."""
+    """Read the body, the form or the JSON of one request."""
     kind = http.headers.get("content-type", "").split(";")[0].strip().lower()
     if http.path_params["kind"] not in ("predictions", "explanations") or http.path_params["name"] != http.app.title:
         raise RequestError(
             HTTPStatus.NOT_FOUND, f"There is no {http.url.path}; expected /predictions/{http.app.title}."
         )
-    if int(http.headers.get("content-length", 0)) > MAX_BODY:  # before it is read; without a length LitServe counts
+    if int(http.headers.get("content-length", 0)) > MAX_BODY:  # LitServe bounds a body without a length
         raise RequestError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is too large; expected at most {MAX_BODY:,} bytes."
         )
@@ -52,24 +52,24 @@ async def read_request(http: HttpRequest) -> Request:
 
 
 class ExplainAPI(litserve.LitAPI):
-    """One worker: the artifact in its runtime."""
+    """One worker, with the artifact in its runtime."""
 
     def __init__(self, artifact: Path, key: str, threads: int | None, batch: int, delay: float) -> None:
         super().__init__(max_batch_size=batch, batch_timeout=delay, api_path="/{kind}/{name}")
         self.artifact, self.key, self.threads = artifact, key, threads
 
     def authorize(self, x_api_key: Annotated[str, Header()] = "") -> None:
-        """Nothing is answered without the key; LitServe calls this for every path."""
+        """Refuse a request without the key; LitServe calls this for every path."""
         if not hmac.compare_digest(x_api_key.encode(), self.key.encode()):
             raise RequestError(HTTPStatus.UNAUTHORIZED, "The header X-API-Key is missing or wrong.")
 
     def setup(self, device: str) -> None:
-        """Ready only if the artifact answers right on this machine."""
+        """Open the artifact; the worker is ready only where the artifact gives its recorded answer."""
         session = load(self.artifact, threads=self.threads)
         self.service = Service(session, session.metadata, Settings())
 
     def decode_request(self, request: Annotated[Request, Depends(read_request)]) -> Request:
-        """Already read, in the server's own process."""
+        """Return the request, which the server's process has read."""
         return request
 
     def predict(self, requests: list[Request]) -> list[Response]:
@@ -77,18 +77,18 @@ class ExplainAPI(litserve.LitAPI):
         return self.service.answer(requests)[0]
 
     def encode_response(self, output: Response) -> HttpResponse:
-        """Each request has a status of its own."""
+        """Give each request its own status."""
         return to_http(output)
 
 
 def to_http(response: Response) -> HttpResponse:
-    """A response as the server sends it."""
+    """The response as LitServe sends it."""
     headers = dict(response.headers)
     return HttpResponse(response.body, int(response.status), headers, media_type=response.content_type)
 
 
-def refused(_: HttpRequest, error: Exception) -> HttpResponse:
-    """The server's own refusals (a wrong key, a body that is too large) look like the contract's."""
+def answer_refusal(_: HttpRequest, error: Exception) -> HttpResponse:
+    """Answer the server's own refusals (a wrong key, a body that is too large) as the contract does."""
     if isinstance(error, HTTPException):
         error = RequestError(HTTPStatus(error.status_code), str(error.detail))
     assert isinstance(error, RequestError)
@@ -96,23 +96,23 @@ def refused(_: HttpRequest, error: Exception) -> HttpResponse:
 
 
 def stop(*_: object) -> None:
-    """SIGTERM is taken as Ctrl-C, for which LitServe ends its children; by default they would serve on alone."""
+    """Treat SIGTERM as Ctrl-C, for which LitServe ends its children; by default they would go on serving."""
     if multiprocessing.parent_process() is None:
         raise KeyboardInterrupt
     sys.exit()
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("artifact", type=Path, help="a .ts or .onnx file made by explainable_model")
-    parser.add_argument("--name", help="of the model in URLs; the artifact's own name by default")
+    parser.add_argument("--name", help="the model's name in URLs; default: the artifact's")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--host", default="127.0.0.1", choices=["127.0.0.1", "0.0.0.0"])
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--threads", type=int, help="of the runtime, per worker; all cores by default")
-    parser.add_argument("--batch", type=int, default=8, help="requests that are answered together, at most; 2 or more")
-    parser.add_argument("--delay", type=float, default=0.02, help="seconds to wait for them")
+    parser.add_argument("--threads", type=int, help="threads of the runtime in each worker; default: all cores")
+    parser.add_argument("--batch", type=int, default=8, help="requests that are answered together at most; 2 or more")
+    parser.add_argument("--delay", type=float, default=0.02, help="how many seconds a request waits for others")
     arguments = parser.parse_args()
     try:
         read_metadata(arguments.artifact)
@@ -128,8 +128,8 @@ def main() -> None:
         disable_openapi_url=True,
     )
     server.app.title = arguments.name or arguments.artifact.stem
-    server.app.add_exception_handler(HTTPException, refused)
-    server.app.add_exception_handler(RequestError, refused)
+    server.app.add_exception_handler(HTTPException, answer_refusal)
+    server.app.add_exception_handler(RequestError, answer_refusal)
     print(f"X-API-Key: {key}", flush=True)
     signal.signal(signal.SIGTERM, stop)
     server.run(arguments.host, arguments.port, num_api_servers=1, generate_client_file=False)

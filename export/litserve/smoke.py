@@ -1,4 +1,4 @@
-"""Serve the demo's artifacts with LitServe for real: python smoke.py efficientnet_lite0.onnx efficientnet_lite0.ts."""
+"""Serve the demo's artifacts with LitServe and check: python smoke.py efficientnet_lite0.onnx efficientnet_lite0.ts."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ import psutil
 
 sys.path.append(str(Path(__file__).parents[1] / "http"))
 
-from harness import Running, announce, broken_artifacts, free_port, require, running
+from harness import Running, announce_body, find_free_port, require, run_server, write_broken_artifacts
 
 SERVE = Path(__file__).with_name("serve.py")
 NAME, KEY = "lite0", "a-key"
@@ -23,7 +23,7 @@ MAX_BODY = 20_000_000
 
 
 def ask(url: str, key: str | None, body: bytes | None = None) -> tuple[int, bytes]:
-    """Status and body of a GET, or of a POST."""
+    """Send a GET, or a POST with a body; the status and body of the reply."""
     request = urllib.request.Request(url, body, {"X-API-Key": key} if key else {})
     try:
         with urllib.request.urlopen(request, timeout=30) as reply:
@@ -33,7 +33,7 @@ def ask(url: str, key: str | None, body: bytes | None = None) -> tuple[int, byte
 
 
 def check_refusals(broken: Mapping[str, Path]) -> None:
-    """The server does not start with an artifact that it cannot serve, and says why in one line."""
+    """Require that the server refuses to start with a broken artifact, and says why in one line."""
     for message, path in broken.items():
         done = subprocess.run([sys.executable, str(SERVE), str(path)], capture_output=True, text=True, check=False)
         require(done.returncode == 1 and message in done.stderr, f"serve.py says of {path.name}: {done.stderr}")
@@ -41,45 +41,45 @@ def check_refusals(broken: Mapping[str, Path]) -> None:
 
 
 def check_closed(server: Running, url: str, port: int) -> None:
-    """Loopback only, with a key only, and bodies of a bounded size."""
+    """Require that the server is on loopback, asks for the key, and bounds the size of bodies."""
     server.require_loopback([port])
     path = f"{url}/predictions/{NAME}"
     for key in (None, "another"):
         status, body = ask(path, key, b"...")
         require(status == 401 and b'"code": 401' in body, f"with the key {key} a prediction gets {status}: {body!r}")
-    status, body = announce(port, f"/predictions/{NAME}", {"X-API-Key": KEY}, MAX_BODY + 1)
+    status, body = announce_body(port, f"/predictions/{NAME}", {"X-API-Key": KEY}, MAX_BODY + 1)
     require(status == 413 and b'"code": 413' in body, f"a body that is too large gets {status}: {body!r}")
 
 
 def check_crash(server: Running) -> None:
-    """A dead worker ends the server: whoever started it must start it again."""
-    (worker,) = [member for member in server.members() if "spawn_main" in " ".join(member.cmdline())]
+    """Require that a dead worker ends the server, so that its supervisor starts it again."""
+    (worker,) = [member for member in server.list_members() if "spawn_main" in " ".join(member.cmdline())]
     os.kill(worker.pid, signal.SIGKILL)
     try:
         code = server.process.wait(timeout=90)
     except subprocess.TimeoutExpired:
-        raise SystemExit("FAILED: the server lives on without its worker") from None
+        raise SystemExit("FAILED: the server goes on without its worker") from None
     require(code != 0, "a server whose worker died ends with 0")
 
 
 def check_stop(server: Running) -> None:
-    """SIGTERM to the process that was started ends all of its children."""
+    """Require that SIGTERM to the started process ends all of its children."""
     server.process.terminate()
     try:
         server.process.wait(timeout=30)
     except subprocess.TimeoutExpired:
         raise SystemExit("FAILED: the server does not end when it is told to") from None
-    _, alive = psutil.wait_procs(server.members(), timeout=10)
-    require(not alive, f"these processes outlive the server: {alive}")
+    _, alive = psutil.wait_procs(server.list_members(), timeout=10)
+    require(not alive, f"processes outlive the server: {alive}")
 
 
 def check(artifact: Path, folder: Path, ending: Callable[[Running], None], *options: str) -> None:
-    """One artifact, from start to end."""
-    port = free_port()
+    """Check one artifact, from the start of the server to its end."""
+    port = find_free_port()
     url = f"http://127.0.0.1:{port}"
     folder.mkdir()
     command = [sys.executable, str(SERVE), str(artifact), "--name", NAME, "--port", str(port)]
-    with running(command, folder, {"EXPLAIN_API_KEY": KEY}) as server:
+    with run_server(command, folder, {"EXPLAIN_API_KEY": KEY}) as server:
         server.wait_for(lambda: ask(f"{url}/health", KEY)[0] == 200, "loading")
         check_closed(server, url, port)
         server.require_contract(url, NAME, f"X-API-Key: {KEY}", *options)
@@ -87,7 +87,7 @@ def check(artifact: Path, folder: Path, ending: Callable[[Running], None], *opti
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("onnx", type=Path)
     parser.add_argument("torchscript", type=Path)
@@ -95,7 +95,7 @@ def main() -> int:
     onnx, torchscript = arguments.onnx.resolve(), arguments.torchscript.resolve()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        check_refusals(broken_artifacts(torchscript, work))
+        check_refusals(write_broken_artifacts(torchscript, work))
         check(onnx, work / "onnx", check_crash)
         check(torchscript, work / "torchscript", check_stop, "--requests", "50")
     print("litserve: passed")

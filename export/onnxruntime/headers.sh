@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Unpack ONNX Runtime's C and C++ headers under DIR, for Debian 12, which has no package of them: those of Debian 13,
-# from the mirror that apt uses here. Nothing is installed, and apt's own lists stay as they are. Headers of an older
-# version than the library are fine, ONNX Runtime keeps its interface.
+# Unpacks ONNX Runtime's C and C++ headers under DIR on Debian 12, which has no package of them. They are Debian 13's,
+# from the mirror that apt uses. The script installs nothing and leaves apt's own lists as they are. The headers may be
+# older than the library, since ONNX Runtime keeps its interface.
 set -euo pipefail
 test $# -eq 1 || { echo "usage: headers.sh DIR" >&2; exit 2; }
 mkdir -p "$1/apt/lists/partial" "$1/apt/archives/partial"

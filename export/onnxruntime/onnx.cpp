@@ -10,23 +10,25 @@ namespace {
 constexpr std::array<const char*, 2> kInputs = {"image", "class_idx"};
 constexpr std::array<const char*, 3> kOutputs = {"logits", "explained_class_idx", "cam"};
 
-Ort::SessionOptions options_for(int threads) {
+Ort::SessionOptions make_options(int threads) {
   Ort::SessionOptions options;
   if (threads > 0) options.SetIntraOpNumThreads(threads);
-  options.AddConfigEntry("session.intra_op.allow_spinning", "0");  // idle threads take no time from others
+  options.AddConfigEntry("session.intra_op.allow_spinning", "0");  // idle threads leave the processors to others
   return options;
 }
 
-std::vector<std::int64_t> shape_of(const Ort::Value& tensor) { return tensor.GetTensorTypeAndShapeInfo().GetShape(); }
+std::vector<std::int64_t> read_shape(const Ort::Value& tensor) {
+  return tensor.GetTensorTypeAndShapeInfo().GetShape();
+}
 
 template <typename T>
-std::vector<T> values_of(const Ort::Value& tensor) {
+std::vector<T> copy_values(const Ort::Value& tensor) {
   const T* values = tensor.GetTensorData<T>();
   return {values, values + tensor.GetTensorTypeAndShapeInfo().GetElementCount()};
 }
 
 template <typename T>
-Ort::Value tensor_over(const Ort::MemoryInfo& memory, const std::vector<T>& values,
+Ort::Value wrap_tensor(const Ort::MemoryInfo& memory, const std::vector<T>& values,
                        const std::vector<std::int64_t>& shape) {
   return Ort::Value::CreateTensor(memory, const_cast<T*>(values.data()), values.size(), shape.data(), shape.size());
 }
@@ -35,7 +37,7 @@ class Onnx : public Runtime {
  public:
   Onnx(const std::filesystem::path& artifact, int threads) {
     try {
-      session_ = Ort::Session(environment_, artifact.c_str(), options_for(threads));
+      session_ = Ort::Session(environment_, artifact.c_str(), make_options(threads));
     } catch (const Ort::Exception& error) {
       throw ArtifactError(artifact.string() + " is damaged or not an ONNX model that ONNX Runtime can load: " +
                           error.what());
@@ -55,24 +57,24 @@ class Onnx : public Runtime {
 
   Outputs run(const Image& image, const Classes& classes) const override {
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-    // Tensors over our own memory; the interface wants mutable pointers, inputs are not written to.
+    // The tensors use our own memory. The interface takes mutable pointers; ONNX Runtime does not write to inputs.
     std::array<Ort::Value, 2> inputs = {
-        image.levels.empty() ? tensor_over(memory, image.values, image.shape)
-                             : tensor_over(memory, image.levels, image.shape),
-        tensor_over(memory, classes.values, classes.shape)};
+        image.levels.empty() ? wrap_tensor(memory, image.values, image.shape)
+                             : wrap_tensor(memory, image.levels, image.shape),
+        wrap_tensor(memory, classes.values, classes.shape)};
     try {
       const auto outputs = session_.Run(Ort::RunOptions(), kInputs.data(), inputs.data(), inputs.size(),
                                         kOutputs.data(), kOutputs.size());
-      return {shape_of(outputs[0]), values_of<float>(outputs[0]), values_of<std::int64_t>(outputs[1]),
-              shape_of(outputs[2]), values_of<float>(outputs[2])};
+      return {read_shape(outputs[0]), copy_values<float>(outputs[0]), copy_values<std::int64_t>(outputs[1]),
+              read_shape(outputs[2]), copy_values<float>(outputs[2])};
     } catch (const Ort::Exception& error) {
       throw InputError(std::string("the artifact failed: ") + error.what());
     }
   }
 
  private:
-  Ort::Env environment_{ORT_LOGGING_LEVEL_FATAL, "explain"};  // failures are thrown, and told once
-  mutable Ort::Session session_{nullptr};                     // Run is not const, but safe from several threads
+  Ort::Env environment_{ORT_LOGGING_LEVEL_FATAL, "explain"};  // failures are thrown and not logged as well
+  mutable Ort::Session session_{nullptr};                     // Run is not const, but several threads may call it
   std::string metadata_text_;
 };
 

@@ -1,6 +1,6 @@
-"""TorchServe's side of the HTTP contract: rows in, bytes and statuses out. The contract is explainable_model.serving.
+"""TorchServe's handler for the HTTP contract of explainable_model.serving: rows in, bytes and statuses out.
 
-Everything that this imports, but for torch, NumPy and Pillow, travels in the archive (see make.py).
+The archive (see make.py) holds everything that this file imports, except torch, NumPy and Pillow.
 """
 
 import logging
@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # the archive's own explainable_model, whatever else is installed
+sys.path.insert(0, str(Path(__file__).parent))  # the archive's explainable_model comes before an installed one
 
+from explainable_model import Session
 from explainable_model.artifact.metadata import parse_metadata
 from explainable_model.exporters.torchscript import open_ as open_torchscript
-from explainable_model.runtime import Session
 from explainable_model.serving import Request, Service, Settings
 
 log = logging.getLogger(__name__)
 
 
 class ExplainHandler:
-    """One worker: TorchServe wants exactly one class in this module, with these two methods."""
+    """One worker: TorchServe expects exactly one class in this module, with these two methods."""
 
     def initialize(self, context: Any) -> None:
-        """Load the artifact on the device that TorchServe chose; the worker is ready only if it answers right."""
+        """Load the artifact on TorchServe's device; the worker is ready only where the artifact answers as recorded."""
         folder = Path(context.system_properties["model_dir"])
         options = (context.model_yaml_config or {}).get("handler") or {}
         path = folder / context.manifest["model"]["serializedFile"]
@@ -41,7 +41,7 @@ class ExplainHandler:
         log.info("%s explained at %s is ready on %s", session.metadata.model, session.metadata.target_layer, device)
 
     def handle(self, rows: list[Mapping[str, Any]], context: Any) -> list[bytes]:
-        """Answer a batch; each request gets a status and a content type of its own."""
+        """Answer a batch; each request gets its own status and content type."""
         requests = [to_request(row, context.get_all_request_header(index)) for index, row in enumerate(rows)]
         responses, durations = self.service.answer(requests)
         for index, response in enumerate(responses):
@@ -49,12 +49,12 @@ class ExplainHandler:
             context.set_response_content_type(index, response.content_type)
             for name, value in response.headers.items():
                 context.set_response_header(index, name, value)
-        report(durations, [int(response.status) for response in responses], context.metrics)
+        report_metrics(durations, [int(response.status) for response in responses], context.metrics)
         return [response.body for response in responses]
 
 
 def to_request(row: Mapping[str, Any], headers: Mapping[str, Any]) -> Request:
-    """A row as TorchServe makes it: the whole body under ``body``, or the fields of a form or of a gRPC call."""
+    """The request of a row, which has the whole body under ``body``, or the fields of a form or a gRPC call."""
     fields = dict(row)
     whole = fields.pop("body", None)
     if isinstance(whole, Mapping):
@@ -62,14 +62,14 @@ def to_request(row: Mapping[str, Any], headers: Mapping[str, Any]) -> Request:
     elif whole is not None:
         is_json = str(headers.get("body", {}).get("content-type", "")).startswith("application/json")
         fields["image"] = None if is_json else whole.encode() if isinstance(whole, str) else whole
-    if "data" in fields:  # TorchServe's own clients call it so
+    if "data" in fields:  # the name that TorchServe's own clients use
         fields.setdefault("image", fields["data"])
     accept = next((value for name, value in headers.items() if name.lower() == "accept" and isinstance(value, str)), "")
     return Request(fields, accept)
 
 
-def report(durations: Any, statuses: list[int], metrics: Any) -> None:
-    """Histograms in seconds, and how many requests were refused."""
+def report_metrics(durations: Any, statuses: list[int], metrics: Any) -> None:
+    """Report histograms in seconds, and the number of refused requests."""
     from ts.metrics.metric_type_enum import MetricTypes
 
     spans = {"DecodeTime": durations.decode, "ExplainTime": durations.explain, "EncodeTime": durations.encode}

@@ -1,7 +1,7 @@
 """Make a TorchServe archive of a TorchScript artifact: python make.py model.ts --store model-store.
 
-The archive is complete: artifact, handler, settings, colours, and explainable_model itself (some 300 kB of Python).
-The server needs torch, NumPy and Pillow, and nothing is installed or downloaded when it starts.
+The archive holds the artifact, the handler, settings, colors, and explainable_model itself (some 300 kB of Python).
+The server needs torch, NumPy and Pillow; it installs and downloads nothing when it starts.
 """
 
 import argparse
@@ -28,9 +28,9 @@ def make_archive(
     """Write ``store/name.mar``.
 
     Raises:
-        ArtifactError: not a TorchScript artifact of ours, one that does not say how a picture becomes
-            its input, or a name or file that the archiver does not take.
-        InputError: an unknown colormap.
+        ArtifactError: the file is not a TorchScript artifact of explainable_model, does not say how a picture becomes
+            its input, or has a name that the archiver refuses.
+        InputError: the colormap is unknown.
     """
     metadata = read_metadata(artifact)
     if metadata.format != "torchscript":
@@ -57,13 +57,13 @@ def make_archive(
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("artifact", type=Path, help="a .ts file made by explainable_model")
-    parser.add_argument("--store", type=Path, default=Path("model-store"), help="folder for the archive")
-    parser.add_argument("--name", help="of the model in URLs; the artifact's own name by default")
+    parser.add_argument("--store", type=Path, default=Path("model-store"), help="the folder of archives")
+    parser.add_argument("--name", help="the model's name in URLs; default: the artifact's")
     parser.add_argument("--config", type=Path, default=KIT / "model-config.yaml", help="another model-config.yaml")
-    parser.add_argument("--colormap", help="of the overlays, one of matplotlib's; default: what suits the maps")
+    parser.add_argument("--colormap", help="the overlays' colormap, by matplotlib's name; default: one that suits")
     arguments = parser.parse_args()
     name = arguments.name or arguments.artifact.stem
     try:

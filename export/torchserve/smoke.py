@@ -1,4 +1,4 @@
-"""Serve the demo's artifact with TorchServe for real: python smoke.py demo-output/efficientnet_lite0.ts."""
+"""Serve the demo's artifact with TorchServe and check it: python smoke.py demo-output/efficientnet_lite0.ts."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "http"))
 
-from harness import Running, announce, broken_artifacts, free_port, require, rewrite, running
+from harness import Running, announce_body, find_free_port, require, rewrite, run_server, write_broken_artifacts
 from make import KIT, make_archive
 
 from explainable_model.errors import ArtifactError
@@ -32,7 +32,7 @@ ABSENT = (
     "timm",
     "onnx",
     "onnxruntime",
-)  # what a server need not have
+)  # packages that a server does not need
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,19 @@ class TorchServe:
 
     Attributes:
         running: its processes.
-        ports: by the name in config.properties.
+        ports: its ports, by their names in config.properties.
     """
 
     running: Running
     ports: Mapping[str, int]
 
-    def key(self, kind: str) -> str:
-        """A token that it made when it started."""
+    def read_key(self, kind: str) -> str:
+        """A token that the server made when it started."""
         return str(json.loads((self.running.folder / "key_file.json").read_text())[kind]["key"])
 
     def ask(self, port: str, path: str, key: str | None, body: bytes | None = None) -> tuple[int, str]:
-        """Status and body of a GET, or of a POST."""
-        headers = {"Authorization": f"Bearer {self.key(key)}"} if key else {}
+        """Send a GET, or a POST with a body; the status and body of the reply."""
+        headers = {"Authorization": f"Bearer {self.read_key(key)}"} if key else {}
         request = urllib.request.Request(f"http://127.0.0.1:{self.ports[port]}{path}", body, headers)
         try:
             with urllib.request.urlopen(request, timeout=30) as reply:
@@ -61,55 +61,55 @@ class TorchServe:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def workers(self, name: str) -> list[dict[str, Any]]:
-        """What the management API says of a model's workers."""
+    def list_workers(self, name: str) -> list[dict[str, Any]]:
+        """The management API's records of a model's workers."""
         status, body = self.ask("management_address", f"/models/{name}", "management")
         require(status == 200, f"/models/{name} says {status}: {body}")
         workers: list[dict[str, Any]] = json.loads(body)[0]["workers"]
         return workers
 
     def is_ready(self, name: str) -> bool:
-        """Whether every worker of a model has it loaded; /ping does not know."""
-        workers = self.workers(name)
+        """Whether every worker of a model has loaded it, which /ping does not tell."""
+        workers = self.list_workers(name)
         return bool(workers) and all(worker["status"] == "READY" for worker in workers)
 
 
 @contextmanager
-def serving(store: Path, folder: Path) -> Iterator[TorchServe]:
-    """TorchServe on free ports, with both models."""
-    text, ports = on_free_ports((KIT / "config.properties").read_text())
+def serve(store: Path, folder: Path) -> Iterator[TorchServe]:
+    """Run TorchServe on free ports, with both models."""
+    text, ports = choose_free_ports((KIT / "config.properties").read_text())
     (folder / "config.properties").write_text(text)
     command = [shutil.which("torchserve") or "torchserve", "--start", "--foreground", "--ncs"]
     command += ["--ts-config", "config.properties", "--model-store", str(store)]
     command += ["--models", f"{NAME}.mar", f"{FOREIGN}.mar"]
     environment = {"TMPDIR": str(folder), "TEMP": str(folder), "PYTHONPATH": str(hide(ABSENT, folder / "absent"))}
-    with running(command, folder, environment) as server:
+    with run_server(command, folder, environment) as server:
         yield TorchServe(server, ports)
 
 
 def hide(packages: Sequence[str], folder: Path) -> Path:
-    """A folder for PYTHONPATH with which these packages are as good as not installed."""
+    """Make a folder for PYTHONPATH with which these packages cannot be imported."""
     folder.mkdir()
     for name in packages:
         (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('{name} is not on this server')\n")
     return folder
 
 
-def on_free_ports(text: str) -> tuple[str, dict[str, int]]:
-    """The configuration with each port replaced by a free one."""
+def choose_free_ports(text: str) -> tuple[str, dict[str, int]]:
+    """Replace each port in the configuration by a free one; the new text, and the ports by name."""
     ports: dict[str, int] = {}
 
-    def replaced(match: re.Match[str]) -> str:
-        ports[match[1]] = free_port()
+    def replace(match: re.Match[str]) -> str:
+        ports[match[1]] = find_free_port()
         return f"{match[1]}={match[2] or ''}{ports[match[1]]}"
 
-    text = re.sub(r"^(\w+_(?:address|port))=(http://127\.0\.0\.1:)?\d+$", replaced, text, flags=re.MULTILINE)
+    text = re.sub(r"^(\w+_(?:address|port))=(http://127\.0\.0\.1:)?\d+$", replace, text, flags=re.MULTILINE)
     require(len(ports) == len(set(ports.values())) == 5, f"config.properties has these ports: {ports}")
     return text, ports
 
 
 def check_refusals(broken: Mapping[str, Path], work: Path) -> None:
-    """make.py takes no artifact that could not be served."""
+    """Require that make.py refuses every artifact that cannot be served."""
     for message, path in broken.items():
         try:
             make_archive(path, work / "refused", name="refused")
@@ -121,7 +121,7 @@ def check_refusals(broken: Mapping[str, Path], work: Path) -> None:
 
 
 def write_foreign_archive(good: Path, made: Path, artifact: Path) -> None:
-    """An archive around make.py's back: only the worker can notice."""
+    """Write an archive that make.py would refuse, so that only the worker can notice the artifact."""
 
     def change(name: str, body: bytes) -> bytes:
         if name.endswith(".ts"):
@@ -132,7 +132,7 @@ def write_foreign_archive(good: Path, made: Path, artifact: Path) -> None:
 
 
 def check_closed(server: TorchServe) -> None:
-    """Loopback only, nothing without its own token, and bodies of a bounded size."""
+    """Require that the server is on loopback, asks for the right token, and bounds the size of bodies."""
     server.running.require_loopback(list(server.ports.values()))
     asked = {
         "the management API": ("management_address", f"/models/{NAME}", None, None),
@@ -142,13 +142,13 @@ def check_closed(server: TorchServe) -> None:
     for what, question in asked.items():
         status, body = server.ask(*question)
         require((status, "Token" in body) == (400, True), f"{what} without a token gets {status}: {body}")
-    token = {"Authorization": f"Bearer {server.key('inference')}"}
-    status, _ = announce(server.ports["inference_address"], f"/predictions/{NAME}", token, MAX_BODY + 1)
+    token = {"Authorization": f"Bearer {server.read_key('inference')}"}
+    status, _ = announce_body(server.ports["inference_address"], f"/predictions/{NAME}", token, MAX_BODY + 1)
     require(status == 413, f"a body that is too large gets {status}")
 
 
 def check_foreign(server: TorchServe) -> None:
-    """A model that cannot be served says why, is never ready, and leaves the others alone."""
+    """Require that a model that cannot be served says why, is never ready, and leaves the others alone."""
     reason = "was not exported by explainable_model"
     server.running.wait_for(lambda: reason in server.running.log, "the reason in the log")
     require(not server.is_ready(FOREIGN), "a foreign artifact is READY")
@@ -156,19 +156,19 @@ def check_foreign(server: TorchServe) -> None:
 
 
 def check_contract(server: TorchServe) -> None:
-    """Right answers, right refusals, nothing lost, by the workers that were there before."""
-    before = [(worker["pid"], worker["startTime"]) for worker in server.workers(NAME)]
+    """Require that the HTTP contract holds, and that no worker restarts meanwhile."""
+    before = [(worker["pid"], worker["startTime"]) for worker in server.list_workers(NAME)]
     url, header = (
         f"http://127.0.0.1:{server.ports['inference_address']}",
-        f"Authorization: Bearer {server.key('inference')}",
+        f"Authorization: Bearer {server.read_key('inference')}",
     )
     server.running.require_contract(url, NAME, header)
-    after = [(worker["pid"], worker["startTime"]) for worker in server.workers(NAME)]
+    after = [(worker["pid"], worker["startTime"]) for worker in server.list_workers(NAME)]
     require(before == after, f"workers were restarted: {before}, {after}")
 
 
 def check_metrics(server: TorchServe) -> None:
-    """What the handler measures arrives."""
+    """Require that the handler's metrics arrive."""
     _, text = server.ask("metrics_address", "/metrics", "management")
     for name in ("DecodeTime_count", "ExplainTime_count", "EncodeTime_count", "RefusedRequests"):
         found = re.search(rf'^{name}{{ModelName="{NAME}".*}} ([\d.]+)$', text, flags=re.MULTILINE)
@@ -176,27 +176,27 @@ def check_metrics(server: TorchServe) -> None:
 
 
 def check_crash(server: TorchServe) -> None:
-    """A worker that dies does not look ready (though /ping says Healthy), and comes back."""
-    pid = server.workers(NAME)[0]["pid"]
+    """Require that a dead worker is not ready (though /ping says Healthy), and comes back."""
+    pid = server.list_workers(NAME)[0]["pid"]
     os.kill(pid, signal.SIGKILL)
     server.running.wait_for(lambda: not server.is_ready(NAME), "noticing that the worker died")
     server.running.wait_for(lambda: server.is_ready(NAME), "the worker's return")
-    require(server.workers(NAME)[0]["pid"] != pid, "the dead worker is said to be READY")
+    require(server.list_workers(NAME)[0]["pid"] != pid, "the dead worker is READY")
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("artifact", type=Path)
     artifact = parser.parse_args().artifact.resolve()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        broken = broken_artifacts(artifact, work)
+        broken = write_broken_artifacts(artifact, work)
         check_refusals(broken, work)
         archive = make_archive(artifact, work / "store", NAME)
         write_foreign_archive(archive, archive.with_name(f"{FOREIGN}.mar"), work / "foreign.ts")
         (work / "server").mkdir()
-        with serving(work / "store", work / "server") as server:
+        with serve(work / "store", work / "server") as server:
             server.running.wait_for(lambda: server.is_ready(NAME), "loading")
             check_closed(server)
             check_foreign(server)

@@ -30,7 +30,7 @@ TIMEOUT = 60.0
 
 
 class Model:
-    """One model of a server; what it takes and gives is asked from the server itself."""
+    """One model of a server, which tells the model's inputs and outputs."""
 
     def __init__(self, url: str, name: str) -> None:
         self._at = f"{url.rstrip('/')}/v2/models/{name}"
@@ -48,11 +48,11 @@ class Model:
         self.diverging = record["cam_range"][0] != 0
 
     def __call__(self, image: Any, class_idx: Sequence[int]) -> Explanation[Any]:
-        """``(N, C, H, W)`` and ``(N,)`` to the arrays of an explanation, of several classes where ``top_k`` is set."""
-        outside = [each for each in class_idx if not PREDICTED <= each < self.classes]
-        if outside:  # the server would answer for another class, or fail for the whole batch
+        """The explanation of images ``(N, C, H, W)`` for classes ``(N,)``; of k classes where ``top_k`` is set."""
+        outside = [index for index in class_idx if not PREDICTED <= index < self.classes]
+        if outside:  # the server would explain another class, or fail for the whole batch
             raise InputError(
-                f"The class is {outside[0]}; expected 0 to {self.classes - 1}, or {PREDICTED} for the predicted."
+                f"The class is {outside[0]}; expected 0 to {self.classes - 1}, or {PREDICTED} for the predicted class."
             )
         sent = {IMAGE: image, CLASS_IDX: asked_classes(np.asarray(class_idx, np.int64), self.top_k)}
         parts, listed = [], []
@@ -77,11 +77,11 @@ class Model:
         except urllib.error.HTTPError as error:
             raise InputError(f"{url} says {error.code}: {error.read().decode(errors='replace')}") from error
         except OSError as error:
-            raise InputError(f"{url} cannot be reached: {error}. Is the server up?") from error
+            raise InputError(f"{url} cannot be reached: {error}. Does the server run?") from error
 
 
 def read_arrays(body: bytes, header_length: int) -> dict[str, Any]:
-    """The tensors after a JSON header, in its order, by their names without the index of TorchScript."""
+    """Read the tensors after the JSON header, by name without TorchScript's index."""
     arrays, start = {}, header_length
     for tensor in json.loads(body[:header_length])["outputs"]:
         end = start + tensor["parameters"]["binary_data_size"]
@@ -92,7 +92,7 @@ def read_arrays(body: bytes, header_length: int) -> dict[str, Any]:
 
 
 def explain(model: Model, photos: Sequence[Path], class_idx: int, out: Path) -> None:
-    """Write ``<photo>-overlay.png`` for each photo, and say what is on it."""
+    """Write ``<photo>-overlay.png`` for each photo, and print its class."""
     out.mkdir(parents=True, exist_ok=True)
     for path in photos:
         photo = open_photo(path)
@@ -103,13 +103,19 @@ def explain(model: Model, photos: Sequence[Path], class_idx: int, out: Path) -> 
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--name", required=True, help="of the model")
-    parser.add_argument("--class", dest="class_idx", type=int, default=PREDICTED, help="number of the class to explain")
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder for the overlays")
+    parser.add_argument("--name", required=True, help="the model's name")
+    parser.add_argument(
+        "--class",
+        dest="class_idx",
+        type=int,
+        default=PREDICTED,
+        help="the class to explain; default: the predicted class",
+    )
+    parser.add_argument("--out", type=Path, default=Path("."), help="the folder of the overlays")
     chosen = parser.parse_args()
     try:
         explain(Model(chosen.url, chosen.name), chosen.photos, chosen.class_idx, chosen.out)

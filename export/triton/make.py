@@ -1,6 +1,6 @@
 """Make a Triton model repository entry of an artifact: python make.py lite0.onnx --repository models.
 
-An entry is config.pbtxt, the artifact under its version, and the class names: what Triton, and KServe with it, take.
+An entry is config.pbtxt, the artifact under its version, and the class names. Triton takes it, and so does KServe.
 """
 
 import argparse
@@ -28,25 +28,25 @@ TYPES = {
 }
 LABELS = "labels.txt"
 PARAMETER = "explainable_model"
-TOO_LONG = ("class_names", "reference")  # of the metadata, for a parameter; the artifact has them anyway
+TOO_LONG = ("class_names", "reference")  # metadata that a parameter leaves out; the artifact has them
 
 
 def make_entry(
     artifact: Path, repository: Path, name: str, version: int = 1, max_batch: int = 8, delay: int = 20
 ) -> Path:
-    """Write ``repository/name``: a version of a model, and its configuration.
+    """Write a version of a model and its configuration to ``repository/name``.
 
     Args:
         artifact: an ONNX or TorchScript artifact.
-        repository: of Triton; made if missing.
-        name: of the model.
-        version: must not be there yet.
-        max_batch: requests that Triton answers together, at most, where the artifact's batch is open.
-        delay: milliseconds that it waits for them.
+        repository: Triton's model repository; made where it is missing.
+        name: the model's name.
+        version: a new version of the model.
+        max_batch: how many requests Triton answers together at most, where the artifact takes any batch size.
+        delay: how many milliseconds a request waits for others.
 
     Raises:
-        ArtifactError: not an artifact of ours, of a format that Triton does not run, or a name or
-            version that cannot be used.
+        ArtifactError: the file is not an artifact of explainable_model or is of a format that Triton does not run, or
+            the name or version cannot be used.
     """
     metadata = read_metadata(artifact)
     if metadata.format not in BACKENDS:
@@ -68,23 +68,23 @@ def make_entry(
         weights = artifact.with_name(f"{artifact.name}.data")
         if metadata.format == "onnx" and weights.exists():
             shutil.copyfile(weights, made / weights.name)
-        files = {"config.pbtxt": configuration(metadata, name, max_batch, delay)}
+        files = {"config.pbtxt": write_configuration(metadata, name, max_batch, delay)}
         if has_labels(metadata):
             files[LABELS] = "".join(f"{label}\n" for label in metadata.class_names or ())
         for file, text in files.items():
             Path(work, file).write_text(text, encoding="utf-8")
             Path(work, file).replace(entry / file)
-        made.rename(entry / str(version))  # last, so that a server that watches finds it whole
+        made.rename(entry / str(version))  # last, so that a watching server finds the version complete
     return entry
 
 
 def has_labels(metadata: Metadata) -> bool:
-    """Whether Triton can name the classes of the logits: one per class, and one line per name."""
+    """Whether Triton can name the classes: there is one logit per class, and each name is one line."""
     names = metadata.class_names
     return len(metadata.logits_shape) == 2 and names is not None and not any("\n" in name for name in names)
 
 
-def configuration(metadata: Metadata, name: str, max_batch: int, delay: int) -> str:
+def write_configuration(metadata: Metadata, name: str, max_batch: int, delay: int) -> str:
     """The text of config.pbtxt."""
     record = metadata.to_dict()
     batched = metadata.batch is None
@@ -93,8 +93,8 @@ def configuration(metadata: Metadata, name: str, max_batch: int, delay: int) -> 
         f'name: "{name}"',
         f'backend: "{BACKENDS[metadata.format][0]}"',
         f"max_batch_size: {max_batch if batched else 0}",
-        *tensors("input", record["inputs"], metadata, batched),
-        *tensors("output", record["outputs"], metadata, batched),
+        *describe_tensors("input", record["inputs"], metadata, batched),
+        *describe_tensors("output", record["outputs"], metadata, batched),
     ]
     if batched:
         lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {1000 * delay} }}")
@@ -102,29 +102,31 @@ def configuration(metadata: Metadata, name: str, max_batch: int, delay: int) -> 
     return "\n".join(lines) + "\n"
 
 
-def tensors(kind: str, specs: dict[str, dict[str, Any]], metadata: Metadata, batched: bool) -> Iterator[str]:
-    """The inputs or the outputs."""
+def describe_tensors(kind: str, specs: dict[str, dict[str, Any]], metadata: Metadata, batched: bool) -> Iterator[str]:
+    """The lines of the inputs or of the outputs."""
     for index, (name, spec) in enumerate(specs.items()):
-        called = f"{name}__{index}" if metadata.format == "torchscript" else name  # how Triton names what has no names
+        # Triton numbers the tensors of TorchScript, which have no names.
+        tensor = f"{name}__{index}" if metadata.format == "torchscript" else name
         label = f' label_filename: "{LABELS}"' if name == LOGITS and has_labels(metadata) else ""
-        yield f'{kind} {{ name: "{called}" data_type: {TYPES[spec["dtype"]]} {dims(spec["shape"], batched)}{label} }}'
+        dims = describe_dims(spec["shape"], batched)
+        yield f'{kind} {{ name: "{tensor}" data_type: {TYPES[spec["dtype"]]} {dims}{label} }}'
 
 
-def dims(shape: Sequence[int | None], batched: bool) -> str:
-    """Without the batch where Triton adds it. It knows no tensor of no dimension: one number per image has shape 1."""
+def describe_dims(shape: Sequence[int | None], batched: bool) -> str:
+    """The dimensions, without the batch where Triton adds it. One number per image has shape 1 for Triton."""
     sizes = [-1 if size is None else size for size in (shape[1:] if batched else shape)]
     return f"dims: {sizes}" if sizes else "dims: [1] reshape { shape: [] }"
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("artifact", type=Path, help="a .onnx or .ts file made by explainable_model")
-    parser.add_argument("--repository", type=Path, default=Path("models"), help="folder of all models")
-    parser.add_argument("--name", help="of the model; the artifact's own name by default")
+    parser.add_argument("--repository", type=Path, default=Path("models"), help="the folder of all models")
+    parser.add_argument("--name", help="the model's name; default: the artifact's")
     parser.add_argument("--version", type=int, default=1)
-    parser.add_argument("--max-batch", type=int, default=8, help="requests that are answered together, at most")
-    parser.add_argument("--delay", type=int, default=20, help="milliseconds to wait for them")
+    parser.add_argument("--max-batch", type=int, default=8, help="requests that are answered together at most")
+    parser.add_argument("--delay", type=int, default=20, help="milliseconds that a request waits for others")
     chosen = parser.parse_args()
     name = chosen.name or chosen.artifact.stem
     try:

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import tempfile
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,29 +25,27 @@ from tritonclient.grpc import model_config_pb2
 sys.path.append(str(Path(__file__).parents[1] / "http"))
 
 from explain import Model
-from harness import NETWORK, Running, broken_artifacts, free_port, require, running
-from make import PARAMETER, TYPES, configuration, make_entry
+from harness import Running, find_free_port, require, run_server, write_broken_artifacts
+from make import PARAMETER, TYPES, make_entry, write_configuration
 
 from explainable_model import ExplainableModel, read_metadata
-from explainable_model.demo import TARGET_LAYER, demo_photos
+from explainable_model.demo import TARGET_LAYER, demo_photos, efficientnet_lite0
 from explainable_model.errors import ArtifactError, InputError
-from explainable_model.exporters.torchscript import quiet_torchscript
 from explainable_model.imaging.preprocess import open_photo
-from explainable_model.networks.named import load_named_model
 
 KIT = Path(__file__).parent
 NAME = "lite0"
 TOLERANCE = 1e-4
-Tensors = dict[str, tuple[str, list[int]]]  # by name: Triton's type, and the shape with -1 for the batch
+Tensors = dict[str, tuple[str, list[int]]]  # by name: Triton's type, and the shape with -1 for an open size
 
 
-def parsed(text: str) -> Any:
-    """A configuration, read as Triton reads it; an unknown field is an error."""
+def parse(text: str) -> Any:
+    """Read a configuration as Triton reads it: an unknown field is an error."""
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
-def said(tensors: Any, batched: bool) -> Tensors:
-    """What a configuration says of inputs or outputs."""
+def read_tensors(tensors: Any, batched: bool) -> Tensors:
+    """The inputs or outputs in a configuration."""
     found = {}
     for tensor in tensors:
         shape = list(tensor.reshape.shape) if tensor.HasField("reshape") else list(tensor.dims)
@@ -55,16 +54,17 @@ def said(tensors: Any, batched: bool) -> Tensors:
     return found
 
 
-def in_onnx(values: Any) -> Tensors:
-    """What ONNX Runtime says of them."""
+def describe_onnx(values: Any) -> Tensors:
+    """The inputs or outputs of an ONNX Runtime session."""
     types = {"tensor(float)": "TYPE_FP32", "tensor(int64)": "TYPE_INT64"}
     return {v.name: (types[v.type], [n if isinstance(n, int) else -1 for n in v.shape]) for v in values}
 
 
-def in_torchscript(path: Path) -> tuple[Tensors, Tensors]:
-    """What a TorchScript file takes by its signature and gives when it is run, named as Triton wants it."""
+def describe_torchscript(path: Path) -> tuple[Tensors, Tensors]:
+    """The inputs in a TorchScript file's signature and the outputs of a run, with Triton's names."""
     shape = read_metadata(path).image_shape[1:]
-    with quiet_torchscript():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit warns that it is deprecated
         module = torch.jit.load(str(path))
     given = {"image": torch.zeros(3, *shape), "class_idx": torch.full((3,), -1)}
     with torch.no_grad():
@@ -73,25 +73,26 @@ def in_torchscript(path: Path) -> tuple[Tensors, Tensors]:
     inputs = {f"{name}__{n}": given[name] for n, name in enumerate(arguments)}
     outputs = dict(zip(("logits__0", "explained_class_idx__1", "cam__2"), results, strict=True))
     kinds = [
-        {name: (TYPES[str(t.dtype).removeprefix("torch.")], [-1, *t.shape[1:]]) for name, t in each.items()}
-        for each in (inputs, outputs)
+        {name: (TYPES[str(t.dtype).removeprefix("torch.")], [-1, *t.shape[1:]]) for name, t in tensors.items()}
+        for tensors in (inputs, outputs)
     ]
     return kinds[0], kinds[1]
 
 
 def check_entries(onnx: Path, torchscript: Path, repository: Path) -> None:
-    """Names, types and shapes are the artifacts' own, and requests are batched."""
+    """Require that names, types and shapes are the artifacts', and that requests are batched."""
     session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
     real = {
-        onnx: ("onnxruntime", "model.onnx", in_onnx(session.get_inputs()), in_onnx(session.get_outputs())),
-        torchscript: ("pytorch", "model.pt", *in_torchscript(torchscript)),
+        onnx: ("onnxruntime", "model.onnx", describe_onnx(session.get_inputs()), describe_onnx(session.get_outputs())),
+        torchscript: ("pytorch", "model.pt", *describe_torchscript(torchscript)),
     }
     for artifact, (backend, file, inputs, outputs) in real.items():
         entry = make_entry(artifact, repository, f"{NAME}-{backend}")
-        config = parsed((entry / "config.pbtxt").read_text())
+        config = parse((entry / "config.pbtxt").read_text())
         require((config.name, config.backend) == (entry.name, backend), f"{config.name}, {config.backend}")
-        require(said(config.input, True) == inputs, f"inputs {said(config.input, True)}, expected {inputs}")
-        require(said(config.output, True) == outputs, f"outputs {said(config.output, True)}, expected {outputs}")
+        for name, tensors, expected in (("inputs", config.input, inputs), ("outputs", config.output, outputs)):
+            found = read_tensors(tensors, True)
+            require(found == expected, f"{name} {found}, expected {expected}")
         require(config.max_batch_size == 8 and config.HasField("dynamic_batching"), "requests are not batched")
         require((entry / "1" / file).read_bytes() == artifact.read_bytes(), f"{file} is not the artifact")
         labels = (entry / config.output[0].label_filename).read_text().splitlines()
@@ -100,23 +101,23 @@ def check_entries(onnx: Path, torchscript: Path, repository: Path) -> None:
 
 
 def check_other_shapes(artifact: Path) -> None:
-    """An artifact of one batch size says it all, and is not batched; open sizes stay open."""
+    """Require that an artifact of one batch size is not batched, and that open sizes stay open."""
     metadata = read_metadata(artifact)
     shapes = {field: [4, *getattr(metadata, field)[1:]] for field in ("image_shape", "logits_shape", "cam_shape")}
-    config = parsed(configuration(replace(metadata, **shapes), NAME, max_batch=8, delay=20))
+    config = parse(write_configuration(replace(metadata, **shapes), NAME, max_batch=8, delay=20))
     require(config.max_batch_size == 0 and not config.HasField("dynamic_batching"), "a fixed batch is batched")
-    found = list(said(config.input, False).values())
+    found = list(read_tensors(config.input, False).values())
     require(found == [("TYPE_FP32", shapes["image_shape"]), ("TYPE_INT64", [4])], f"a fixed batch has inputs {found}")
     shapes = {"image_shape": [None, 3, None, None], "cam_shape": [None, None, None]}
-    config = parsed(configuration(replace(metadata, **shapes), NAME, max_batch=8, delay=20))
+    config = parse(write_configuration(replace(metadata, **shapes), NAME, max_batch=8, delay=20))
     found = [list(tensor.dims) for tensor in (config.input[0], config.output[2])]
     require(found == [[3, -1, -1], [-1, -1]], f"open sizes are {found}")
 
 
 def check_refusals(artifact: Path, repository: Path, work: Path) -> None:
-    """No entry of what could not be served, and none is overwritten."""
+    """Require that make.py refuses artifacts that cannot be served, and overwrites no version."""
     make_entry(artifact, repository, NAME)
-    wrong = {message: (path, "other", 1) for message, path in broken_artifacts(artifact, work).items()}
+    wrong = {message: (path, "other", 1) for message, path in write_broken_artifacts(artifact, work).items()}
     wrong["Version 1 of"] = (artifact, NAME, 1)
     wrong["expected letters"] = (artifact, "../other", 1)
     for message, (path, name, version) in wrong.items():
@@ -131,8 +132,8 @@ def check_refusals(artifact: Path, repository: Path, work: Path) -> None:
 
 
 @contextmanager
-def serving(venv: Path, repository: Path, folder: Path) -> Iterator[tuple[Running, str]]:
-    """Triton with every model of the repository, from the virtual environment that has nvidia-pytriton."""
+def serve(venv: Path, repository: Path, folder: Path) -> Iterator[tuple[Running, str]]:
+    """Run Triton with every model of the repository, from the virtual environment with nvidia-pytriton."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     packages = venv / "lib" / f"python{python}" / "site-packages"
     triton = packages / "pytriton" / "tritonserver"
@@ -142,16 +143,16 @@ def serving(venv: Path, repository: Path, folder: Path) -> Iterator[tuple[Runnin
     shutil.copytree(KIT / "stand_in", backends / "onnxruntime")
     for program in (backends / "python" / "triton_python_backend_stub", triton / "bin" / "tritonserver"):
         program.chmod(0o755)
-    http, grpc = free_port(), free_port()
+    http, grpc = find_free_port(), find_free_port()
     command = [str(triton / "bin" / "tritonserver"), "--model-repository", str(repository)]
     command += ["--backend-directory", str(backends), "--disable-auto-complete-config", "--allow-metrics", "false"]
     command += ["--http-address", "127.0.0.1", "--http-port", str(http)]
     command += ["--grpc-address", "127.0.0.1", "--grpc-port", str(grpc)]
     libraries = [str(packages / "nvidia_pytriton.libs"), str(sysconfig.get_config_var("LIBDIR"))]
-    # Triton's Python takes the environment of the first python3 on the path.
+    # Triton's Python uses the environment of the first python3 on the path.
     path = f"{venv / 'bin'}:{os.environ['PATH']}"
     environment = {"LD_LIBRARY_PATH": ":".join(libraries), "PATH": path}
-    with running(command, folder, environment) as server:
+    with run_server(command, folder, environment) as server:
         url = f"http://127.0.0.1:{http}"
         server.wait_for(lambda: urllib.request.urlopen(f"{url}/v2/health/ready").status == 200, "loading")
         server.require_loopback([http, grpc])
@@ -159,14 +160,13 @@ def serving(venv: Path, repository: Path, folder: Path) -> Iterator[tuple[Runnin
 
 
 def check_answers(url: str, name: str, out: Path) -> None:
-    """From Triton as from the network itself: photos at once, another class, two in one request."""
+    """Require the network's own answers: of concurrent requests, another class, and two photos in one request."""
     model = Model(url, name)
-    named = load_named_model(NETWORK)
-    network = ExplainableModel(named.model, TARGET_LAYER)
+    network = ExplainableModel(efficientnet_lite0().model, TARGET_LAYER)
     images = [model.preprocess(open_photo(path)) for path in demo_photos()]
     questions = [([n], [class_idx]) for n in range(len(images)) for class_idx in (-1, 285)] * 4 + [([0, 1], [-1, 7])]
 
-    def problem(question: tuple[list[int], list[int]]) -> str:
+    def find_problem(question: tuple[list[int], list[int]]) -> str:
         which, classes = question
         batch = np.concatenate([images[n] for n in which])
         got = model(batch, classes)
@@ -179,7 +179,7 @@ def check_answers(url: str, name: str, out: Path) -> None:
         return f"{question} differs by {off:.1e}" if not off < TOLERANCE else ""
 
     with ThreadPoolExecutor(8) as pool:
-        problems = [found for found in pool.map(problem, questions) if found]
+        problems = [found for found in pool.map(find_problem, questions) if found]
     require(not problems, f"Triton disagrees with the network: {problems}")
     for wrong in (
         lambda: model(images[0], [1000]),
@@ -198,11 +198,11 @@ def check_answers(url: str, name: str, out: Path) -> None:
 
 
 def main() -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("onnx", type=Path)
     parser.add_argument("torchscript", type=Path)
-    parser.add_argument("--triton", type=Path, help="virtual environment with nvidia-pytriton, ONNX Runtime, NumPy 1")
+    parser.add_argument("--triton", type=Path, help="environment with nvidia-pytriton, ONNX Runtime and NumPy 1")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -212,9 +212,9 @@ def main() -> int:
         if chosen.triton is not None:
             entry = make_entry(chosen.onnx, work / "models", NAME)
             (work / "server").mkdir()
-            with serving(chosen.triton.resolve(), entry.parent, work / "server") as (_, url):
+            with serve(chosen.triton.resolve(), entry.parent, work / "server") as (_, url):
                 check_answers(url, NAME, work / "overlays")
-    print("triton: passed" if chosen.triton else "triton: entries passed, no server was given")
+    print("triton: passed" if chosen.triton else "triton: entries passed; nothing was served without --triton")
     return 0
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# smoke.py with a real Triton, in an environment of its own: what its Python stub was built for is NumPy 1.
+# Runs smoke.py with a real Triton in a virtual environment, because Triton's Python stub needs NumPy 1.
 set -euo pipefail
 kit=$(cd "$(dirname "$0")" && pwd)
 venv=$(mktemp -d)

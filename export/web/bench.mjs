@@ -1,5 +1,5 @@
 /**
- * Plain and explained network in turn, in one process on one thread; `python -m benchmarks` calls it.
+ * Time the plain and the explained network in turn, in one process on one thread; `python -m benchmarks` calls this.
  *
  * node bench.mjs '{"plain", "explained": files, "images": flat float32, "shape": [N, C, H, W],
  *   "classes": shape of class_idx, "effort"}' > samples.json
@@ -15,8 +15,8 @@ const { version } = createRequire(import.meta.url)("./node_modules/onnxruntime-w
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "error";
 
-/** Wall clock and processor time of one call, in ms, and what it returned. */
-async function timed(call) {
+/** Time one call: wall clock and processor time in ms, and the result. */
+async function timeCall(call) {
   const [start, before] = [performance.now(), process.cpuUsage()];
   const result = await call();
   const { user, system } = process.cpuUsage(before);
@@ -34,13 +34,13 @@ const feeds = Array.from({ length: count }, (_, n) => {
   return { plain: { image }, explained: { image, class_idx: predicted } };
 });
 
-await (await open(plain)).release(); // starting WebAssembly itself is no part of either's load time
+await (await open(plain)).release(); // starts WebAssembly, which belongs to the load time of neither
 const sessions = {};
 const start = {};
 for (const [name, path] of Object.entries({ plain, explained })) {
-  const load = await timed(() => open(path));
+  const load = await timeCall(() => open(path));
   sessions[name] = load.result;
-  const first = await timed(() => sessions[name].run(feeds[0][name]));
+  const first = await timeCall(() => sessions[name].run(feeds[0][name]));
   start[name] = {
     load_ms: load.wall, load_cpu_ms: load.cpu, first_call_ms: first.wall, first_call_cpu_ms: first.cpu,
   };
@@ -59,10 +59,10 @@ let began;
 for (let n = -effort.warm_up; n < effort.most; n++) {
   if (n === 0) began = performance.now();
   if (n >= effort.least && performance.now() - began > effort.seconds * 1000) break;
-  // Who goes first changes each time, so that a machine that slows down slows both.
+  // The order alternates, so that a machine that slows down slows both.
   const pair = {};
   for (const name of n % 2 ? ["explained", "plain"] : ["plain", "explained"]) {
-    const { wall, cpu } = await timed(() => sessions[name].run(feeds[0][name]));
+    const { wall, cpu } = await timeCall(() => sessions[name].run(feeds[0][name]));
     pair[name] = [wall, cpu];
   }
   if (n >= 0) pairs.push([pair.plain, pair.explained]);

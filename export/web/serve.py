@@ -1,4 +1,4 @@
-"""Serve the page on this machine alone, with the headers that let WebAssembly use threads.
+"""Serve the page on loopback, with the headers that let WebAssembly use threads.
 
 python export/web/serve.py [--port 8080]
 """
@@ -13,14 +13,14 @@ SITE = Path(__file__).parent / "site"
 
 
 class IsolatedHandler(SimpleHTTPRequestHandler):
-    """Cross-origin isolated pages may share memory between threads; other pages run on one."""
+    """Adds the headers of cross-origin isolation, without which WebAssembly runs on one thread."""
 
     extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript", ".wasm": "application/wasm"}  # noqa: RUF012
 
     def end_headers(self) -> None:
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
-        self.send_header("Cache-Control", "no-cache")  # asked again each time, sent again only when changed
+        self.send_header("Cache-Control", "no-cache")  # the browser asks each time; an unchanged file is not sent again
         super().end_headers()
 
 

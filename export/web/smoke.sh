@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The page for real: its modules in Node and itself in headless Chromium, against the network in Python.
-# And the benchmark that runs artifacts in Node: one pair, with the map held against the eager network's.
-# Needs python with explainable_model[demo], Node 20 or newer with npm, and Chromium (installed here where it is missing).
+# Tests the page's modules in Node and the page in headless Chromium, against the network in Python. Then runs the
+# benchmark of artifacts in Node: one pair, whose map is compared with the eager network's.
+# Needs python with explainable_model[demo], Node 20 or newer with npm, and Chromium (the script installs a missing one).
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -10,7 +10,7 @@ if ! command -v chromium >/dev/null; then
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null
 fi
 npm ci --ignore-scripts --no-audit --no-fund
-python make_site.py
+python make.py
 
 expected=$(mktemp -d)
 trap 'rm -rf "$expected"' EXIT

@@ -48,7 +48,7 @@ def test_an_error_is_a_row(model: torch.nn.Module) -> None:
 
 def test_the_reference_is_plain_autograd(model: torch.nn.Module) -> None:
     image = torch.randn(2, 3, 64, 64)
-    gradients = coverage_row.reference_gradients(model, "features", image, torch.tensor([1, 2]))
+    gradients = coverage_row.compute_reference_gradients(model, "features", image, torch.tensor([1, 2]))
     kept = model.features(image).detach().requires_grad_()
     logits = model.classifier(kept).flatten(1)
     (expected,) = torch.autograd.grad(logits[0, 1] + logits[1, 2], kept)
@@ -58,11 +58,11 @@ def test_the_reference_is_plain_autograd(model: torch.nn.Module) -> None:
 def test_results_are_kept_and_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
 
-    def isolated(network: Network) -> list[dict[str, object]]:
+    def measure_isolated(network: Network) -> list[dict[str, object]]:
         measured.append(network.key)
         return [{"network": network.key, "where": "all", "layer": "", "passed": True, "reason": ""}]
 
-    monkeypatch.setattr(coverage, "_isolated", isolated)
+    monkeypatch.setattr(coverage, "_measure_isolated", measure_isolated)
     for expected in (["torchvision:vgg11", "torchvision:vgg11_bn", "torchvision:vgg16"], []):
         measured.clear()
         assert coverage.main(["--family", "torchvision:vgg", "--out", str(tmp_path)]) == 0

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import run, targets
-from benchmarks.isolation import MeasurementError, isolated
+from benchmarks.isolation import MeasurementError, run_isolated
 from benchmarks.results import Results
-from benchmarks.suites import SUITES, Settings, Suite, Task
-from benchmarks.tables import table
-from benchmarks.timing import Effort, Sample, measure_first_calls, measure_memory, measure_pairs, quantiles
+from benchmarks.suites import SUITES, Settings, Suite, Task, edge
+from benchmarks.tables import make_table
+from benchmarks.timing import Effort, Sample, compute_quantiles, measure_first_calls, measure_memory, measure_pairs
 
 
 def test_plain_and_explained_run_in_turn_and_who_is_first_alternates() -> None:
@@ -40,7 +40,7 @@ def test_the_ratio_is_formed_within_pairs() -> None:
 
 
 def test_quantiles_lie_between_the_nearest_values() -> None:
-    assert quantiles([4.0, 1.0, 2.0, 3.0]) == {"p50": 2.5, "p90": 3.7, "p99": 3.97, "iqr": 1.5}
+    assert compute_quantiles([4.0, 1.0, 2.0, 3.0]) == {"p50": 2.5, "p90": 3.7, "p99": 3.97, "iqr": 1.5}
 
 
 def test_loading_and_the_first_call_are_told_apart() -> None:
@@ -58,14 +58,14 @@ def test_memory_is_that_of_the_calls() -> None:
 
 
 def test_isolated_measurements_run_elsewhere_with_quiet_threads() -> None:
-    found = isolated(_process, 3, threads=2)
+    found = run_isolated(_process, 3, threads=2)
     assert found["process"] != os.getpid()
     assert found["argument"] == 3
     assert (found["threads"], found["policy"]) == ("2", "passive")
     with pytest.raises(MeasurementError, match=r"ValueError: no such thing \(test_bench.py:\d+\)"):
-        isolated(_refuse)
+        run_isolated(_refuse)
     with pytest.raises(MeasurementError, match="the process ended with code 3"):
-        isolated(_crash)
+        run_isolated(_crash)
 
 
 def _process(argument: int) -> dict[str, object]:
@@ -96,7 +96,7 @@ def test_an_interrupted_run_goes_on_and_failures_are_tried_again(
         assert settings.threads == 2
         return [Task(key, lambda key=key: measure(key)) for key in "abc"]  # type: ignore[misc]
 
-    suite = Suite("?", tasks, lambda rows: table(["key"], [[key] for key in rows]))
+    suite = Suite("?", tasks, lambda rows: make_table(["key"], [[key] for key in rows]))
     monkeypatch.setattr(run, "find_suite", lambda name: suite)
     command = ["--suite", "gpu", "--threads", "2", "--out", str(tmp_path)]
     assert run.main(command) == 1
@@ -114,7 +114,23 @@ def test_targets_tell_losses_and_what_is_missing(tmp_path: Path) -> None:
         measured = {"1": {"ratio": {"p50": cost}}}
         row = {"model": model, "runtime": "onnx", "where": "last", "floor": 1.0, "batches": measured}
         found["runtimes"].put(model, row, [])
-    lines = {line[0]: line[1:] for line in targets.rows(found)}
+    lines = {line[0]: line[1:] for line in targets.make_rows(found)}
     assert lines["onnx, last layer"] == ["≤ 1.05", "1.070", "vit_b_16, batch 1", "no", "1 of 2"]
     assert lines["onnx, last layer under pooling and one linear layer"][1:4] == ["1.010", "resnet18, batch 1", "yes"]
     assert lines["eager, last layer"][1] == "not measured"
+
+
+def test_the_edge_table_has_no_times_of_an_emulated_device() -> None:
+    ratio = {"median": 1.02, "low": 1.01, "high": 1.03}
+    row = {
+        "model": "net",
+        "device": {"machine": "aarch64"},
+        "runtime": {"name": "onnxruntime"},
+        "parity": {"cam": 2e-6, "logits": 1e-6},
+    }
+    emulated = {**row, "emulated": True, "ratio": None, "minutes": None, "explained": {}}
+    minute = {"ratio": {**ratio, "median": 1.025}, "explained": {"cpu_ms": 12.0}, "celsius": 61.5, "watts": None}
+    timed = {**row, "emulated": False, "ratio": ratio, "minutes": [minute], "explained": {"cpu_ms": 9.0}}
+    table = edge.to_markdown({"emulated/net": emulated, "host/net": timed})
+    assert "| aarch64 | net | onnxruntime | emulated: no times |  |  |  |  | 2e-06 | 1e-06 |" in table
+    assert "| 1.020 (1.010 to 1.030) | 1.025 (1.010 to 1.030) | 12 | 61.5 | null | 2e-06 | 1e-06 |" in table

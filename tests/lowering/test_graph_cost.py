@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.graph_cost import OnnxGraph, floor, flops_ratio, read_onnx, write_onnx, write_plain_onnx
+from benchmarks.artifacts import write_unverified
+from benchmarks.graph_cost import OnnxGraph, compare_flops, compute_floor, read_onnx, write_plain_onnx
 from benchmarks.networks import Network, build
 from explainable_model import ExplainableModel, LoweredModel, lower
 
@@ -52,7 +53,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         explainable = ExplainableModel(model, layer)
         lowered = lower(explainable, image)
         path = folder / f"{where}.onnx"
-        write_onnx(lowered, path)
+        write_unverified(lowered, "onnx", path)
         plain, explained = read_onnx(folder / "plain.onnx"), read_onnx(path)
         both.append(Built(network, where, image, explainable, lowered, plain, explained))
     yield both
@@ -83,8 +84,8 @@ def test_the_last_layer_needs_no_weights_of_its_own(built: list[Built]) -> None:
 def test_no_more_is_computed_than_the_gradient_needs(built: list[Built]) -> None:
     for each in built:
         model, image = each.explainable.model, each.image
-        computed = flops_ratio(lambda each=each: each.lowered(each.image), model, image)
-        assert computed <= FLOPS_ABOVE_FLOOR * floor(each.explainable, image)
+        computed = compare_flops(lambda each=each: each.lowered(each.image), model, image)
+        assert computed <= FLOPS_ABOVE_FLOOR * compute_floor(each.explainable, image)
         # Of the block behind the layer, one token is read.
         less = (each.network.name, each.where) == ("vit_tiny_patch16_224", "last")
         assert (computed < 1) == less

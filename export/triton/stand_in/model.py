@@ -1,4 +1,4 @@
-"""Stands in for Triton's ONNX Runtime backend, which PyPI does not have, so that Triton's core can be tested.
+"""Replaces Triton's ONNX Runtime backend, which PyPI does not have, so that Triton's core can be tested.
 
 Everything else is Triton: it reads config.pbtxt, speaks HTTP and gRPC, batches, and checks shapes and types.
 """
@@ -14,7 +14,7 @@ class TritonPythonModel:
     """One instance of a model."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the artifact that lies in the repository."""
+        """Open the artifact in the repository."""
         path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
@@ -23,7 +23,7 @@ class TritonPythonModel:
         return [self.answer(request) for request in requests]
 
     def answer(self, request: Any) -> Any:
-        """Whatever arrives goes to ONNX Runtime as it is."""
+        """Give the request's tensors to ONNX Runtime unchanged."""
         names = [output.name for output in self.session.get_outputs()]
         given = {
             tensor.name: triton.get_input_tensor_by_name(request, tensor.name) for tensor in self.session.get_inputs()

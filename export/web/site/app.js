@@ -1,10 +1,10 @@
-/** What happens when: the network is loaded, a photo comes in, a class is chosen. */
+/** Connect the page's events with the network: load it, take a photo, explain a class. */
 
 import { PREDICTED, openArtifact } from "./artifact.js";
 import { startCamera, stopCamera, takePhoto } from "./camera.js";
 import { UserError } from "./errors.js";
 import { download, listenForFiles } from "./intake.js";
-import { megabytes, openPhoto } from "./photo.js";
+import { formatMegabytes, openPhoto } from "./photo.js";
 import * as view from "./view.js";
 
 const ASSETS = "./assets/";
@@ -12,12 +12,12 @@ const query = new URLSearchParams(location.search);
 const options = { backend: query.get("backend"), threads: Number(query.get("threads")) || null };
 const video = document.getElementById("video");
 
-let artifact = null; // what answers
-let photo = null; // what is explained
+let artifact = null; // the network that answers
+let photo = null; // the photo that is explained
 let palettes = null;
-let work = Promise.resolve(); // one thing at a time, in the order it was asked for
+let work = Promise.resolve(); // one task at a time, in the order of the requests
 
-/** Do something after everything that was asked for before, and say in place what went wrong with it. */
+/** Run a task after all earlier ones, and show its error on the page. */
 function enqueue(task) {
   work = work.then(async () => {
     try {
@@ -35,12 +35,12 @@ async function loadSite() {
   palettes = site.palettes;
   view.showExamples(site.examples.map((example) => ({ ...example, file: ASSETS + example.file })), takeExample);
   const bytes = await download(ASSETS + site.model, (share, loaded) =>
-    view.showModel(`Loading the network, ${megabytes(loaded)}`, share || null));
+    view.showModel(`Loading the network, ${formatMegabytes(loaded)}`, share || null));
   await useArtifact(bytes, site.model);
 }
 
-/** The colours that suit its maps. */
-function lookOf({ metadata }) {
+/** The colors that suit an artifact's maps. */
+function chooseLook({ metadata }) {
   const diverging = metadata.cam_range[0] !== 0;
   return { palette: palettes[diverging ? "diverging" : "plain"], diverging };
 }
@@ -51,11 +51,11 @@ async function useArtifact(bytes, name) {
   const opened = await openArtifact(bytes, name, options);
   await artifact?.close();
   artifact = opened;
-  view.showScale(lookOf(artifact));
+  view.showScale(chooseLook(artifact));
   if (photo) await explain(PREDICTED);
 }
 
-/** An artifact that cannot be used leaves the one before in place. */
+/** Load an artifact; where that fails, the artifact before stays. */
 function enqueueArtifact(load) {
   return enqueue(async () => {
     try {
@@ -82,10 +82,10 @@ async function usePhoto(file) {
 
 async function explain(classIdx) {
   view.setState("busy", "yes");
-  await painted();
+  await waitForPaint();
   try {
     const answer = await artifact.explain(photo, classIdx);
-    view.showAnswer(answer, artifact.metadata, photo, lookOf(artifact));
+    view.showAnswer(answer, artifact.metadata, photo, chooseLook(artifact));
     // For pages that embed this one, and for the tests.
     dispatchEvent(new CustomEvent("explained", { detail: { ...answer, metadata: artifact.metadata } }));
   } finally {
@@ -93,8 +93,8 @@ async function explain(classIdx) {
   }
 }
 
-/** The network blocks this thread: let the page show that it works before it does. */
-function painted() {
+/** Wait until the page is painted, because the network then blocks this thread. */
+function waitForPaint() {
   return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 }
 

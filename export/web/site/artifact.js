@@ -3,8 +3,8 @@
 import { UserError } from "./errors.js";
 import { readMetadata } from "./metadata.js";
 import { prepare } from "./prepare.js";
-import { referenceFailure } from "./reference.js";
-import { backends, openSession } from "./runtime.js";
+import { findReferenceFailure } from "./reference.js";
+import { listBackends, openSession } from "./runtime.js";
 
 const TOP = 5;
 export const PREDICTED = -1;
@@ -13,19 +13,19 @@ export const PREDICTED = -1;
  * Open an artifact with the first backend that gives the recorded answer.
  *
  * @param {Uint8Array} model the ONNX file
- * @param {string} name of the file, for messages
- * @param {{backend?: string | null, threads?: number | null}} options see `backends` and `openSession`
+ * @param {string} name the file's name, for messages
+ * @param {{backend?: string | null, threads?: number | null}} options see `listBackends` and `openSession`
  * @returns {Promise<{metadata, label, note, explain, close}>}
  */
 export async function openArtifact(model, name, { backend = null, threads = null } = {}) {
   const metadata = readMetadata(model, name);
   const failures = [];
-  for (const candidate of await backends(backend)) {
+  for (const candidate of await listBackends(backend)) {
     const { session, reason } = await tryBackend(candidate, model, metadata, threads);
     if (session) {
-      const inputs = new WeakMap(); // by photo: another class needs no new input
+      const inputs = new WeakMap(); // by photo: another class uses the same input
       const explain = (photo, classIdx = PREDICTED) => {
-        if (!inputs.has(photo)) inputs.set(photo, timed(() => prepare(photo, metadata)));
+        if (!inputs.has(photo)) inputs.set(photo, timeCall(() => prepare(photo, metadata)));
         return explainWith(session.run, inputs.get(photo), classIdx);
       };
       return { metadata, label: session.label, note: failures.join(" "), explain, close: session.release };
@@ -35,15 +35,15 @@ export async function openArtifact(model, name, { backend = null, threads = null
   throw new UserError(`${name} does not run here. ${failures.join(" ")}`);
 }
 
-/** A session that gives the recorded answer, or the reason why there is none: a backend may fail, or be wrong. */
+/** Open a session that gives the recorded answer, or return the reason why the backend fails or is wrong. */
 async function tryBackend(candidate, model, metadata, threads) {
   let session;
   let reason;
   try {
     session = await openSession(candidate, model, threads);
-    reason = await referenceFailure(metadata, session.run);
+    reason = await findReferenceFailure(metadata, session.run);
   } catch (error) {
-    // onnxruntime-web throws bare numbers too: addresses of exceptions inside WebAssembly.
+    // onnxruntime-web also throws bare numbers: addresses of exceptions inside WebAssembly.
     reason = (error instanceof Error && error.message.split("\n")[0].slice(0, 200)) || "it does not start";
   }
   if (!reason) return { session };
@@ -51,7 +51,7 @@ async function tryBackend(candidate, model, metadata, threads) {
   return { reason };
 }
 
-function timed(compute) {
+function timeCall(compute) {
   const start = performance.now();
   const result = compute();
   return { ...result, ms: performance.now() - start };
@@ -62,11 +62,11 @@ async function explainWith(run, { image, box, ms }, classIdx) {
   const { logits, explained_class_idx: explained, cam } = await run(image, classIdx);
   const runMs = performance.now() - start;
   const [, height, width] = cam.dims;
-  const odds = probabilities(logits);
+  const odds = computeProbabilities(logits);
   return {
     classIdx: Number(explained.data[0]),
     probabilities: odds,
-    top: odds ? best(odds) : [Number(explained.data[0])],
+    top: odds ? findBest(odds) : [Number(explained.data[0])],
     logits: logits.data,
     cam: { values: cam.data, height, width },
     box,
@@ -75,8 +75,8 @@ async function explainWith(run, { image, box, ms }, classIdx) {
   };
 }
 
-/** Softmax of (1, classes); logits that already are a distribution stay; else null. */
-export function probabilities({ data, dims }) {
+/** Softmax of logits (1, classes); logits that are a distribution stay; null for another shape. */
+export function computeProbabilities({ data, dims }) {
   if (dims.length !== 2 || dims[1] < 2) return null;
   const values = Float64Array.from(data);
   const sum = values.reduce((a, b) => a + b, 0);
@@ -87,6 +87,6 @@ export function probabilities({ data, dims }) {
   return odds.map((odd) => odd / total);
 }
 
-function best(odds) {
+function findBest(odds) {
   return Array.from(odds.keys()).sort((a, b) => odds[b] - odds[a] || a - b).slice(0, TOP);
 }

@@ -1,4 +1,4 @@
-/** The device's camera: a live picture, and one photo out of it. */
+/** The device's camera: show its picture, and take one photo. */
 
 import { UserError } from "./errors.js";
 
@@ -8,7 +8,7 @@ const REASONS = {
   NotReadableError: "The camera is in use by another program; close that, or choose a photo.",
 };
 
-/** @param {HTMLVideoElement} video shows what the camera sees */
+/** @param {HTMLVideoElement} video the element that shows the camera's picture */
 export async function startCamera(video) {
   if (!navigator.mediaDevices) {
     throw new UserError("Browsers give the camera only to pages from https:// or localhost; choose a photo instead.");
@@ -22,7 +22,7 @@ export async function startCamera(video) {
   }
 }
 
-/** @returns {Promise<File>} what the video shows now */
+/** @returns {Promise<File>} the current picture of the video */
 export async function takePhoto(video) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];

@@ -1,2 +1,2 @@
-/** What the person in front of the page can do something about: shown in place, as it is written. */
+/** An error that the page's user can fix; the page shows its message. */
 export class UserError extends Error {}

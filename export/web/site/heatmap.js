@@ -1,10 +1,11 @@
-/** A map as colours on a canvas, with the colours that the Python library uses. */
+/** Draw a map on a canvas, in the Python library's colors. */
 
 /**
- * @param {HTMLCanvasElement} canvas takes the map's size; the page stretches it over the photo
- * @param {{values: Float32Array, height: number, width: number}} cam one map; above 1 it is divided by its maximum
- * @param {{palette: number[][], diverging: boolean}} look 256 colours [r, g, b], from those of 0 to those of 1; or from
- *   those of -1, where zero lies in the middle of what the map can be
+ * @param {HTMLCanvasElement} canvas gets the map's size; the page stretches it over the photo
+ * @param {{values: Float32Array, height: number, width: number}} cam one map; values above 1 are
+ *   divided by the maximum
+ * @param {{palette: number[][], diverging: boolean}} look 256 colors [r, g, b], from value 0 to value 1; in a diverging
+ *   map from -1 to 1
  */
 export function drawHeatmap(canvas, { values, height, width }, { palette, diverging }) {
   [canvas.width, canvas.height] = [width, height];

@@ -1,17 +1,17 @@
-/** The ways a file gets in: chosen, dropped anywhere on the page, or pasted. */
+/** Take files that are chosen, dropped anywhere on the page, or pasted. */
 
 import { UserError } from "./errors.js";
 
-/** @param {(file: File) => void} take is given each file */
+/** @param {(file: File) => void} take is called with each file */
 export function listenForFiles(take) {
   for (const id of ["file", "model-file"]) {
     const input = document.getElementById(id);
     input.addEventListener("change", () => {
       if (input.files.length) take(input.files[0]);
-      input.value = ""; // the same file may be chosen again
+      input.value = ""; // so that the same file can be chosen again
     });
   }
-  let depth = 0; // entering a child fires before leaving its parent
+  let depth = 0; // the event of entering a child comes before that of leaving its parent
   const hover = (change) => {
     depth = Math.max(0, depth + change);
     document.body.classList.toggle("hover", depth > 0);
@@ -30,14 +30,15 @@ export function listenForFiles(take) {
 }
 
 /**
- * @param {string} url of a file beside the page
- * @param {(share: number, loaded: number) => void} onProgress share is NaN where the size is unknown
+ * @param {string} url the URL of a file beside the page
+ * @param {(share: number, loaded: number) => void} onProgress the loaded share, NaN where the size is unknown, and
+ *   the loaded bytes
  * @returns {Promise<Uint8Array>}
  */
 export async function download(url, onProgress = () => {}) {
   const response = await fetch(url).catch((error) => ({ ok: false, status: error.message }));
   if (!response.ok) {
-    throw new UserError(`${url} cannot be loaded (${response.status}): make_site.py puts it beside the page.`);
+    throw new UserError(`${url} cannot be loaded (${response.status}): make.py puts it beside the page.`);
   }
   const total = Number(response.headers.get("Content-Length"));
   const parts = [];

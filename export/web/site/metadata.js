@@ -1,4 +1,4 @@
-/** The record that every artifact carries, read from the ONNX file itself: onnxruntime-web does not hand it out. */
+/** Read the artifact's metadata from the ONNX file, since onnxruntime-web does not expose them. */
 
 import { UserError } from "./errors.js";
 
@@ -10,23 +10,23 @@ const FIXED_BYTES = { 1: 8, 5: 4 }; // wire types of fixed length
 
 /**
  * @param {Uint8Array} model the ONNX file
- * @param {string} name of the file, for messages
- * @returns {object} the record, checked to be one that this page can feed
+ * @param {string} name the file's name, for messages
+ * @returns {object} the metadata, of an artifact that this page can run
  */
 export function readMetadata(model, name) {
-  const text = recordText(model, name);
+  const text = findRecord(model, name);
   if (text === undefined) {
     throw new UserError(`${name} is an ONNX model without the record of explainable_model: export it with ` +
       "explainable_model.export(…), which adds the heatmap.");
   }
-  return checked(parsed(text, name), name);
+  return checkMetadata(parseRecord(text, name), name);
 }
 
-function recordText(model, name) {
+function findRecord(model, name) {
   try {
-    for (const [field, entry] of fields(model)) {
+    for (const [field, entry] of readFields(model)) {
       if (field !== METADATA_PROPS) continue;
-      const pair = new Map([...fields(entry)].map(([key, value]) => [key, new TextDecoder().decode(value)]));
+      const pair = new Map([...readFields(entry)].map(([key, value]) => [key, new TextDecoder().decode(value)]));
       if (pair.get(1) === METADATA_KEY) return pair.get(2);
     }
   } catch (error) {
@@ -36,10 +36,10 @@ function recordText(model, name) {
   return undefined;
 }
 
-/** The length-delimited fields of a protobuf message: `[number, bytes]`; the others are passed over. */
-function* fields(message) {
+/** Yield the length-delimited fields of a protobuf message as `[number, bytes]`; skip the others. */
+function* readFields(message) {
   let at = 0;
-  const varint = () => {
+  const readVarint = () => {
     let value = 0;
     for (let scale = 1; ; scale *= 128) {
       if (at >= message.length) throw new RangeError("it ends within a number");
@@ -49,13 +49,13 @@ function* fields(message) {
     }
   };
   while (at < message.length) {
-    const tag = varint();
+    const tag = readVarint();
     const [field, wire] = [Math.floor(tag / 8), tag % 8];
-    if (wire === 0) varint();
+    if (wire === 0) readVarint();
     else if (wire in FIXED_BYTES) at += FIXED_BYTES[wire];
     else if (wire !== LENGTH_DELIMITED) throw new RangeError(`unknown wire type ${wire}`);
     else {
-      const end = varint() + at; // reading the length moves `at`
+      const end = readVarint() + at; // reading the length moves `at`
       if (end > message.length) throw new RangeError("it ends within a field");
       yield [field, message.subarray(at, end)];
       at = end;
@@ -63,7 +63,7 @@ function* fields(message) {
   }
 }
 
-function parsed(text, name) {
+function parseRecord(text, name) {
   try {
     return JSON.parse(text);
   } catch (error) {
@@ -71,7 +71,7 @@ function parsed(text, name) {
   }
 }
 
-function checked(metadata, name) {
+function checkMetadata(metadata, name) {
   const refuse = (got, expected) => new UserError(`${name} ${got}; this page expects ${expected}.`);
   if (!(metadata.schema_version <= SCHEMA_VERSION)) {
     throw refuse(`has a record of schema ${metadata.schema_version}`, `up to ${SCHEMA_VERSION}: use a newer page`);
@@ -80,7 +80,7 @@ function checked(metadata, name) {
   if (metadata.image_shape.length !== 4) throw refuse(`takes images of shape (${metadata.image_shape})`, "(N, C, H, W)");
   if (batch !== null && batch !== 1) throw refuse(`takes exactly ${batch} images`, "one, or any number");
   if (metadata.dtype !== "float32") throw refuse(`computes in ${metadata.dtype}`, "float32");
-  if (metadata.pixels) return metadata; // it takes photos as they are
+  if (metadata.pixels) return metadata; // the artifact takes unprepared photos
   if (!metadata.preprocess) {
     throw refuse("does not say how a photo becomes its input", "an export with preprocess=Preprocess(…)");
   }

@@ -1,4 +1,4 @@
-/** A picture file as RGB rows: decoded by the browser, upright, on white where it is transparent. */
+/** Decode a picture file to RGB rows: upright, and on white where it is transparent. */
 
 import { UserError } from "./errors.js";
 
@@ -7,38 +7,38 @@ export const MAX_BYTES = 200_000_000;
 
 /**
  * @param {File} file
- * @returns {Promise<{width, height, rows, url, close}>} `rows(top, count)` gives RGB bytes, `url` shows the photo,
- *   `close()` frees both
+ * @returns {Promise<{width, height, rows, url, close}>} `rows(top, count)` returns RGB bytes, `url` shows the
+ *   photo, `close()` frees both
  */
 export async function openPhoto(file) {
   const name = file.name || "The picture";
   if (file.size === 0) throw new UserError(`${name} is empty.`);
   if (file.size > MAX_BYTES) {
-    throw new UserError(`${name} has ${megabytes(file.size)}; at most ${megabytes(MAX_BYTES)} are taken.`);
+    throw new UserError(`${name} has ${formatMegabytes(file.size)}; expected at most ${formatMegabytes(MAX_BYTES)}.`);
   }
   const url = URL.createObjectURL(file);
   try {
-    const { naturalWidth: width, naturalHeight: height } = await sized(url);
+    const { naturalWidth: width, naturalHeight: height } = await readHeader(url);
     if (width * height > MAX_PIXELS) {
-      throw new UserError(`${name} has ${width} × ${height} pixels; at most ${MAX_PIXELS / 1e6} million are taken.`);
+      throw new UserError(`${name} has ${width} × ${height} pixels; expected at most ${MAX_PIXELS / 1e6} million.`);
     }
-    // The bytes as they are stored: colour profiles are left alone, as they were in training.
+    // Color profiles are ignored, as in training.
     const bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
     const close = () => {
       bitmap.close();
       URL.revokeObjectURL(url);
     };
-    return { width: bitmap.width, height: bitmap.height, rows: rowReader(bitmap), url, close };
+    return { width: bitmap.width, height: bitmap.height, rows: makeRowReader(bitmap), url, close };
   } catch (error) {
     URL.revokeObjectURL(url);
     if (error instanceof UserError) throw error;
-    throw new UserError(`${name} cannot be read: it is damaged, or not a picture this browser knows. ` +
+    throw new UserError(`${name} cannot be read: it is damaged, or not a picture that this browser can read. ` +
       "JPEG, PNG, WebP and GIF work.");
   }
 }
 
-/** An image whose header is read, and whose pixels are not decoded yet. */
-async function sized(url) {
+/** Read the header of an image, whose pixels stay encoded. */
+async function readHeader(url) {
   const image = new Image();
   await new Promise((resolve, reject) => {
     image.onload = resolve;
@@ -48,8 +48,8 @@ async function sized(url) {
   return image;
 }
 
-/** Rows are copied one to one, a band at a time; the canvas never scales. */
-function rowReader(bitmap) {
+/** Copy rows one to one, a band at a time; the canvas never scales. */
+function makeRowReader(bitmap) {
   const band = document.createElement("canvas");
   const context = band.getContext("2d", { willReadFrequently: true, alpha: false });
   return (top, count) => {
@@ -68,6 +68,6 @@ function rowReader(bitmap) {
   };
 }
 
-export function megabytes(bytes) {
+export function formatMegabytes(bytes) {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }

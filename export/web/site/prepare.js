@@ -1,26 +1,26 @@
-/** From a photo to the network's input, by the artifact's own record: equal to `explainable_model.Preprocess`. */
+/** Prepare the network's input from a photo, by the artifact's metadata: equal to `explainable_model.Preprocess`. */
 
 import { resample } from "./resample.js";
 
 /**
- * @param {{width: number, height: number, rows: Function}} photo RGB, as from `openPhoto`
- * @param {object} metadata of the artifact
- * @returns {{image: {type: string, values: Float32Array, shape: number[]}, box: number[]}} the network's input, and which
- *   part of the photo it shows
+ * @param {{width: number, height: number, rows: Function}} photo RGB rows, as from `openPhoto`
+ * @param {object} metadata the artifact's metadata
+ * @returns {{image: {type: string, values: Float32Array, shape: number[]}, box: number[]}} the network's input, and the
+ *   part of the photo in it
  */
 export function prepare(photo, metadata) {
-  if (metadata.pixels) return asDecoded(photo, metadata.pixels);
+  if (metadata.pixels) return copyLevels(photo, metadata.pixels);
   const { preprocess } = metadata;
   const channels = preprocess.mean.length;
-  const box = seenBox(preprocess, photo.width, photo.height);
-  const source = channels === 1 ? grey(photo) : photo;
+  const box = findBox(preprocess, photo.width, photo.height);
+  const source = channels === 1 ? convertToGray(photo) : photo;
   const levels = resample(source, box, preprocess.size, preprocess.interpolation, channels);
-  const values = normalized(levels, preprocess);
+  const values = normalize(levels, preprocess);
   return { image: { type: "float32", values, shape: [1, channels, ...preprocess.size] }, box };
 }
 
-/** The photo as it is, for an artifact that prepares it. */
-function asDecoded(photo, pixels) {
+/** Copy the photo's pixels, for an artifact that prepares photos. */
+function copyLevels(photo, pixels) {
   const { width, height } = photo;
   const box = [0, 0, width, height];
   const rgb = photo.rows(0, height);
@@ -32,18 +32,18 @@ function asDecoded(photo, pixels) {
 }
 
 /** The part of a photo that the network sees: left, top, right, bottom. */
-export function seenBox({ size, resize }, width, height) {
+export function findBox({ size, resize }, width, height) {
   if (resize === null) return [0, 0, width, height];
-  if (Math.max(...size) > resize) return shrunkBox(size, resize, width, height);
+  if (Math.max(...size) > resize) return shrinkBox(size, resize, width, height);
   const shorter = Math.min(width, height);
   const [rows, columns] = [height, width].map((length) => Math.floor(resize * length / shorter));
-  const [top, left] = [halfToEven((rows - size[0]) / 2), halfToEven((columns - size[1]) / 2)];
+  const [top, left] = [roundHalfEven((rows - size[0]) / 2), roundHalfEven((columns - size[1]) / 2)];
   const [right, bottom] = [left + size[1], top + size[0]];
   return [left * width / columns, top * height / rows, right * width / columns, bottom * height / rows];
 }
 
-/** A crop that would leave the resized photo, shrunk until it fits, so that the photo is never distorted. */
-function shrunkBox(size, resize, width, height) {
+/** Shrink a crop that is larger than the resized photo until it fits, so that the photo is never distorted. */
+function shrinkBox(size, resize, width, height) {
   const scale = Math.min(width, height) / resize;
   let [cropHeight, cropWidth] = [size[0] * scale, size[1] * scale];
   const shrink = Math.min(1, height / cropHeight, width / cropWidth);
@@ -52,28 +52,28 @@ function shrunkBox(size, resize, width, height) {
   return [left, top, left + cropWidth, top + cropHeight];
 }
 
-/** Python's `round` of a half: to the even neighbour. */
-function halfToEven(value) {
+/** Round as Python does: a half goes to the even neighbor. */
+function roundHalfEven(value) {
   const floor = Math.floor(value);
   return value - floor === 0.5 ? floor + floor % 2 : Math.round(value);
 }
 
-/** (H, W, C) levels to (C, H, W) values, each operation rounded to single precision as NumPy does. */
-function normalized(levels, { mean, std }) {
+/** Normalize levels (H, W, C) to values (C, H, W), rounding each operation to single precision as NumPy does. */
+function normalize(levels, { mean, std }) {
   const channels = mean.length;
   const area = levels.length / channels;
   const values = new Float32Array(levels.length);
   for (let channel = 0; channel < channels; channel++) {
-    const [centre, spread] = [Math.fround(mean[channel]), Math.fround(std[channel])];
+    const [center, spread] = [Math.fround(mean[channel]), Math.fround(std[channel])];
     const table = Float32Array.from({ length: 256 }, (_, level) =>
-      Math.fround(Math.fround(level / 255) - centre) / spread);
+      Math.fround(Math.fround(level / 255) - center) / spread);
     for (let n = 0; n < area; n++) values[channel * area + n] = table[levels[n * channels + channel]];
   }
   return values;
 }
 
-/** Luma of ITU-R BT.601 in 16-bit fixed point, as Pillow's mode L. */
-function grey(photo) {
+/** Compute the luma of ITU-R BT.601 in 16-bit fixed point, as in Pillow's mode L. */
+function convertToGray(photo) {
   const rows = (top, count) => {
     const rgb = photo.rows(top, count);
     const luma = new Uint8Array(rgb.length / 3);

@@ -1,28 +1,28 @@
-/** The artifact's own test: its recorded answer to a fixed image, against what this device computes. */
+/** Compare this device's answer to a fixed image with the artifact's recorded answer. */
 
 const GRID = 8;
 const SAMPLES = 16;
 
 /**
- * @param {object} metadata of the artifact
- * @param {Function} run of a session
- * @returns {Promise<string>} what differs, or an empty string
+ * @param {object} metadata the artifact's metadata
+ * @param {Function} run a session's function
+ * @returns {Promise<string>} the difference, or an empty string
  */
-export async function referenceFailure(metadata, run) {
+export async function findReferenceFailure(metadata, run) {
   const { reference } = metadata;
   if (!reference) return "";
-  const { logits, cam } = await run(referenceImage(metadata), reference.class_idx[0]);
-  const off = sampled(logits.data).map((value, n) => Math.abs(value - reference.logits[0][n]));
+  const { logits, cam } = await run(makeReferenceImage(metadata), reference.class_idx[0]);
+  const off = sampleLogits(logits.data).map((value, n) => Math.abs(value - reference.logits[0][n]));
   const offLogits = Math.max(...off) / Math.max(1, ...reference.logits.flat().map(Math.abs));
   if (!(offLogits <= reference.logits_tolerance)) return `logits differ by ${offLogits.toExponential(1)}`;
-  const cells = reduced(cam.data, cam.dims[1], cam.dims[2]);
+  const cells = averageCells(cam.data, cam.dims[1], cam.dims[2]);
   const offCam = Math.max(...cells.map((cell, n) => Math.abs(cell - reference.cam[0][n])));
   const scale = Math.max(1, ...reference.cam.flat());
   return offCam <= reference.cam_tolerance * scale ? "" : `the heatmap differs by ${offCam.toExponential(1)}`;
 }
 
-/** The sine of each element's number; of photos that, from 0 to 255, in whole levels. */
-function referenceImage({ pixels, dtype, reference, image_shape: [, ...open] }) {
+/** Make the fixed image: the sine of each element's number; in levels from 0 to 255 where the artifact takes photos. */
+function makeReferenceImage({ pixels, dtype, reference, image_shape: [, ...open] }) {
   const sizes = [...reference.size ?? []];
   const shape = open.map((length) => length ?? sizes.shift());
   const waves = { length: shape.reduce((a, b) => a * b) };
@@ -32,16 +32,16 @@ function referenceImage({ pixels, dtype, reference, image_shape: [, ...open] }) 
   return { type: pixels ? "uint8" : dtype, values, shape: [1, ...shape] };
 }
 
-/** Up to 16 of the logits, at equal distances. */
-function sampled(logits) {
+/** Sample up to 16 of the logits, at equal distances. */
+function sampleLogits(logits) {
   const count = Math.min(logits.length, SAMPLES);
   const step = count > 1 ? (logits.length - 1) / (count - 1) : 0;
   return Array.from({ length: count }, (_, n) => logits[roundHalfEven(n * step)]);
 }
 
-/** A map's means over 8 x 8 cells, fewer where it is smaller. */
-function reduced(map, height, width) {
-  const [down, across] = [edges(height), edges(width)];
+/** Average a map over 8 x 8 cells, fewer where the map is smaller. */
+function averageCells(map, height, width) {
+  const [down, across] = [computeEdges(height), computeEdges(width)];
   const cells = [];
   for (let r = 0; r + 1 < down.length; r++) {
     for (let c = 0; c + 1 < across.length; c++) {
@@ -55,7 +55,7 @@ function reduced(map, height, width) {
   return cells;
 }
 
-function edges(length) {
+function computeEdges(length) {
   const parts = Math.min(length, GRID);
   return Array.from({ length: parts + 1 }, (_, n) => roundHalfEven((n * length) / parts));
 }

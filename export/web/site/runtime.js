@@ -1,38 +1,38 @@
-/** onnxruntime-web: WebGPU where there is a graphics card, else WebAssembly. Both lie beside the page. */
+/** Open sessions of onnxruntime-web: on WebGPU where there is a graphics card, else on WebAssembly. */
 
 const VENDOR = new URL("./assets/vendor/", import.meta.url).href;
 const MODULES = { webgpu: "ort.webgpu.min.mjs", wasm: "ort.wasm.min.mjs" };
 
 /**
- * @param {string | null} wanted "webgpu" or "wasm"; null takes what the device has
+ * @param {string | null} wanted "webgpu" or "wasm"; null: by the device
  * @returns {Promise<string[]>} backends to try, best first
  */
-export async function backends(wanted) {
+export async function listBackends(wanted) {
   if (wanted) return [wanted];
   return (await hasGraphicsCard()) ? ["webgpu", "wasm"] : ["wasm"];
 }
 
-/** Software emulation of a graphics card is slower than WebAssembly. */
+/** Whether there is a real graphics card: an emulated one is slower than WebAssembly. */
 async function hasGraphicsCard() {
   try {
     const adapter = await navigator.gpu?.requestAdapter();
     return Boolean(adapter) && !(adapter.info ?? adapter).isFallbackAdapter;
   } catch {
-    return false; // a browser that has WebGPU switched off may say so by throwing
+    return false; // a browser with WebGPU switched off may throw
   }
 }
 
 /**
  * @param {string} backend "webgpu" or "wasm"
  * @param {Uint8Array} model the ONNX file
- * @param {number | null} threads of WebAssembly; null for half of the cores, at most four
+ * @param {number | null} threads the threads of WebAssembly; null: half of the cores, at most four
  * @returns {Promise<{run: Function, release: Function, label: string}>} `run(image, classIdx)`
  */
 export async function openSession(backend, model, threads) {
   const ort = await import(VENDOR + MODULES[backend]);
   ort.env.logLevel = "error";
   ort.env.wasm.wasmPaths = VENDOR;
-  ort.env.wasm.numThreads = threadCount(threads);
+  ort.env.wasm.numThreads = chooseThreadCount(threads);
   const session = await ort.InferenceSession.create(model, {
     executionProviders: [backend],
     logSeverityLevel: 3, // errors only
@@ -46,8 +46,8 @@ export async function openSession(backend, model, threads) {
   return { run, release: () => session.release(), label };
 }
 
-/** Threads share memory, which browsers allow only to pages served with the COOP and COEP headers. */
-function threadCount(wanted) {
+/** Choose the number of threads: browsers let only pages with the COOP and COEP headers share memory. */
+function chooseThreadCount(wanted) {
   if (!globalThis.crossOriginIsolated) return 1;
   return wanted ?? Math.min(4, Math.ceil((navigator.hardwareConcurrency || 1) / 2));
 }

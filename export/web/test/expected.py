@@ -1,4 +1,4 @@
-"""What the page is compared with: files to open, and what the network itself says of them in Python.
+"""Write files for the page to open, and the network's own answers for them in Python.
 
 python export/web/test/expected.py FOLDER
 """
@@ -15,19 +15,20 @@ from PIL import Image
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export, load
-from explainable_model.artifact.metadata import METADATA_KEY, PIXELS
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
-from explainable_model.imaging.preprocess import AsDecoded, open_photo
+from explainable_model.imaging.preprocess import open_photo
 
+METADATA_KEY = "explainable_model.json"
+PIXELS = ("NCHW", "NHWC")
 SITE_MODEL = Path(__file__).parents[1] / "site" / "assets" / "model.onnx"
-ORIENTATION = 0x112  # EXIF tag; 6 asks the reader to turn the picture clockwise
+ORIENTATION = 0x112  # the EXIF tag; 6 asks the reader to turn the picture clockwise
 CROPPING = Preprocess(size=(48, 40), mean=(0.45,), std=(0.25,), resize=56, interpolation="bicubic")
-AS_DECODED = ("chelsea.png", "tall.png")  # without loss: every browser decodes the same levels
+AS_DECODED = ("chelsea.png", "tall.png")  # lossless, so that every browser decodes the same levels
 ALSO_EXPLAINED = 3  # further classes of the top five
 
 
 def write_photos(folder: Path) -> list[str]:
-    """Pictures of every kind."""
+    """Write pictures of every kind."""
     chelsea, coffee, camera = (Image.open(path) for path in demo_photos())
     cat = chelsea.convert("RGB")
     alpha = Image.linear_gradient("L").resize(cat.size)
@@ -37,8 +38,8 @@ def write_photos(folder: Path) -> list[str]:
     photos = {
         "chelsea.png": (cat, {}),
         "coffee.png": (coffee.convert("RGB"), {}),
-        "grey.png": (camera, {}),
-        "grey16.png": (sixteen_bit, {}),
+        "gray.png": (camera, {}),
+        "gray16.png": (sixteen_bit, {}),
         "transparent.png": (Image.merge("RGBA", (*cat.split(), alpha)), {}),
         "palette.png": (coffee.convert("RGB").quantize(64), {}),
         "lossless.webp": (cat, {"lossless": True}),
@@ -54,7 +55,7 @@ def write_photos(folder: Path) -> list[str]:
 
 
 def write_broken(folder: Path) -> None:
-    """Files that are no pictures, and one that is too large."""
+    """Write files that are no pictures, and one that is too large."""
     (folder / "text.jpg").write_text("This is not a picture.\n" * 50)
     (folder / "empty.png").write_bytes(b"")
     for whole, cut in (("photo.jpg", "truncated.jpg"), ("chelsea.png", "truncated.png")):
@@ -64,8 +65,8 @@ def write_broken(folder: Path) -> None:
 
 
 def write_artifacts(folder: Path) -> ExplainableModel:
-    """A second artifact of another kind, and files that the page must refuse; the second network."""
-    torch.manual_seed(5)  # of those whose maps are not empty
+    """Write artifacts of another network, and files that the page must refuse; return that network."""
+    torch.manual_seed(5)  # a seed whose maps are not empty
     network = nn.Sequential(
         nn.Conv2d(1, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(8, 3),
@@ -91,7 +92,7 @@ def write_artifacts(folder: Path) -> ExplainableModel:
 
 
 def explain(explainable: ExplainableModel, preprocess: Preprocess, folder: Path, photo: str, prefix: str) -> object:
-    """The network's own answers; the arrays go to files of little-endian float32."""
+    """Write the network's arrays to files of little-endian float32, and return the rest of its answers."""
     image = torch.from_numpy(preprocess(open_photo(folder / photo)))
     logits, class_idx, _ = explainable(image)
     top = logits[0].argsort(descending=True, stable=True)[:5].tolist()
@@ -108,9 +109,9 @@ def explain(explainable: ExplainableModel, preprocess: Preprocess, folder: Path,
 
 
 def explain_as_decoded(pixels: str, folder: Path, photo: str) -> object:
-    """What the artifact that takes photos answers in Python."""
+    """Write and return the answer, in Python, of the artifact that takes photos."""
     session = load(folder / f"{pixels}.onnx", threads=1)
-    logits, class_idx, cam, _ = session(AsDecoded(pixels)(open_photo(folder / photo)))
+    logits, class_idx, cam, _ = session(session.metadata.preparation(open_photo(folder / photo)))
     arrays = {"logits": logits, "map": cam[0]}
     files = {name: f"{pixels}-{photo}-{name}.f32" for name in arrays}
     for name, array in arrays.items():
@@ -121,7 +122,7 @@ def explain_as_decoded(pixels: str, folder: Path, photo: str) -> object:
 
 
 def write_resamplings(folder: Path) -> list[dict[str, object]]:
-    """Random pictures resized by Pillow: up, down, by odd ratios, whole and in part."""
+    """Write random pictures and their parts, and what Pillow resizes them to: up, down, and by odd ratios."""
     random = np.random.default_rng(0)
     cases = []
     shapes = [(3, 5), (17, 23), (64, 64), (301, 97), (600, 450)]
@@ -145,7 +146,7 @@ def write_resamplings(folder: Path) -> list[dict[str, object]]:
 
 def main() -> None:
     if int(PIL.__version__.split(".")[0]) < 13:
-        raise SystemExit(f"Pillow is {PIL.__version__}; the page resizes tall pictures in the order of 13 and newer.")
+        raise SystemExit(f"Pillow is {PIL.__version__}; the page resizes tall pictures as Pillow 13 does.")
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
     photos = write_photos(folder)

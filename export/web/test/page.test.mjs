@@ -1,10 +1,10 @@
-/** The page for real: photos dropped in headless Chromium, compared with the network in Python. */
+/** Test the page in headless Chromium: its answers for dropped photos equal the network's in Python. */
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { expected, floats, largestDifference, path } from "./support/expected.mjs";
-import { SOFTWARE_GPU, answerTo, drop, errorAfter, launch, openPage, serve, withModel } from "./support/browser.mjs";
+import { expected, readFloats, findLargestDifference, locate } from "./support/expected.mjs";
+import { SOFTWARE_GPU, getAnswer, drop, getError, launch, openPage, serve, replaceModel } from "./support/browser.mjs";
 
 const MAP_TOLERANCE = 1e-3; // of a map in [0, 1]
 const LOGIT_TOLERANCE = 1e-3; // of the largest logit
@@ -27,12 +27,12 @@ after(async () => {
 function checkAnswer(answer, want, classIdx, context) {
   assert.equal(answer.classIdx, Number(classIdx));
   assert.deepEqual(answer.top, want.top);
-  const logits = floats(want.logits);
-  assert.ok(floats(want.maps[classIdx]).some((value) => value > 0.5), "the map to compare with is not empty");
+  const logits = readFloats(want.logits);
+  assert.ok(readFloats(want.maps[classIdx]).some((value) => value > 0.5), "the map to compare with is not empty");
   const scale = logits.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
   const off = {
-    map: largestDifference(answer.cam, floats(want.maps[classIdx])),
-    logits: largestDifference(answer.logits, logits) / scale,
+    map: findLargestDifference(answer.cam, readFloats(want.maps[classIdx])),
+    logits: findLargestDifference(answer.logits, logits) / scale,
   };
   context.diagnostic(`class ${classIdx}: map ${off.map.toExponential(1)}, logits ${off.logits.toExponential(1)}`);
   assert.ok(off.map <= MAP_TOLERANCE, `the map differs by ${off.map}`);
@@ -41,26 +41,26 @@ function checkAnswer(answer, want, classIdx, context) {
 
 for (const [photo, want] of Object.entries(expected.photos)) {
   test(`${photo} is explained as in Python`, async (context) => {
-    const answer = await answerTo(site.page, () => drop(site.page, photo));
+    const answer = await getAnswer(site.page, () => drop(site.page, photo));
     checkAnswer(answer, want, want.class_idx, context);
-    assert.ok(largestDifference(answer.probabilities, want.probabilities) < MAP_TOLERANCE);
+    assert.ok(findLargestDifference(answer.probabilities, want.probabilities) < MAP_TOLERANCE);
   });
 }
 
 test("another class of the top five has another map", async (context) => {
   const { page } = site;
   const want = expected.photos["chelsea.png"];
-  const first = await answerTo(page, () => drop(page, "chelsea.png"));
+  const first = await getAnswer(page, () => drop(page, "chelsea.png"));
   for (const classIdx of want.top.slice(1, 4)) {
-    const answer = await answerTo(page, () => page.locator(`#classes input[value="${classIdx}"]`).check({ force: true }));
+    const answer = await getAnswer(page, () => page.locator(`#classes input[value="${classIdx}"]`).check({ force: true }));
     checkAnswer(answer, want, classIdx, context);
-    assert.ok(largestDifference(answer.cam, first.cam) > 0.05, "the map is another one");
+    assert.ok(findLargestDifference(answer.cam, first.cam) > 0.05, "the map is another one");
   }
 });
 
-test("what is computed is what is shown", async () => {
+test("the page shows the computed answer", async () => {
   const { page } = site;
-  await answerTo(page, () => drop(page, "coffee.png"));
+  await getAnswer(page, () => drop(page, "coffee.png"));
   assert.match(await page.innerText("#classes label:first-child"), /^espresso\s*90 %/);
   assert.match(await page.innerText("#latency"), /^\d+$/);
   assert.ok((await page.evaluate(() => globalThis.answers.at(-1).runMs)) > 0);
@@ -82,10 +82,10 @@ test("what is computed is what is shown", async () => {
 
 test("classes are chosen by keyboard, and the focus stays", async () => {
   const { page } = site;
-  const first = await answerTo(page, () => drop(page, "chelsea.png"));
+  const first = await getAnswer(page, () => drop(page, "chelsea.png"));
   await page.focus("#classes :checked");
   for (const place of [1, 2]) {
-    const answer = await answerTo(page, () => page.keyboard.press("ArrowDown"));
+    const answer = await getAnswer(page, () => page.keyboard.press("ArrowDown"));
     assert.equal(answer.classIdx, first.top[place]);
     await page.waitForFunction((value) => document.activeElement.value === value, String(answer.classIdx));
   }
@@ -105,7 +105,7 @@ for (const [file, message] of [
   ["truncated.jpg", /truncated.jpg cannot be read: it is damaged/],
   ["truncated.png", /truncated.png cannot be read: it is damaged/],
   ["empty.png", /empty.png is empty/],
-  ["huge.png", /huge.png has 12000 × 12000 pixels; at most 100 million/],
+  ["huge.png", /huge.png has 12000 × 12000 pixels; expected at most 100 million/],
   ["text.onnx", /text.onnx is not an ONNX model, or it is damaged/],
   ["foreign.onnx", /foreign.onnx is an ONNX model without the record/],
   ["wrong.onnx", /wrong.onnx does not run here. WebAssembly was not used: the heatmap differs by/],
@@ -113,9 +113,9 @@ for (const [file, message] of [
 ]) {
   test(`${file} is refused in place, and the next photo works`, async (context) => {
     const { page } = site;
-    assert.match(await errorAfter(page, () => drop(page, file)), message);
+    assert.match(await getError(page, () => drop(page, file)), message);
     const want = expected.photos["chelsea.png"];
-    const answer = await answerTo(page, () => drop(page, "chelsea.png"));
+    const answer = await getAnswer(page, () => drop(page, "chelsea.png"));
     checkAnswer(answer, want, want.class_idx, context);
     assert.ok(await page.isHidden("#alert"), "the message is gone");
   });
@@ -123,10 +123,10 @@ for (const [file, message] of [
 
 test("a chosen file and an example are explained too", async () => {
   const { page } = site;
-  const chosen = await answerTo(page, () => page.setInputFiles("#file", path("grey.png")));
-  assert.equal(chosen.classIdx, expected.photos["grey.png"].class_idx);
+  const chosen = await getAnswer(page, () => page.setInputFiles("#file", locate("gray.png")));
+  assert.equal(chosen.classIdx, expected.photos["gray.png"].class_idx);
   await page.reload();
-  const example = await answerTo(page, () => page.click("#example-list button[title=coffee]"));
+  const example = await getAnswer(page, () => page.click("#example-list button[title=coffee]"));
   assert.equal(example.classIdx, expected.photos["coffee.png"].class_idx);
 });
 
@@ -134,7 +134,7 @@ test("the camera's picture is explained", async () => {
   const { page } = site;
   await page.click(".result [data-action=camera]");
   await page.waitForSelector("body[data-state=camera]");
-  const answer = await answerTo(page, () => page.click("[data-action=shoot]"));
+  const answer = await getAnswer(page, () => page.click("[data-action=shoot]"));
   assert.equal(answer.top.length, 5);
   assert.equal(await page.evaluate(() => document.getElementById("video").srcObject), null, "the camera is off");
 });
@@ -143,16 +143,16 @@ test("a site that is not complete says so, and where the files come from", async
   const before = (page) => page.route("**/site.json", (route) => route.fulfill({ status: 404 }));
   const { page, close } = await openPage(browser, server.url, { before, model: "missing" });
   await page.waitForSelector("#alert:not([hidden])");
-  assert.match(await page.innerText("#alert-text"), /site.json cannot be loaded \(404\): make_site.py/);
+  assert.match(await page.innerText("#alert-text"), /site.json cannot be loaded \(404\): make.py/);
   await close();
 });
 
-test("another artifact: grey, cropped, without names", async (context) => {
+test("another artifact: gray, cropped, without names", async (context) => {
   const { page, close } = await openPage(browser, server.url);
   await drop(page, "second.onnx");
   await page.waitForFunction(() => /Sequential/.test(document.getElementById("model-state").textContent));
   for (const [photo, want] of Object.entries(expected.second)) {
-    const answer = await answerTo(page, () => drop(page, photo));
+    const answer = await getAnswer(page, () => drop(page, photo));
     checkAnswer(answer, want, want.class_idx, context);
     assert.deepEqual(answer.size, [48, 40]);
   }
@@ -166,7 +166,7 @@ for (const pixels of ["NCHW", "NHWC"]) {
     await drop(page, `${pixels}.onnx`);
     await page.waitForFunction(() => /Sequential/.test(document.getElementById("model-state").textContent));
     for (const [photo, want] of Object.entries(expected[pixels])) {
-      const answer = await answerTo(page, () => drop(page, photo));
+      const answer = await getAnswer(page, () => drop(page, photo));
       checkAnswer(answer, want, want.class_idx, context);
       assert.deepEqual(answer.size, want.size);
     }
@@ -174,19 +174,19 @@ for (const pixels of ["NCHW", "NHWC"]) {
   });
 }
 
-async function explainsSecond(page, context) {
+async function explainSecond(page, context) {
   const want = expected.second["photo.jpg"];
-  checkAnswer(await answerTo(page, () => drop(page, "photo.jpg")), want, want.class_idx, context);
+  checkAnswer(await getAnswer(page, () => drop(page, "photo.jpg")), want, want.class_idx, context);
   return page.innerText("#model-state");
 }
 
 test("WebAssembly runs on several threads, and on one without the isolating headers", async (context) => {
   const query = "?backend=wasm&threads=2";
-  const isolated = await openPage(browser, server.url, { query, before: withModel("second.onnx") });
-  assert.match(await explainsSecond(isolated.page, context), /WebAssembly, 2 threads$/);
+  const isolated = await openPage(browser, server.url, { query, before: replaceModel("second.onnx") });
+  assert.match(await explainSecond(isolated.page, context), /WebAssembly, 2 threads$/);
   await isolated.close();
   const before = async (page) => {
-    await withModel("second.onnx")(page);
+    await replaceModel("second.onnx")(page);
     await page.route(`${server.url}?*`, async (route) => {
       const { "cross-origin-opener-policy": opener, ...headers } = (await route.fetch()).headers();
       assert.equal(opener, "same-origin");
@@ -195,13 +195,13 @@ test("WebAssembly runs on several threads, and on one without the isolating head
   };
   const plain = await openPage(browser, server.url, { query, before });
   assert.equal(await plain.page.evaluate(() => crossOriginIsolated), false);
-  assert.match(await explainsSecond(plain.page, context), /WebAssembly, 1 thread$/);
+  assert.match(await explainSecond(plain.page, context), /WebAssembly, 1 thread$/);
   await plain.close();
 });
 
 test("WebGPU that fails is replaced by WebAssembly, and the page says so", async (context) => {
   const before = async (page) => {
-    await withModel("second.onnx")(page);
+    await replaceModel("second.onnx")(page);
     await page.addInitScript(() => {
       GPU.prototype.requestAdapter = async () => ({
         info: {},
@@ -212,23 +212,23 @@ test("WebGPU that fails is replaced by WebAssembly, and the page says so", async
     });
   };
   const { page, close } = await openPage(browser, server.url, { before });
-  assert.match(await explainsSecond(page, context), /WebAssembly, .* · WebGPU was not used: it does not start\.$/);
+  assert.match(await explainSecond(page, context), /WebAssembly, .* · WebGPU was not used: it does not start\.$/);
   await close();
 });
 
 test("WebGPU answers as Python does, on an emulated graphics card", async (context) => {
   const emulated = await launch(SOFTWARE_GPU);
-  const { page } = await openPage(emulated, server.url, { query: "?backend=webgpu", before: withModel("second.onnx") });
-  assert.match(await explainsSecond(page, context), /WebGPU$/);
+  const { page } = await openPage(emulated, server.url, { query: "?backend=webgpu", before: replaceModel("second.onnx") });
+  assert.match(await explainSecond(page, context), /WebGPU$/);
   await emulated.close();
 });
 
 test("nothing leaves the browser", async () => {
   const { page, seen, close } = await openPage(browser, server.url);
   const loaded = seen.requests.length;
-  assert.ok(loaded > 10, "the page and what lies beside it were asked for");
-  await answerTo(page, () => drop(page, "chelsea.png"));
-  await answerTo(page, () => page.locator("#classes input").nth(1).check({ force: true }));
+  assert.ok(loaded > 10, "the page and its files were requested");
+  await getAnswer(page, () => drop(page, "chelsea.png"));
+  await getAnswer(page, () => page.locator("#classes input").nth(1).check({ force: true }));
   const later = seen.requests.slice(loaded).filter((url) => !url.startsWith("blob:"));
   assert.deepEqual(later, [], "explaining asks for nothing");
   const foreign = seen.requests.filter((url) => !url.startsWith(server.url) && !url.startsWith(`blob:${server.url}`));

@@ -1,4 +1,4 @@
-/** The page in headless Chromium, served as its README says, with every request written down. */
+/** Run the page in headless Chromium, served as its README says, and record every request. */
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
 
-import { path } from "./expected.mjs";
+import { locate } from "./expected.mjs";
 
 const SERVER = fileURLToPath(new URL("../../serve.py", import.meta.url));
 const FLAGS = [
@@ -25,7 +25,7 @@ export async function serve() {
   return { url: String(line).trim(), stop: () => server.kill() };
 }
 
-/** Playwright makes a fresh profile for each browser. */
+/** Start a browser; Playwright makes a new profile for it. */
 export async function launch(gpu = []) {
   const flags = gpu.length ? [...FLAGS.filter((flag) => flag !== "--disable-gpu"), ...gpu] : FLAGS;
   return chromium.launch({
@@ -34,7 +34,7 @@ export async function launch(gpu = []) {
   });
 }
 
-/** A page that is ready to explain, and what it did so far. */
+/** Open a page that is ready to explain; `seen` has its requests and errors so far. */
 export async function openPage(browser, url, { query = "", before = async () => {}, model = "ready", ...options } = {}) {
   const context = await browser.newContext(options);
   const page = await context.newPage();
@@ -57,12 +57,12 @@ export async function openPage(browser, url, { query = "", before = async () => 
   return { page, seen, close: () => context.close() };
 }
 
-/** For `before`: the site has another artifact as its own. */
-export const withModel = (name) => (page) => page.route("**/assets/model.onnx", (route) => route.fulfill({ path: path(name) }));
+/** A function for `before` that gives the site another artifact. */
+export const replaceModel = (name) => (page) => page.route("**/assets/model.onnx", (route) => route.fulfill({ path: locate(name) }));
 
-/** Drop files the way a hand does: one event with all of its data. */
+/** Drop a file as a user does: in one event with all of its data. */
 export async function drop(page, name) {
-  const content = readFileSync(path(name)).toString("base64");
+  const content = readFileSync(locate(name)).toString("base64");
   await page.evaluate(([file, base64]) => {
     const transfer = new DataTransfer();
     transfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], file));
@@ -70,16 +70,16 @@ export async function drop(page, name) {
   }, [name, content]);
 }
 
-/** What the page answers to something done to it. */
-export async function answerTo(page, action) {
+/** Do something to the page, and return its next answer. */
+export async function getAnswer(page, action) {
   const before = await page.evaluate(() => globalThis.answers.length);
   await action();
   await page.waitForFunction((count) => globalThis.answers.length > count, before);
   return page.evaluate(() => globalThis.answers.at(-1));
 }
 
-/** The message that the page shows in place after something that must fail. */
-export async function errorAfter(page, action) {
+/** Do something that must fail, and return the message that the page shows. */
+export async function getError(page, action) {
   assert.ok(await page.isHidden("#alert"), "no message is left from before");
   await action();
   await page.waitForSelector("#alert:not([hidden])");

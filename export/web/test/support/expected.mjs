@@ -1,21 +1,21 @@
-/** What `expected.py` wrote, read in Node. */
+/** Read in Node what `expected.py` wrote. */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 export const folder = process.env.EXPECTED;
-assert.ok(folder, "EXPECTED must name the folder that test/expected.py wrote; smoke.sh does both");
+assert.ok(folder, "EXPECTED must name the folder that test/expected.py wrote; smoke.sh runs both");
 
 export const expected = JSON.parse(readFileSync(join(folder, "expected.json"), "utf8"));
 
-export const path = (name) => join(folder, name);
+export const locate = (name) => join(folder, name);
 
-export const bytes = (name) => new Uint8Array(readFileSync(path(name)));
+export const readBytes = (name) => new Uint8Array(readFileSync(locate(name)));
 
-export const floats = (name) => new Float32Array(bytes(name).buffer);
+export const readFloats = (name) => new Float32Array(readBytes(name).buffer);
 
-export function largestDifference(got, want) {
+export function findLargestDifference(got, want) {
   assert.equal(got.length, want.length);
   let largest = 0;
   for (let n = 0; n < want.length; n++) {

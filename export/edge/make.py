@@ -1,6 +1,6 @@
-"""Make what the scripts run: EfficientNet-Lite0 with real weights, explained at its last map, and the plain network.
+"""Make what the scripts run: EfficientNet-Lite0 with trained weights, explained at its last spatial layer, and plain.
 
-python recipe.py FOLDER SUFFIX [SUFFIX ...]     # .onnx .xml .pte; writes explained<suffix> and plain<suffix>
+python make.py FOLDER SUFFIX [SUFFIX ...]     # .onnx .xml .pte; writes explained<suffix> and plain<suffix>
 """
 
 import sys
@@ -13,7 +13,7 @@ from explainable_model import ExplainableModel, export
 from explainable_model.demo import efficientnet_lite0
 
 
-def plain_onnx(network, image, path):
+def write_plain_onnx(network, image, path):
     batch = {0: torch.export.Dim("batch")}
     torch.onnx.export(
         network,
@@ -26,15 +26,15 @@ def plain_onnx(network, image, path):
     )
 
 
-def plain_openvino(network, image, path):
+def write_plain_openvino(network, image, path):
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
-        plain_onnx(network, image, Path(folder) / "plain.onnx")
+        write_plain_onnx(network, image, Path(folder) / "plain.onnx")
         openvino.save_model(openvino.Core().read_model(Path(folder) / "plain.onnx"), path, compress_to_fp16=False)
 
 
-def plain_executorch(network, image, path):
+def write_plain_executorch(network, image, path):
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
@@ -42,19 +42,20 @@ def plain_executorch(network, image, path):
     path.write_bytes(to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer)
 
 
-PLAIN = {".onnx": plain_onnx, ".xml": plain_openvino, ".pte": plain_executorch}
+WRITE_PLAIN = {".onnx": write_plain_onnx, ".xml": write_plain_openvino, ".pte": write_plain_executorch}
 
 
 def main(folder, *suffixes):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    network = efficientnet_lite0()  # or any network of yours, with Preprocess(size, mean, std) and its class names
+    network = efficientnet_lite0()  # or your own network, with Preprocess(size, mean, std) and its class names
     explainable = ExplainableModel(network.model, target_layer="bn2")
     image = torch.zeros(1, 3, *network.preprocess.size)
     described = {"preprocess": network.preprocess, "class_names": network.class_names}
     for suffix in suffixes:
         export(explainable, folder / f"explained{suffix}", image, **described)
-        PLAIN[suffix](network.model, image, folder / f"plain{suffix}")
+        WRITE_PLAIN[suffix](network.model, image, folder / f"plain{suffix}")
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,7 +1,7 @@
-"""Everything that the page needs beside it: an artifact, onnxruntime-web, the colours, and photos to try.
+"""Make the files that the page needs: an artifact, onnxruntime-web, the colors, and photos to try.
 
-python export/web/make_site.py                        # EfficientNet-Lite0 with ImageNet weights
-python export/web/make_site.py --artifact mine.onnx   # an artifact of yours
+python export/web/make.py                        # EfficientNet-Lite0 with ImageNet weights
+python export/web/make.py --artifact mine.onnx   # an artifact of yours
 """
 
 import argparse
@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 
 from explainable_model import ExplainableModel, export, read_metadata
-from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
+from explainable_model.demo import TARGET_LAYER, demo_photos, efficientnet_lite0
 from explainable_model.imaging.overlay import palette, suited_colormap
-from explainable_model.imaging.preprocess import open_photo
 
 KIT = Path(__file__).parent
 ASSETS = KIT / "site" / "assets"
@@ -27,15 +26,15 @@ RUNTIME_FILES = [
 
 
 def make_artifact(path: Path) -> None:
-    """EfficientNet-Lite0, explained at its last layer before pooling."""
+    """Export EfficientNet-Lite0, explained at its last layer before pooling."""
     named = efficientnet_lite0()
-    image = torch.from_numpy(PREPROCESS(open_photo(demo_photos()[0])))
+    image = torch.zeros(1, 3, *named.preprocess.size)
     explainable = ExplainableModel(named.model, TARGET_LAYER)
     export(explainable, path, image, preprocess=named.preprocess, class_names=named.class_names)
 
 
 def copy_runtime(folder: Path) -> None:
-    """onnxruntime-web as its package has it: WebAssembly alone, and with WebGPU."""
+    """Copy onnxruntime-web's files for WebAssembly and for WebGPU."""
     if not RUNTIME.is_dir():
         raise SystemExit(f"{RUNTIME.name} is not installed: run 'npm ci' in {KIT} first.")
     folder.mkdir(exist_ok=True)
@@ -44,7 +43,7 @@ def copy_runtime(folder: Path) -> None:
 
 
 def copy_examples(folder: Path) -> list[dict[str, str]]:
-    """CC0 photos from the scikit-image wheel."""
+    """Copy CC0 photos from the scikit-image wheel."""
     folder.mkdir(exist_ok=True)
     photos = [Path(shutil.copy(photo, folder)) for photo in demo_photos()]
     return [{"name": photo.stem, "file": f"{folder.name}/{photo.name}"} for photo in photos]
@@ -52,7 +51,7 @@ def copy_examples(folder: Path) -> list[dict[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--artifact", type=Path, help="an .onnx artifact; made from EfficientNet-Lite0 by default")
+    parser.add_argument("--artifact", type=Path, help="an .onnx artifact; default: EfficientNet-Lite0")
     artifact: Path | None = parser.parse_args().artifact
     ASSETS.mkdir(exist_ok=True)
     copy_runtime(ASSETS / "vendor")
@@ -60,7 +59,7 @@ def main() -> None:
     if artifact is None:
         make_artifact(model)
     else:
-        read_metadata(artifact)  # an error now rather than in the browser
+        read_metadata(artifact)  # so that an error comes now and not in the browser
         shutil.copy(artifact, model)
     palettes = {name: palette(suited_colormap(signed=name == "diverging")).tolist() for name in ("plain", "diverging")}
     site = {"model": model.name, "palettes": palettes, "examples": copy_examples(ASSETS / "examples")}
