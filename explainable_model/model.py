@@ -29,6 +29,7 @@ from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import _lower
 from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.lowering.rules.call import Lowering
+from explainable_model.lowering.rules.check import check_lowerings
 from explainable_model.lowering.size_ranges import open_size_error
 from explainable_model.methods import find_method
 from explainable_model.methods.fusion import find_fusion
@@ -340,14 +341,16 @@ def lower(
 
     Raises:
         LoweringError: the network cannot be traced, or an operator on the way from the layer to the
-            score has no lowering; the error names it and the layer. Or it takes one image size only.
+            score has no lowering; the error names it and the layer. Or it takes one image size only. Or a row of
+            ``lowerings`` does not fit its operator.
+        TypeError: a key of ``lowerings`` is no operator overload, or its rule is no function.
         InputError, LayerError, ModelError: as the eager call.
     """
     _check_profile(profile, image, dynamic_size)
+    table = {**LOWERINGS, **check_lowerings(lowerings or {})}
     with torch.no_grad(), restored_buffers(explainable.model):
         explainable(image.clone(), None, *inputs)  # whatever is wrong with the request is said by the eager call
     plan = explainable.plan
-    table = {**LOWERINGS, **(lowerings or {})}
     dynamic_batch = dynamic_batch and profile == "full"
     example = tuple(each.detach() for each in (image, *inputs))
     attempt = partial(_lower, explainable.model, plan, example, table, profile)

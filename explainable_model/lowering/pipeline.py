@@ -13,9 +13,9 @@ from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.errors import ExplainableModelError, InputError, LoweringError, TraceError
-from explainable_model.lowering.backward.interpreter import Tail, find_tail, missing_lowering
 from explainable_model.lowering.backward.networks import TracedNetwork, count_classes
 from explainable_model.lowering.backward.second_order import SecondOrderNetwork
+from explainable_model.lowering.backward.tail import Tail, find_tail
 from explainable_model.lowering.capture.export import (
     at_least_two,
     capture,
@@ -39,6 +39,7 @@ from explainable_model.lowering.passes.portable import PortableGraph, check_port
 from explainable_model.lowering.passes.simplify import simplify
 from explainable_model.lowering.passes.tap_attention import tap_attention
 from explainable_model.lowering.rules.call import Lowering
+from explainable_model.lowering.rules.missing import missing_lowering
 from explainable_model.lowering.size_ranges import BATCHES, find_sizes
 
 

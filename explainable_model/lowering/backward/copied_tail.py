@@ -8,7 +8,8 @@ from torch import Tensor, fx
 
 from explainable_model.attribution.batching import repeat
 from explainable_model.errors import LoweringError
-from explainable_model.lowering.backward.interpreter import Environment, Tail, run_node
+from explainable_model.lowering.backward.interpreter import Environment, run_node
+from explainable_model.lowering.backward.tail import Tail
 from explainable_model.lowering.graph import layer_of
 from explainable_model.lowering.shapes import unflatten
 

@@ -20,11 +20,10 @@ from explainable_model.lowering.backward.interpreter import (
     Environment,
     Kernel,
     Listener,
-    Tail,
-    find_tail,
     run_backward,
     run_forward,
 )
+from explainable_model.lowering.backward.tail import Tail, find_tail
 from explainable_model.lowering.capture.export import at_least_two, capture, graph_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.graph import output_nodes

@@ -7,14 +7,17 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.fx.traceback import preserve_node_meta
 
+from explainable_model.attribution.counting import counting
 from explainable_model.attribution.network import ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Scores
-from explainable_model.lowering.backward.interpreter import find_tail, missing_lowering, run_backward, run_forward
+from explainable_model.lowering.backward.interpreter import run_backward, run_forward
 from explainable_model.lowering.backward.networks import TracedNetwork
+from explainable_model.lowering.backward.tail import find_tail
 from explainable_model.lowering.dynamic_shapes import share_batch
 from explainable_model.lowering.graph import TAP, output_nodes
 from explainable_model.lowering.rules.call import Lowering
+from explainable_model.lowering.rules.missing import missing_lowering
 
 Trace = Callable[[nn.Module], fx.GraphModule]
 
@@ -88,9 +91,9 @@ class SecondOrderNetwork:
         """See ``CurvedNetwork.curvature``."""
         values, saved = run.state
         products = values[self._tail.output]
-        column = torch.ones_like(products[:1]).cumsum(1)
+        column = counting(products, 1)
         found = []
         for j in range(products.shape[1]):
-            seed = (column == j + 1).to(products.dtype).expand_as(products)
+            seed = (column == j).to(products.dtype).expand_as(products)
             found.append(run_backward(self._tail, values, saved, seed, self._lowerings, through_final=True)[tap])
         return torch.stack(found, 1)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.counting import counting
+
 
 @dataclass(frozen=True)
 class OneHot:
@@ -23,8 +25,7 @@ class OneHot:
 
     def dense(self) -> Tensor:
         """``(N, classes)`` in the dtype of the scores."""
-        # Comparing with a running count needs no scatter and takes its device from the scores.
-        classes = torch.ones_like(self.scores[:1], dtype=torch.int64).cumsum(1) - 1
+        classes = counting(self.scores, 1, torch.int64)
         return (self.class_idx.unsqueeze(1) == classes).to(self.scores.dtype)
 
     def rows(self, weight: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from explainable_model.attribution.counting import counting
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.rules.call import Call, Gradients, Lowering
 from explainable_model.lowering.shapes import cast
@@ -120,8 +121,8 @@ def product(call: Call, grad: Tensor, self: Tensor, dim: int, keepdim: bool = Fa
     dim %= self.ndim
     # The product of the others, without dividing by a factor that may be zero: a row for each factor left out.
     rows = self.movedim(dim, -1)
-    here = torch.ones_like(rows, dtype=torch.int64).cumsum(-1)
-    left_out = here.unsqueeze(-1) == here.unsqueeze(-2)
+    place = counting(rows, -1)
+    left_out = place.unsqueeze(1) == place
     others = torch.where(left_out, 1.0, rows.unsqueeze(-2)).prod(-1)
     return {"self": _restored(grad, [dim], keepdim) * others.movedim(-1, dim)}
 

@@ -10,10 +10,10 @@ from torch._ops import OpOverload
 from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
+from explainable_model.attribution.counting import counting
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.rules import resample_dynamic as open_resample
 from explainable_model.lowering.rules.call import Call, Gradients, Lowering
-from explainable_model.lowering.rules.resample_dynamic import positions
 from explainable_model.lowering.shapes import known, per_dim
 
 aten = torch.ops.aten
@@ -63,7 +63,7 @@ def avg_pool(
         dim = i - spatial
         if not isinstance(self.shape[dim], int):
             counted = count_include_pad if divisor_override is None else None
-            ends = positions(grad, dim), positions(self, dim)
+            ends = counting(grad, dim), counting(self, dim)
             matrices.append(open_resample.average(*ends, kernel[i], stride[i], padding[i], counted))
             continue
         window = functional.avg_pool1d if divisor_override is None else _sum_pool1d
@@ -94,7 +94,7 @@ def adaptive_avg_pool(call: Call, grad: Tensor, self: Tensor, output_size: Any) 
     matrices = [
         matrix_of(lambda t, o=o: pool(t, o), s)  # type: ignore[misc]
         if isinstance(o, int) and isinstance(s, int)
-        else open_resample.adaptive(positions(grad, dim), positions(self, dim))
+        else open_resample.adaptive(counting(grad, dim), counting(self, dim))
         for dim, (o, s) in enumerate(zip(out, size, strict=True), start=-spatial)
     ]
     return {"self": separable_gradient(grad, matrices)}
@@ -110,8 +110,8 @@ def _portable(op: Any) -> Callable[..., Tensor]:
             return output
         pooled = self
         for dim, out in enumerate(output_size, start=-len(output_size)):
-            rows = positions(self.new_ones(()).expand(out), 0)
-            matrix = open_resample.adaptive(rows, positions(self, dim)).to(self.dtype)
+            rows = counting(self.new_ones(()).expand(out), 0)
+            matrix = open_resample.adaptive(rows, counting(self, dim)).to(self.dtype)
             pooled = torch.matmul(pooled.movedim(dim, -1), matrix.t()).movedim(-1, dim)
         return pooled
 
@@ -135,7 +135,7 @@ def _resize(
     for i, (size, out) in enumerate(zip(input.shape[2:], grad.shape[2:], strict=True)):
         if not (isinstance(size, int) and isinstance(out, int)):
             scale = scale_factors[i] if scale_factors is not None and output_size is None else None
-            ends = positions(grad, 2 + i), positions(input, 2 + i)
+            ends = counting(grad, 2 + i), counting(input, 2 + i)
             matrices.append(_open_resize(*ends, scale, mode + " antialiased" * antialias, align_corners))
             continue
         if scale_factors is None or output_size is not None:

@@ -4,15 +4,6 @@ import torch
 from torch import Tensor
 
 
-def positions(tensor: Tensor, dim: int) -> Tensor:
-    """``0, 1, 2, ...`` along a dimension: floating point, on the tensor's own device."""
-    line = tensor.movedim(dim, -1)
-    while line.ndim > 1:
-        line = line.select(0, 0)
-    exact = torch.float64 if tensor.dtype == torch.float64 else torch.float32  # half precision counts to 2048
-    return torch.ones_like(line, dtype=exact).cumsum(0) - 1
-
-
 def linear(out: Tensor, into: Tensor, scale: float | None, align_corners: bool | None) -> Tensor:
     """Each row has the weights of the two nearest positions: a triangle of width one around the source.
 
