@@ -39,14 +39,14 @@ def run_forward(
     kernels: Mapping[Any, Kernel] | None = None,
     listen: Listener | None = None,
 ) -> tuple[Environment, Environment]:
-    """Every node's value, and what the forward of some saved for their gradient.
+    """Every node's value, and what some nodes saved for their gradient.
 
     Args:
         module: the graph.
         tail: the part of it that is to be differentiated.
         arguments: one for each input.
         kernels: what to call instead of some operators.
-        listen: is shown the value at each of the tail's taps, and may exchange it.
+        listen: is called with the value at each of the tail's taps, and returns the value that replaces it.
     """
     values: Environment = {}
     saved: Environment = {}
@@ -67,7 +67,7 @@ def run_forward(
 def run_node(
     node: fx.Node, values: Mapping[fx.Node, Any], saved: Environment | None, kernels: Mapping[Any, Kernel]
 ) -> Any:
-    """One node's value; what its forward saves goes into ``saved``, where there is one."""
+    """One node's value. Where ``saved`` is given, it receives what the node saves for its gradient."""
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
     target: Any = node.target
     with set_current_meta(node):
@@ -95,10 +95,10 @@ def run_backward(
     Args:
         tail: the part of the graph to differentiate.
         values: the value of each node, from ``run_forward``.
-        saved: what the forward kept, from ``run_forward``.
+        saved: what nodes saved for their gradient, from ``run_forward``.
         seed: gradient with respect to the scores.
         lowerings: the vector-Jacobian product of each operator.
-        through_final: differentiate a final sigmoid or softmax as well.
+        through_final: differentiate a final sigmoid or softmax instead of skipping it.
     """
     gradients: dict[fx.Node, Any] = {tail.output: seed}
     at_taps: dict[fx.Node, Tensor] = {}

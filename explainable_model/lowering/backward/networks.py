@@ -97,11 +97,11 @@ def scores_after(tail: Tail, values: Environment, tap: int, activations: Tensor,
 
 
 class CapturedNetwork:
-    """The same graph, run eagerly with autograd.
+    """A graph that runs eagerly, with gradients by autograd.
 
     Args:
         module, tail, plan, classes: as for ``TracedNetwork``.
-        kernels: what runs instead of some operators.
+        kernels: functions that replace some operators.
     """
 
     def __init__(

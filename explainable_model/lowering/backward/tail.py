@@ -17,7 +17,7 @@ from explainable_model.lowering.rules.call import Lowering
 
 aten = torch.ops.aten
 
-# Nothing differentiable comes out of these: the network stops the gradient itself, or only a shape is read.
+# The results of these have no gradient: the network stops it, or the operator reads only a shape.
 WITHOUT_GRADIENT = frozenset(
     {aten.detach.default, aten.full_like.default, aten.zeros_like.default, aten.ones_like.default,
      aten.empty_like.default, aten.rand_like.default, aten.randn_like.default, aten.new_zeros.default,
@@ -31,8 +31,8 @@ class Tail:
     """The part of the graph between the taps and the scores.
 
     Attributes:
-        taps: the marks on what is listened to (the last one, where a layer runs several times).
-        names: what each of them marks.
+        taps: the marks on the tapped layers' outputs; where a layer runs several times, on its last output.
+        names: the tapped layer of each mark.
         output: the scores.
         logits: the prediction.
         path: every node through which the scores depend on a tap, in order.
@@ -46,13 +46,13 @@ class Tail:
 
     def missing(self, lowerings: Mapping[OpOverload, Lowering]) -> dict[OpOverload, str]:
         """Operators on the path without a lowering, each with the layer where it was first met."""
-        found: dict[OpOverload, str] = {}
+        missing: dict[OpOverload, str] = {}
         for node in self.path:
             target: Any = node.target
             known = target in lowerings or target in (TAP, operator.getitem) or node in self.skipped
             if not known:
-                found.setdefault(target, layer_of(node))
-        return found
+                missing.setdefault(target, layer_of(node))
+        return missing
 
     @property
     def skipped(self) -> frozenset[fx.Node]:
@@ -69,7 +69,7 @@ def find_tail(graph: fx.Graph, plan: Plan, *, required: bool = True) -> Tail:
     Args:
         graph: as from ``capture``, with the outputs ``(logits, class_idx, values, columns)``.
         plan: names the taps.
-        required: refuse a layer that the scores do not depend on; else its gradient is zero.
+        required: refuse a layer that the scores do not depend on; otherwise its gradient is zero.
 
     Raises:
         LayerError: a layer did not run.
@@ -105,9 +105,9 @@ def _find_taps(graph: fx.Graph, plan: Plan) -> tuple[list[str], list[fx.Node]]:
                 "run themselves: name a layer in them."
             )
         # A layer that runs several times is explained at its last call; every attention counts.
-        found = marks[name] if name == ATTENTION_LAYERS else marks[name][-1:]
-        names += [name] * len(found)
-        taps += found
+        chosen = marks[name] if name == ATTENTION_LAYERS else marks[name][-1:]
+        names += [name] * len(chosen)
+        taps += chosen
     return names, taps
 
 

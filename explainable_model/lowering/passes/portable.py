@@ -1,10 +1,10 @@
-"""The portable profile: a graph in the few operators that the strict runtimes have.
+"""The portable profile: a graph in the few operators that strict runtimes have.
 
-Runtimes for devices lack, misread or crash on parts of what the lowering uses: 64-bit integers, comparisons and the
-selections by them, gathers, expansions, transposed convolutions with padding. So the graph is traced once more with
-every size known and **every value a float32 tensor**: a condition is a tensor of zeros and ones, a class is a whole
-number. Integers remain at the two ends alone, where ``class_idx`` comes in and goes out. Run and compared: OpenVINO,
-tract and MNN; ncnn, LiteRT and Core ML were not.
+Runtimes for devices lack some operators of a lowered graph, compute them wrongly or crash: 64-bit integers,
+comparisons, selections, gathers, expansions, transposed convolutions with padding. The graph is therefore traced once
+more, with every size known and **every value a float32 tensor**: a condition is a tensor of zeros and ones, a class is a
+whole number. Only ``class_idx`` is an integer, where it enters and where it is returned. OpenVINO, tract and MNN were
+run and compared; ncnn, LiteRT and Core ML were not.
 """
 
 from collections import Counter
@@ -71,13 +71,13 @@ class PortableGraph(nn.Module):
 
     def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with preserve_node_meta():
-            logits, explained, cam = _Portably(self.network).run(image, class_idx, *inputs)
+            logits, explained, cam = _PortableInterpreter(self.network).run(image, class_idx, *inputs)
             # tract reads a conversion to int64 as a size; what an argmax returns is an integer everywhere
             explained = aten.argmax.default(one_hot(explained, self.classes), -1)
         return logits, explained, cam
 
 
-class _Portably(fx.Interpreter):
+class _PortableInterpreter(fx.Interpreter):
     """Every operator by its portable form, where it has one, and every tensor as float32."""
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -105,7 +105,7 @@ def _as_float(value: Any) -> Any:
 
 
 def unshare_weights(module: fx.GraphModule) -> None:
-    """Give transposed convolutions weights of their own: OpenVINO's maps are wrong where a convolution shares one."""
+    """Give each transposed convolution a copy of a shared weight; OpenVINO computes it wrongly from a shared one."""
     readers: Counter[str] = Counter()
     for node in module.graph.nodes:
         if node.op == "get_attr":
@@ -117,8 +117,8 @@ def unshare_weights(module: fx.GraphModule) -> None:
         value = get_attribute(module, weight)
         if value is not None and readers[str(weight.target)] > 1:
             with module.graph.inserting_before(node):
-                own = add_constant(module, f"{str(weight.target).replace('.', '_')}_transposed", value.clone())
-            node.update_arg(1, own)
+                copy = add_constant(module, f"{str(weight.target).replace('.', '_')}_transposed", value.clone())
+            node.update_arg(1, copy)
     module.recompile()
 
 
@@ -128,17 +128,17 @@ def check_portable(module: fx.GraphModule) -> None:
     Raises:
         LoweringError: the operators, each with a layer where it is met.
     """
-    found: dict[str, str] = {}
+    outside: dict[str, str] = {}
     for node in module.graph.nodes:
         if node.op == "call_function" and _name(node.target) not in OPERATORS:
-            found.setdefault(str(node.target), layer_of(node))
-    if found:
-        raise not_portable(found)
+            outside.setdefault(str(node.target), layer_of(node))
+    if outside:
+        raise not_portable(outside)
 
 
-def not_portable(found: Mapping[str, str]) -> LoweringError:
+def not_portable(outside: Mapping[str, str]) -> LoweringError:
     """The error that names every operator outside the profile and the layer where it is met."""
-    named = ", ".join(f"{name} (from {layer or 'the explanation'})" for name, layer in found.items())
+    named = ", ".join(f"{name} (from {layer or 'the explanation'})" for name, layer in outside.items())
     return LoweringError(
         f"The portable profile has no form for {named}. Choose a method or a layer that needs none of it (Grad-CAM at "
         "a convolution, one class at a time), add a row to FORMS in lowering/passes/portable_forms.py, or export "

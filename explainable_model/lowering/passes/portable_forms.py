@@ -16,14 +16,14 @@ aten = torch.ops.aten
 STEEP = 1e20  # times any difference of two float32 values that matters, this is 1 or more
 
 
-def _constant(make: Callable[[], Tensor]) -> Tensor:
-    """A tensor that depends on no input: made now, so that the graph holds its values."""
+def _make_constant(make: Callable[[], Tensor]) -> Tensor:
+    """A tensor that depends on no input, made outside of the trace: the graph holds its values."""
     with _disable_current_modes():
         return make()
 
 
-def _counting(count: int) -> Tensor:
-    return _constant(lambda: torch.arange(count, dtype=torch.float32))
+def _count_to(count: int) -> Tensor:
+    return _make_constant(lambda: torch.arange(count, dtype=torch.float32))
 
 
 # Conditions, as zeros and ones
@@ -68,18 +68,18 @@ def _where(condition: Any, self: Any, other: Any) -> Any:
 
 
 def argmax(self: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The first position of the largest value, as ATen's; counted from the end, a maximum finds the first."""
+    """The first position of the largest value. Positions count from the end, so that their maximum is the first one."""
     if dim is None:
         raise LoweringError("argmax over all dimensions has no portable form")
     dim, length = dim % self.ndim, self.shape[dim]
     hits = equal(self, amax(self, [dim], keepdim=True))
-    from_end = _constant(lambda: length - torch.arange(length, dtype=torch.float32))
+    from_end = _make_constant(lambda: length - torch.arange(length, dtype=torch.float32))
     from_end = from_end.reshape([-1 if d == dim else 1 for d in range(self.ndim)])
     return length - amax(hits * from_end, [dim], keepdim=keepdim)
 
 
 def amax(self: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
-    """A max pooling by one window: ncnn has no other maximum of a part."""
+    """The maximum as a max pooling with one window, for ncnn has no other maximum over some dimensions."""
     dims = sorted(d % self.ndim for d in dim) if dim else list(range(self.ndim))
     kept = [d for d in range(self.ndim) if d not in dims]
     rows = self if dims == list(range(len(kept), self.ndim)) else self.permute([*kept, *dims])
@@ -95,7 +95,7 @@ def _amin(self: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tenso
 
 def one_hot(index: Tensor, count: int) -> Tensor:
     """``(*shape, count)``: one at each index."""
-    return (1.0 - (index.unsqueeze(-1) - _counting(count)).abs()).clamp_min(0.0)
+    return (1.0 - (index.unsqueeze(-1) - _count_to(count)).abs()).clamp_min(0.0)
 
 
 def _index_select(self: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -115,8 +115,8 @@ def _gather(self: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) ->
 
 def _expand(self: Tensor, size: Sequence[int], implicit: bool = False) -> Tensor:
     kept = [-1] * (len(size) - self.ndim) + list(self.shape)
-    wanted = [old if new == -1 else new for new, old in zip(size, kept, strict=True)]
-    return self * _constant(lambda: torch.ones(wanted))
+    shape = [old if new == -1 else new for new, old in zip(size, kept, strict=True)]
+    return self * _make_constant(lambda: torch.ones(shape))
 
 
 def _narrow(self: Tensor, dim: int, start: int, length: int) -> Tensor:
@@ -125,12 +125,12 @@ def _narrow(self: Tensor, dim: int, start: int, length: int) -> Tensor:
 
 def _of_ones(self: Tensor, **_: Any) -> Tensor:
     shape = list(self.shape)
-    return _constant(lambda: torch.ones(shape))
+    return _make_constant(lambda: torch.ones(shape))
 
 
 def _of_zeros(self: Tensor, **_: Any) -> Tensor:
     shape = list(self.shape)
-    return _constant(lambda: torch.zeros(shape))
+    return _make_constant(lambda: torch.zeros(shape))
 
 
 def _pad(self: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
@@ -171,7 +171,7 @@ def _conv_transpose(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Tensor:  # fmt: skip
-    lists = (per_dim(each, weight.ndim - 2) for each in (stride, padding, dilation, output_padding))
+    lists = (per_dim(setting, weight.ndim - 2) for setting in (stride, padding, dilation, output_padding))
     stride, padding, dilation, output_padding = lists
     return _convolution(input, weight, bias, stride, padding, dilation, True, output_padding, groups)
 

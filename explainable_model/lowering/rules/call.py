@@ -1,4 +1,4 @@
-"""How an operator's lowering is called: the types, and the binding of arguments to ATen's names."""
+"""The types of a lowering, and how its arguments are bound to ATen's names."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +17,9 @@ Gradients: TypeAlias = Mapping[str, Tensor | Sequence[Tensor | None] | None]
 Lowering: TypeAlias = Callable[..., Gradients]
 """``(call, grad, **arguments) -> Gradients``: the operator's vector-Jacobian product.
 
-``grad`` is the gradient of the operator's output (a list, with ``None`` for outputs nobody used,
-where it has several); the arguments come under ATen's names, and those that the function does not
-name must have their default value.
+``grad`` is the gradient of the operator's output. For an operator with several outputs it is a list, with ``None`` for
+an output without a gradient. The arguments come under ATen's names. An argument that the function does not name must
+have its default value.
 """
 
 
@@ -30,7 +30,7 @@ class Call:
     Attributes:
         op: the operator.
         output: what it returned, a tensor or a list of them.
-        needed: names of the arguments that want a gradient; ``tensors[1]`` inside a list.
+        needed: names of the arguments whose gradient is needed; ``tensors[1]`` inside a list.
         saved: what the forward kept for the gradient, such as attention probabilities.
     """
 
@@ -40,7 +40,7 @@ class Call:
     saved: Mapping[str, Tensor] = field(default_factory=dict)
 
     def needs(self, name: str) -> bool:
-        """Whether this argument wants a gradient."""
+        """Whether the gradient of this argument is needed."""
         return name in self.needed
 
 
@@ -85,7 +85,7 @@ def bind(lowering: Lowering, op: OpOverload, args: Sequence[Any], kwargs: Mappin
 
 
 def gradient_for(call: Call, gradients: Gradients, name: str, value: Tensor) -> Tensor | None:
-    """The gradient that a lowering gave for one argument that wants it; ``None`` stands for zero.
+    """The gradient that a lowering gave for one argument; ``None`` stands for zero.
 
     Args:
         call: what was called.

@@ -1,4 +1,4 @@
-"""The gradient that a class score starts with, kept symbolic as long as that is cheaper."""
+"""The gradient of a class score with respect to all scores: a one-hot vector that need not be computed."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,7 @@ from explainable_model.attribution.counting import counting
 class OneHot:
     """One in the column of each image's class, zero elsewhere.
 
-    A linear classifier turns it into a row of its weight: reading ``(N, features)`` values instead
-    of multiplying by ``(classes, features)``.
+    A linear classifier reads one row of its weight ``(classes, features)`` for each image, instead of a product.
 
     Attributes:
         class_idx: ``(N,)`` int64.
