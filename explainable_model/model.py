@@ -26,9 +26,10 @@ from explainable_model.explanation import Explanation
 from explainable_model.lowering.capture.trace_errors import reason_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.lowered import LoweredModel
-from explainable_model.lowering.pipeline import _lower
+from explainable_model.lowering.pipeline import lower_network
 from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.lowering.rules.call import Lowering
+from explainable_model.lowering.rules.check import check_lowerings
 from explainable_model.lowering.size_ranges import open_size_error
 from explainable_model.methods import find_method
 from explainable_model.methods.fusion import find_fusion
@@ -335,22 +336,24 @@ def lower(
             Convolutional networks allow it, those with a table of positions do not; windowed transformers
             take minutes to trace.
         dynamic_batch: leave the batch size open; ``False`` makes a graph for exactly as many images as ``image`` has.
-        profile: ``portable`` keeps to the operators that strict runtimes have (``lowering/portable.py`` lists them),
-            in float32 and for the example's shape alone; ``full`` uses all that is fast.
+        profile: ``portable`` keeps to the operators that strict runtimes have (``lowering/passes/portable.py`` lists
+            them), in float32 and for the example's shape alone; ``full`` uses all that is fast.
 
     Raises:
         LoweringError: the network cannot be traced, or an operator on the way from the layer to the
-            score has no lowering; the error names it and the layer. Or it takes one image size only.
+            score has no lowering; the error names it and the layer. Or it takes one image size only. Or a row of
+            ``lowerings`` does not fit its operator.
+        TypeError: a key of ``lowerings`` is no operator overload, or its rule is no function.
         InputError, LayerError, ModelError: as the eager call.
     """
     _check_profile(profile, image, dynamic_size)
+    table = {**LOWERINGS, **check_lowerings(lowerings or {})}
     with torch.no_grad(), restored_buffers(explainable.model):
         explainable(image.clone(), None, *inputs)  # whatever is wrong with the request is said by the eager call
     plan = explainable.plan
-    table = {**LOWERINGS, **(lowerings or {})}
     dynamic_batch = dynamic_batch and profile == "full"
     example = tuple(each.detach() for each in (image, *inputs))
-    attempt = partial(_lower, explainable.model, plan, example, table, profile)
+    attempt = partial(lower_network, explainable.model, plan, example, table, profile)
     try:
         return attempt(DynamicDims(size=dynamic_size), dynamic_batch=dynamic_batch)
     except TraceError as refusal:

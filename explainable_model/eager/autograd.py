@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
+from explainable_model.attribution.final_activation import FINAL_ACTIVATIONS, REARRANGEMENTS, backward_node
 from explainable_model.attribution.network import ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.scores import one_hot
@@ -124,15 +125,8 @@ def curvature(plan: Plan, run: ForwardRun, tap: int) -> Tensor:
     return torch.stack(products, 1)
 
 
-# Differentiating these at a saturated prediction gives a gradient that rounds to zero.
-FINAL_ACTIVATIONS = ("SigmoidBackward", "SoftmaxBackward", "LogSoftmaxBackward", "LogSigmoidBackward")
-
-
-# Operations between a final activation and the output that only rearrange or copy.
-REARRANGEMENTS = (
-    "ViewBackward", "UnsafeViewBackward", "ReshapeAliasBackward", "SqueezeBackward", "UnsqueezeBackward",
-    "AliasBackward", "CloneBackward", "ToCopyBackward", "PermuteBackward", "TransposeBackward", "TBackward",
-)  # fmt: skip
+FINAL_NODES = frozenset(map(backward_node, FINAL_ACTIVATIONS))
+REARRANGING_NODES = frozenset(map(backward_node, REARRANGEMENTS))
 
 
 def score_gradient(
@@ -192,9 +186,9 @@ def _final_activation(logits: Tensor) -> Node | None:
     node: Node | None = get_gradient_edge(logits).node
     while node is not None:
         kind = node.name().rstrip("0123456789")
-        if kind in FINAL_ACTIVATIONS:
+        if kind in FINAL_NODES:
             return node
-        if kind not in REARRANGEMENTS:
+        if kind not in REARRANGING_NODES:
             return None
         node = node.next_functions[0][0]
     return None

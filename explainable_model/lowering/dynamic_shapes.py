@@ -1,4 +1,4 @@
-"""Which dimensions of a graph stay open."""
+"""The dimensions of a graph that stay open."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ class DynamicDims:
 
     def of_image(self, image: Tensor) -> dict[int, Any]:
         """``dynamic_shapes`` of the image for ``torch.export``."""
-        # Unlike the batch a size has conditions, such as being a multiple of 32: sizes.py reads them.
+        # Unlike the batch, a size has conditions, such as being a multiple of 32: size_ranges.py reads them.
         sizes = dict.fromkeys(spatial(range(image.ndim), self.pixels), Dim.DYNAMIC) if self.size else {}
         return {**self.of_class_idx(), **sizes}
 
@@ -46,8 +46,8 @@ def open_shapes(dims: DynamicDims, image: Tensor, inputs: int) -> tuple[Any, ...
 def share_batch(image: Tensor, *inputs: Tensor) -> None:
     """Tell the tracer that every input has the image's batch size.
 
-    It gives each input's a symbol of its own and equates them only at the end. Until then the batch size does not
-    cancel in a quotient of the two, and what it cannot decide it writes down as a guard, true of the example alone.
+    The tracer gives the batch size of each input a symbol of its own, and equates the symbols only at the end. Until
+    then they do not cancel in a quotient, and an undecided condition becomes a guard that holds for the example alone.
     """
     for tensor in inputs:
         torch._check(tensor.shape[0] == image.shape[0])

@@ -1,4 +1,4 @@
-"""Small questions to an FX graph: constants, layers, values, outputs."""
+"""What is read from an FX graph: its outputs, values, operators, constants and layers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import SymInt, Tensor, fx, nn
 from torch._ops import OpOverload
 
 # The mark is an operator of its own: unlike the layer's name in a node's metadata it survives
-# functionalisation, in-place operations after the layer, and layers that return their input.
+# functionalization, in-place operations after the layer, and layers that return their input.
 _library: Any = torch.library.Library("explainable_model", "DEF")  # type: ignore[no-untyped-call]
 _library.define("tap(Tensor activations, str layer) -> Tensor")
 _library.impl("tap", lambda activations, layer: activations.clone(), "CompositeExplicitAutograd")
@@ -19,6 +19,11 @@ def output_nodes(graph: fx.Graph) -> Sequence[fx.Node]:
     """The nodes that the graph returns."""
     outputs: Any = next(node for node in reversed(graph.nodes) if node.op == "output").args[0]
     return list(outputs)
+
+
+def operator_name(node: fx.Node) -> str:
+    """The name of a node's ATen operator without overload and leading underscore; empty for any other node."""
+    return node.target._schema.name.partition("::")[2].lstrip("_") if isinstance(node.target, OpOverload) else ""
 
 
 def value_of(node: Any) -> Tensor | None:

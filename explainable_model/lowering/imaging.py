@@ -1,4 +1,4 @@
-"""Photos in, maps of the photo out: what surrounds a network in an artifact that takes photos as they are."""
+"""Preparation of photos and drawing on them, as parts of the graph of an artifact that takes photos of any size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ Explained: TypeAlias = Callable[..., Any]
 """``(image, class_idx, *inputs) -> (logits, class_idx, cam)``."""
 
 LUMA = (19595, 38470, 7471)  # ITU-R 601-2 in 16-bit fixed point, as Pillow's mode L
-# Sizes in simple ratios make many values exactly half a level, which Pillow's integers round up. The last bit of a
-# runtime's floating point numbers must not decide them.
+# Sizes in simple ratios make many values exactly half a level, which Pillow rounds up in its integers. A little more
+# than a half is added before rounding down, so that the last bit of a runtime's floating point number decides nothing.
 LAST_BIT = 2**-11
 HALF_UP = 0.5 + LAST_BIT
 COLORS = 256
-BARE, BLANK = COLORS, COLORS + 1  # rows of the tables: the photo as it is, and nothing of it
+BARE, BLANK = COLORS, COLORS + 1  # rows of the tables: the photo without a color over it, and no photo
 RESIZABLE = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
 
 
 @dataclass(frozen=True)
 class PhotoIO:
-    """Preparation and drawing, in the graph.
+    """Preparation of a photo before the network, and drawing on the photo after it.
 
     Attributes:
         preprocess: from a photo to the network's input.
         pixels: how photos are laid out, ``NCHW`` or ``NHWC``.
-        look: of the overlay, with its colormap; ``None`` for none.
-        signed: whether zero lies in the middle of what the maps can be.
+        look: style of the overlay, with its colormap; ``None`` for no overlay.
+        signed: whether maps have negative values too, so that zero is the middle of the colormap.
         dtype: of the network's input.
 
     Raises:
@@ -65,7 +65,7 @@ class PhotoIO:
             )
 
     def image(self, photo: Tensor) -> Tensor:
-        """The network's input ``(N, C, h, w)``, scaled and normalised, of photos ``(N, 3, H, W)`` in [0, 255]."""
+        """The network's input ``(N, C, h, w)``, scaled and normalized, of photos ``(N, 3, H, W)`` in [0, 255]."""
         rgb = photo.permute(0, 3, 1, 2) if self.pixels == NHWC else photo
         levels = rgb.to(torch.promote_types(self.dtype, torch.float32))
         if len(self.preprocess.mean) == 1:
@@ -74,16 +74,16 @@ class PhotoIO:
         height, width = self._size(photo)
         rows, columns = self._resized(height, width)
         top, left = self._corner(height, width)
-        # As Pillow: first across (some versions do portraits the other way), then down, in whole levels after each.
-        across = self._cropped(self._levels(levels, (height, columns)), 3, left)
-        small = self._cropped(self._levels(across, (rows, self.preprocess.size[1])), 2, top)
+        # Pillow resizes rows first (some versions start with columns for portraits), and rounds to levels after each.
+        across = self._crop(self._resize_levels(levels, (height, columns)), 3, left)
+        small = self._crop(self._resize_levels(across, (rows, self.preprocess.size[1])), 2, top)
         mean, std = (
             levels.new_tensor(values).reshape(-1, 1, 1) for values in (self.preprocess.mean, self.preprocess.std)
         )
         return ((small / 255 - mean) / std).to(self.dtype)
 
     def maps(self, cam: Tensor, photo: Tensor) -> Tensor:
-        """Maps ``(N, h, w)`` or ``(N, k, h, w)`` at the photo's size, zero where the network did not look."""
+        """Maps ``(N, h, w)`` or ``(N, k, h, w)`` at the photo's size, zero outside the crop that the network sees."""
         height, width = self._size(photo)
         full = cam if cam.ndim == 4 else cam.unsqueeze(1)
         top, left = self._corner(height, width)
@@ -93,7 +93,7 @@ class PhotoIO:
                 inside = torch.arange(length, device=photo.device) - start
                 full = full.index_select(dim, inside.clamp(0, self.preprocess.size[dim - 2] - 1))
         full = resize_maps(full, (height, width))
-        seen = self._seen(photo)
+        seen = self._find_seen(photo)
         if seen is not None:
             full = full * seen.to(full.dtype)
         return full if cam.ndim == 4 else full.squeeze(1)
@@ -101,13 +101,13 @@ class PhotoIO:
     def overlay(self, cam: Tensor, photo: Tensor) -> Tensor:
         """The photo under its maps: uint8 in the photo's layout, ``(N, k, ...)`` for maps ``(N, k, H, W)``."""
         whole = photo if cam.ndim == 3 else photo.unsqueeze(1)
-        drawn = self._blended(whole.movedim(-1, -3) if self.pixels == NHWC else whole, cam, self._seen(photo))
+        drawn = self._blend(whole.movedim(-1, -3) if self.pixels == NHWC else whole, cam, self._find_seen(photo))
         return drawn.movedim(-3, -1) if self.pixels == NHWC else drawn
 
-    def _blended(self, picture: Tensor, cam: Tensor, seen: Tensor | None) -> Tensor:
-        """``(..., 3, H, W)`` uint8 under ``(..., H, W)``, as Pillow's blend: fractions of a level are cut off.
+    def _blend(self, picture: Tensor, cam: Tensor, seen: Tensor | None) -> Tensor:
+        """``(..., 3, H, W)`` uint8 under ``(..., H, W)``, blended as in Pillow, which cuts off fractions of a level.
 
-        A plane for each colour: runtimes look up single numbers much faster than triples.
+        Each color is a plane of its own: runtimes look up single numbers much faster than triples.
         """
         assert self.look is not None
         unit, strength = self._unit(cam.float())
@@ -120,34 +120,34 @@ class PhotoIO:
         row = row.to(torch.int64)
         share: Tensor | float = 1 - self.look.alpha
         if self.look.threshold > 0 or seen is not None:
-            share = _looked_up(torch.tensor([share] * COLORS + [1.0, 0.0], device=picture.device), row)
+            share = _look_up(torch.tensor([share] * COLORS + [1.0, 0.0], device=picture.device), row)
         paints = self._paint.to(picture.device).unbind(1)
         planes = zip(picture.float().unbind(-3), paints, strict=True)
-        return torch.stack([(plane * share + _looked_up(paint, row)).to(torch.uint8) for plane, paint in planes], -3)
+        return torch.stack([(plane * share + _look_up(paint, row)).to(torch.uint8) for plane, paint in planes], -3)
 
-    def _levels(self, levels: Tensor, size: tuple[Any, Any]) -> Tensor:
-        """Resized along one dimension, in whole levels."""
+    def _resize_levels(self, levels: Tensor, size: tuple[Any, Any]) -> Tensor:
+        """Resize along one dimension, to whole levels."""
         mode = self.preprocess.interpolation
         resized = functional.interpolate(levels, size=list(size), mode=RESIZABLE[mode], antialias=mode != "nearest")
         if mode == "nearest":
             return resized
         return (resized + HALF_UP).floor().clamp(0, 255)  # a bicubic filter overshoots
 
-    def _cropped(self, levels: Tensor, dim: int, start: Any) -> Tensor:
+    def _crop(self, levels: Tensor, dim: int, start: Any) -> Tensor:
         if start is None:
             return levels
         return levels.narrow(dim, start, self.preprocess.size[dim - 2])
 
     @property
     def _paint(self) -> Tensor:
-        """What is added to the photo, ``(COLORS + 2, 3)``: a row per colour, then ``BARE`` and ``BLANK``."""
+        """What is added to the photo, ``(COLORS + 2, 3)``: a row for each color, then ``BARE`` and ``BLANK``."""
         assert self.look is not None
         assert self.look.colormap is not None
         colors = torch.from_numpy(palette(self.look.colormap).copy()).float()
         return torch.cat([self.look.alpha * colors, torch.tensor([[0.0] * 3, UNSEEN])]) + LAST_BIT
 
     def _unit(self, cam: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps in [0, 1], and how far they are from what means nothing."""
+        """Maps in [0, 1] for the colormap, and the strength that is compared with the threshold."""
         largest = cam.abs().amax((-2, -1), keepdim=True).clamp_min(1)
         share = cam / largest
         return ((share + 1) / 2, share.abs()) if self.signed else (share.clamp(0, 1), share)
@@ -159,13 +159,13 @@ class PhotoIO:
         return self.preprocess.resized(height, width, torch.sym_min)
 
     def _corner(self, height: Any, width: Any) -> tuple[Any, Any]:
-        """``None`` where nothing is cropped."""
+        """Top and left of the crop in the resized photo; ``None`` where nothing is cropped."""
         if self.preprocess.resize is None:
             return None, None
         return self.preprocess.corner(height, width, torch.sym_min)
 
-    def _seen(self, photo: Tensor) -> Tensor | None:
-        """Which pixels ``(H, W)`` of the photo the network sees: those with their centre in ``Preprocess.box``.
+    def _find_seen(self, photo: Tensor) -> Tensor | None:
+        """Which pixels ``(H, W)`` of the photo the network sees: those with their center in ``Preprocess.box``.
 
         ``None`` where it sees all of it.
         """
@@ -178,13 +178,13 @@ class PhotoIO:
         for length, resized, start, crop in zip(
             (height, width), self._resized(height, width), (top, left), size, strict=True
         ):
-            centre = (2 * torch.arange(length, device=photo.device) + 1) * resized
-            inside.append((centre >= 2 * start * length) & (centre < 2 * (start + crop) * length))
+            center = (2 * torch.arange(length, device=photo.device) + 1) * resized
+            inside.append((center >= 2 * start * length) & (center < 2 * (start + crop) * length))
         rows, columns = inside
         return rows.unsqueeze(1) & columns
 
 
-def _looked_up(table: Tensor, row: Tensor) -> Tensor:
+def _look_up(table: Tensor, row: Tensor) -> Tensor:
     """The entries of a table ``(rows,)``, in the shape of ``row``."""
     return table.gather(0, row.flatten()).reshape(row.shape)
 
@@ -211,35 +211,35 @@ class PhotoModel(nn.Module):
 def make_photo_io(
     plan: Plan, example: Tensor, preprocess: Preprocess | None, pixels: str, look: OverlayStyle | None
 ) -> PhotoIO:
-    """What surrounds the network of a plan.
+    """Preparation and drawing for the network of a plan.
 
     Args:
         plan: what is explained and how.
         example: the network's input.
-        preprocess: from a photo to it.
+        preprocess: makes the network's input of a photo.
         pixels: layout of the photos.
-        look: of the overlay, or ``None``; without a colormap, it gets the one that suits the maps.
+        look: style of the overlay, or ``None`` for no overlay; one without a colormap gets the one that suits the maps.
 
     Raises:
-        InputError: no preprocessing, one that makes another input, or maps that are not at image size.
+        InputError: no preprocessing, a preprocessing for another input, or maps that are not at image size.
     """
     if preprocess is None:
         raise InputError(f"pixels={pixels!r} needs to know how a photo becomes the image: preprocess=Preprocess(...).")
     made = (len(preprocess.mean), *preprocess.size)
     if made != tuple(example.shape[1:]):
         raise InputError(f"preprocess makes {made} of a photo; the example image is {tuple(example.shape[1:])}.")
-    finish = plan.postprocess
-    if finish.upsample == "none" or finish.size is not None:
+    postprocess = plan.postprocess
+    if postprocess.upsample == "none" or postprocess.size is not None:
         raise InputError(
-            f"pixels={pixels!r} gives maps at the photo's size; upsample is {finish.upsample!r} and size "
-            f"{finish.size}: leave both out."
+            f"pixels={pixels!r} gives maps at the photo's size; upsample is {postprocess.upsample!r} and size "
+            f"{postprocess.size}: leave both out."
         )
-    signed = finish.diverging
+    signed = postprocess.diverging
     return PhotoIO(preprocess, pixels, None if look is None else look.suited(signed=signed), signed, example.dtype)
 
 
 def fresh_photos(photo_io: PhotoIO, batch: int, size: tuple[int, int], seed: int) -> Tensor:
-    """Photos of that size: coarse noise, so that resizing leaves something of it, under a gradient."""
+    """Photos of that size: coarse noise, which survives resizing, plus a gradient from left to right."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, 3, 12, 12, generator=generator)
     levels = functional.interpolate(coarse, size=size, mode="bilinear") * 205
@@ -249,6 +249,6 @@ def fresh_photos(photo_io: PhotoIO, batch: int, size: tuple[int, int], seed: int
 
 
 def photo_sizes(photo_io: PhotoIO) -> list[tuple[int, int]]:
-    """Landscape, portrait and small."""
+    """Sizes of three photos: a landscape, a portrait and a small one."""
     height, width = photo_io.preprocess.size
     return [(height * 5 // 4 + 3, width * 3 // 2 + 2), (height * 2 + 1, width), (height // 3 + 1, width // 2 + 1)]

@@ -43,7 +43,7 @@ class TracedExplanation(nn.Module):
 class LoweredModel(nn.Module):
     """A forward-only ATen graph that predicts and explains: no autograd, no hook, no state.
 
-    Made by ``lower``. Calls like ``ExplainableModel``.
+    ``lower`` makes it. It is called like ``ExplainableModel``.
 
     Attributes:
         graph_module: ``forward(image, class_idx, *inputs) -> (logits, class_idx, cam)``.
@@ -53,7 +53,7 @@ class LoweredModel(nn.Module):
         example_inputs: the extra inputs that it was traced with.
         classes: how many classes can be explained.
         dynamic_batch: whether any batch size is accepted, or only that of the example.
-        frame: how it prepares photos and draws on them; ``None`` where it takes the network's own input.
+        photo_io: how it prepares photos and draws on them; ``None`` where it takes the network's own input.
         profile: ``portable`` where the graph keeps to the operators that strict runtimes have, else ``full``.
     """
 
@@ -118,20 +118,20 @@ class LoweredModel(nn.Module):
     def precision(self) -> str:
         """The coarsest floating point type that the graph computes in: the image's, unless autocast changed it."""
         values = (node.meta.get("val") for node in self.graph_module.graph.nodes)
-        found = {value.dtype for value in values if isinstance(value, Tensor) and value.is_floating_point()}
-        coarsest = max(found | {self.dtype}, key=lambda dtype: torch.finfo(dtype).eps)
+        dtypes = {value.dtype for value in values if isinstance(value, Tensor) and value.is_floating_point()}
+        coarsest = max(dtypes | {self.dtype}, key=lambda dtype: torch.finfo(dtype).eps)
         return str(coarsest).removeprefix("torch.")
 
     @cached_property
     def outputs(self) -> tuple[Tensor, ...]:
-        """What the graph answers to the example."""
+        """The graph's outputs for the example."""
         with torch.no_grad():
-            found: tuple[Tensor, ...] = self.graph_module(*self.inputs)
-            return found
+            outputs: tuple[Tensor, ...] = self.graph_module(*self.inputs)
+            return outputs
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of logits and maps."""
+        """The dtype of logits and maps."""
         return self.example.dtype if self.photo_io is None else self.photo_io.dtype
 
     @property

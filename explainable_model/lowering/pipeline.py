@@ -1,4 +1,4 @@
-"""Lowering: from a network and a layer to a forward-only graph that predicts and explains."""
+"""From a network and a target layer to a forward-only graph: capture, differentiate, trace, simplify."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.errors import ExplainableModelError, InputError, LoweringError, TraceError
-from explainable_model.lowering.backward.interpreter import Tail, find_tail, missing_lowering
 from explainable_model.lowering.backward.networks import TracedNetwork, count_classes
 from explainable_model.lowering.backward.second_order import SecondOrderNetwork
+from explainable_model.lowering.backward.tail import Tail, find_tail
 from explainable_model.lowering.capture.export import (
     at_least_two,
     capture,
@@ -39,18 +39,19 @@ from explainable_model.lowering.passes.portable import PortableGraph, check_port
 from explainable_model.lowering.passes.simplify import simplify
 from explainable_model.lowering.passes.tap_attention import tap_attention
 from explainable_model.lowering.rules.call import Lowering
+from explainable_model.lowering.rules.missing import missing_lowering
 from explainable_model.lowering.size_ranges import BATCHES, find_sizes
 
 
 def with_photo_io(lowered: LoweredModel, photo_io: PhotoIO) -> LoweredModel:
-    """The same graph between the preparation of photos of any size and the drawing on them.
+    """The lowered network with the preparation of photos before it, and its maps at the photo's size after it.
 
     Args:
-        lowered: for the image that ``photo_io`` makes.
-        frame: what surrounds it.
+        lowered: takes the image that ``photo_io`` makes.
+        photo_io: prepares photos and draws on them.
 
     Raises:
-        InputError: the lowered model leaves the size of its image open, which ``photo_io`` fixes.
+        InputError: the lowered network leaves the size of its image open, which ``photo_io`` fixes.
     """
     if lowered.sizes is not None:
         raise InputError(
@@ -74,48 +75,71 @@ def with_photo_io(lowered: LoweredModel, photo_io: PhotoIO) -> LoweredModel:
     )
 
 
-def _lower(
+def lower_network(
     model: nn.Module,
     plan: Plan,
-    given: tuple[Tensor, ...],
+    example: tuple[Tensor, ...],
     table: Mapping[OpOverload, Lowering],
     profile: Profile,
     dims: DynamicDims,
     *,
     dynamic_batch: bool = True,
 ) -> LoweredModel:
-    image, *inputs = (at_least_two(each) if dims.batch else each.clone() for each in given)
-    arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
+    """The network and its explanation as one forward-only graph.
+
+    Args:
+        model: the network.
+        plan: what is explained and how.
+        example: the image and the extra inputs.
+        table: the vector-Jacobian product of each operator.
+        profile: which operators the graph may have.
+        dims: the dimensions that are left open in the trace.
+        dynamic_batch: leave the batch size open in the result too.
+
+    Raises:
+        TraceError: the network, or its gradient, cannot be traced with these dimensions open.
+        LoweringError: an operator of the tail has no lowering, or the graph leaves the profile.
+    """
+    traced_with = tuple(at_least_two(tensor) if dims.batch else tensor.clone() for tensor in example)
     with restored_buffers(model), fixed_scales(model):
-        captured = capture(model, plan, image, inputs, dims)
-    graph, tail = _differentiable_graph(captured, plan, table)
-    classes = count_classes(graph, plan)
-    traced = TracedNetwork(graph, tail, plan, table, classes)
-    network: TracedNetwork | SecondOrderNetwork = traced
-    if plan.method.needs_curvature:
-        network = SecondOrderNetwork(
-            traced, graph, plan, table, classes, lambda module: graph_of(_trace(module, arguments, dims))
-        )
-        graph = network.module
-    if dims.batch and not dynamic_batch:  # an open graph knows what its batch is, and can run copies of its tail
-        dims = replace(dims, batch=False)
-        image, *inputs = given
-        arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
-    program = _trace(TracedExplanation(network, graph, plan), arguments, dims)
-    batches = BATCHES if dims.batch else image.shape[:1]
-    module = _finished(program)
-    if profile == "portable":
-        module = _portable(module, arguments, classes)
+        captured = capture(model, plan, traced_with[0], traced_with[1:], dims)
+    network = _differentiable_network(captured, plan, table, _arguments(plan, traced_with), dims)
+    if dims.batch and not dynamic_batch:  # a graph with an open batch size can run several copies of its tail
+        dims, traced_with = replace(dims, batch=False), example
+    arguments = _arguments(plan, traced_with)
+    program = _trace(TracedExplanation(network, network.module, plan), arguments, dims)
+    graph = _finished(program)
+    batches = BATCHES if dims.batch else traced_with[0].shape[:1]
     return LoweredModel(
-        module,
+        _portable(graph, arguments, network.classes) if profile == "portable" else graph,
         plan,
-        image,
-        tuple(inputs),
-        classes=classes,
+        traced_with[0],
+        traced_with[1:],
+        classes=network.classes,
         dynamic_batch=dims.batch,
         sizes=find_sizes([captured, program], arguments, batches) if dims.size else None,
         profile=profile,
     )
+
+
+def _differentiable_network(
+    captured: ExportedProgram,
+    plan: Plan,
+    table: Mapping[OpOverload, Lowering],
+    arguments: tuple[Tensor, ...],
+    dims: DynamicDims,
+) -> TracedNetwork | SecondOrderNetwork:
+    module, tail = _differentiable_graph(captured, plan, table)
+    network = TracedNetwork(module, tail, plan, table, count_classes(module, plan))
+    if not plan.method.needs_curvature:
+        return network
+    return SecondOrderNetwork(network, plan, table, lambda first: graph_of(_trace(first, arguments, dims)))
+
+
+def _arguments(plan: Plan, example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The inputs of a lowered graph, which ask for the predicted class."""
+    image, *inputs = example
+    return image, predicted_class_idx(image, plan.top_k), *inputs
 
 
 def _portable(module: fx.GraphModule, arguments: tuple[Tensor, ...], classes: int) -> fx.GraphModule:
@@ -129,7 +153,11 @@ def _portable(module: fx.GraphModule, arguments: tuple[Tensor, ...], classes: in
 def _differentiable_graph(
     program: ExportedProgram, plan: Plan, table: Mapping[OpOverload, Lowering]
 ) -> tuple[fx.GraphModule, Tail]:
-    """Forward graph and tail, with every operator of the tail one that has a lowering."""
+    """The forward graph and its tail; an operator of the tail without a lowering is decomposed until it has one.
+
+    Raises:
+        LoweringError: an operator without a lowering that cannot be decomposed.
+    """
     while True:
         graph = _tapped(program, plan)
         missing = find_tail(graph.graph, plan).missing(table)
@@ -164,7 +192,7 @@ def _trace(module: nn.Module, arguments: tuple[Tensor, ...], dims: DynamicDims) 
 
 
 def _finished(program: ExportedProgram) -> fx.GraphModule:
-    """The graph with constants computed, and named after the network's layers."""
+    """The simplified graph: constants are computed, no device is named, nodes are named after the network's layers."""
     module = graph_of(program)
     simplify(module.graph)
     copy_transposed_factors(module.graph)
@@ -178,7 +206,7 @@ def _finished(program: ExportedProgram) -> fx.GraphModule:
 
 
 def _flattened(module: fx.GraphModule) -> fx.GraphModule:
-    """The graph over buffers with flat names after their layers: TorchScript knows no dotted attributes."""
+    """The graph with its tensors as buffers of one module, for TorchScript knows no dotted attributes."""
     root = nn.Module()
     names: dict[str, str] = {}
     for node in module.graph.nodes:

@@ -47,7 +47,7 @@ def scripted_parts(lowered: "LoweredModel") -> tuple["nn.Module", list[int], lis
     return (
         fx.GraphModule(lowered.graph_module, graph),
         [-1 if n is None else n for n in lowered.image_shape],
-        [each.minimum for each in ranges],
-        [each.multiple for each in ranges],
+        [size.minimum for size in ranges],
+        [size.multiple for size in ranges],
         lowered.plan.top_k or 0,
     )

@@ -8,7 +8,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 
 def known(condition: Any) -> bool:
-    """Whether a condition holds for every open size; asking in any other way would fix the size."""
+    """Whether a condition holds for every open size. Python's ``if`` on the condition would fix the size instead."""
     return bool(statically_known_true(condition))
 
 
@@ -24,7 +24,7 @@ def shape_of(tensor: Tensor) -> list[Any]:
 def unbroadcast(grad: Tensor, like: Any) -> Tensor | None:
     """Sum a gradient over the dimensions in which its operand was broadcast; ``None`` for a number.
 
-    It comes in the operand's dtype, undoing a promotion too.
+    The result has the operand's dtype, which undoes a promotion.
     """
     if not isinstance(like, Tensor):
         return None
@@ -45,6 +45,6 @@ def unflatten(tensor: Tensor, dim: int, sizes: Sequence[Any]) -> Tensor:
 
 
 def per_dim(value: int | Sequence[int], dims: int) -> list[int]:
-    """One value per spatial dimension, from ATen's "one for all" shorthand."""
+    """One value for each spatial dimension, where ATen also takes a single value for all of them."""
     values = list(value) if isinstance(value, Sequence) else [value]
     return values * dims if len(values) == 1 else values

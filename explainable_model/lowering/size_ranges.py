@@ -1,4 +1,4 @@
-"""Which image sizes a graph with open height and width is good for: those that its guards allow."""
+"""The image sizes that the guards of a graph with open height and width allow."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -13,9 +13,9 @@ from explainable_model.lowering.capture.export import quiet_export
 Allowed: TypeAlias = Callable[[Sequence[int]], str]
 """``spatial size -> ""``, or the guard that refuses it."""
 
-# A guard is a condition on sizes at which the traced path is the right one. Whether it holds for every larger
-# size cannot be read off it in general, so it is asked at these many steps above the example, the last ones
-# far away; an artifact is compared with the network at some of them as well.
+# A guard is a condition on the sizes for which the traced path is right. In general one cannot read off a guard whether
+# it holds for every larger size, so it is evaluated at these steps above the example. An artifact is compared with the
+# network at some of them too.
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 16, 32, 37, 64)
 LARGEST = 4096
 BATCHES = (1, 2, 7)
@@ -37,7 +37,7 @@ def find_sizes(
     allowed = _guards(programs, example, batches)
     size = list(example[0].shape[2:])
     ranges = [_range(allowed, size, dim) for dim in range(len(size))]
-    # Above one dimension changed at a time; there may be conditions on several together.
+    # So far one dimension changed at a time; a guard may be on several dimensions together.
     for steps in ((1, 2, 3), (3, 1, 2), (7, 7, 7), None):
         together = [r.minimum if steps is None else size[d] + r.multiple * steps[d] for d, r in enumerate(ranges)]
         if refusal := allowed(together):
@@ -89,7 +89,7 @@ def _guards(programs: Sequence[ExportedProgram], example: Sequence[Tensor], batc
     def allowed(size: Sequence[int]) -> str:
         for batch in batches:
             image = example[0].new_empty((batch, example[0].shape[1], *size), device="meta")
-            others = [each.new_empty((batch, *each.shape[1:]), device="meta") for each in example[1:]]
+            others = [tensor.new_empty((batch, *tensor.shape[1:]), device="meta") for tensor in example[1:]]
             for check in checks:
                 try:
                     check(image, *others)

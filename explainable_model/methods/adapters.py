@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model.attribution.batching import repeat, split
+from explainable_model.attribution.counting import counting
 from explainable_model.attribution.layout import find_layout
 from explainable_model.attribution.plan import ATTENTION_LAYERS
 from explainable_model.errors import LayerError, ModelError
@@ -105,11 +106,11 @@ def scorecam(context: "MethodContext") -> Tensor:
 def ablationcam(context: "MethodContext") -> Tensor:
     """One pass of the tail for each channel, without it. See ``masking.ablationcam``."""
     activations = context.activations
-    # A running count: the masks of all channels together would be larger than the weights of many networks.
-    count = torch.ones_like(activations[:1].flatten(2)[:, :, 0]).cumsum(1) - 1
+    # Stored, the masks of all channels would be larger than the weights of many networks.
+    count = counting(activations, 1)
 
     def ablated(start: int, stop: int) -> Tensor:
-        gone = count[:, start:stop].transpose(0, 1) == count
+        gone = count[start:stop].unsqueeze(1) == count
         kept = (~gone).to(activations.dtype).reshape(1, stop - start, -1, *[1] * (activations.ndim - 2))
         return activations.unsqueeze(1) * kept
 

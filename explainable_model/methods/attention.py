@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.counting import counting
 from explainable_model.methods.precision import in_float32
 
 
@@ -76,7 +77,6 @@ def legrad(gradients: Sequence[Tensor], prefix: int) -> Tensor:
 def _with_residual(attention: Tensor) -> Tensor:
     """``norm((mean_h A_h + I) / 2)``: ``(N, T, T)``."""
     mean = attention.mean(1)
-    # Comparing running counts takes the device from the attention; torch.eye would write it into the graph.
-    count = torch.ones_like(mean[:1, 0]).cumsum(1)
-    mixed = (mean + (count.unsqueeze(1) == count.unsqueeze(2)).to(mean.dtype)) / 2
+    count = counting(mean, 1)
+    mixed = (mean + (count.unsqueeze(1) == count).to(mean.dtype)) / 2
     return mixed / mixed.sum(2, keepdim=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from explainable_model.attribution.counting import counting
 from explainable_model.methods.precision import in_float32
 
 # 2^10 steps of power iteration: an error below 1e-4 where the second singular value is 0.995 of the first.
@@ -169,9 +170,8 @@ def _sigmoid_kernel(matrix: Tensor) -> Tensor:
 
 
 def _identity(kernel: Tensor) -> Tensor:
-    # Comparing running counts takes the device from the kernel; torch.eye would write it into the graph.
-    count = torch.ones_like(kernel[:1, 0]).cumsum(1)
-    return (count.unsqueeze(1) == count.unsqueeze(2)).to(kernel.dtype)
+    count = counting(kernel, 1)
+    return (count.unsqueeze(1) == count).to(kernel.dtype)
 
 
 def _centre(kernel: Tensor) -> Tensor:

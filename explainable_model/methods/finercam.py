@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.counting import counting
+
 GAMMA = 0.6
 REFERENCES = 3
 
@@ -36,7 +38,7 @@ def finercam_weights(
         >>> finercam_weights(torch.tensor([[5., 4., 0.]]), torch.tensor([0]), gamma=0.5, references=1)
         tensor([[ 1.0000, -0.5000,  0.0000]])
     """
-    count = torch.ones_like(logits[:1], dtype=torch.int64).cumsum(1) - 1
+    count = counting(logits, 1, torch.int64)
     chosen = class_idx.unsqueeze(1) == count
     references = min(references, logits.shape[1] - 1)
     if references == 0:
@@ -44,5 +46,5 @@ def finercam_weights(
     own = torch.where(chosen, logits, 0.0).sum(1, keepdim=True)
     distance = torch.where(chosen, torch.inf, (logits - own).abs())
     nearest = distance.topk(references, 1, largest=False).indices
-    compared = (nearest.unsqueeze(2) == count.unsqueeze(1)).to(logits.dtype).sum(1)
+    compared = (nearest.unsqueeze(2) == count).to(logits.dtype).sum(1)
     return chosen.to(logits.dtype) - gamma / references * compared

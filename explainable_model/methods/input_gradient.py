@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from explainable_model.attribution.counting import counting
 from explainable_model.attribution.postprocess import minmax, resize
 from explainable_model.methods.precision import in_float32
 
@@ -90,9 +91,8 @@ def integration_path(image: Tensor, baseline: Tensor, steps: int) -> Tensor:
         >>> integration_path(torch.tensor([[[4.]]]), torch.tensor([[[0.]]]), 2).flatten()
         tensor([1., 3.])
     """
-    # A running count takes device and dtype from the image.
-    middles = (image.new_ones(steps).cumsum(0) - 0.5) / steps
-    middles = middles.reshape(1, steps, *[1] * (image.ndim - 1))
+    middles = (counting(image.new_ones(steps)) + 0.5) / steps
+    middles = middles.to(image.dtype).reshape(1, steps, *[1] * (image.ndim - 1))
     start = baseline.unsqueeze(1)
     return start + middles * (image.unsqueeze(1) - start)
 

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.counting import counting
+
 PRIME = 2_147_483_647  # products of two numbers below it fit into 64 bits
 MULTIPLIERS = (16_807, 48_271, 69_621)
 
@@ -25,9 +27,8 @@ def gaussian_noise(image: Tensor, samples: int, seed: int) -> Tensor:
         ``(samples, C, *spatial)``.
     """
     shape = image.shape[1:]
-    # Counting ones of the image takes size and device from it, whatever they are when the graph runs.
-    position = torch.ones_like(image[:1], dtype=torch.int64).flatten().cumsum(0)
-    copy = torch.ones_like(position[:1]).expand(samples).cumsum(0).unsqueeze(1)
+    position = counting(image[:1].flatten(), 0, torch.int64) + 1
+    copy = counting(position[:1].expand(samples), 0, torch.int64).unsqueeze(1) + 1
     state = (position * MULTIPLIERS[0] + copy * MULTIPLIERS[1] + (seed + 1) * MULTIPLIERS[2]) % PRIME
     first = _hashed(state)
     radius = torch.sqrt(-2 * torch.log(_uniform(first)))

@@ -34,7 +34,7 @@ class Net(nn.Module):
         return self.dequant(self.fc(activations.mean((2, 3))))
 
 
-def plain_quantiser(observer: type) -> object:
+def plain_quantizer(observer: type) -> object:
     """The one of several operators, instead of the fused one."""
     per_channel = observer is MovingAveragePerChannelMinMaxObserver
     scheme = torch.per_channel_symmetric if per_channel else torch.per_tensor_affine
@@ -46,8 +46,8 @@ def trained(fused: bool) -> nn.Module:
     """Prepared for training, with scales from a few batches."""
     network = seeded(Net()).train()
     plain = quantization.QConfig(
-        activation=plain_quantiser(MovingAverageMinMaxObserver),
-        weight=plain_quantiser(MovingAveragePerChannelMinMaxObserver),
+        activation=plain_quantizer(MovingAverageMinMaxObserver),
+        weight=plain_quantizer(MovingAveragePerChannelMinMaxObserver),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -62,18 +62,18 @@ def trained(fused: bool) -> nn.Module:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_quantisation_aware_training(fused: bool, tmp_path: Path) -> None:
+def test_quantization_aware_training(fused: bool, tmp_path: Path) -> None:
     network = trained(fused).apply(quantization.disable_observer)
     explainable, image = ExplainableModel(network, "stem"), images(3, seed=4)
     want, classes = explainable(image), torch.tensor([0, 1, 2])
-    quantised = want.logits.clone()
+    quantized = want.logits.clone()
     lowered = lower(explainable, images(1))
     assert lowered.dynamic_batch
     names = {str(node.target) for node in lowered.graph_module.graph.nodes}
     assert not [name for name in names if "fake_quant" in name], "plain operators, that every runtime has"
-    assert torch.equal(network(image), quantised), "the network is left as found"
+    assert torch.equal(network(image), quantized), "the network is left as found"
     network.apply(quantization.disable_fake_quant)
-    assert (network(image) - quantised).abs().max() > 1e-3, "quantisation makes a difference"
+    assert (network(image) - quantized).abs().max() > 1e-3, "quantization makes a difference"
     network.apply(quantization.enable_fake_quant)
     want = explainable(image, classes)
     for fmt in QUICK_FORMATS:
@@ -82,7 +82,7 @@ def test_quantisation_aware_training(fused: bool, tmp_path: Path) -> None:
         assert np.abs(got.logits - want.logits.numpy()).max() <= 1e-4 * float(want.logits.abs().max())
 
 
-def test_fake_quantisation_that_is_off() -> None:
+def test_fake_quantization_that_is_off() -> None:
     network = trained(False).apply(quantization.disable_observer).apply(quantization.disable_fake_quant)
     explainable = ExplainableModel(network, "stem")
     lowered = lower(explainable, images(1))

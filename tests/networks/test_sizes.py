@@ -13,10 +13,10 @@ from torch.nn import functional
 from explainable_model import ExplainableModel, export, load, lower, read_metadata
 from explainable_model.artifact.metadata import SizeRange
 from explainable_model.artifact.tolerances import TOLERANCES
+from explainable_model.attribution.counting import counting
 from explainable_model.errors import InputError, LoweringError, StaticBatchWarning
 from explainable_model.exporters.torchscript import quiet_torchscript, script
 from explainable_model.lowering.rules import resample_dynamic as open_resample
-from explainable_model.lowering.rules.resample_dynamic import positions
 from tests.support.cli_run import Run
 from tests.support.nets import QUICK_FORMATS, TinyResNet, TinySegmenter, TinyViT, images, seeded
 
@@ -292,7 +292,7 @@ def applied(matrix: Tensor, line: Tensor) -> Tensor:
 @pytest.mark.parametrize(("size", "out"), [(7, 7), (7, 14), (9, 4), (5, 1), (6, 13), (1, 3), (13, 5)])
 def test_open_matrices_of_resizing(size: int, out: int) -> None:
     line = torch.randn(2, 3, size, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
-    ends = positions(torch.zeros(2, out, dtype=torch.float64), 1), positions(line, 2)
+    ends = counting(torch.zeros(2, out, dtype=torch.float64), 1), counting(line, 2)
     for align in (False, True):
         want = functional.interpolate(line, out, mode="linear", align_corners=align)
         assert torch.allclose(applied(open_resample.linear(*ends, None, align), line), want, atol=1e-12)
@@ -307,7 +307,7 @@ def test_open_matrices_of_resizing(size: int, out: int) -> None:
 def test_open_matrices_of_resizing_by_a_scale(scale: float) -> None:
     line = torch.randn(2, 3, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     smooth = functional.interpolate(line, scale_factor=scale, mode="linear", align_corners=False)
-    ends = positions(smooth, 2), positions(line, 2)
+    ends = counting(smooth, 2), counting(line, 2)
     assert torch.allclose(applied(open_resample.linear(*ends, scale, False), line), smooth, atol=1e-12)
     want = functional.interpolate(line, scale_factor=scale, mode="nearest")
     assert torch.equal(applied(open_resample.nearest(*ends, scale, 0.0), line), want)
@@ -322,14 +322,14 @@ def test_open_matrices_of_pooling(
 ) -> None:
     line = torch.randn(2, 3, size, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
     want = functional.avg_pool1d(line, kernel, stride, padding, ceil_mode, counted)
-    matrix = open_resample.average(positions(want, 2), positions(line, 2), kernel, stride, padding, counted)
+    matrix = open_resample.average(counting(want, 2), counting(line, 2), kernel, stride, padding, counted)
     assert torch.allclose(applied(matrix, line), want, atol=1e-12)
     plane = functional.avg_pool2d(
         line.unsqueeze(2), (1, kernel), (1, stride), (0, padding), ceil_mode, divisor_override=1
     )
-    sums = open_resample.average(positions(want, 2), positions(line, 2), kernel, stride, padding, None)
+    sums = open_resample.average(counting(want, 2), counting(line, 2), kernel, stride, padding, None)
     assert torch.allclose(applied(sums, line), plane.squeeze(2), atol=1e-12)
 
 
 def test_positions_count_far_in_half_precision() -> None:
-    assert positions(torch.zeros(1, 5000, dtype=torch.bfloat16), 1)[-1] == 4999
+    assert counting(torch.zeros(1, 5000, dtype=torch.bfloat16), 1)[-1] == 4999

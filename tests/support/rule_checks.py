@@ -116,7 +116,8 @@ def call_rule(
     call = Call(row.op, output, needed, saved)
     rule = LOWERINGS[row.op]
     gradients = rule(call, grad, **bind(rule, row.op, args, kwargs))
-    return {name: gradient_for(call, gradients, name) for name in names}
+    tensors = row.differentiated(args, kwargs)
+    return {name: gradient_for(call, gradients, name, tensors[name]) for name in names}
 
 
 def difference(gradient: Tensor | None, expected: Tensor | None) -> float:

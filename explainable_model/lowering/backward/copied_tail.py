@@ -8,7 +8,8 @@ from torch import Tensor, fx
 
 from explainable_model.attribution.batching import repeat
 from explainable_model.errors import LoweringError
-from explainable_model.lowering.backward.interpreter import Environment, Tail, run_node
+from explainable_model.lowering.backward.interpreter import Environment, run_node
+from explainable_model.lowering.backward.tail import Tail
 from explainable_model.lowering.graph import layer_of
 from explainable_model.lowering.shapes import unflatten
 
@@ -18,8 +19,8 @@ aten = torch.ops.aten
 class CopiedValues(Mapping[fx.Node, Any]):
     """A graph's values for a batch in which every image stands several times, one after the other.
 
-    What follows the taps is computed anew; what does not is repeated along its batch dimension, which the sizes
-    recorded with the graph tell, when it is asked for; sizes are worked out again.
+    Values that follow the taps are computed anew. Other values are repeated along their batch dimension when they are
+    read; the sizes recorded in the graph tell which dimension that is. Sizes are computed again.
 
     Args:
         values: of one run of the graph.
@@ -33,7 +34,7 @@ class CopiedValues(Mapping[fx.Node, Any]):
 
     def __getitem__(self, node: fx.Node) -> Any:
         if node not in self._new:
-            self._new[node] = self._copied(node)
+            self._new[node] = self._copy(node)
         return self._new[node]
 
     def __setitem__(self, node: fx.Node, value: Any) -> None:
@@ -45,23 +46,23 @@ class CopiedValues(Mapping[fx.Node, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def _copied(self, node: fx.Node) -> Any:
+    def _copy(self, node: fx.Node) -> Any:
         value = self._values[node]
         if node.op == "get_attr" or self._copies == 1:
             return value
         if node.op == "placeholder":
             return repeat(value, self._copies)
-        if isinstance(value, Tensor) and self._shows_the_image(node):
-            return self._repeated(node, value)
+        if isinstance(value, Tensor) and self._depends_on_pixels(node):
+            return self._repeat(node, value)
         if isinstance(value, (list, tuple)):
             return type(value)(
-                self._repeated(node, part, index) if isinstance(part, Tensor) else part
+                self._repeat(node, part, index) if isinstance(part, Tensor) else part
                 for index, part in enumerate(value)
             )
         return run_node(node, self, None, {})  # a size, or a tensor made from sizes alone
 
-    def _shows_the_image(self, node: fx.Node) -> bool:
-        """Whether a value depends on more of the image than its size."""
+    def _depends_on_pixels(self, node: fx.Node) -> bool:
+        """Whether a value depends on the image's pixels, and not on its size alone."""
         stack, seen = [node], {node}
         while stack:
             current = stack.pop()
@@ -73,7 +74,7 @@ class CopiedValues(Mapping[fx.Node, Any]):
                     stack.append(source)
         return False
 
-    def _repeated(self, node: fx.Node, value: Tensor, index: int | None = None) -> Tensor:
+    def _repeat(self, node: fx.Node, value: Tensor, index: int | None = None) -> Tensor:
         recorded = node.meta.get("val")
         like = recorded if index is None or recorded is None else recorded[index]
         open_dims = [d for d, size in enumerate(like.shape) if self._follows_batch(size)] if like is not None else [0]
@@ -86,7 +87,7 @@ class CopiedValues(Mapping[fx.Node, Any]):
                 "a later layer."
             )
         if open_dims == [0] and like is not None and str(like.shape[0]) == str(self._image.meta["val"].shape[0]):
-            return repeat(value, self._copies)  # one part of each image, which every reader of the graph understands
+            return repeat(value, self._copies)  # each image has one part, so no grouping is needed
         return repeat_along(value, self._batch, self._copies, open_dims[0])
 
     def _follows_batch(self, size: Any) -> bool:
@@ -106,7 +107,7 @@ class CopiedValues(Mapping[fx.Node, Any]):
 
 
 def repeat_along(tensor: Tensor, batch: Any, copies: int, dim: int) -> Tensor:
-    """Repeat each image's part of a dimension, which holds the batch times any number of parts, batch first."""
+    """Repeat each image's part of a dimension whose size is the batch size times the number of parts of an image."""
     grouped = unflatten(tensor.movedim(dim, 0), 0, (batch, -1))
     copied = grouped.unsqueeze(1).expand(-1, copies, *[-1] * (grouped.ndim - 1))
     return copied.flatten(0, 2).movedim(0, dim)
@@ -124,10 +125,10 @@ def run_tail(
         copies: how many copies of each image.
 
     Returns:
-        The values, and what the forward of some saved for their gradient.
+        The values, and what some nodes saved for their gradient.
 
     Raises:
-        LoweringError: the graph is for one batch size, or holds what cannot be repeated.
+        LoweringError: the graph is for one batch size, or a value has no single dimension to repeat along.
     """
     _refuse_fixed_batch(tail, copies)
     copied = CopiedValues(values, copies, replaced)
@@ -141,9 +142,9 @@ def run_tail(
 
 
 def copied_tail(tail: Tail, values: Environment, saved: Environment, copies: int) -> tuple[CopiedValues, Environment]:
-    """The same values for several copies of each image, without running anything again where that can be avoided.
+    """The same values for several copies of each image: repeated, and computed again only where a node saves something.
 
-    Arguments, results and errors as ``run_tail``; ``saved`` is what the forward of some nodes saved.
+    Arguments, results and errors are those of ``run_tail``; ``saved`` is what nodes saved for their gradient.
     """
     _refuse_fixed_batch(tail, copies)
     copied = CopiedValues(values, copies, {})

@@ -1,6 +1,6 @@
-"""Guided backpropagation (Springenberg et al. 2015, arXiv 1412.6806): gradients pass a ReLU where they are positive.
+"""Guided backpropagation (Springenberg et al. 2015, arXiv 1412.6806): a ReLU passes only positive gradients.
 
-That is the ReLU's own gradient, of the positive part of what comes back: the same for every rectifier.
+The guided gradient of a rectifier is its own gradient, applied to the positive part of the incoming gradient.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class _PositiveGradient(torch.autograd.Function):
 
 
 def guided_kernels() -> Mapping[OpOverload, Any]:
-    """What autograd runs instead of the rectifiers."""
+    """The functions that replace the rectifiers where autograd differentiates."""
     return {op: _guided_kernel(op) for op in RECTIFIERS}
 
 
@@ -43,7 +43,7 @@ def _guided_kernel(op: OpOverload) -> Any:
 
 
 def guided_lowerings(lowerings: Mapping[OpOverload, Lowering]) -> dict[OpOverload, Lowering]:
-    """The table with the rectifiers' vector-Jacobian products of positive gradients alone."""
+    """The table, in which the products of the rectifiers take the positive part of the gradient."""
     return {**lowerings, **{op: _guided_lowering(lowerings[op]) for op in RECTIFIERS if op in lowerings}}
 
 

@@ -1,4 +1,4 @@
-"""A network as a graph: what the artifact is traced from, and what eager methods that need the tail alone run on."""
+"""A network as a graph: artifacts are traced from it, and eager methods run its tail alone on it."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -20,11 +20,10 @@ from explainable_model.lowering.backward.interpreter import (
     Environment,
     Kernel,
     Listener,
-    Tail,
-    find_tail,
     run_backward,
     run_forward,
 )
+from explainable_model.lowering.backward.tail import Tail, find_tail
 from explainable_model.lowering.capture.export import at_least_two, capture, graph_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.graph import output_nodes
@@ -34,7 +33,7 @@ from explainable_model.lowering.rules.one_hot import OneHot
 
 
 def scores_of(module: fx.GraphModule, values: Mapping[fx.Node, Any], classes: int) -> Scores:
-    """What the graph returned."""
+    """The scores among the values of a graph."""
     logits, class_idx, scores, columns = (values[node] for node in output_nodes(module.graph))
     return Scores(logits, class_idx, scores, columns, classes)
 
@@ -53,16 +52,16 @@ class TracedNetwork:
     def __init__(
         self, module: fx.GraphModule, tail: Tail, plan: Plan, lowerings: Mapping[OpOverload, Lowering], classes: int
     ) -> None:
-        self._module, self._tail, self._plan = module, tail, plan
-        self._lowerings, self._classes = lowerings, classes
+        self.module, self.classes = module, classes
+        self._tail, self._plan, self._lowerings = tail, plan, lowerings
 
     def run(
         self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor], *, listen: Listener | None = None
     ) -> ForwardRun:
         """See ``DifferentiableNetwork.run``; ``listen`` is shown the output of each tap, and may exchange it."""
-        values, saved = run_forward(self._module, self._tail, (image, class_idx, *inputs), listen=listen)
+        values, saved = run_forward(self.module, self._tail, (image, class_idx, *inputs), listen=listen)
         activations = tuple(values[tap] for tap in self._tail.taps)
-        scores = scores_of(self._module, values, self._classes)
+        scores = scores_of(self.module, values, self.classes)
         return ForwardRun(image, tuple(inputs), scores, activations, (values, saved))
 
     def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
@@ -76,8 +75,8 @@ class TracedNetwork:
         else:
             seed = weights.flatten(0, 1)
         through_final = not self._plan.target.linear
-        found = run_backward(self._tail, values, saved, seed, self._lowerings, through_final=through_final)
-        return [split(gradient, count) for gradient in found]
+        at_taps = run_backward(self._tail, values, saved, seed, self._lowerings, through_final=through_final)
+        return [split(gradient, count) for gradient in at_taps]
 
     def tail(self, run: ForwardRun, tap: int, activations: Tensor, copies: int) -> Tensor:
         """See ``ReplayableNetwork.tail``."""
@@ -87,7 +86,7 @@ class TracedNetwork:
     def guided(self, run: ForwardRun) -> tuple["TracedNetwork", ForwardRun]:
         """See ``ReplayableNetwork.guided``; the run serves both, for the forward is the same."""
         table = guided_lowerings(self._lowerings)
-        return TracedNetwork(self._module, self._tail, self._plan, table, self._classes), run
+        return TracedNetwork(self.module, self._tail, self._plan, table, self.classes), run
 
 
 def scores_after(tail: Tail, values: Environment, tap: int, activations: Tensor, copies: int) -> Tensor:
@@ -98,11 +97,11 @@ def scores_after(tail: Tail, values: Environment, tap: int, activations: Tensor,
 
 
 class CapturedNetwork:
-    """The same graph, run eagerly with autograd.
+    """A graph that runs eagerly, with gradients by autograd.
 
     Args:
         module, tail, plan, classes: as for ``TracedNetwork``.
-        kernels: what runs instead of some operators.
+        kernels: functions that replace some operators.
     """
 
     def __init__(
@@ -147,8 +146,9 @@ class CapturedNetwork:
     def guided(self, run: ForwardRun) -> tuple["CapturedNetwork", ForwardRun]:
         """See ``ReplayableNetwork.guided``; autograd keeps another graph, so the network runs again."""
         network = CapturedNetwork(self._module, self._tail, self._plan, self._classes, guided_kernels())
-        asked = run.scores.class_idx
-        class_idx = asked.squeeze(1) if self._plan.top_k is None else asked
+        class_idx = run.scores.class_idx
+        if self._plan.top_k is None:
+            class_idx = class_idx.squeeze(1)
         return network, network.run(run.image, class_idx, run.inputs)
 
 

@@ -1,4 +1,4 @@
-"""Second derivatives: the graph of a gradient is a forward graph too, and is differentiated once more."""
+"""Second derivatives: the graph of a gradient is a forward graph too, so it is differentiated once more."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,27 +7,31 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.fx.traceback import preserve_node_meta
 
+from explainable_model.attribution.counting import counting
 from explainable_model.attribution.network import ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Scores
-from explainable_model.lowering.backward.interpreter import find_tail, missing_lowering, run_backward, run_forward
+from explainable_model.lowering.backward.interpreter import run_backward, run_forward
 from explainable_model.lowering.backward.networks import TracedNetwork
+from explainable_model.lowering.backward.tail import find_tail
 from explainable_model.lowering.dynamic_shapes import share_batch
 from explainable_model.lowering.graph import TAP, output_nodes
 from explainable_model.lowering.rules.call import Lowering
+from explainable_model.lowering.rules.missing import missing_lowering
 
 Trace = Callable[[nn.Module], fx.GraphModule]
 
 
 class _FirstOrder(nn.Module):
-    """``(logits, class_idx, products, columns, values, gradients)`` with the mark of the layer kept.
+    """``(logits, class_idx, products, columns, values, gradients)`` of a network.
 
-    ``products`` ``(N, k)`` are ``(g * A).sum()`` with A held still: their gradient is the Hessian times A.
+    ``products`` ``(N, k)`` are ``(g * A).sum()`` for the gradient g and the activations A, which are held still. Their
+    gradient is the Hessian times A. The graph keeps the mark of the target layer.
     """
 
-    def __init__(self, traced: TracedNetwork, graph: fx.GraphModule, plan: Plan) -> None:
+    def __init__(self, traced: TracedNetwork, plan: Plan) -> None:
         super().__init__()
-        self.network = graph
+        self.network = traced.module
         self._traced, self._plan = traced, plan
 
     def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -47,25 +51,21 @@ class SecondOrderNetwork:
 
     Args:
         traced: the network.
-        graph: its graph.
         plan: what is explained, at one layer.
         lowerings: the vector-Jacobian product of each operator.
-        classes: how many classes can be explained.
         trace: exports a module of the network's inputs.
     """
 
     def __init__(
         self,
         traced: TracedNetwork,
-        graph: fx.GraphModule,
         plan: Plan,
         lowerings: Mapping[OpOverload, Lowering],
-        classes: int,
         trace: Trace,
     ) -> None:
-        self.module = trace(_FirstOrder(traced, graph, plan))
+        self.module = trace(_FirstOrder(traced, plan))
         self._tail = find_tail(self.module.graph, plan, required=False)  # behind a linear tail it is zero
-        self._lowerings, self._classes = lowerings, classes
+        self._lowerings, self.classes = lowerings, traced.classes
         missing = self._tail.missing(lowerings)
         if missing:
             raise missing_lowering(missing)
@@ -75,8 +75,8 @@ class SecondOrderNetwork:
         values, saved = run_forward(self.module, self._tail, (image, class_idx, *inputs))
         logits, explained, _, columns, scores, _ = (values[node] for node in output_nodes(self.module.graph))
         activations = tuple(values[tap] for tap in self._tail.taps)
-        found = Scores(logits, explained, scores, columns, self._classes)
-        return ForwardRun(image, tuple(inputs), found, activations, (values, saved))
+        explained_scores = Scores(logits, explained, scores, columns, self.classes)
+        return ForwardRun(image, tuple(inputs), explained_scores, activations, (values, saved))
 
     def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
         """See ``DifferentiableNetwork.gradients``: of the explained scores, at the layer."""
@@ -88,9 +88,10 @@ class SecondOrderNetwork:
         """See ``CurvedNetwork.curvature``."""
         values, saved = run.state
         products = values[self._tail.output]
-        column = torch.ones_like(products[:1]).cumsum(1)
-        found = []
+        column = counting(products, 1)
+        curvatures = []
         for j in range(products.shape[1]):
-            seed = (column == j + 1).to(products.dtype).expand_as(products)
-            found.append(run_backward(self._tail, values, saved, seed, self._lowerings, through_final=True)[tap])
-        return torch.stack(found, 1)
+            seed = (column == j).to(products.dtype).expand_as(products)
+            at_taps = run_backward(self._tail, values, saved, seed, self._lowerings, through_final=True)
+            curvatures.append(at_taps[tap])
+        return torch.stack(curvatures, 1)

@@ -42,11 +42,11 @@ class _Scored(nn.Module):
     def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         share_batch(image, class_idx, *inputs)
         plan = self._plan
-        own = len(inputs) - plan.target.inputs
+        count = len(inputs) - plan.target.inputs
         seen = TAP(image, IMAGE_LAYER) if IMAGE_LAYER in plan.tap_names else image
         with self._autocast():
-            output = self.model(seen, *inputs[:own])
-        scores = score_output(plan.target, output, plan.output, class_idx, inputs[own:], image.shape[0])
+            output = self.model(seen, *inputs[:count])
+        scores = score_output(plan.target, output, plan.output, class_idx, inputs[count:], image.shape[0])
         return scores.logits, scores.class_idx, scores.values, scores.columns
 
 
@@ -57,7 +57,7 @@ def capture(
 
     Args:
         model: the network, in evaluation mode.
-        plan: what is listened to and what is explained.
+        plan: which layers are tapped, and what is explained.
         image: ``(N, C, *spatial)``; N is 2 or more where the batch size is to be open, for export reads 0
             and 1 as constants.
         inputs: examples of the extra inputs.
@@ -95,15 +95,15 @@ def capture(
 
 def export(module: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[Any, ...]) -> ExportedProgram:
     """``torch.export`` without strict mode, which where it fails prints the whole graph so far to stderr."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+    written = io.StringIO()
+    with contextlib.redirect_stderr(written):
         program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
-    sys.stderr.write(said.getvalue())  # the network's own words
+    sys.stderr.write(written.getvalue())  # what the network itself has written
     return program
 
 
 def _autocast_as_now(device: str) -> Callable[[], Any]:
-    """The autocast that the caller runs under, to be entered inside the trace: there it is written down."""
+    """The autocast that the caller runs under, to be entered inside the trace, which records its conversions."""
     if not torch.is_autocast_enabled(device):
         return contextlib.nullcontext
     return partial(torch.autocast, device, dtype=torch.get_autocast_dtype(device))
@@ -145,7 +145,7 @@ def graph_of(program: ExportedProgram) -> fx.GraphModule:
     for node in reversed(list(graph.nodes)):
         is_guard = node.op == "call_module" and "guards" in str(node.target)
         is_assertion = node.op == "call_function" and "_assert" in str(node.target)
-        # The last word of a network that writes to its buffers or its image; a lowered one has no state.
+        # A network that writes to its buffers or its image ends with this; a lowered graph has no state.
         is_state = node.target is aten.copy_.default and node.args[0].op in ("placeholder", "get_attr")
         if not node.users and (is_guard or is_assertion or is_state):
             graph.erase_node(node)
@@ -191,11 +191,11 @@ def _simplify_assignments(graph: fx.Graph) -> None:
 
 def _like(graph: fx.Graph, source: fx.Node, target: fx.Node) -> fx.Node:
     """The source in dtype and shape of the target."""
-    wanted, value = target.meta["val"], source.meta["val"]
-    if value.dtype != wanted.dtype:
-        source = graph.call_function(aten.to.dtype, (source, wanted.dtype))
-        source.meta.update(target.meta, val=value.to(wanted.dtype))
-    if value.shape != wanted.shape:
+    like, value = target.meta["val"], source.meta["val"]
+    if value.dtype != like.dtype:
+        source = graph.call_function(aten.to.dtype, (source, like.dtype))
+        source.meta.update(target.meta, val=value.to(like.dtype))
+    if value.shape != like.shape:
         source = graph.call_function(aten.expand_as.default, (source, target))
         source.meta.update(target.meta)
     return source
@@ -203,7 +203,7 @@ def _like(graph: fx.Graph, source: fx.Node, target: fx.Node) -> fx.Node:
 
 @contextlib.contextmanager
 def quiet_export() -> Iterator[None]:
-    """Silence what ``torch.export`` says about its own insides, in warnings and logs."""
+    """Silence the warnings and logs of ``torch.export`` about its own implementation."""
     loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export._trace")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Networks trained for quantisation: their fake quantisers as one operator with fixed scales."""
+"""Fake quantizers of networks trained for quantization, as one operator with fixed scales."""
 
 import sys
 from collections.abc import Iterator
@@ -15,26 +15,26 @@ MODULE = "torch.ao.quantization.fake_quantize"
 
 @contextmanager
 def fixed_scales(model: nn.Module) -> Iterator[None]:
-    """Let each fake quantiser compute with the scale that it has now, without a look at its switches.
+    """Let each fake quantizer compute with its present scale, without reading its switches.
 
-    They are read with Python's ``if``, or inside an operator that also updates the scale; neither can be
-    traced.
+    A fake quantizer reads its switches with Python's ``if``, or in an operator that also updates the scale. Neither can
+    be traced.
 
     Raises:
-        ModelError: an observer is on: it would take the scale from the images of each call.
+        ModelError: an observer is on, which would take the scale from the images of each call.
     """
-    kinds = getattr(sys.modules.get(MODULE), "FakeQuantizeBase", ())  # who has such modules has imported it
+    kinds = getattr(sys.modules.get(MODULE), "FakeQuantizeBase", ())  # a network with such modules has imported it
     with ExitStack() as stack:
         for name, module in model.named_modules():
             if isinstance(module, kinds):
-                stack.enter_context(_forward_of(module, _fixed(name, module)))
+                stack.enter_context(_replace_forward(module, _fix_scale(name, module)))
         yield
 
 
-def _fixed(name: str, module: Any) -> Any:
+def _fix_scale(name: str, module: Any) -> Any:
     if bool(module.observer_enabled[0]):
         raise ModelError(
-            f"The fake quantiser {name!r} still observes: it would take its scale from the images of each call. "
+            f"The fake quantizer {name!r} still observes: it would take its scale from the images of each call. "
             "Call model.apply(torch.ao.quantization.disable_observer) on the trained network."
         )
     if not bool(module.fake_quant_enabled[0]):
@@ -54,7 +54,7 @@ def _fixed(name: str, module: Any) -> Any:
 
 
 @contextmanager
-def _forward_of(module: nn.Module, forward: Any) -> Iterator[None]:
+def _replace_forward(module: nn.Module, forward: Any) -> Iterator[None]:
     module.forward = forward
     try:
         yield

@@ -1,7 +1,7 @@
-"""In-place operations as functional ones, where that takes no second trace.
+"""Replace in-place operators by functional ones without a second trace.
 
-``ExportedProgram.run_decompositions`` does it for every graph, but costs more than the export itself. Most networks
-write in place only where it is harmless: an activation over a convolution's output, a sum over a block's.
+``ExportedProgram.run_decompositions`` does so for every graph, but takes longer than the export itself. Most networks
+write in place only where nothing else reads the memory: an activation over the output of a convolution.
 """
 
 from typing import Any
@@ -17,29 +17,29 @@ DROPOUT = (
     aten.feature_alpha_dropout_.default,
 )  # fmt: skip
 
-# Composed of other operators, so that their schema does not tell: these return memory of their own.
+# The schema of a composition of operators does not tell that it returns new memory. These do.
 FRESH_COMPOSITES = frozenset(
     {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.conv2d.padding, aten.linear.default,
      aten.batch_norm.default, aten.layer_norm.default, aten.group_norm.default, aten.instance_norm.default,
      aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default, aten.adaptive_avg_pool1d.default,
      aten.adaptive_avg_pool2d.default, aten.matmul.default, aten.scaled_dot_product_attention.default}
 )  # fmt: skip
-# These return a view and do not say so.
+# These return a view, and their schema does not say so.
 SILENT_VIEWS = ("aten::_unsafe", "aten::unsafe")
 
 
 def functionalize(graph: fx.Graph) -> bool:
-    """Exchange every in-place operator for the functional one, where nothing else can see its effect.
+    """Replace every in-place operator by the functional one, where no other value shares the memory that it writes.
 
-    An operator that writes to its argument is exchanged if that argument has memory of its own and nothing
-    that ran before shares it; whatever reads the argument afterwards then reads the result.
+    An operator that writes to its argument is replaced if that argument has memory of its own and no earlier node
+    shares it. Nodes that read the argument afterwards then read the result.
 
     Returns:
         Whether the graph is functional now; if not, it still holds every in-place operator.
     """
     _drop_dropout(graph)
     if any(isinstance(node.target, HigherOrderOperator) for node in graph.nodes):
-        return False  # a graph of its own inside
+        return False  # it holds a graph of its own
     order = {node: position for position, node in enumerate(graph.nodes)}
     exchanged: dict[fx.Node, OpOverload] = {}
     shared: dict[fx.Node, list[fx.Node]] = {}  # what made the memory -> it, and every operator that wrote there

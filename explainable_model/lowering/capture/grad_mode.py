@@ -1,4 +1,4 @@
-"""A network's own ``no_grad``: what it computes there has no gradient, as in autograd."""
+"""Inline the ``no_grad`` blocks of a network; values from them have no gradient, as in autograd."""
 
 from typing import Any
 

@@ -25,7 +25,7 @@ def untraceable(model: nn.Module, error: Exception) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says, without the pages of advice that may follow."""
+    """The message of an error, without the advice that may follow it."""
     if any(isinstance(cause, GuardOnDataDependentSymNode) for cause in _causes(error)):
         return VALUES_DECIDE
     lines = (str(error).strip() or type(error).__name__).splitlines()
@@ -38,9 +38,9 @@ def _place(model: nn.Module, error: BaseException) -> str:
     """The innermost layer that was running, and its line, from the traceback."""
     names = {id(module): name for name, module in model.named_modules()}
     for cause in _causes(error):
-        for photo_io, line in reversed(list(traceback.walk_tb(cause.__traceback__))):
-            code = photo_io.f_code
-            module = photo_io.f_locals.get(code.co_varnames[0]) if code.co_argcount else None  # a method's self
+        for frame, line in reversed(list(traceback.walk_tb(cause.__traceback__))):
+            code = frame.f_code
+            module = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None  # a method's self
             if id(module) in names and not code.co_filename.startswith(NOT_THE_NETWORK):
                 source = linecache.getline(code.co_filename, line).strip()
                 name = names[id(module)]

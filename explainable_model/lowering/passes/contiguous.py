@@ -1,4 +1,4 @@
-"""How values lie in memory, where that decides how a product is computed."""
+"""Put the factors of a product in the memory order in which PyTorch computes it fast."""
 
 import torch
 from torch import fx
@@ -11,11 +11,11 @@ PRODUCTS = (aten.linear.default, aten.matmul.default)
 
 
 def copy_transposed_factors(graph: fx.Graph) -> None:
-    """Put the rows of each product with a matrix one behind the other.
+    """Copy the rows of each product with a matrix into contiguous memory.
 
-    PyTorch multiplies transposed rows ``(M, N, features)`` by an ``(out, features)`` weight of which no gradient is
-    asked as M separate products; copied into their own order they are one product, several times faster.
-    ``nn.MultiheadAttention`` transposes so where the batch comes first.
+    PyTorch multiplies transposed rows ``(M, N, features)`` by an ``(out, features)`` weight without a gradient as M
+    separate products. Contiguous rows are one product, which is several times faster. ``nn.MultiheadAttention``
+    transposes rows in this way where the batch comes first.
     """
     for node in list(graph.nodes):
         if node.target in PRODUCTS and len(node.args) > 1:

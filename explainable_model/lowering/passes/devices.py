@@ -1,4 +1,4 @@
-"""No device in a graph: where it runs is decided by where its weights and its image are."""
+"""Remove devices from a graph, so that it runs where its weights and its image are."""
 
 import math
 import operator
@@ -13,7 +13,7 @@ from explainable_model.lowering.graph import add_constant, layer_of
 
 aten = torch.ops.aten
 CONVERSIONS = (aten.to.dtype_layout, aten.to.device, aten._to_copy.default)
-# Tensors made of numbers alone, and the operator that makes the same one on another tensor's device.
+# Operators that make a tensor of numbers alone.
 FACTORIES = frozenset(
     {aten.full.default, aten.zeros.default, aten.ones.default, aten.empty.memory_format, aten.scalar_tensor.default,
      aten.arange.default, aten.arange.start, aten.arange.start_step, aten.eye.default, aten.eye.m,
@@ -22,10 +22,10 @@ FACTORIES = frozenset(
 
 
 def free_of_devices(module: fx.GraphModule) -> None:
-    """Take every mention of a device out of a graph.
+    """Remove every device from a graph.
 
-    Tensors made of fixed numbers become constants, which move with the module; those of an open size
-    are made on the image's device; conversions keep their dtype only.
+    A tensor of fixed size and numbers becomes a constant, which moves with the module. A tensor of open size is made on
+    the image's device. A conversion keeps its dtype alone.
     """
     image = next(node for node in module.graph.nodes if node.op == "placeholder")
     for node in list(module.graph.nodes):
@@ -35,7 +35,7 @@ def free_of_devices(module: fx.GraphModule) -> None:
             is_fixed = not node.all_input_nodes
             with module.graph.inserting_before(node):
                 made = node.target(*node.args, **node.kwargs) if is_fixed else None
-                _replace(node, _made_on(image, node) if made is None else add_constant(module, "constant", made))
+                _replace(node, _make_on(image, node) if made is None else add_constant(module, "constant", made))
         elif node.target in CONVERSIONS:
             _keep_dtype(node)
         elif "device" in node.kwargs:
@@ -48,7 +48,7 @@ def _replace(node: fx.Node, new: fx.Node) -> None:
     node.graph.erase_node(node)
 
 
-def _made_on(image: fx.Node, node: fx.Node) -> fx.Node:
+def _make_on(image: fx.Node, node: fx.Node) -> fx.Node:
     """The same tensor of open size, made on the image's device."""
     call, dtype, target = node.graph.call_function, node.meta["val"].dtype, node.target
     args: Any = node.args
@@ -87,11 +87,11 @@ def _positions(image: fx.Node, length: Any, dtype: torch.dtype) -> fx.Node:
 def _keep_dtype(node: fx.Node) -> None:
     """``to(device, dtype, ...)`` -> ``to(dtype)``, or nothing where it has that dtype."""
     source: Any = node.args[0]
-    wanted, found = node.meta["val"].dtype, source.meta["val"].dtype
+    new, old = node.meta["val"].dtype, source.meta["val"].dtype
     if node.target is aten._to_copy.default and "device" not in node.kwargs:
         return
-    if wanted == found:
+    if new == old:
         node.replace_all_uses_with(source)
         node.graph.erase_node(node)
     else:
-        node.target, node.args, node.kwargs = aten.to.dtype, (source, wanted), {}
+        node.target, node.args, node.kwargs = aten.to.dtype, (source, new), {}

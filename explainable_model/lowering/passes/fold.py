@@ -1,4 +1,4 @@
-"""Passes over a graph that compute ahead of time what does not depend on the image."""
+"""Compute the parts of a graph ahead of time that do not depend on the image."""
 
 from typing import Any
 

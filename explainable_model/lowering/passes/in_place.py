@@ -1,7 +1,7 @@
-"""A pass for runtimes that keep no plan of their memory: results go where an operand lay that nobody reads again.
+"""Write each result into the buffer of an operand whose last reader has run, for runtimes that do not plan memory.
 
-A fresh block of memory for every activation costs as much as the activation itself; networks are therefore trained
-with ``ReLU(inplace=True)``, which ``torch.export`` takes out.
+A new buffer for every activation costs as much time as the activation itself. Networks therefore use
+``ReLU(inplace=True)``, which ``torch.export`` replaces by ``ReLU()``.
 """
 
 from typing import Any
@@ -11,12 +11,12 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 
 aten = torch.ops.aten
-# Element by element; each has a form that writes into its first operand, called the same but for an underscore.
+# Operators that work element by element. Each has a form that writes into its first operand, ``add_`` for ``add``.
 POINTWISE = (
     "add", "clamp", "clamp_min", "div", "elu", "exp", "floor", "gelu", "hardsigmoid", "hardswish", "hardtanh",
     "leaky_relu", "mul", "neg", "relu", "rsqrt", "sigmoid", "silu", "sqrt", "sub", "tanh",
 )  # fmt: skip
-# What gives memory of its own, never a view.
+# Operators whose result is a buffer of its own, never a view.
 FRESH = frozenset(
     (
         *POINTWISE, *(f"{name}_" for name in POINTWISE), "addmm", "avg_pool2d", "batch_norm", "bmm", "cat", "conv1d",
@@ -26,7 +26,7 @@ FRESH = frozenset(
 
 
 def write_in_place(graph: fx.Graph) -> None:
-    """Let operators write into their first operand where that is fresh, read once, and like the result."""
+    """Let operators write into their first operand, where it has its own buffer, one reader and the result's shape."""
     for node in graph.nodes:
         name = _name(node)
         if name in POINTWISE and _may_be_written(node.args[0], node):

@@ -1,7 +1,7 @@
-"""Where only one position is read in the end, the others are not computed.
+"""Compute one position alone where the network reads no other.
 
-A transformer with a class token classifies by one of its tokens. Behind the last attention that token depends on no
-other, so the last layers run on a single row, and so does their part of the backward pass.
+A transformer with a class token classifies by one of its tokens. After the last attention that token depends on no
+other token, so the last layers and their gradients are computed for a single row.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,22 +50,22 @@ def narrow_early(graph: fx.Graph) -> None:
     explained does not change.
     """
     pending: list[Any] = [node.args[0] for node in graph.nodes if _cut(node) is not None]
-    own: set[fx.Node] = set()
+    cuts: set[fx.Node] = set()
     while pending:
-        moved = _narrow(graph, pending.pop(), own)
-        own |= moved
+        moved = _narrow(graph, pending.pop(), cuts)
+        cuts |= moved
         pending += [cut.args[0] for cut in moved]
     graph.eliminate_dead_code()
 
 
-def _narrow(graph: fx.Graph, producer: Any, own: set[fx.Node]) -> set[fx.Node]:
-    """Compute one position alone if only that is read; returns the cuts of its arguments.
+def _narrow(graph: fx.Graph, producer: Any, made_here: set[fx.Node]) -> set[fx.Node]:
+    """Compute one position of a node alone if no other is read; returns the new cuts of its arguments.
 
-    The network's own selections stay, of the one position that is left: what lies between a final activation and the
-    output decides which scores are explained. Cuts that were made here go.
+    The network's own selections stay and read the one position that is left, for the operators between a final
+    activation and the output decide which scores are explained. Cuts that this pass has made are removed.
     """
-    cuts = {_cut(user) for user in producer.users}
-    cut = cuts.pop() if len(cuts) == 1 else None
+    read = {_cut(user) for user in producer.users}
+    cut = read.pop() if len(read) == 1 else None
     if cut is None or not isinstance(producer.target, OpOverload):
         return set()
     producer = _with_leading_dims(graph, producer)
@@ -84,7 +84,7 @@ def _narrow(graph: fx.Graph, producer: Any, own: set[fx.Node]) -> set[fx.Node]:
         one = graph.call_function(target, tuple(args), dict(producer.kwargs))
         one.meta = _one_position(producer, cut, named_like=producer)
         for user in list(producer.users):
-            if user in own:
+            if user in made_here:
                 user.replace_all_uses_with(one)
                 graph.erase_node(user)
             else:
@@ -94,7 +94,7 @@ def _narrow(graph: fx.Graph, producer: Any, own: set[fx.Node]) -> set[fx.Node]:
 
 
 def _cut(node: Any) -> Cut | None:
-    """What a node reads, where that is one position out of a known number."""
+    """The position that a node reads; ``None`` for a node that reads several, or one of an open number."""
     if node.target not in (aten.select.int, aten.slice.Tensor) or node.kwargs:
         return None
     source, dim, *where = node.args
@@ -103,7 +103,7 @@ def _cut(node: Any) -> Cut | None:
         return None
     dim %= value.ndim
     length = value.shape[dim]
-    if not isinstance(length, int) or length < 2 or not where or not all(isinstance(each, int) for each in where):
+    if not isinstance(length, int) or length < 2 or not where or not all(isinstance(bound, int) for bound in where):
         return None
     if node.target is aten.select.int:
         return Cut(dim, where[0] % length)
@@ -135,8 +135,8 @@ def _with_leading_dims(graph: fx.Graph, node: Any) -> Any:
         whole = graph.call_function(aten.linear.default, (rows, *linear.args[1:]))
         whole.meta = {**linear.meta, "val": value}
     node.replace_all_uses_with(whole)
-    for each in (node, linear, flat):
-        graph.erase_node(each)
+    for replaced in (node, linear, flat):
+        graph.erase_node(replaced)
     return whole
 
 
@@ -151,7 +151,7 @@ def _one_position(node: Any, cut: Cut, *, named_like: fx.Node) -> dict[str, Any]
 
 
 def _ndim(node: Any) -> int:
-    """Of a value, -1 of anything else."""
+    """The number of dimensions of a node's value; -1 for anything else."""
     value = value_of(node)
     return -1 if value is None else value.ndim
 
@@ -166,9 +166,9 @@ def _needs(node: Any, dim: int) -> Needs | None:
 def _pointwise(node: Any, dim: int) -> Needs | None:
     if any(value_of(argument) is not None for argument in node.kwargs.values()):
         return None
-    own = {number: dim - _ndim(node) + _ndim(argument) for number, argument in enumerate(node.args)}
+    dims = {number: dim - _ndim(node) + _ndim(argument) for number, argument in enumerate(node.args)}
     # Where the argument has no such dimension, or a single position, it is the same for all.
-    return Needs({n: at for n, at in own.items() if at >= 0 and shape_text(node.args[n])[at] != "1"})
+    return Needs({n: at for n, at in dims.items() if at >= 0 and shape_text(node.args[n])[at] != "1"})
 
 
 def _over_last(node: Any, dim: int) -> Needs | None:
@@ -190,14 +190,14 @@ def _matmul(node: Any, dim: int) -> Needs | None:
 
 
 def _attention(node: Any, dim: int) -> Needs | None:
-    """Each query by itself; under a mask they differ by where they are."""
+    """One query alone, but not under a mask, which differs from query to query."""
     given = dict(zip(("attn_mask", "dropout_p", "is_causal"), node.args[3:], strict=False)) | node.kwargs
     masked = given.get("attn_mask") is not None or given.get("is_causal", False)
     return Needs({0: dim}) if dim == _ndim(node) - 2 and not masked else None
 
 
 def _transpose(node: Any, dim: int) -> Needs | None:
-    one, other = (each % _ndim(node) for each in node.args[1:])
+    one, other = (swapped % _ndim(node) for swapped in node.args[1:])
     return Needs({0: {one: other, other: one}.get(dim, dim)})
 
 
@@ -210,18 +210,18 @@ def _reshape(node: Any, dim: int) -> Needs | None:
     before, after = shape_text(node.args[0]), shape_text(node)
     behind = len(after) - dim
     if before[: dim + 1] == after[: dim + 1]:
-        own = dim
+        source_dim = dim
     elif before[-behind:] == after[-behind:]:
-        own = len(before) - behind
+        source_dim = len(before) - behind
     else:
         return None
     if node.target is aten.flatten.using_ints:
         given: list[int] = [*node.args[1:]]
         start, end = given + [0, -1][len(given) :]
-        return None if start % len(before) <= own <= end % len(before) else Needs({0: own})
+        return None if start % len(before) <= source_dim <= end % len(before) else Needs({0: source_dim})
     sizes = list(node.args[1])
     sizes[dim] = 1
-    return Needs({0: own}, {1: sizes})
+    return Needs({0: source_dim}, {1: sizes})
 
 
 RULES: Mapping[OpOverload, Rule] = {

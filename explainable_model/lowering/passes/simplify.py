@@ -1,4 +1,4 @@
-"""Passes over a graph that leave out what changes nothing."""
+"""Remove nodes from a graph that do not change its values."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,14 +25,14 @@ RESHAPES = (
 
 
 def simplify(graph: fx.Graph) -> None:
-    """All passes of this module."""
+    """Remove copies, reshapes that cancel, and means of equal values."""
     drop_identities(graph)
     drop_reshapes(graph)
     drop_means_of_copies(graph)
 
 
 def drop_identities(graph: fx.Graph) -> None:
-    """Leave out copies: no operator of a lowered graph writes to its input."""
+    """Remove copies, for no operator of a lowered graph writes to its input."""
     for node in list(graph.nodes):
         if node.op == "call_function" and node.target in IDENTITIES and not node.kwargs:
             node.replace_all_uses_with(node.args[0])
@@ -40,7 +40,7 @@ def drop_identities(graph: fx.Graph) -> None:
 
 
 def drop_reshapes(graph: fx.Graph) -> None:
-    """Leave out reshapes that lead back to a shape that the values already had."""
+    """Remove reshapes that restore a shape which the values had before."""
     for node in list(graph.nodes):
         if node.target in RESHAPES:
             same = [source for source in _before_reshapes(node) if shape_text(source) == shape_text(node)]
@@ -50,10 +50,10 @@ def drop_reshapes(graph: fx.Graph) -> None:
 
 
 def drop_means_of_copies(graph: fx.Graph) -> None:
-    """Take a mean over equal values to be one of them.
+    """Replace the mean of equal values by one of them.
 
-    The gradient behind global average pooling is the same at every position, so the mean that Grad-CAM weights a
-    channel with is that gradient: neither it nor the copies have to be made.
+    The gradient before global average pooling is the same at every position, so the mean over positions, which Grad-CAM
+    takes, equals the value at one position. Neither the copies nor the mean are computed.
     """
     for node in list(graph.nodes):
         mean = _called(node, aten.mean.dim, 2)
@@ -72,7 +72,7 @@ def drop_means_of_copies(graph: fx.Graph) -> None:
 
 
 def _called(node: Any, target: Any, count: int) -> tuple[Any, ...] | None:
-    """The arguments of a call of that operator with so many of them."""
+    """The arguments of a node that calls this operator with this number of arguments; ``None`` for any other node."""
     if isinstance(node, fx.Node) and node.target is target and len(node.args) == count and not node.kwargs:
         return node.args
     return None

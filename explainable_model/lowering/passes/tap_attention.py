@@ -1,4 +1,4 @@
-"""Attention written out, so that its probabilities can be listened to."""
+"""Write attention out step by step, so that its probabilities can be tapped."""
 
 import math
 from typing import Any
@@ -29,14 +29,14 @@ def tap_attention(graph: fx.Graph) -> None:
     for node in list(graph.nodes):
         if node.target is FUSED:
             _write_out(graph, node)
-    found = [node for node in list(graph.nodes) if node.target in SOFTMAX and _is_attention(node)]
-    if not found:
+    attentions = [node for node in list(graph.nodes) if node.target in SOFTMAX and _is_attention(node)]
+    if not attentions:
         raise ModelError(
             "The network has no attention over tokens, whose probabilities the method reads. Use a method that "
             "explains at a layer."
         )
     batch = next(node for node in graph.nodes if node.op == "placeholder").meta["val"].shape[0]
-    for node in found:
+    for node in attentions:
         _mark(graph, node, batch)
     graph.eliminate_dead_code()
 

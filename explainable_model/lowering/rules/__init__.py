@@ -29,25 +29,13 @@ from explainable_model.lowering.rules.call import Lowering
 
 SavingForward: TypeAlias = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
-LOWERINGS: Mapping[OpOverload, Lowering] = {
-    **arithmetic.TABLE,
-    **unary.TABLE,
-    **activation.TABLE,
-    **linear.TABLE,
-    **attention.TABLE,
-    **convolution.TABLE,
-    **normalization.TABLE,
-    **reduction.TABLE,
-    **pooling.TABLE,
-    **resample.TABLE,
-    **padding.TABLE,
-    **grid_sample.TABLE,
-    **views.TABLE,
-    **concat.TABLE,
-    **indexing.TABLE,
-    **unfold.TABLE,
-    **quantization.TABLE,
-}
+FAMILIES: tuple[Any, ...] = (
+    arithmetic, unary, activation, linear, attention, convolution, normalization, reduction, pooling, resample, padding,
+    grid_sample, views, concat, indexing, unfold, quantization,
+)  # fmt: skip
+"""The files of rules; each has a ``TABLE``."""
+
+LOWERINGS: Mapping[OpOverload, Lowering] = {op: rule for family in FAMILIES for op, rule in family.TABLE.items()}
 """Operator -> ``(call, grad, **arguments) -> gradients``; a row's arguments have ATen's names."""
 
 SAVING_FORWARDS: Mapping[Any, SavingForward] = attention.SAVING_FORWARDS

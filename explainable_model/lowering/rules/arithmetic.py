@@ -19,13 +19,13 @@ def mask(grad: Tensor, condition: Tensor) -> Tensor:
     return grad * condition.to(grad.dtype)
 
 
-def _scaled(grad: Tensor, factor: Any) -> Tensor:
+def _scale(grad: Tensor, factor: Any) -> Tensor:
     if factor == 1:
         return grad
     return -grad if factor == -1 else grad * factor
 
 
-def _summed(call: Call, name: str, grad: Tensor, like: Any) -> Tensor | None:
+def _sum_for(call: Call, name: str, grad: Tensor, like: Any) -> Tensor | None:
     return unbroadcast(grad, like) if call.needs(name) else None
 
 
@@ -34,17 +34,26 @@ def _summed(call: Call, name: str, grad: Tensor, like: Any) -> Tensor | None:
 
 def add(call: Call, grad: Tensor, self: Tensor, other: Any, alpha: Any = 1) -> Gradients:
     """add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor"""
-    return {"self": _summed(call, "self", grad, self), "other": _summed(call, "other", _scaled(grad, alpha), other)}
+    return {
+        "self": _sum_for(call, "self", grad, self),
+        "other": _sum_for(call, "other", _scale(grad, alpha), other),
+    }
 
 
 def sub(call: Call, grad: Tensor, self: Tensor, other: Any, alpha: Any = 1) -> Gradients:
     """sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor"""
-    return {"self": _summed(call, "self", grad, self), "other": _summed(call, "other", _scaled(grad, -alpha), other)}
+    return {
+        "self": _sum_for(call, "self", grad, self),
+        "other": _sum_for(call, "other", _scale(grad, -alpha), other),
+    }
 
 
 def rsub(call: Call, grad: Tensor, self: Tensor, other: Any, alpha: Any = 1) -> Gradients:
     """rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor"""
-    return {"self": _summed(call, "self", _scaled(grad, -alpha), self), "other": _summed(call, "other", grad, other)}
+    return {
+        "self": _sum_for(call, "self", _scale(grad, -alpha), self),
+        "other": _sum_for(call, "other", grad, other),
+    }
 
 
 def mul(call: Call, grad: Tensor, self: Tensor, other: Any) -> Gradients:
@@ -59,7 +68,7 @@ def div(call: Call, grad: Tensor, self: Tensor, other: Any) -> Gradients:
     """div.Tensor(Tensor self, Tensor other) -> Tensor"""
     by_other = grad / other
     return {
-        "self": _summed(call, "self", by_other, self),
+        "self": _sum_for(call, "self", by_other, self),
         "other": unbroadcast(-by_other * call.output, other) if call.needs("other") else None,
     }
 
@@ -71,9 +80,9 @@ def remainder(call: Call, grad: Tensor, self: Tensor, other: Any) -> Gradients:
 
 def addcmul(call: Call, grad: Tensor, self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1) -> Gradients:
     """addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor"""
-    product = _scaled(grad, value)
+    product = _scale(grad, value)
     return {
-        "self": _summed(call, "self", grad, self),
+        "self": _sum_for(call, "self", grad, self),
         "tensor1": unbroadcast(product * tensor2, tensor1) if call.needs("tensor1") else None,
         "tensor2": unbroadcast(product * tensor1, tensor2) if call.needs("tensor2") else None,
     }
@@ -81,10 +90,10 @@ def addcmul(call: Call, grad: Tensor, self: Tensor, tensor1: Tensor, tensor2: Te
 
 def addcdiv(call: Call, grad: Tensor, self: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1) -> Gradients:
     """addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor"""
-    quotient = _scaled(grad, value) / tensor2
+    quotient = _scale(grad, value) / tensor2
     return {
-        "self": _summed(call, "self", grad, self),
-        "tensor1": _summed(call, "tensor1", quotient, tensor1),
+        "self": _sum_for(call, "self", grad, self),
+        "tensor1": _sum_for(call, "tensor1", quotient, tensor1),
         "tensor2": unbroadcast(-quotient * tensor1 / tensor2, tensor2) if call.needs("tensor2") else None,
     }
 
@@ -92,8 +101,8 @@ def addcdiv(call: Call, grad: Tensor, self: Tensor, tensor1: Tensor, tensor2: Te
 def lerp_scalar(call: Call, grad: Tensor, self: Tensor, end: Tensor, weight: Any) -> Gradients:
     """lerp.Scalar(Tensor self, Tensor end, Scalar weight) -> Tensor"""
     return {
-        "self": _summed(call, "self", grad * (1 - weight), self),
-        "end": _summed(call, "end", grad * weight, end),
+        "self": _sum_for(call, "self", grad * (1 - weight), self),
+        "end": _sum_for(call, "end", grad * weight, end),
     }
 
 
@@ -169,17 +178,17 @@ def masked_fill(call: Call, grad: Tensor, self: Tensor, mask: Tensor, value: Any
 
 def maximum(call: Call, grad: Tensor, self: Tensor, other: Tensor) -> Gradients:
     """maximum(Tensor self, Tensor other) -> Tensor"""
-    share, rest = _shared(grad, self, other, self > other)
-    return {"self": _summed(call, "self", share, self), "other": _summed(call, "other", rest, other)}
+    share, rest = _share(grad, self, other, self > other)
+    return {"self": _sum_for(call, "self", share, self), "other": _sum_for(call, "other", rest, other)}
 
 
 def minimum(call: Call, grad: Tensor, self: Tensor, other: Tensor) -> Gradients:
     """minimum(Tensor self, Tensor other) -> Tensor"""
-    share, rest = _shared(grad, self, other, self < other)
-    return {"self": _summed(call, "self", share, self), "other": _summed(call, "other", rest, other)}
+    share, rest = _share(grad, self, other, self < other)
+    return {"self": _sum_for(call, "self", share, self), "other": _sum_for(call, "other", rest, other)}
 
 
-def _shared(grad: Tensor, self: Tensor, other: Tensor, wins: Tensor) -> tuple[Tensor, Tensor]:
+def _share(grad: Tensor, self: Tensor, other: Tensor, wins: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient where ``self`` wins, and the rest; ties are halved."""
     share = torch.where(self == other, grad * 0.5, torch.where(wins, grad, 0.0))
     return share, grad - share
@@ -203,12 +212,12 @@ def clamp_tensor(
     raised = self if min is None else torch.maximum(self, min)
     at_min = at_max = None
     if max is not None:
-        grad, rest = _shared(grad, raised, max, raised < max)
-        at_max = _summed(call, "max", rest, max)
+        grad, rest = _share(grad, raised, max, raised < max)
+        at_max = _sum_for(call, "max", rest, max)
     if min is not None:
-        grad, rest = _shared(grad, self, min, self > min)
-        at_min = _summed(call, "min", rest, min)
-    return {"self": _summed(call, "self", grad, self), "min": at_min, "max": at_max}
+        grad, rest = _share(grad, self, min, self > min)
+        at_min = _sum_for(call, "min", rest, min)
+    return {"self": _sum_for(call, "self", grad, self), "min": at_min, "max": at_max}
 
 
 TABLE: Mapping[OpOverload, Lowering] = {

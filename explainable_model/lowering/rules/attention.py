@@ -43,7 +43,7 @@ def attend_whole(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Attention as the one operator that it is, where that is fused and can be exported to ONNX: in four dimensions."""
+    """Attention as one operator in four dimensions, where it is fused and ONNX has it; otherwise step by step."""
     if query.ndim == key.ndim == value.ndim == 4:
         return aten.scaled_dot_product_attention.default(  # type: ignore[no-any-return]
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa

@@ -1,4 +1,4 @@
-"""How an operator's lowering is called: the types, and the binding of arguments to ATen's names."""
+"""The types of a lowering, and how its arguments are bound to ATen's names."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +17,9 @@ Gradients: TypeAlias = Mapping[str, Tensor | Sequence[Tensor | None] | None]
 Lowering: TypeAlias = Callable[..., Gradients]
 """``(call, grad, **arguments) -> Gradients``: the operator's vector-Jacobian product.
 
-``grad`` is the gradient of the operator's output (a list, with ``None`` for outputs nobody used,
-where it has several); the arguments come under ATen's names, and those that the function does not
-name must have their default value.
+``grad`` is the gradient of the operator's output. For an operator with several outputs it is a list, with ``None`` for
+an output without a gradient. The arguments come under ATen's names. An argument that the function does not name must
+have its default value.
 """
 
 
@@ -30,7 +30,7 @@ class Call:
     Attributes:
         op: the operator.
         output: what it returned, a tensor or a list of them.
-        needed: names of the arguments that want a gradient; ``tensors[1]`` inside a list.
+        needed: names of the arguments whose gradient is needed; ``tensors[1]`` inside a list.
         saved: what the forward kept for the gradient, such as attention probabilities.
     """
 
@@ -40,7 +40,7 @@ class Call:
     saved: Mapping[str, Tensor] = field(default_factory=dict)
 
     def needs(self, name: str) -> bool:
-        """Whether this argument wants a gradient."""
+        """Whether the gradient of this argument is needed."""
         return name in self.needed
 
 
@@ -84,24 +84,44 @@ def bind(lowering: Lowering, op: OpOverload, args: Sequence[Any], kwargs: Mappin
     return bound
 
 
-def gradient_for(call: Call, gradients: Gradients, name: str) -> Tensor | None:
-    """The gradient that a lowering gave for one argument that wants it; ``None`` stands for zero.
+def gradient_for(call: Call, gradients: Gradients, name: str, value: Tensor) -> Tensor | None:
+    """The gradient that a lowering gave for one argument; ``None`` stands for zero.
 
     Args:
         call: what was called.
         gradients: what the lowering returned.
         name: the argument; ``tensors[1]`` inside a list.
+        value: what the argument was.
 
     Raises:
-        LoweringError: the lowering does not differentiate with respect to this argument.
+        LoweringError: the lowering returned no mapping, nothing for this argument, or a gradient of another shape.
     """
     argument, _, index = name.rstrip("]").partition("[")
+    if not isinstance(gradients, Mapping):
+        kind = "a tensor" if isinstance(gradients, Tensor) else type(gradients).__name__
+        raise LoweringError(
+            f"The rule for {call.op} returned {kind}; expected a mapping from the name of each "
+            f"argument to its gradient. Write return {{{argument!r}: gradient}}."
+        )
     if argument not in gradients:
         raise LoweringError(
             f"Cannot lower {call.op} where its {argument!r} depends on the target layer: its lowering differentiates "
             f"with respect to {', '.join(gradients)} only. Pass lowerings={{{call.op}: ...}} with one that does."
         )
     gradient = gradients[argument]
-    if gradient is None or isinstance(gradient, Tensor):
-        return gradient
-    return gradient[int(index)]
+    if gradient is not None and not isinstance(gradient, Tensor):
+        gradient = gradient[int(index)]
+    if gradient is not None and _differ(gradient, value):
+        raise LoweringError(
+            f"The rule for {call.op} returned a gradient of shape {tuple(gradient.shape)} for {name!r}, whose shape is "
+            f"{tuple(value.shape)}; expected the shape of the argument. Sum over the dimensions that were broadcast."
+        )
+    return gradient
+
+
+def _differ(gradient: Tensor, value: Tensor) -> bool:
+    """Whether two shapes differ for certain; sizes that are open are not compared."""
+    if gradient.ndim != value.ndim:
+        return True
+    sizes = zip(gradient.shape, value.shape, strict=True)
+    return any(isinstance(one, int) and isinstance(other, int) and one != other for one, other in sizes)

@@ -39,15 +39,15 @@ def split(call: Call, grad: Sequence[Tensor | None], self: Tensor, dim: int = 0,
     """split.Tensor(Tensor(a) self, SymInt split_size, int dim=0) -> Tensor(a)[]; split_with_sizes, chunk,
     unsafe_split, unsafe_chunk and tensor_split alike
     """
-    return {"self": torch.cat(_filled(grad, call.output), dim)}
+    return {"self": torch.cat(_fill(grad, call.output), dim)}
 
 
 def unbind(call: Call, grad: Sequence[Tensor | None], self: Tensor, dim: int = 0) -> Gradients:
     """unbind.int(Tensor(a) self, int dim=0) -> Tensor(a)[]"""
-    return {"self": torch.stack(_filled(grad, call.output), dim)}
+    return {"self": torch.stack(_fill(grad, call.output), dim)}
 
 
-def _filled(grads: Sequence[Tensor | None], outputs: Sequence[Tensor]) -> list[Tensor]:
+def _fill(grads: Sequence[Tensor | None], outputs: Sequence[Tensor]) -> list[Tensor]:
     return [torch.zeros_like(o) if g is None else g for g, o in zip(grads, outputs, strict=True)]
 
 
@@ -74,7 +74,7 @@ def slice_(
 
 
 def spread(grad: Tensor, dim: int, step: int) -> Tensor:
-    """``step - 1`` zeros between neighbours."""
+    """``step - 1`` zeros between neighbors."""
     if step == 1:
         return grad
     wide = surrounded(grad.unsqueeze(dim + 1), dim + 1, 0, step - 1).flatten(dim, dim + 1)

@@ -84,13 +84,13 @@ def grid_sampler(
     along = grad.flatten(2)
     if interpolation_mode == NEAREST:
         corners = [[axis.nearest()] for axis in axes]
-        return {"input": _scattered(input, along, corners), "grid": None}
+        return {"input": _scatter(input, along, corners), "grid": None}
     pairs = [[axis.corner(0), axis.corner(1)] for axis in axes]
     at_input = at_grid = None
     if call.needs("input"):
-        at_input = _scattered(input, along, [[(index, weight) for index, weight, _ in pair] for pair in pairs])
+        at_input = _scatter(input, along, [[(index, weight) for index, weight, _ in pair] for pair in pairs])
     if call.needs("grid"):
-        at_grid = _grid_gradient(input, along, pairs).reshape(shape_of(grid))
+        at_grid = _differentiate_grid(input, along, pairs).reshape(shape_of(grid))
     return {"input": at_input, "grid": at_grid}
 
 
@@ -102,8 +102,8 @@ def _flat(indices: tuple[Tensor, ...], sizes: Any) -> Tensor:
     return flat.to(torch.int64).unsqueeze(1)
 
 
-def _scattered(input: Tensor, grad: Tensor, corners: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
-    """Every corner's share of the gradient, added up at its pixel."""
+def _scatter(input: Tensor, grad: Tensor, corners: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
+    """Add each corner's share of the gradient at the corner's pixel."""
     gradient = torch.zeros_like(input).flatten(2)
     for corner in itertools.product(*corners):
         indices, weights = zip(*corner, strict=True)
@@ -114,8 +114,8 @@ def _scattered(input: Tensor, grad: Tensor, corners: list[list[tuple[Tensor, Ten
     return gradient.reshape(shape_of(input))
 
 
-def _grid_gradient(input: Tensor, grad: Tensor, pairs: list[list[tuple[Tensor, Tensor, Tensor]]]) -> Tensor:
-    """``(N, points, dimensions)``: how the weights of the corners move with the grid."""
+def _differentiate_grid(input: Tensor, grad: Tensor, pairs: list[list[tuple[Tensor, Tensor, Tensor]]]) -> Tensor:
+    """The gradient of the grid, ``(N, points, dimensions)``, through the weights of the corners."""
     flat, parts = input.flatten(2), [torch.zeros_like(pairs[0][0][1]) for _ in pairs]
     for corner in itertools.product(*pairs):
         indices, weights, slopes = zip(*corner, strict=True)

@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 def index_select(call: Call, grad: Tensor, self: Tensor, dim: int, index: Tensor) -> Gradients:
     """index_select(Tensor self, int dim, Tensor index) -> Tensor"""
-    return {"self": _added(self, dim % self.ndim, index, grad)}
+    return {"self": _add_at(self, dim % self.ndim, index, grad)}
 
 
 def index(call: Call, grad: Tensor, self: Tensor, indices: Sequence[Tensor | None]) -> Gradients:
@@ -23,11 +23,11 @@ def index(call: Call, grad: Tensor, self: Tensor, indices: Sequence[Tensor | Non
     if len(given) == 1 and given[0][1].dtype in (torch.int64, torch.int32):
         dim, places = given[0]
         flat = grad.flatten(dim, dim + places.ndim - 1) if places.ndim else grad.unsqueeze(dim)
-        return {"self": _added(self, dim, places, flat)}
+        return {"self": _add_at(self, dim, places, flat)}
     return {"self": aten.index_put(torch.zeros_like(self), indices, grad, True)}
 
 
-def _added(like: Tensor, dim: int, places: Tensor, grad: Tensor) -> Tensor:
+def _add_at(like: Tensor, dim: int, places: Tensor, grad: Tensor) -> Tensor:
     places = torch.where(places < 0, places + like.shape[dim], places).to(torch.int64)  # scatter counts from 0 only
     column = places.reshape([-1 if d == dim else 1 for d in range(like.ndim)]).expand_as(grad)
     return torch.zeros_like(like).scatter_add(dim, column, grad)
@@ -44,7 +44,7 @@ def embedding(call: Call, grad: Tensor, weight: Tensor, indices: Tensor, padding
     """
     if padding_idx >= 0:  # that row is never trained
         grad = torch.where((indices == padding_idx).unsqueeze(-1), 0.0, grad)
-    return {"weight": _added(weight, 0, indices, grad.reshape(-1, weight.shape[1]))}
+    return {"weight": _add_at(weight, 0, indices, grad.reshape(-1, weight.shape[1]))}
 
 
 # Writing by index

@@ -24,7 +24,7 @@ def linear(call: Call, grad: Tensor | OneHot, input: Tensor, weight: Tensor, bia
         grad = grad.dense()
     return {
         "input": torch.matmul(grad, weight) if call.needs("input") else None,
-        "weight": _over_rows(grad).t() @ _over_rows(input) if call.needs("weight") else None,
+        "weight": _flatten_rows(grad).t() @ _flatten_rows(input) if call.needs("weight") else None,
         "bias": unbroadcast(grad, bias) if call.needs("bias") else None,
     }
 
@@ -32,32 +32,32 @@ def linear(call: Call, grad: Tensor | OneHot, input: Tensor, weight: Tensor, bia
 linear.takes_one_hot = True  # type: ignore[attr-defined]
 
 
-def _over_rows(tensor: Tensor) -> Tensor:
+def _flatten_rows(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1])
 
 
 def matmul(call: Call, grad: Tensor, self: Tensor, other: Tensor) -> Gradients:
     """matmul(Tensor self, Tensor other) -> Tensor"""
-    return _product(call, "self", "other", grad, self, other)
+    return _differentiate_product(call, "self", "other", grad, self, other)
 
 
 def mv(call: Call, grad: Tensor, self: Tensor, vec: Tensor) -> Gradients:
     """mv(Tensor self, Tensor vec) -> Tensor"""
-    return _product(call, "self", "vec", grad, self, vec)
+    return _differentiate_product(call, "self", "vec", grad, self, vec)
 
 
 def dot(call: Call, grad: Tensor, self: Tensor, tensor: Tensor) -> Gradients:
     """dot(Tensor self, Tensor tensor) -> Tensor"""
-    return _product(call, "self", "tensor", grad, self, tensor)
+    return _differentiate_product(call, "self", "tensor", grad, self, tensor)
 
 
 def bmm(call: Call, grad: Tensor, self: Tensor, mat2: Tensor) -> Gradients:
     """bmm(Tensor self, Tensor mat2) -> Tensor; mm alike"""
-    return _product(call, "self", "mat2", grad, self, mat2)
+    return _differentiate_product(call, "self", "mat2", grad, self, mat2)
 
 
-def _product(call: Call, left: str, right: str, grad: Tensor, a: Tensor, b: Tensor) -> Gradients:
-    # A vector on the left is one row, on the right one column, which the product has lost.
+def _differentiate_product(call: Call, left: str, right: str, grad: Tensor, a: Tensor, b: Tensor) -> Gradients:
+    # A vector is one row on the left and one column on the right; the product has dropped that dimension.
     rows, columns = (a.unsqueeze(0) if a.ndim == 1 else a), (b.unsqueeze(1) if b.ndim == 1 else b)
     grad = grad.unsqueeze(-1) if b.ndim == 1 else grad
     grad = grad.unsqueeze(-2) if a.ndim == 1 else grad
@@ -76,7 +76,7 @@ def addmm(
     call: Call, grad: Tensor, self: Tensor, mat1: Tensor, mat2: Tensor, beta: Any = 1, alpha: Any = 1
 ) -> Gradients:
     """addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor"""
-    return _added(call, grad, self, "mat1", "mat2", mat1, mat2, beta, alpha)
+    return _differentiate_sum(call, grad, self, "mat1", "mat2", mat1, mat2, beta, alpha)
 
 
 def baddbmm(
@@ -85,18 +85,18 @@ def baddbmm(
     """baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor; addbmm, which
     sums the products over the batch, alike
     """
-    return _added(call, grad, self, "batch1", "batch2", batch1, batch2, beta, alpha)
+    return _differentiate_sum(call, grad, self, "batch1", "batch2", batch1, batch2, beta, alpha)
 
 
 def addmv(call: Call, grad: Tensor, self: Tensor, mat: Tensor, vec: Tensor, beta: Any = 1, alpha: Any = 1) -> Gradients:
     """addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor"""
-    return _added(call, grad, self, "mat", "vec", mat, vec, beta, alpha)
+    return _differentiate_sum(call, grad, self, "mat", "vec", mat, vec, beta, alpha)
 
 
-def _added(
+def _differentiate_sum(
     call: Call, grad: Tensor, self: Tensor, left: str, right: str, a: Tensor, b: Tensor, beta: Any, alpha: Any
 ) -> Gradients:
-    product = _product(call, left, right, grad if alpha == 1 else grad * alpha, a, b)
+    product = _differentiate_product(call, left, right, grad if alpha == 1 else grad * alpha, a, b)
     at_self = unbroadcast(grad if beta == 1 else grad * beta, self) if call.needs("self") else None
     return {"self": at_self, **product}
 
@@ -107,7 +107,7 @@ def cdist(
     """cdist(Tensor x1, Tensor x2, float p=2, int? compute_mode=None) -> Tensor"""
     if p != 2:
         raise LoweringError(f"cdist with p={p!r}: only Euclidean distances have a lowering")
-    # Each distance pulls its two points apart along the line between them; equal points stay.
+    # The gradient of a distance points along the line between its two points; of equal points it is zero.
     pull = torch.where(call.output == 0, 0.0, grad / call.output)
     at_x1 = at_x2 = None
     if call.needs("x1"):
@@ -133,7 +133,7 @@ def einsum(call: Call, grad: Tensor, equation: str, tensors: Sequence[Tensor]) -
         kept = "".join(letter for letter in letters if letter in available)
         terms = ",".join([output, *(inputs[i] for i in others)])
         gradient = torch.einsum(f"{terms}->{kept}", grad, *(tensors[i] for i in others))
-        for dim, letter in enumerate(letters):  # an index of its own was summed: every place gets the same
+        for dim, letter in enumerate(letters):  # a letter of this operand alone was summed, so its gradient is repeated
             gradient = gradient if letter in available else gradient.unsqueeze(dim)
         gradients.append(
             unbroadcast(

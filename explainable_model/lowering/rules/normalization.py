@@ -1,4 +1,4 @@
-"""Normalisation over channels, groups or the last dimensions, and softmax."""
+"""Normalization over channels, groups or the last dimensions, and softmax."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def _all_but_channels(input: Tensor) -> list[int]:
 def _affine(
     call: Call, grad: Tensor, normal: Tensor | None, dims: list[int], weight: Tensor | None, bias: Tensor | None
 ) -> dict[str, Tensor | None]:
-    """Gradients of the scale and shift of normalised values, for a network that makes them from the image."""
+    """Gradients of the scale and shift of normalized values, for a network that makes them from the image."""
     at_weight = at_bias = None
     if call.needs("weight") and weight is not None and normal is not None:
         at_weight = cast((grad * normal).sum(dims), weight)
@@ -54,14 +54,14 @@ def _affine(
     return {"weight": at_weight, "bias": at_bias}
 
 
-def _standardized(input: Tensor, dims: list[int], eps: float) -> tuple[Tensor, Tensor]:
+def _standardize(input: Tensor, dims: list[int], eps: float) -> tuple[Tensor, Tensor]:
     """``(input - mean) / sqrt(var + eps)``, and the divisor's inverse."""
     centered = input - input.mean(dims, keepdim=True)
     inverse = torch.rsqrt((centered * centered).mean(dims, keepdim=True) + eps)
     return centered * inverse, inverse
 
 
-def _of_standardized(grad: Tensor, normal: Tensor, inverse: Tensor, dims: list[int]) -> Tensor:
+def _differentiate_standardized(grad: Tensor, normal: Tensor, inverse: Tensor, dims: list[int]) -> Tensor:
     along = (grad * normal).mean(dims, keepdim=True)
     return inverse * (grad - grad.mean(dims, keepdim=True) - normal * along)
 
@@ -75,8 +75,8 @@ def layer_norm(
     """
     outer = input.ndim - len(normalized_shape)
     dims = list(range(outer, input.ndim))
-    normal, inverse = _standardized(input, dims, eps)
-    at_input = _of_standardized(grad if weight is None else grad * weight, normal, inverse, dims)
+    normal, inverse = _standardize(input, dims, eps)
+    at_input = _differentiate_standardized(grad if weight is None else grad * weight, normal, inverse, dims)
     return {"input": at_input, **_affine(call, grad, normal, list(range(outer)), weight, bias)}
 
 
@@ -88,9 +88,9 @@ def group_norm(
     bool cudnn_enabled=True) -> Tensor
     """
     shape, grouped = shape_of(input), [-1, num_groups, math.prod(input.shape[1:]) // num_groups]
-    normal, inverse = _standardized(input.reshape(grouped), [2], eps)
+    normal, inverse = _standardize(input.reshape(grouped), [2], eps)
     scaled = grad if weight is None else grad * _per_channel(weight, input)
-    at_input = _of_standardized(scaled.reshape(grouped), normal, inverse, [2]).reshape(shape)
+    at_input = _differentiate_standardized(scaled.reshape(grouped), normal, inverse, [2]).reshape(shape)
     return {
         "input": at_input,
         **_affine(call, grad, normal.reshape(shape), _all_but_channels(input), weight, bias),
@@ -108,9 +108,9 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(call, grad, input, weight, bias, running_mean, running_var, False, momentum, eps)
     dims = list(range(2, input.ndim))
-    normal, inverse = _standardized(input, dims, eps)
+    normal, inverse = _standardize(input, dims, eps)
     scaled = grad if weight is None else grad * _per_channel(weight, input)
-    at_input = _of_standardized(scaled, normal, inverse, dims)
+    at_input = _differentiate_standardized(scaled, normal, inverse, dims)
     return {"input": at_input, **_affine(call, grad, normal, _all_but_channels(input), weight, bias)}
 
 
@@ -130,7 +130,7 @@ def rms_norm(
     return {"input": at_input, "weight": at_weight}
 
 
-# The forms of torch's own decompositions, which return their statistics too
+# The operators of torch's decompositions, which return their statistics too
 
 
 def native_batch_norm(
@@ -167,7 +167,7 @@ def native_group_norm(
 def _only_the_first(grads: Sequence[Tensor | None]) -> Tensor:
     first, *statistics = grads
     if first is None or any(s is not None for s in statistics):
-        raise LoweringError("the mean and deviation of a normalisation, used on their own, have no lowering")
+        raise LoweringError("the mean and deviation of a normalization, used on their own, have no lowering")
     return first
 
 

@@ -1,17 +1,18 @@
-"""The gradient that a class score starts with, kept symbolic as long as that is cheaper."""
+"""The gradient of a class score with respect to all scores: a one-hot vector that need not be computed."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.counting import counting
+
 
 @dataclass(frozen=True)
 class OneHot:
     """One in the column of each image's class, zero elsewhere.
 
-    A linear classifier turns it into a row of its weight: reading ``(N, features)`` values instead
-    of multiplying by ``(classes, features)``.
+    A linear classifier reads one row of its weight ``(classes, features)`` for each image, instead of a product.
 
     Attributes:
         class_idx: ``(N,)`` int64.
@@ -23,8 +24,7 @@ class OneHot:
 
     def dense(self) -> Tensor:
         """``(N, classes)`` in the dtype of the scores."""
-        # Comparing with a running count needs no scatter and takes its device from the scores.
-        classes = torch.ones_like(self.scores[:1], dtype=torch.int64).cumsum(1) - 1
+        classes = counting(self.scores, 1, torch.int64)
         return (self.class_idx.unsqueeze(1) == classes).to(self.scores.dtype)
 
     def rows(self, weight: Tensor) -> Tensor:

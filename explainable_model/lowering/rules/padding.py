@@ -1,4 +1,4 @@
-"""Padding: constant padding is undone by cropping, the others by a separable linear map."""
+"""Padding: the gradient of constant padding is a crop, that of other padding a separable linear map."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -16,7 +16,7 @@ from explainable_model.lowering.shapes import known, per_dim, shape_of
 aten = torch.ops.aten
 
 
-MANY_PLACES = 32  # windows of more than this become a scatter, lest the graph holds thousands of slices
+MANY_PLACES = 32  # larger windows become a scatter: one slice for each place would make thousands of nodes
 WITH_INDICES: Mapping[int, Any] = {
     1: aten.max_pool1d_with_indices.default,
     2: aten.max_pool2d_with_indices.default,
@@ -36,7 +36,7 @@ def max_pool(
     stride = per_dim(stride, spatial) if stride else kernel
     if math.prod(kernel) > MANY_PLACES:
         _, indices = WITH_INDICES[spatial](self, kernel, stride, padding, dilation, ceil_mode)
-        return {"self": _scattered(self, indices, grad, spatial)}
+        return {"self": _scatter(self, indices, grad, spatial)}
     windows = _Windows(self, call.output, kernel, stride, padding, dilation, ceil_mode)
     return {"self": windows.gradient(grad, call.output)}
 
@@ -47,20 +47,20 @@ def max_pool_with_indices(call: Call, grad: Any, self: Tensor, **_: Any) -> Grad
     max_pool3d_with_indices, adaptive_max_pool1d, adaptive_max_pool2d and adaptive_max_pool3d alike
     """
     spatial = int(call.op._schema.name.removesuffix("_with_indices")[-2])
-    return {"self": _scattered(self, call.output[1], grad[0], spatial)}
+    return {"self": _scatter(self, call.output[1], grad[0], spatial)}
 
 
-def _scattered(self: Tensor, indices: Tensor, grad: Tensor, spatial: int) -> Tensor:
-    """The gradient added up where the largest values were; windows may overlap."""
+def _scatter(self: Tensor, indices: Tensor, grad: Tensor, spatial: int) -> Tensor:
+    """Add the gradient at the position of each window's largest value; windows may overlap."""
     zeros = torch.zeros_like(self).flatten(-spatial)
     return zeros.scatter_add(-1, indices.flatten(-spatial), grad.flatten(-spatial)).reshape(shape_of(self))
 
 
 class _Windows:
-    """The windows of a max pooling as strided slices of the padded input, one per place in the window.
+    """The windows of a max pooling as strided slices of the padded input, one slice for each place in the window.
 
-    Comparing each slice with the output finds the largest value without gathering or scattering;
-    zeros after a ReLU tie often, so only the first match counts, as in autograd.
+    A slice equals the output where the largest value stands at its place, so neither a gather nor a scatter is needed.
+    Zeros after a ReLU tie often; as in autograd, only the first largest value of a window gets the gradient.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class _Windows:
         self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
         self.size = list(input.shape[-self.spatial :])
         self.out = list(output.shape[-self.spatial :])
-        # Enough on the right for every window, also those that ceil mode lets hang over.
+        # Pad the end so far that every window fits, also the windows that ceil mode lets reach over the end.
         reach = [(o - 1) * s + d * (k - 1) + 1 for o, s, d, k in zip(self.out, stride, dilation, kernel, strict=True)]
-        # Of an open size, the most that may be needed: a maximum of open sizes would take a side.
+        # For an open size, pad the most that any size needs: max() of open sizes would fix which one is larger.
         most = [d * (k - 1) if ceil_mode else p for d, k, p in zip(dilation, kernel, padding, strict=True)]
         self.after = [
             max(r - n - p, 0) if isinstance(n, int) else m
@@ -88,7 +88,8 @@ class _Windows:
         self.input = input
 
     def gradient(self, grad: Tensor, output: Tensor) -> Tensor:
-        parts: dict[tuple[int, ...], Tensor] = {}  # position modulo stride -> sum over window places
+        """The gradient of the pooling's input."""
+        parts: dict[tuple[int, ...], Tensor] = {}  # phase -> sum over the places of the window
         taken: Tensor | None = None
         for place in itertools.product(*(range(k) for k in self.kernel)):
             hit = self._slice(place) == output
@@ -96,12 +97,12 @@ class _Windows:
             taken = hit if taken is None else taken | hit
             offset = [p * d for p, d in zip(place, self.dilation, strict=True)]
             phase = tuple(o % s for o, s in zip(offset, self.stride, strict=True))
-            shifted = self._shifted(share, [o // s for o, s in zip(offset, self.stride, strict=True)])
+            shifted = self._shift(share, [o // s for o, s in zip(offset, self.stride, strict=True)])
             parts[phase] = shifted if phase not in parts else parts[phase] + shifted
-        return self._cropped(self._interleaved(parts))
+        return self._crop(self._interleave(parts))
 
     def _slice(self, place: Sequence[int]) -> Tensor:
-        """The value at this place of every window."""
+        """The value at one place of every window."""
         values = self._padded
         for i, p in enumerate(place):
             start = p * self.dilation[i]
@@ -116,28 +117,30 @@ class _Windows:
 
     @property
     def _rows(self) -> list[int]:
-        """How many positions of each phase cover the padded input."""
+        """How many positions of each phase the padded input has; a phase is a position modulo the stride."""
         padded = [n + p + a for n, p, a in zip(self.size, self.padding, self.after, strict=True)]
         return [-(-length // s) for length, s in zip(padded, self.stride, strict=True)]
 
-    def _shifted(self, share: Tensor, shift: Sequence[int]) -> Tensor:
+    def _shift(self, share: Tensor, shift: Sequence[int]) -> Tensor:
+        """Move a slice's share to its rows of the phase, with zeros around it."""
         after = [rows - s - out for rows, s, out in zip(self._rows, shift, self.out, strict=True)]
         pads = self._pairs(shift, after)
         return share if all(known(p == 0) for p in pads) else aten.constant_pad_nd(share, pads, 0.0)
 
-    def _interleaved(self, parts: Mapping[tuple[int, ...], Tensor], phase: tuple[int, ...] = ()) -> Tensor:
-        """Lay the phases out side by side: position ``i * stride + phase``."""
+    def _interleave(self, parts: Mapping[tuple[int, ...], Tensor], phase: tuple[int, ...] = ()) -> Tensor:
+        """Put the phases together: entry i of a phase goes to position ``i * stride + phase``."""
         i = len(phase)
         if i == self.spatial:
             some = next(iter(parts.values()))
             return parts[phase] if phase in parts else torch.zeros_like(some)
-        tensors = [self._interleaved(parts, (*phase, p)) for p in range(self.stride[i])]
+        tensors = [self._interleave(parts, (*phase, p)) for p in range(self.stride[i])]
         if len(tensors) == 1:
             return tensors[0]
         dim = tensors[0].ndim - self.spatial + i
         return torch.stack(tensors, dim + 1).flatten(dim, dim + 1)
 
-    def _cropped(self, padded: Tensor) -> Tensor:
+    def _crop(self, padded: Tensor) -> Tensor:
+        """The gradient of the input, without that of its padding."""
         for i in range(self.spatial):
             dim = padded.ndim - self.spatial + i
             if not known(padded.shape[dim] == self.size[i]):

@@ -1,4 +1,4 @@
-"""Fake quantisation: rounding in the forward, straight through within the range in the gradient."""
+"""Fake quantization: the forward rounds, the gradient passes unchanged where the value is inside the range."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from explainable_model.lowering.rules.call import Call, Gradients, Lowering
 
 aten = torch.ops.aten
 
-# PyTorch's operators cannot be traced with an open batch size, so fake quantisers are traced as this one.
+# PyTorch's operators cannot be traced with an open batch size, so fake quantizers are traced as this one.
 _library: Any = torch.library.Library("explainable_model", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define("fake_quantize(Tensor self, Tensor scale, Tensor zero_point, int quant_min, int quant_max) -> Tensor")
 
@@ -23,7 +23,7 @@ def fake_quantize(
     """fake_quantize_per_tensor_affine(Tensor self, float scale, int zero_point, int quant_min, int quant_max)
     -> Tensor; explainable_model::fake_quantize alike
     """
-    inside = _rounded(self, scale, zero_point)
+    inside = _round(self, scale, zero_point)
     return {"self": mask(grad, (inside >= quant_min) & (inside <= quant_max))}
 
 
@@ -47,7 +47,7 @@ def with_mask(call: Call, grad: Any, self: Tensor, **_: Any) -> Gradients:
 # The same values in operators that every runtime has
 
 
-def _rounded(values: Tensor, scale: Any, zero_point: Any) -> Tensor:
+def _round(values: Tensor, scale: Any, zero_point: Any) -> Tensor:
     return torch.round(values * (1 / scale) + zero_point)
 
 
@@ -57,32 +57,32 @@ def _along(values: Tensor, like: Tensor, axis: int) -> Tensor:
     return values.reshape(shape).to(like.dtype)
 
 
-def _quantized(self: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
-    output: Tensor = (_rounded(self, scale, zero_point).clamp(quant_min, quant_max) - zero_point) * scale
+def _quantize(self: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
+    output: Tensor = (_round(self, scale, zero_point).clamp(quant_min, quant_max) - zero_point) * scale
     return output
 
 
-def _quantized_channels(
+def _quantize_channels(
     self: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int
 ) -> Tensor:
-    return _quantized(self, _along(scale, self, axis), _along(zero_point, self, axis), quant_min, quant_max)
+    return _quantize(self, _along(scale, self, axis), _along(zero_point, self, axis), quant_min, quant_max)
 
 
-def _quantized_with_mask(
+def _quantize_with_mask(
     self: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int
 ) -> tuple[Tensor, Tensor]:
-    inside = _rounded(self, scale, zero_point)
-    output = _quantized(self, scale, zero_point, quant_min, quant_max)
+    inside = _round(self, scale, zero_point)
+    output = _quantize(self, scale, zero_point, quant_min, quant_max)
     return output, (inside >= quant_min) & (inside <= quant_max)
 
 
-def _quantized_channels_with_mask(
+def _quantize_channels_with_mask(
     self: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int
 ) -> tuple[Tensor, Tensor]:
-    return _quantized_with_mask(self, _along(scale, self, axis), _along(zero_point, self, axis), quant_min, quant_max)
+    return _quantize_with_mask(self, _along(scale, self, axis), _along(zero_point, self, axis), quant_min, quant_max)
 
 
-_library.impl("fake_quantize", _quantized, "CompositeExplicitAutograd")
+_library.impl("fake_quantize", _quantize, "CompositeExplicitAutograd")
 FAKE_QUANTIZE: OpOverload = torch.ops.explainable_model.fake_quantize.default
 
 TABLE: Mapping[OpOverload, Lowering] = {
@@ -95,10 +95,10 @@ TABLE: Mapping[OpOverload, Lowering] = {
 }
 
 FORWARDS: Mapping[OpOverload, Callable[..., Any]] = {
-    FAKE_QUANTIZE: _quantized,
-    aten.fake_quantize_per_tensor_affine.default: _quantized,
-    aten.fake_quantize_per_tensor_affine.tensor_qparams: _quantized,
-    aten.fake_quantize_per_channel_affine.default: _quantized_channels,
-    aten.fake_quantize_per_tensor_affine_cachemask.default: _quantized_with_mask,
-    aten.fake_quantize_per_channel_affine_cachemask.default: _quantized_channels_with_mask,
+    FAKE_QUANTIZE: _quantize,
+    aten.fake_quantize_per_tensor_affine.default: _quantize,
+    aten.fake_quantize_per_tensor_affine.tensor_qparams: _quantize,
+    aten.fake_quantize_per_channel_affine.default: _quantize_channels,
+    aten.fake_quantize_per_tensor_affine_cachemask.default: _quantize_with_mask,
+    aten.fake_quantize_per_channel_affine_cachemask.default: _quantize_channels_with_mask,
 }

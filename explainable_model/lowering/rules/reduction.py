@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from explainable_model.attribution.counting import counting
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.rules.call import Call, Gradients, Lowering
 from explainable_model.lowering.shapes import cast
@@ -21,7 +22,7 @@ def _dims(tensor: Tensor, dim: int | Sequence[int] | None) -> list[int]:
     return sorted(d % tensor.ndim for d in (dim if isinstance(dim, Sequence) else [dim]))
 
 
-def _restored(reduced: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
+def _restore(reduced: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
     """A reduced tensor with the reduced dimensions put back as ones."""
     for dim in [] if keepdim else dims:
         reduced = reduced.unsqueeze(dim)
@@ -30,37 +31,37 @@ def _restored(reduced: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
 
 def sum_(call: Call, grad: Tensor, self: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Gradients:
     """sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor"""
-    return {"self": cast(_restored(grad, _dims(self, dim), keepdim), self).expand(self.shape)}
+    return {"self": cast(_restore(grad, _dims(self, dim), keepdim), self).expand(self.shape)}
 
 
 def mean(call: Call, grad: Tensor, self: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Gradients:
     """mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor"""
     dims = _dims(self, dim)
     share = cast(grad, self) / math.prod(self.shape[d] for d in dims)
-    return {"self": _restored(share, dims, keepdim).expand(self.shape)}
+    return {"self": _restore(share, dims, keepdim).expand(self.shape)}
 
 
 def variance(
     call: Call, grad: Tensor, self: Tensor, dim: Any = None, correction: Any = None, keepdim: bool = False
 ) -> Gradients:
     """var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor"""
-    return {"self": _of_variance(grad, self, dim, correction, keepdim)}
+    return {"self": _differentiate_variance(grad, self, dim, correction, keepdim)}
 
 
-def _of_variance(grad: Tensor, self: Tensor, dim: Any, correction: Any, keepdim: bool) -> Tensor:
+def _differentiate_variance(grad: Tensor, self: Tensor, dim: Any, correction: Any, keepdim: bool) -> Tensor:
     dims = _dims(self, dim)
     count = math.prod(self.shape[d] for d in dims) - (1 if correction is None else correction)
     centered = self - self.mean(dims, keepdim=True)
-    return _restored(grad, dims, keepdim) * (2.0 / count) * centered
+    return _restore(grad, dims, keepdim) * (2.0 / count) * centered
 
 
 def deviation(
     call: Call, grad: Tensor, self: Tensor, dim: Any = None, correction: Any = None, keepdim: bool = False
 ) -> Gradients:
     """std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor"""
-    # Of equal values the deviation has no slope; autograd takes zero.
+    # The deviation of equal values has no slope; autograd takes zero.
     halved = torch.where(call.output == 0, 0.0, grad / (2 * call.output))
-    return {"self": _of_variance(halved, self, dim, correction, keepdim)}
+    return {"self": _differentiate_variance(halved, self, dim, correction, keepdim)}
 
 
 def var_mean(
@@ -73,7 +74,7 @@ def var_mean(
     share = None if of_mean is None else mean(call, of_mean, self, dim, keepdim)["self"]
     if of_var is None:
         return {"self": share}
-    spread = _of_variance(of_var, self, dim, correction, keepdim)
+    spread = _differentiate_variance(of_var, self, dim, correction, keepdim)
     return {"self": spread + share if isinstance(share, Tensor) else spread}
 
 
@@ -82,15 +83,15 @@ def extremum(call: Call, grad: Tensor, self: Tensor, dim: Any = (), keepdim: boo
     ties share equally
     """
     dims = _dims(self, dim)
-    hit = (self == _restored(call.output, dims, keepdim)).to(grad.dtype)
-    return {"self": _restored(grad, dims, keepdim) * hit / hit.sum(dims, keepdim=True)}
+    hit = (self == _restore(call.output, dims, keepdim)).to(grad.dtype)
+    return {"self": _restore(grad, dims, keepdim) * hit / hit.sum(dims, keepdim=True)}
 
 
 def selected(call: Call, grad: Any, self: Tensor, dim: int, keepdim: bool = False) -> Gradients:
     """max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices); min, median alike"""
     dims = _dims(self, dim)
-    indices = _restored(call.output[1], dims, keepdim)
-    return {"self": torch.zeros_like(self).scatter(dim, indices, _restored(grad[0], dims, keepdim))}
+    indices = _restore(call.output[1], dims, keepdim)
+    return {"self": torch.zeros_like(self).scatter(dim, indices, _restore(grad[0], dims, keepdim))}
 
 
 def kth_value(call: Call, grad: Any, self: Tensor, k: Any, dim: int = -1, keepdim: bool = False) -> Gradients:
@@ -111,8 +112,8 @@ def cumsum(call: Call, grad: Tensor, self: Tensor, dim: int, **_: Any) -> Gradie
 def logsumexp(call: Call, grad: Tensor, self: Tensor, dim: Any, keepdim: bool = False) -> Gradients:
     """logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor"""
     dims = _dims(self, dim)
-    share = torch.exp(self - _restored(call.output, dims, keepdim))
-    return {"self": _restored(grad, dims, keepdim) * share}
+    share = torch.exp(self - _restore(call.output, dims, keepdim))
+    return {"self": _restore(grad, dims, keepdim) * share}
 
 
 def product(call: Call, grad: Tensor, self: Tensor, dim: int, keepdim: bool = False) -> Gradients:
@@ -120,10 +121,10 @@ def product(call: Call, grad: Tensor, self: Tensor, dim: int, keepdim: bool = Fa
     dim %= self.ndim
     # The product of the others, without dividing by a factor that may be zero: a row for each factor left out.
     rows = self.movedim(dim, -1)
-    here = torch.ones_like(rows, dtype=torch.int64).cumsum(-1)
-    left_out = here.unsqueeze(-1) == here.unsqueeze(-2)
+    place = counting(rows, -1)
+    left_out = place.unsqueeze(1) == place
     others = torch.where(left_out, 1.0, rows.unsqueeze(-2)).prod(-1)
-    return {"self": _restored(grad, [dim], keepdim) * others.movedim(-1, dim)}
+    return {"self": _restore(grad, [dim], keepdim) * others.movedim(-1, dim)}
 
 
 def vector_norm(
@@ -133,7 +134,7 @@ def vector_norm(
     ScalarType? dtype=None) -> Tensor
     """
     dims = _dims(self, dim)
-    grad, norm = _restored(grad, dims, keepdim), _restored(call.output, dims, keepdim)
+    grad, norm = _restore(grad, dims, keepdim), _restore(call.output, dims, keepdim)
     if ord == 1:
         return {"self": grad * torch.sign(self)}
     if ord == 2:

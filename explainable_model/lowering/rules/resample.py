@@ -1,4 +1,4 @@
-"""Pooling by averages and resizing: all one separable linear map ``Y = A_1 X A_2^T``."""
+"""Average pooling and resizing: each is a separable linear map ``Y = A_1 X A_2^T``."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +10,10 @@ from torch._ops import OpOverload
 from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
+from explainable_model.attribution.counting import counting
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.rules import resample_dynamic as open_resample
 from explainable_model.lowering.rules.call import Call, Gradients, Lowering
-from explainable_model.lowering.rules.resample_dynamic import positions
 from explainable_model.lowering.shapes import known, per_dim
 
 aten = torch.ops.aten
@@ -63,7 +63,7 @@ def avg_pool(
         dim = i - spatial
         if not isinstance(self.shape[dim], int):
             counted = count_include_pad if divisor_override is None else None
-            ends = positions(grad, dim), positions(self, dim)
+            ends = counting(grad, dim), counting(self, dim)
             matrices.append(open_resample.average(*ends, kernel[i], stride[i], padding[i], counted))
             continue
         window = functional.avg_pool1d if divisor_override is None else _sum_pool1d
@@ -94,14 +94,14 @@ def adaptive_avg_pool(call: Call, grad: Tensor, self: Tensor, output_size: Any) 
     matrices = [
         matrix_of(lambda t, o=o: pool(t, o), s)  # type: ignore[misc]
         if isinstance(o, int) and isinstance(s, int)
-        else open_resample.adaptive(positions(grad, dim), positions(self, dim))
+        else open_resample.adaptive(counting(grad, dim), counting(self, dim))
         for dim, (o, s) in enumerate(zip(out, size, strict=True), start=-spatial)
     ]
     return {"self": separable_gradient(grad, matrices)}
 
 
-def _portable(op: Any) -> Callable[..., Tensor]:
-    """Adaptive pooling of an open size as matrix products: ONNX would take the example's windows for every size."""
+def _pool_open_sizes(op: Any) -> Callable[..., Tensor]:
+    """Adaptive pooling whose open sizes are matrix products; ONNX would use the example's windows for every size."""
 
     def forward(self: Tensor, output_size: Any) -> Tensor:
         size = self.shape[-len(output_size) :]
@@ -110,8 +110,8 @@ def _portable(op: Any) -> Callable[..., Tensor]:
             return output
         pooled = self
         for dim, out in enumerate(output_size, start=-len(output_size)):
-            rows = positions(self.new_ones(()).expand(out), 0)
-            matrix = open_resample.adaptive(rows, positions(self, dim)).to(self.dtype)
+            rows = counting(self.new_ones(()).expand(out), 0)
+            matrix = open_resample.adaptive(rows, counting(self, dim)).to(self.dtype)
             pooled = torch.matmul(pooled.movedim(dim, -1), matrix.t()).movedim(-1, dim)
         return pooled
 
@@ -130,19 +130,19 @@ def _resize(
     align_corners: bool | None = None,
     antialias: bool = False,
 ) -> Gradients:
-    """Gradient of a resize; a scale that was asked for and the ratio of the sizes may differ."""
+    """Gradient of a resize. A given scale factor is used as it is, for the ratio of the sizes may differ from it."""
     matrices = []
     for i, (size, out) in enumerate(zip(input.shape[2:], grad.shape[2:], strict=True)):
         if not (isinstance(size, int) and isinstance(out, int)):
             scale = scale_factors[i] if scale_factors is not None and output_size is None else None
-            ends = positions(grad, 2 + i), positions(input, 2 + i)
+            ends = counting(grad, 2 + i), counting(input, 2 + i)
             matrices.append(_open_resize(*ends, scale, mode + " antialiased" * antialias, align_corners))
             continue
         if scale_factors is None or output_size is not None:
-            wanted: dict[str, Any] = {"size": (out, 4)}
+            target: dict[str, Any] = {"size": (out, 4)}
         else:
-            wanted = {"scale_factor": (scale_factors[i], 1.0)}
-        matrices.append(matrix_of(lambda t, w=wanted: _resized_rows(t, w, mode, align_corners, antialias), size))  # type: ignore[misc]
+            target = {"scale_factor": (scale_factors[i], 1.0)}
+        matrices.append(matrix_of(lambda t, w=target: _resize_rows(t, w, mode, align_corners, antialias), size))  # type: ignore[misc]
     return {"input": separable_gradient(grad, matrices)}
 
 
@@ -154,12 +154,12 @@ def _open_resize(out: Tensor, into: Tensor, scale: float | None, mode: str, alig
     raise LoweringError(f"a {mode} resize needs a fixed height and width; lower it with dynamic_size=False")
 
 
-def _resized_rows(
-    rows: Tensor, wanted: Mapping[str, Any], mode: str, align_corners: bool | None, antialias: bool
+def _resize_rows(
+    rows: Tensor, target: Mapping[str, Any], mode: str, align_corners: bool | None, antialias: bool
 ) -> Tensor:
     """``(N, 1, size)`` resized as the height of an image whose width stays 4 (antialiasing goes wrong at width 1)."""
     plane = rows.unsqueeze(3).expand(-1, -1, -1, 4).contiguous()
-    resized = functional.interpolate(plane, mode=mode, align_corners=align_corners, antialias=antialias, **wanted)
+    resized = functional.interpolate(plane, mode=mode, align_corners=align_corners, antialias=antialias, **target)
     return resized[..., 0]
 
 
@@ -241,6 +241,6 @@ TABLE: Mapping[OpOverload, Lowering] = {
 }
 
 FORWARDS: Mapping[OpOverload, Callable[..., Tensor]] = {
-    op: _portable(op)
+    op: _pool_open_sizes(op)
     for op in (aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default)
 }

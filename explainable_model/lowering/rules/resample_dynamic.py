@@ -1,16 +1,7 @@
-"""The matrix ``(out, in)`` of a resampling along one dimension whose size is open: computed in the graph."""
+"""The matrix ``(out, in)`` of a resampling along one dimension of open size, computed in the graph."""
 
 import torch
 from torch import Tensor
-
-
-def positions(tensor: Tensor, dim: int) -> Tensor:
-    """``0, 1, 2, ...`` along a dimension: floating point, on the tensor's own device."""
-    line = tensor.movedim(dim, -1)
-    while line.ndim > 1:
-        line = line.select(0, 0)
-    exact = torch.float64 if tensor.dtype == torch.float64 else torch.float32  # half precision counts to 2048
-    return torch.ones_like(line, dtype=exact).cumsum(0) - 1
 
 
 def linear(out: Tensor, into: Tensor, scale: float | None, align_corners: bool | None) -> Tensor:
@@ -19,7 +10,7 @@ def linear(out: Tensor, into: Tensor, scale: float | None, align_corners: bool |
     Args:
         out: positions of the output.
         into: positions of the input.
-        scale: output size per input size, where that was asked for.
+        scale: output size per input size, where the network gave it.
         align_corners: whether the first and last positions stay in place.
     """
     last = into.select(0, -1)
@@ -44,7 +35,7 @@ def _ratio(out: Tensor, into: Tensor, scale: float | None) -> Tensor | float:
 def average(
     out: Tensor, into: Tensor, kernel: int, stride: int, padding: int, count_include_pad: bool | None
 ) -> Tensor:
-    """Average pooling: each row is one window, which the padding may cut; ``None`` counts as one, for sums."""
+    """Average pooling: each row is one window, cut at the padding; with ``None`` the window is summed instead."""
     start, size = out * stride - padding, into.select(0, -1) + 1
     end = start + kernel
     if count_include_pad is None:

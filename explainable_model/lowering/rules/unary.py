@@ -1,4 +1,4 @@
-"""Mathematical functions of one tensor, copies, and whatever has no gradient."""
+"""Mathematical functions of one tensor, copies, and operators without a gradient."""
 
 import math
 from collections.abc import Mapping

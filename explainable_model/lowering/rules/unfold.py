@@ -1,4 +1,4 @@
-"""Between channels, windows and space."""
+"""Windows cut out of a tensor, and channels moved into space or back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -57,7 +57,7 @@ def unfold(call: Call, grad: Tensor, self: Tensor, dimension: int, size: int, st
     if step >= size:
         apart = surrounded(grad, dim + 1, 0, step - size).flatten(dim, dim + 1)
         return {"self": surrounded(apart, dim, 0, length - windows * step)}
-    # Overlapping windows: each place in the window is a slice of the input with that step.
+    # Windows overlap: one place of all windows is a strided slice of the input.
     gradient: Tensor | None = None
     for place in range(size):
         apart = spread(grad.select(dim + 1, place), dim, step)

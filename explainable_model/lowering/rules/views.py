@@ -1,4 +1,4 @@
-"""Views and moves: every element keeps its value and changes its place."""
+"""Views and permutations: elements keep their values and change their places."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,7 +51,7 @@ def flip(call: Call, grad: Tensor, self: Tensor, dims: Sequence[int]) -> Gradien
     return {"self": grad.flip(list(dims))}
 
 
-# Copies of one element: the gradients of all of them add up
+# Copies of elements, whose gradients are added
 
 
 def expand(call: Call, grad: Tensor, self: Tensor, **_: Any) -> Gradients:
@@ -95,7 +95,7 @@ def diagonal(call: Call, grad: Tensor, self: Tensor, offset: int = 0, dim1: int 
     """diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)"""
     rows, columns, length = self.shape[dim1], self.shape[dim2], grad.shape[-1]
     above, left = max(-offset, 0), max(offset, 0)
-    # A square matrix with the gradient on its diagonal, set into zeros of the argument's size.
+    # Put the gradient on the diagonal of a square matrix, and zeros around it up to the argument's size.
     around = [left, columns - left - length, above, rows - above - length]
     matrix = aten.constant_pad_nd(torch.diag_embed(grad), around, 0.0)
     return {"self": matrix.movedim((-2, -1), (dim1, dim2))}

@@ -13,14 +13,8 @@ from torch import Tensor, nn
 from explainable_model import ExplainableModel, LoweredModel, export, load, lower, read_metadata
 from explainable_model.artifact.tolerances import TOLERANCES
 from explainable_model.errors import InputError, LoweringError
-from explainable_model.lowering.passes.portable import (
-    FORMS,
-    ONNX_OPERATORS,
-    OPERATORS,
-    argmax,
-    check_portable,
-    unshare_weights,
-)
+from explainable_model.lowering.passes.portable import ONNX_OPERATORS, OPERATORS, check_portable, unshare_weights
+from explainable_model.lowering.passes.portable_forms import FORMS, argmax
 from tests.support.cli_run import NAMED, Run
 from tests.support.nets import TinyMobileNet, TinyResNet, images, seeded
 

@@ -1,4 +1,4 @@
-"""Fake quantisation against autograd, and its portable forward against PyTorch's own."""
+"""Fake quantization against autograd, and its portable forward against PyTorch's own."""
 
 import pytest
 import torch

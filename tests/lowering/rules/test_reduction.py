@@ -1,4 +1,4 @@
-"""Lowerings of normalisations and reductions against autograd."""
+"""Lowerings of normalizations and reductions against autograd."""
 
 import pytest
 import torch

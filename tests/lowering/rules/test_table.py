@@ -130,11 +130,11 @@ def test_what_is_random_in_training_mode_has_no_lowering(op: OpOverload, setting
 def test_a_gradient_that_a_rule_does_not_give_raises() -> None:
     call = Call(aten.batch_norm.default, normal(2, 3), frozenset({"running_mean"}))
     with pytest.raises(LoweringError, match=r"'running_mean' depends on the target layer.*input, weight"):
-        gradient_for(call, {"input": normal(2, 3), "weight": None}, "running_mean")
+        gradient_for(call, {"input": normal(2, 3), "weight": None}, "running_mean", normal(3))
 
 
 def test_the_gradient_of_one_tensor_of_a_list() -> None:
     call = Call(aten.cat.default, normal(4, 3), frozenset({"tensors", "tensors[1]"}))
     part = normal(2, 3)
-    assert gradient_for(call, {"tensors": [None, part]}, "tensors[1]") is part
-    assert gradient_for(call, {"tensors": [None, part]}, "tensors[0]") is None
+    assert gradient_for(call, {"tensors": [None, part]}, "tensors[1]", part) is part
+    assert gradient_for(call, {"tensors": [None, part]}, "tensors[0]", part) is None
