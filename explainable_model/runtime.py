@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explainable_model.artifact.metadata import Metadata, array_dtype, format_shape, parse_metadata, shape_problem
+from explainable_model.artifact.metadata import Metadata, parse_metadata
 from explainable_model.artifact.runner import Array, Runner
+from explainable_model.artifact.shapes import array_dtype, format_shape, shape_problem
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, as_explanation
 from explainable_model.exporters import format_of

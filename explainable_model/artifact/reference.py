@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from explainable_model.artifact.metadata import Metadata, Reference, array_dtype, spatial
+from explainable_model.artifact.metadata import Metadata, Reference
 from explainable_model.artifact.runner import Array, Runner
+from explainable_model.artifact.shapes import array_dtype, spatial
 from explainable_model.artifact.tolerances import DEVICE_FACTOR, Tolerance, tolerance_of
 from explainable_model.explanation import PREDICTED
 

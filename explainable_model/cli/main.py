@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from explainable_model.artifact.metadata import PIXELS, PRECISIONS, PROFILES
+from explainable_model.artifact.metadata import PRECISIONS, PROFILES
+from explainable_model.artifact.shapes import PIXELS
 from explainable_model.cli import demo, explain, export, inspect, layers, methods, verify
 from explainable_model.cli.console import PROGRAM, Console
 from explainable_model.cli.method_options import add_method_options, count, size

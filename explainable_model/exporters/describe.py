@@ -6,9 +6,10 @@ from importlib import metadata as distributions
 import numpy as np
 import torch
 
-from explainable_model.artifact.metadata import Metadata, Reference, shape_problem
+from explainable_model.artifact.metadata import Metadata, Reference
 from explainable_model.artifact.reference import REFERENCE_BATCH, _reference, reference_array
 from explainable_model.artifact.runner import as_array
+from explainable_model.artifact.shapes import shape_problem
 from explainable_model.artifact.tolerances import tolerance_of
 from explainable_model.errors import InputError
 from explainable_model.imaging.preprocess import Preprocess

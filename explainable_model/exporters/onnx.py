@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.artifact.metadata import METADATA_KEY, dimension_names
+from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.artifact.runner import Array, Runner
+from explainable_model.artifact.shapes import dimension_names
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
 from explainable_model.explanation import IMAGE, input_names, output_names
 from explainable_model.exporters.format import Format, foreign

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from explainable_model.artifact.metadata import SPATIAL, SizeRange
+from explainable_model.artifact.shapes import SPATIAL, SizeRange
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.capture.export import quiet_export
 

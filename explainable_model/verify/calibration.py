@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from explainable_model.artifact.metadata import NHWC, Metadata, format_shape, shape_problem
+from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.runner import Array
+from explainable_model.artifact.shapes import NHWC, format_shape, shape_problem
 from explainable_model.errors import InputError
 from explainable_model.imaging.preprocess import Preprocess, open_photo
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from explainable_model.artifact.metadata import SizeRange
+from explainable_model.artifact.shapes import SizeRange
 
 if TYPE_CHECKING:
     from torch import Tensor

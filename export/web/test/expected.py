@@ -15,7 +15,8 @@ from PIL import Image
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export, load
-from explainable_model.artifact.metadata import METADATA_KEY, PIXELS
+from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.shapes import PIXELS
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
 from explainable_model.imaging.preprocess import AsDecoded, open_photo
 
