@@ -194,6 +194,5 @@ def available_runtimes(names: Mapping[str, Any] | list[str]) -> list[str]:
     """Those that are installed, of some runtimes."""
     from importlib.util import find_spec
 
-    packages = {"onnx": "onnxruntime", "openvino": "openvino", "executorch": "executorch"}
     known = [name for name in names if name == EAGER or (name in FORMATS and name in PLAIN)]
-    return [name for name in known if find_spec(packages.get(name, "torch")) is not None]
+    return [name for name in known if name == EAGER or find_spec(FORMATS[name].packages[0]) is not None]

@@ -11,18 +11,18 @@ PIXELS = (NCHW, NHWC)
 
 @dataclass(frozen=True)
 class SizeRange:
-    """The sizes that an artifact takes along one open dimension of the image.
+    """The sizes that an artifact accepts for one open dimension of the image.
 
     Attributes:
-        minimum: the smallest.
-        multiple: what every size is a multiple of.
+        minimum: the smallest accepted size.
+        multiple: every accepted size is a multiple of this number.
     """
 
     minimum: int
     multiple: int = 1
 
     def allows(self, size: int) -> bool:
-        """Whether the artifact takes this size."""
+        """Whether the artifact accepts this size."""
         return size >= self.minimum and size % self.multiple == 0
 
     def __str__(self) -> str:
@@ -30,12 +30,12 @@ class SizeRange:
 
 
 def array_dtype(dtype: str) -> str:
-    """A dtype as NumPy has it, which has no bfloat16: float32 stands for it."""
+    """The NumPy dtype for a dtype of PyTorch: float32 for bfloat16, which NumPy does not have."""
     return "float32" if dtype == "bfloat16" else dtype
 
 
 def spatial(shape: Sequence[Any], pixels: str | None = None) -> list[Any]:
-    """The spatial dimensions among those of an image, or of photos in that layout."""
+    """The spatial dimensions of an image ``(N, C, *spatial)``, or of photos in the layout ``pixels``."""
     return list(shape[1:3] if pixels == NHWC else shape[2:])
 
 
@@ -45,13 +45,16 @@ def shape_problem(
     sizes: Sequence[SizeRange] | None,
     pixels: str | None = None,
 ) -> str | None:
-    """What is wrong with an image of this shape: a hint, perhaps empty; ``None`` where nothing is.
+    """Check the shape of an image.
 
     Args:
-        shape: of the image.
-        expected: the same, with ``None`` where it is open.
-        sizes: of the open spatial dimensions.
+        shape: shape of the image.
+        expected: the expected shape, with ``None`` for an open dimension.
+        sizes: the accepted sizes of the open spatial dimensions.
         pixels: layout of photos.
+
+    Returns:
+        ``None`` where the shape fits, else a hint for the end of an error message, which may be empty.
     """
     fits = len(shape) == len(expected) and all(w in (None, n) for w, n in zip(expected, shape, strict=True))
     if not fits or 0 in shape:
@@ -63,12 +66,12 @@ def shape_problem(
 
 
 def dimension_names(ndim: int, pixels: str | None = None) -> list[str]:
-    """``batch``, ``channels``, ``height`` and so on, in their order."""
+    """Names of an image's dimensions in their order: ``batch``, ``channels``, ``height``, ``width``."""
     names = list(SPATIAL[-ndim + 2 :])
     return ["batch", *names, "channels"] if pixels == NHWC else ["batch", "channels", *names]
 
 
 def format_shape(shape: Sequence[int | None], pixels: str | None = None) -> str:
-    """A shape with open dimensions as in the documentation: ``(N, 3, H, W)``."""
+    """Write a shape with its open dimensions as letters: ``(N, 3, H, W)``."""
     names = ["N" if name == "batch" else name[0].upper() for name in dimension_names(len(shape), pixels)]
     return "(" + ", ".join(name if n is None else str(n) for n, name in zip(shape, names, strict=True)) + ")"
