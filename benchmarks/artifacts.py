@@ -200,6 +200,5 @@ def find_available_runtimes(names: Mapping[str, Any] | list[str]) -> list[str]:
     """Those of some runtimes that are installed."""
     from importlib.util import find_spec
 
-    packages = {"onnx": "onnxruntime", "openvino": "openvino", "executorch": "executorch"}
     known = [name for name in names if name == EAGER or (name in FORMATS and name in PLAIN)]
-    return [name for name in known if find_spec(packages.get(name, "torch")) is not None]
+    return [name for name in known if name == EAGER or find_spec(FORMATS[name].packages[0]) is not None]

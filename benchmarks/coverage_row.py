@@ -16,7 +16,7 @@ from explainable_model import FORMATS as TABLE
 from explainable_model import ExplainableModel, lower
 from explainable_model.attribution.layout import layout_of
 
-FORMATS = ("torchscript", "pt2", "onnx")
+FORMATS = tuple(name for name, fmt in TABLE.items() if fmt.quick)
 BATCHES = (1, 2, 5)
 CANDIDATES = 10  # the class with the largest map among so many is explained
 REFERENCE_TOLERANCE = 1e-9  # in float64, relative to the largest value of the map
@@ -33,9 +33,7 @@ def measure(network: Network) -> list[Row]:
     try:
         model = build(network)
     except Exception as error:
-        return [
-            {"network": network.key, "where": "all", "layer": "", "passed": False, "reason": read_first_line(error)}
-        ]
+        return [{"network": network.key, "where": "all", "layer": "", "passed": False, "reason": describe_error(error)}]
     return [measure_layer(network, model, where) for where in ("last", "early")]
 
 
@@ -52,13 +50,13 @@ def measure_layer(network: Network, model: nn.Module, where: str) -> Row:
         row["formats"] = _compare_formats(explainable, image)
         row["reason"] = _find_failure(row)
     except Exception as error:  # the row says why, and the next row is measured
-        row["reason"] = read_first_line(error)
+        row["reason"] = describe_error(error)
     row["passed"] = not row["reason"]
     row["cpu_seconds"] = round(time.process_time() - started, 1)
     return row
 
 
-def read_first_line(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """The type and first line of an error; of a TorchScript error the last line, which has the reason."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     if lines and "TorchScript interpreter" in lines[0]:
@@ -147,7 +145,7 @@ def _compare_formats(explainable: ExplainableModel, image: Tensor) -> dict[str, 
                 got = [runner(*map(Tensor.numpy, case))[2] for case in zip(images, classes, strict=True)]
             found[name] = {**_compare_maps(wanted, got), "export_seconds": round(seconds, 2)}
         except Exception as error:
-            found[name] = {"error": read_first_line(error)}
+            found[name] = {"error": describe_error(error)}
             if name == "onnx" and (cause := _explain_plain_failure(explainable.model, image)):
                 found[name] = {"error": f"the plain network cannot be exported to ONNX: {cause}"}
     return found
@@ -174,7 +172,7 @@ def _explain_plain_failure(model: nn.Module, image: Tensor) -> str:
     except Exception as error:
         while error.__cause__ is not None:
             error = error.__cause__
-        return read_first_line(error).replace(f"{tempfile.gettempdir()}/", "")
+        return describe_error(error).replace(f"{tempfile.gettempdir()}/", "")
     return ""
 
 

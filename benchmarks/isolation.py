@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
 from benchmarks.timing import QUIET_THREADS
+from explainable_model.errors import first_line
 
 GRACE = 10  # seconds for a process to end by itself
 Figures: TypeAlias = dict[str, Any]
@@ -59,8 +60,9 @@ def _measure_and_send(sender: Connection, measure: Callable[..., Figures], argum
         sender.send((measure(*arguments), ""))
     except Exception as error:  # any error belongs in the row
         where = traceback.extract_tb(error.__traceback__)[-1]
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        sender.send((None, f"{type(error).__name__}: {reason} ({os.path.basename(where.filename)}:{where.lineno})"))
+        sender.send(
+            (None, f"{type(error).__name__}: {first_line(error)} ({os.path.basename(where.filename)}:{where.lineno})")
+        )
 
 
 class _environment:

@@ -39,3 +39,15 @@ class VerificationError(ExplainableModelError, RuntimeError):
 
 class MissingRuntimeError(ExplainableModelError, ImportError):
     """An optional runtime that the requested format needs is not installed."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says, or the error's type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error at the end of a chain of ``raise ... from ...``."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

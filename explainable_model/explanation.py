@@ -1,7 +1,9 @@
 """What every explainer returns, and the names that artifacts use for it. Imports nothing heavy."""
 
-from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 ArrayT = TypeVar("ArrayT")
 
@@ -27,7 +29,29 @@ def input_names(extra: int) -> list[str]:
 
 
 PREDICTED = -1
-"""The class index that stands for "the class the network predicts"."""
+"""The class index that stands for the class that the network predicts."""
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is being done (``"reading"``, ``"copies"``), how many are done, and how many there are."""
+
+
+def as_progress(function: Progress | Callable[[int, int], None] | None) -> Progress | None:
+    """A ``Progress``; a function that requires two arguments is called with the two numbers alone."""
+    if function is None or not _requires_two_arguments(function):
+        return cast(Progress | None, function)
+    tell = cast(Callable[[int, int], None], function)
+    return partial(_tell_numbers, tell)
+
+
+def _tell_numbers(tell: Callable[[int, int], None], _: str, done: int, total: int) -> None:
+    tell(done, total)
+
+
+def _requires_two_arguments(function: Callable[..., None]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+    return len(required) == 2 and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
 
 
 class Explanation(NamedTuple, Generic[ArrayT]):

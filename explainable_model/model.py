@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from explainable_model.artifact.metadata import PROFILES, Profile
-from explainable_model.attribution.context import MethodContext, Progress
+from explainable_model.attribution.context import MethodContext
 from explainable_model.attribution.explain import explain
 from explainable_model.attribution.inputs import check_class_idx, check_image, check_inputs, predicted_class_idx
 from explainable_model.attribution.network import DifferentiableNetwork
@@ -22,7 +22,7 @@ from explainable_model.eager.find_layer import default_layer, resolve_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError, LayerError, ModelError, StaticBatchWarning, TraceError
-from explainable_model.explanation import Explanation
+from explainable_model.explanation import Explanation, Progress, as_progress
 from explainable_model.lowering.capture.trace_errors import reason_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.lowered import LoweredModel
@@ -78,7 +78,8 @@ class ExplainableModel(nn.Module):
             a function; ``None`` finds it.
         chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
             copies of a large image are run, for speed.
-        progress: called with (copies done, copies in all) by these methods.
+        progress: called by these methods with (``"copies"``, copies done, copies in all); a function of two
+            parameters is called with the two numbers.
         example: ``(N, C, H, W)``, an image that the network accepts; ``torch.jit.script`` needs it.
         reshape_transform: rearranges the layer's output to ``(N, K, *spatial)`` where that cannot be
             read off its shape.
@@ -106,7 +107,7 @@ class ExplainableModel(nn.Module):
         method: str = "gradcam",
         *,
         fusion: str = "mean",
-        progress: Progress | None = None,
+        progress: Progress | Callable[[int, int], None] | None = None,
         example: Tensor | None = None,
         **arguments: Unpack[PlanArguments],
     ) -> None:
@@ -114,7 +115,7 @@ class ExplainableModel(nn.Module):
         row, fuse = find_method(method), find_fusion(fusion)
         self.model = _unwrap(model)
         self.example = example
-        self.progress = progress
+        self.progress = as_progress(progress)
         self.training = self.model.training
         layers = self._named(target_layer) if row.needs_layer else ()
         self._plan = Plan.from_arguments(self.model, row, layers, fuse, **arguments)

@@ -1,4 +1,4 @@
-"""``load(path)``: one session type over every format. Needs no torch for ONNX."""
+"""``load(path)`` opens an artifact of any format. ONNX needs no torch."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from explainable_model.artifact.metadata import Metadata, array_dtype, format_shape, parse_metadata, shape_problem
+from explainable_model.artifact.metadata import Metadata, parse_metadata
 from explainable_model.artifact.runner import Array, Runner
+from explainable_model.artifact.shapes import array_dtype, format_shape, shape_problem
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, as_explanation
 from explainable_model.exporters import format_of
@@ -15,13 +16,11 @@ from explainable_model.exporters.format import Format
 
 
 class Session:
-    """An artifact in its own runtime, called like ``ExplainableModel`` with NumPy arrays.
-
-    Made by ``load``.
+    """An artifact in its own runtime, which is called like ``ExplainableModel``, with NumPy arrays. Made by ``load``.
 
     Attributes:
         path: the file.
-        metadata: what the artifact says about itself.
+        metadata: the artifact's metadata.
     """
 
     def __init__(self, path: Path, metadata: Metadata, runner: Runner) -> None:
@@ -35,46 +34,46 @@ class Session:
         """Predict and explain.
 
         Args:
-            image: ``(N, C, *spatial)`` in the artifact's dtype; a CPU tensor is taken as well. Photos, uint8 RGB of
-                any size, for an artifact that prepares them (``metadata.pixels``).
+            image: ``(N, C, *spatial)``, an array or CPU tensor in the artifact's dtype; photos, uint8 RGB of any size,
+                for an artifact that prepares them (``metadata.pixels``).
             class_idx: ``(N,)`` int64 (``(N, k)`` with ``top_k=k``), the classes to explain; ``-1`` or ``None`` for
-                the predicted.
-            inputs: what else the network and the target take, as ``metadata.extra_inputs`` says.
+                the predicted class.
+            inputs: the other inputs of the network and the target, as in ``metadata.extra_inputs``.
 
         Returns:
             ``Explanation(logits, class_idx, cam)`` of NumPy arrays; ``DrawnExplanation``, with ``overlay``, from an
             artifact that draws.
 
         Raises:
-            InputError: another shape, dtype or batch size than the artifact's, NaN, or a class out
+            InputError: the shape, dtype or batch size is not the artifact's, a value is not finite, or a class is out
                 of range.
         """
-        pixels = self._checked_image(_array(image))
-        shape = (len(pixels), *(int(n or 1) for n in self.metadata.class_idx_shape[1:]))
+        checked = self._check_image(_to_array(image))
+        shape = (len(checked), *(int(n or 1) for n in self.metadata.class_idx_shape[1:]))
         classes = np.full(shape, PREDICTED, np.int64) if class_idx is None else np.asarray(class_idx)
-        others = self._checked_inputs([_array(each) for each in inputs], len(pixels))
-        outputs = self._run(pixels, self._checked_class_idx(classes, shape), *others)
+        others = self._check_inputs([_to_array(values) for values in inputs], len(checked))
+        outputs = self._run(checked, self._check_class_idx(classes, shape), *others)
         return as_explanation(outputs)
 
-    def _checked_image(self, image: Array) -> Array:
+    def _check_image(self, image: Array) -> Array:
         expected = self.metadata.image_shape
-        pixels, wanted = self.metadata.pixels, self.metadata.array_dtype
+        pixels, dtype = self.metadata.pixels, self.metadata.array_dtype
         problem = shape_problem(image.shape, expected, self.metadata.sizes, pixels)
         if problem is not None:
             shape = format_shape(expected, pixels)
             raise InputError(f"image has shape {image.shape}; {self.path.name} expects {shape}{problem}.")
-        if str(image.dtype) != wanted:
-            hint = f"image.astype('{wanted}') after scaling and normalising" if pixels is None else "photos as decoded"
-            raise InputError(f"image is {image.dtype}; {self.path.name} expects {wanted}: {hint}.")
+        if str(image.dtype) != dtype:
+            hint = f"image.astype('{dtype}') after scaling and normalization" if pixels is None else "photos as decoded"
+            raise InputError(f"image is {image.dtype}; {self.path.name} expects {dtype}: {hint}.")
         if not np.isfinite(image).all():
             raise InputError("image has NaN or infinite values; expected finite ones.")
         return np.ascontiguousarray(image)
 
-    def _checked_inputs(self, inputs: list[Array], batch: int) -> list[Array]:
-        wanted = self.metadata.extra_inputs
-        if len(inputs) != len(wanted):
-            raise InputError(f"{len(inputs)} extra input(s) given; {self.path.name} takes {len(wanted)}: {wanted}.")
-        for number, (array, want) in enumerate(zip(inputs, wanted, strict=True)):
+    def _check_inputs(self, inputs: list[Array], batch: int) -> list[Array]:
+        expected = self.metadata.extra_inputs
+        if len(inputs) != len(expected):
+            raise InputError(f"{len(inputs)} extra input(s) given; {self.path.name} takes {len(expected)}: {expected}.")
+        for number, (array, want) in enumerate(zip(inputs, expected, strict=True)):
             if list(array.shape) != [batch, *want["shape"][1:]] or str(array.dtype) != array_dtype(want["dtype"]):
                 raise InputError(
                     f"Extra input {number} is {array.dtype} of shape {array.shape}; {self.path.name} expects "
@@ -82,12 +81,12 @@ class Session:
                 )
         return [np.ascontiguousarray(array) for array in inputs]
 
-    def _checked_class_idx(self, class_idx: Array, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    def _check_class_idx(self, class_idx: Array, shape: tuple[int, ...]) -> NDArray[np.int64]:
         if class_idx.dtype != np.int64 or class_idx.shape != shape:
-            each = "one class per image" if len(shape) == 1 else f"{shape[1]} classes per image"
+            count = "one class per image" if len(shape) == 1 else f"{shape[1]} classes per image"
             raise InputError(
                 f"class_idx is {class_idx.dtype} of shape {class_idx.shape}; expected int64 of shape {shape}, "
-                f"{each}, {PREDICTED} for the predicted one."
+                f"{count}, {PREDICTED} for the predicted one."
             )
         classes = self.metadata.classes
         outside = class_idx[(class_idx < PREDICTED) | (class_idx >= classes)]
@@ -99,8 +98,8 @@ class Session:
         return np.ascontiguousarray(class_idx)
 
 
-def _array(values: Any) -> Array:
-    """As NumPy has it; a tensor in bfloat16, which NumPy has not, as float32."""
+def _to_array(values: Any) -> Array:
+    """An array or tensor as an array; bfloat16, which NumPy does not have, becomes float32."""
     return np.asarray(values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values)
 
 
@@ -109,32 +108,32 @@ def load(path: str | Path, *, threads: int | None = None) -> Session:
 
     Args:
         path: a file made by ``export``; the suffix tells the format.
-        threads: how many threads the runtime may use; ``None`` leaves it to the runtime.
+        threads: how many threads the runtime may use; ``None`` leaves the number to the runtime.
 
     Raises:
-        ArtifactError: missing, damaged, foreign, of a newer schema, or of an unknown suffix.
+        ArtifactError: the file is missing, damaged, foreign or of a newer schema, or its suffix is unknown.
         MissingRuntimeError: the runtime is not installed.
 
     Example:
         >>> session = load("resnet50.onnx")                        # doctest: +SKIP
         >>> logits, class_idx, cam = session(image)                # doctest: +SKIP
     """
-    path, fmt = _existing(path)
+    path, fmt = _find_artifact(path)
     runner, metadata = fmt.open(path, threads)
     return Session(path, parse_metadata(metadata, path), runner)
 
 
 def read_metadata(path: str | Path) -> Metadata:
-    """What an artifact says about itself, whatever its format.
+    """The metadata of an artifact of any format.
 
     Raises:
         ArtifactError: as ``load``.
     """
-    path, fmt = _existing(path)
+    path, fmt = _find_artifact(path)
     return parse_metadata(fmt.read_metadata(path), path)
 
 
-def _existing(path: str | Path) -> tuple[Path, Format]:
+def _find_artifact(path: str | Path) -> tuple[Path, Format]:
     path = Path(path)
     fmt = format_of(path)
     if not path.is_file():

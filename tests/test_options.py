@@ -145,6 +145,13 @@ def test_chunks_change_nothing_and_progress_is_told(method: str) -> None:
         assert (cam - maps[0]).abs().max() < 1e-9
 
 
+def test_progress_of_three_parameters_is_told_the_step() -> None:
+    told: list[tuple[object, ...]] = []
+    explainable = of_method("scorecam", chunk_size=64, progress=lambda *step: told.append(step))
+    explainable(photos("scorecam"))
+    assert told == [("copies", MANY_PASSES["scorecam"], MANY_PASSES["scorecam"])]
+
+
 def test_large_images_run_in_smaller_batches_on_a_cpu() -> None:
     network = seeded(nn.Sequential(nn.Conv2d(3, 5, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2)))
     told: list[int] = []

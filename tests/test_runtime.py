@@ -16,9 +16,9 @@ from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.exporters.torchscript import quiet_torchscript
 from explainable_model.lowering.capture.export import quiet_export
-from tests.support.nets import TinyResNet, images, seeded
+from tests.support.nets import QUICK_FORMATS, TinyResNet, images, seeded
 
-SUFFIXES = [".ts", ".onnx", ".pt2"]
+SUFFIXES = [fmt.suffixes[0] for fmt in QUICK_FORMATS]
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
 """What an artifact says about itself: one JSON text, the same in every format. Needs no torch."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from explainable_model.artifact.output_kind import OutputKind
+from explainable_model.artifact.shapes import SizeRange, array_dtype
 from explainable_model.errors import ArtifactError
 from explainable_model.explanation import (
     CAM,
@@ -26,16 +28,14 @@ Precision: TypeAlias = Literal["float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Profile: TypeAlias = Literal["full", "portable"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
-SPATIAL = ("depth", "height", "width")
-NCHW, NHWC = "NCHW", "NHWC"
-PIXELS = (NCHW, NHWC)  # how photos are laid out
+_RENAMED = {"worst": "min_correlation"}  # fields of ``agreement`` by their names in earlier versions
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The artifact's answer to a fixed image, so that any device can check its own.
+    """The artifact's answer to a fixed image, so that any device can check its own answer.
 
-    The image is ``sin(i + n)`` for element i of image n, counted over (C, *spatial); extra inputs likewise.
+    Element i of image n, counted over (C, *spatial), is ``sin(i + n)``; the extra inputs are made in the same way.
 
     Attributes:
         size: spatial size of the image.
@@ -54,71 +54,6 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class SizeRange:
-    """The sizes that an artifact takes along one open dimension of the image.
-
-    Attributes:
-        minimum: the smallest.
-        multiple: what every size is a multiple of.
-    """
-
-    minimum: int
-    multiple: int = 1
-
-    def allows(self, size: int) -> bool:
-        """Whether the artifact takes this size."""
-        return size >= self.minimum and size % self.multiple == 0
-
-    def __str__(self) -> str:
-        return f"{self.minimum} or more" + (f", a multiple of {self.multiple}" if self.multiple > 1 else "")
-
-
-def array_dtype(dtype: str) -> str:
-    """A dtype as NumPy has it, which has no bfloat16: float32 stands for it."""
-    return "float32" if dtype == "bfloat16" else dtype
-
-
-def spatial(shape: Sequence[Any], pixels: str | None = None) -> list[Any]:
-    """The spatial dimensions among those of an image, or of photos in that layout."""
-    return list(shape[1:3] if pixels == NHWC else shape[2:])
-
-
-def shape_problem(
-    shape: Sequence[int],
-    expected: Sequence[int | None],
-    sizes: Sequence[SizeRange] | None,
-    pixels: str | None = None,
-) -> str | None:
-    """What is wrong with an image of this shape: a hint, perhaps empty; ``None`` where nothing is.
-
-    Args:
-        shape: of the image.
-        expected: the same, with ``None`` where it is open.
-        sizes: of the open spatial dimensions.
-        pixels: layout of photos.
-    """
-    fits = len(shape) == len(expected) and all(w in (None, n) for w, n in zip(expected, shape, strict=True))
-    if not fits or 0 in shape:
-        return ""
-    for name, size, allowed in zip(SPATIAL[-len(shape) + 2 :], spatial(shape, pixels), sizes or (), strict=False):
-        if not allowed.allows(size):
-            return f" with a {name} of {allowed}"
-    return None
-
-
-def dimension_names(ndim: int, pixels: str | None = None) -> list[str]:
-    """``batch``, ``channels``, ``height`` and so on, in their order."""
-    names = list(SPATIAL[-ndim + 2 :])
-    return ["batch", *names, "channels"] if pixels == NHWC else ["batch", "channels", *names]
-
-
-def format_shape(shape: Sequence[int | None], pixels: str | None = None) -> str:
-    """A shape with open dimensions as in the documentation: ``(N, 3, H, W)``."""
-    names = ["N" if name == "batch" else name[0].upper() for name in dimension_names(len(shape), pixels)]
-    return "(" + ", ".join(name if n is None else str(n) for n, name in zip(shape, names, strict=True)) + ")"
-
-
-@dataclass(frozen=True)
 class Metadata:
     """Everything a program needs to feed an artifact and to read what it returns.
 
@@ -126,34 +61,36 @@ class Metadata:
         format: key of ``FORMATS``.
         model: class name of the network.
         method: key of ``METHODS``.
-        options: of the method.
-        passes: what the method runs besides one forward of the network.
-        target_layers: names of the explained layers; none where a method explains at the image itself.
+        options: options of the method.
+        passes: what the method runs besides one forward pass of the network.
+        target_layers: names of the explained layers; empty where a method explains at the image itself.
         fusion: how the maps of several layers become one.
-        target: what is explained.
+        target: the score that is explained.
         top_k: how many classes of an image are explained at once; ``None`` for one.
         normalize, upsample, signed, shared_scale: see ``Postprocess``.
         cam_range: lowest and highest value of the maps, ``None`` for no bound.
         augment: whether maps are averaged over six copies of the image.
         image_shape: shape of the input; ``None`` for an open batch, height or width.
-        dtype: of logits and cam, and of the image where it takes no photos.
-        pixels: layout of the photos (uint8, RGB, of any size) that it takes as they are and prepares itself: ``NCHW``
-            or ``NHWC``; ``None`` where the image is the network's own input.
-        look: how it draws the photo under its map as a fourth output; ``None`` where it draws nothing.
+        dtype: dtype of logits and cam, and of the image where the artifact takes no photos.
+        pixels: layout, ``NCHW`` or ``NHWC``, of the photos (uint8, RGB, of any size) that the artifact prepares itself;
+            ``None`` where the image is the network's own input.
+        look: how the artifact draws the map over the photo as a fourth output; ``None`` where it draws nothing.
         classes: how many classes can be explained.
-        logits_shape: shape of the prediction; ``None`` where it follows an open batch, height or width.
-        sizes: which sizes are accepted, for each spatial dimension; ``None`` where they are fixed.
+        logits_shape: shape of the prediction; ``None`` where a dimension depends on an open batch, height or width.
+        sizes: the accepted sizes of each spatial dimension; ``None`` where the size is fixed.
         cam_shape: shape of the maps; ``None`` for an open batch, height or width.
         extra_inputs: shape and dtype of each further input.
-        preprocess: from pixels to input, if known.
-        class_names: one per class, if known.
+        preprocess: how a photo becomes the input, if known.
+        class_names: one name per class, if known.
         reference: the answer to a fixed image.
-        precision: the coarsest type that it computes in: ``float16`` or ``int8`` where the artifact was made so,
-            while image, logits and cam stay ``dtype``.
-        agreement: how far such an artifact says the same as in float32, see ``Agreement``.
-        profile: ``portable`` where only the operators of that profile are used, else ``full``.
-        versions: of what made the artifact.
-        schema_version: of this record.
+        precision: the coarsest type that the artifact computes in: ``float16`` or ``int8`` where it was exported
+            in that precision; image, logits and cam stay ``dtype``.
+        agreement: how far an artifact in that precision agrees with the one in float32, see ``Agreement``.
+        profile: ``portable`` where the graph uses the operators of that profile only, else ``full``.
+        output_kind: how the output is read as probabilities, see ``OutputKind``; ``None`` where nothing says so, as
+            in artifacts of earlier versions: show scores then, no percentages.
+        versions: versions of the packages that made the artifact.
+        schema_version: version of this record.
     """
 
     format: str
@@ -186,17 +123,18 @@ class Metadata:
     precision: str = "float32"
     agreement: Mapping[str, Any] | None = None
     profile: Profile = "full"
+    output_kind: OutputKind | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @property
     def target_layer(self) -> str:
-        """Names of the explained layers, in one text."""
+        """Names of the explained layers, joined by commas."""
         return ", ".join(self.target_layers)
 
     @property
     def diverging(self) -> bool:
-        """Whether zero lies in the middle of what the maps can be, see ``Postprocess``."""
+        """Whether the maps can be negative, so that zero lies in the middle of their range."""
         return self.cam_range[0] != 0
 
     @property
@@ -206,7 +144,7 @@ class Metadata:
 
     @property
     def batch(self) -> int | None:
-        """The only batch size accepted, or ``None`` for any."""
+        """The only accepted batch size, or ``None`` for any."""
         return self.image_shape[0]
 
     @property
@@ -216,7 +154,7 @@ class Metadata:
 
     @property
     def preparation(self) -> Preprocess | AsDecoded | None:
-        """What makes the image of a photo, if known: nothing needs to be done for an artifact that takes photos."""
+        """How a photo becomes the image, if known; an artifact that takes photos takes them as decoded."""
         return self.preprocess if self.pixels is None else AsDecoded(self.pixels)
 
     @property
@@ -226,19 +164,19 @@ class Metadata:
 
     @property
     def example_shape(self) -> list[int]:
-        """Shape without the batch of the image that the artifact was made with."""
+        """Shape of the example image that the artifact was made with, without the batch."""
         size = list(self.reference.size or ()) if self.reference is not None else []
         return [int(size.pop(0) if n is None else n) for n in self.image_shape[1:]]
 
     @property
     def network_shape(self) -> list[int]:
-        """Shape without the batch of an image as the network takes it."""
+        """Shape of an image as the network takes it, without the batch."""
         if self.pixels is None or self.preprocess is None:
             return self.example_shape
         return [len(self.preprocess.mean), *self.preprocess.size]
 
     def to_dict(self) -> dict[str, Any]:
-        """The record with what follows from it: names, shapes, dtypes and ranges of inputs and outputs."""
+        """The record, and the names, shapes, dtypes and ranges of inputs and outputs that follow from it."""
         record = asdict(self)
         record["target_layer"] = self.target_layer
         names = input_names(len(self.extra_inputs))
@@ -269,10 +207,10 @@ class Metadata:
 
 
 def parse_metadata(text: str, path: Path) -> Metadata:
-    """The record in an artifact's text.
+    """The record in an artifact's metadata text.
 
     Raises:
-        ArtifactError: not our record, or one of a newer schema.
+        ArtifactError: the text is no record of this library, or one of a newer schema.
     """
     try:
         record = json.loads(text)
@@ -285,17 +223,23 @@ def parse_metadata(text: str, path: Path) -> Metadata:
             "Upgrade explainable-model, or export the artifact with this version."
         )
     try:
-        known = {name: record[name] for name in Metadata.__dataclass_fields__ if name in record}
-        if known.get("preprocess"):
-            fields = known["preprocess"]
-            tuples = {name: tuple(fields[name]) for name in ("size", "mean", "std")}
-            known["preprocess"] = Preprocess(**{**fields, **tuples})
-        if known.get("sizes"):
-            known["sizes"] = [SizeRange(**size) for size in known["sizes"]]
-        if known.get("look"):
-            known["look"] = OverlayStyle(**known["look"])
-        if known.get("reference"):
-            known["reference"] = Reference(**known["reference"])
-        return Metadata(**known)
+        return _restored(record)
     except (TypeError, ValueError, KeyError) as error:
         raise ArtifactError(f"{path} has incomplete metadata ({error}); export it again.") from error
+
+
+def _restored(record: Mapping[str, Any]) -> Metadata:
+    fields = {name: record[name] for name in Metadata.__dataclass_fields__ if name in record}
+    if fields.get("preprocess"):
+        preprocess = fields["preprocess"]
+        tuples = {name: tuple(preprocess[name]) for name in ("size", "mean", "std")}
+        fields["preprocess"] = Preprocess(**{**preprocess, **tuples})
+    if fields.get("sizes"):
+        fields["sizes"] = [SizeRange(**size) for size in fields["sizes"]]
+    if fields.get("look"):
+        fields["look"] = OverlayStyle(**fields["look"])
+    if fields.get("reference"):
+        fields["reference"] = Reference(**fields["reference"])
+    if fields.get("agreement"):
+        fields["agreement"] = {_RENAMED.get(name, name): value for name, value in fields["agreement"].items()}
+    return Metadata(**fields)

@@ -1,57 +1,68 @@
-"""The answer to a fixed image, which an artifact carries to check itself with."""
+"""The answer to a fixed image: an artifact carries it, so that any device can check its own answer."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explainable_model.artifact.metadata import Metadata, Reference, array_dtype, spatial
+from explainable_model.artifact.metadata import Metadata, Reference
 from explainable_model.artifact.runner import Array, Runner
+from explainable_model.artifact.shapes import array_dtype, spatial
 from explainable_model.artifact.tolerances import DEVICE_FACTOR, Tolerance, tolerance_of
 from explainable_model.explanation import PREDICTED
 
 REFERENCE_BATCH = 2
-
-
 REFERENCE_GRID = 8
-
-
 REFERENCE_LOGITS = 16
 
 
 def reference_array(shape: Sequence[int | None], dtype: str, batch: int) -> Array:
-    """``sin(i + n)`` for element i of image n; of photos that, from 0 to 255, in whole levels."""
+    """The fixed image, or a fixed extra input.
+
+    Args:
+        shape: shape of the input, the batch first.
+        dtype: dtype of the input.
+        batch: how many images to make.
+
+    Returns:
+        ``sin(i + n)`` for element i of image n; for uint8 photos, the same waves from 0 to 255.
+    """
     one = [int(n) for n in shape[1:] if n is not None]
     index = np.arange(int(np.prod(one)), dtype=np.float64).reshape(one)
     waves = np.stack([np.sin(index + n) for n in range(batch)])
     return np.round(127.5 + 127.5 * waves).astype(np.uint8) if dtype == "uint8" else waves.astype(array_dtype(dtype))
 
 
-def reference_image(metadata: Metadata) -> Array:
-    """The fixed image."""
-    return reference_arrays(metadata)[0]
-
-
 def reference_arrays(metadata: Metadata) -> list[Array]:
-    """The fixed image and the fixed extra inputs."""
+    """The fixed image and the fixed extra inputs of an artifact."""
     batch = metadata.batch or REFERENCE_BATCH
-    wanted = [{"shape": [None, *metadata.example_shape], "dtype": metadata.image_dtype}, *metadata.extra_inputs]
-    return [reference_array(each["shape"], each["dtype"], batch) for each in wanted]
+    image = {"shape": [None, *metadata.example_shape], "dtype": metadata.image_dtype}
+    return [reference_array(entry["shape"], entry["dtype"], batch) for entry in (image, *metadata.extra_inputs)]
 
 
 def record_reference(metadata: Metadata, runner: Runner, precision: str) -> Reference:
-    """What an artifact itself answers to the fixed image, where it is not meant to answer as the network does."""
+    """Record the artifact's own answer: in less precision it differs from the network's."""
     image, *inputs = reference_arrays(metadata)
     shape = [len(image), *(int(n or 1) for n in metadata.class_idx_shape[1:])]
     logits, class_idx, cam = runner(image, np.full(shape, PREDICTED, np.int64), *inputs)[:3]
-    return _reference(logits, class_idx, cam, tolerance_of(precision), spatial(image.shape, metadata.pixels))
+    size = spatial(image.shape, metadata.pixels)
+    return make_reference(logits, class_idx, cam, tolerance_of(precision), size)
 
 
-def _reference(logits: Array, class_idx: Array, cam: Array, tolerance: Tolerance, size: Sequence[int]) -> Reference:
+def make_reference(logits: Array, class_idx: Array, cam: Array, tolerance: Tolerance, size: Sequence[int]) -> Reference:
+    """Reduce an answer to the fixed image to what the metadata stores.
+
+    Args:
+        logits: ``(N, ...)``.
+        class_idx: ``(N,)`` or ``(N, k)``, the explained classes.
+        cam: ``(N, ...)``, their maps.
+        tolerance: how much the same kernels may differ; a device may differ ten times as much.
+        size: spatial size of the image.
+    """
     return Reference(
         class_idx=class_idx.tolist(),
-        logits=_sampled(logits),
-        cam=_reduced_maps(cam.astype(np.float64)),
+        logits=_sample_logits(logits),
+        cam=_reduce_maps(cam.astype(np.float64)),
         logits_tolerance=DEVICE_FACTOR * tolerance.logits,
         cam_tolerance=DEVICE_FACTOR * tolerance.cam,
         size=list(size),
@@ -59,37 +70,41 @@ def _reference(logits: Array, class_idx: Array, cam: Array, tolerance: Tolerance
 
 
 def check_reference(metadata: Metadata, runner: Runner) -> str:
-    """Run the fixed image and compare with the recorded answer; what differs, or an empty string."""
+    """Run the fixed image and compare the answer with the recorded one.
+
+    Returns:
+        An empty string where both agree, else the difference.
+    """
     reference = metadata.reference
     if reference is None:
         return "the artifact has no recorded answer to compare with"
     image, *inputs = reference_arrays(metadata)
     logits, _, cam, *_ = runner(image, np.asarray(reference.class_idx, np.int64), *inputs)
-    wanted = np.asarray(reference.logits)
-    off_logits = float(np.abs(np.asarray(_sampled(logits)) - wanted).max()) / max(1.0, float(np.abs(wanted).max()))
-    maps = np.asarray(_reduced_maps(cam.astype(np.float64)))
-    off_cam = float(np.abs(maps - np.asarray(reference.cam)).max())
+    recorded, recorded_cam = np.asarray(reference.logits), np.asarray(reference.cam)
+    off_logits = float(np.abs(np.asarray(_sample_logits(logits)) - recorded).max())
+    off_logits /= max(1.0, float(np.abs(recorded).max()))
+    off_cam = float(np.abs(np.asarray(_reduce_maps(cam.astype(np.float64))) - recorded_cam).max())
     if not off_logits <= reference.logits_tolerance:
         return f"logits differ by {off_logits:.1e}, allowed {reference.logits_tolerance:.0e}"
-    if not off_cam <= reference.cam_tolerance * max(1.0, float(np.abs(reference.cam).max())):
+    if not off_cam <= reference.cam_tolerance * max(1.0, float(np.abs(recorded_cam).max())):
         return f"the map differs by {off_cam:.1e}, allowed {reference.cam_tolerance:.0e}"
     return ""
 
 
-def _sampled(logits: Array) -> list[list[float]]:
+def _sample_logits(logits: Array) -> list[list[float]]:
     """Up to 16 values of each image's logits, at equal distances."""
     flat = logits.reshape(len(logits), -1)
     positions = np.unique(np.linspace(0, flat.shape[1] - 1, min(flat.shape[1], REFERENCE_LOGITS)).round().astype(int))
     return [[float(value) for value in row] for row in flat[:, positions]]
 
 
-def _reduced_maps(cam: NDArray[np.float64]) -> list[list[float]]:
-    """Each image's maps as means over a grid of cells."""
-    return [_reduced(maps) for maps in cam]
+def _reduce_maps(cam: NDArray[np.float64]) -> list[list[float]]:
+    """The maps of each image, reduced by ``_reduce_map``."""
+    return [_reduce_map(maps) for maps in cam]
 
 
-def _reduced(cam: NDArray[np.float64]) -> list[float]:
-    """Mean over an 8 x 8 grid of cells (fewer where the map is smaller)."""
+def _reduce_map(cam: NDArray[np.float64]) -> list[float]:
+    """The mean of every cell of an 8 x 8 grid, or of fewer cells where the map is smaller."""
     for axis in range(cam.ndim):
         length = cam.shape[axis]
         edges = np.unique(np.linspace(0, length, min(length, REFERENCE_GRID) + 1).round().astype(int))

@@ -1,4 +1,4 @@
-"""What runs an artifact, whatever its runtime: a function of arrays."""
+"""The type of everything that runs an artifact, whatever its runtime: a function of NumPy arrays."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,7 +15,7 @@ Runner: TypeAlias = Callable[..., Sequence[Array]]
 
 
 def as_array(tensor: "Tensor") -> Array:
-    """In host memory; bfloat16 as float32."""
+    """The tensor as an array in host memory; bfloat16 becomes float32."""
     import torch
 
     tensor = tensor.detach().cpu()

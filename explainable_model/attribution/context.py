@@ -14,8 +14,7 @@ from explainable_model.attribution.network import CurvedNetwork, DifferentiableN
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import resize_maps
 from explainable_model.errors import LayerError
-
-Progress = Callable[[int, int], None]  # (copies done, copies in all)
+from explainable_model.explanation import Progress
 
 # Of the copies of an image that run at once on a CPU. A larger batch is slower there: its activations leave the cache,
 # and blocks of more than 32 MiB are mapped, zeroed and returned at every allocation.
@@ -144,7 +143,7 @@ class MethodContext:
             stop = min(start + size, copies)
             yield start, stop
             if self.progress is not None:
-                self.progress(stop, copies)
+                self.progress("copies", stop, copies)
 
     def rerun(self, images: Tensor) -> "MethodContext":
         """The context of changed copies of the images: its N is ``N * copies``, its classes are the same.

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import split
-from explainable_model.attribution.context import MethodContext, Progress
+from explainable_model.attribution.context import MethodContext
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import finish, resize_maps
+from explainable_model.explanation import Progress
 
 AUGMENT_FACTORS = (1.0, 0.9, 1.1)
 

@@ -9,16 +9,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from explainable_model.artifact.metadata import PIXELS, PRECISIONS, PROFILES
+from explainable_model.artifact.metadata import PRECISIONS, PROFILES
+from explainable_model.artifact.shapes import PIXELS
 from explainable_model.cli import demo, explain, export, inspect, layers, methods, verify
 from explainable_model.cli.console import PROGRAM, Console
 from explainable_model.cli.method_options import add_method_options, count, size
 from explainable_model.cli.outcome import FAILED, USAGE
 from explainable_model.errors import ExplainableModelError, InputError, VerificationError
+from explainable_model.exporters import FORMATS
 from explainable_model.imaging.overlay import ALPHA, COLORMAP, HIDE, SIGNED_COLORMAP
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+PRECISION_HELP = (
+    "of " + ", ".join(fmt.name for fmt in FORMATS.values() if fmt.precisions) + " artifacts; default: the network's own"
+)
+OUT_HELP = "the suffix picks the format: " + ", ".join(suffix for fmt in FORMATS.values() for suffix in fmt.suffixes)
 MODEL_HELP = "torchvision:NAME, timm:NAME, transformers:FOLDER, or package.module:factory"
 
 
@@ -141,10 +147,10 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
         default=PROFILES[0],
         help="portable: for runtimes with few operators, one batch size",
     )
-    parser.add_argument("--precision", choices=PRECISIONS, help="of ONNX; default: the network's own")
+    parser.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="photos for --precision int8; better hundreds")
     parser.add_argument("--format", metavar="NAME", help="default: what the suffix of the file stands for")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=".ts, .onnx or .pt2")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=OUT_HELP)
 
 
 def _add_verify(children: "argparse._SubParsersAction[_Parser]") -> None:

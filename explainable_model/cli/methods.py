@@ -10,7 +10,6 @@ from explainable_model.cli.console import Console
 from explainable_model.cli.outcome import Outcome, columns
 
 MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "methods.json"  # in a clone, not in a wheel
-FORMATS = ("torchscript", "onnx", "pt2")  # in which every method is tested
 HEAD = ("method", "name", "paper", "passes besides one forward", "cost", "options", "formats")
 
 
@@ -27,7 +26,10 @@ def method_records(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     Args:
         measured: by method, as ``python -m benchmarks run --suite methods`` writes it; a missing cost is ``None``.
     """
+    from explainable_model.exporters import FORMATS
     from explainable_model.methods import METHODS
+
+    quick_formats = [fmt.name for fmt in FORMATS.values() if fmt.quick]
 
     records = []
     for name, row in METHODS.items():
@@ -39,7 +41,7 @@ def method_records(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "passes": row.passes,
                 "cost": measured.get(name, {}).get("cost"),
                 "options": row.options,
-                "formats": list(FORMATS),
+                "formats": list(quick_formats),  # every method is tested in these
             }
         )
     return records

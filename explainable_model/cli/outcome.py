@@ -64,7 +64,7 @@ def _agreement(metadata: "Metadata") -> str:
         index = each["class_idx"]
         rows.append(row(names[index] if names else str(index), each))
     rows.append(row("all", found))
-    return f"Smallest correlation of two maps: {found['worst']:.4f}.\n{columns(rows)}"
+    return f"Smallest correlation of two maps: {found['min_correlation']:.4f}.\n{columns(rows)}"
 
 
 def _folder(out: Path) -> Path:

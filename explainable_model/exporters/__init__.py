@@ -1,4 +1,4 @@
-"""The formats an explanation can be exported to: one file each, and the table of them."""
+"""The formats that an explanation can be exported to: one file each, and the table of them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,21 +12,14 @@ from explainable_model.exporters.openvino import OPENVINO
 from explainable_model.exporters.pt2 import PT2
 from explainable_model.exporters.torchscript import TORCHSCRIPT
 
-FORMATS: Mapping[str, Format] = {
-    "torchscript": TORCHSCRIPT,
-    "onnx": ONNX,
-    "pt2": PT2,
-    "aotinductor": AOTINDUCTOR,
-    "openvino": OPENVINO,
-    "executorch": EXECUTORCH,
-}
+FORMATS: Mapping[str, Format] = {fmt.name: fmt for fmt in (TORCHSCRIPT, ONNX, PT2, AOTINDUCTOR, OPENVINO, EXECUTORCH)}
 
 
 def format_of(path: str | Path, name: str | None = None) -> Format:
-    """The format of that name, or the one that a file's suffix stands for.
+    """The format of that name, or else the format that the suffix of the file stands for.
 
     Raises:
-        ArtifactError: no such format; the known ones are listed.
+        ArtifactError: there is no such format; the message lists the known ones.
     """
     known = ", ".join(f"{fmt.name} ({', '.join(fmt.suffixes)})" for fmt in FORMATS.values())
     if name is not None:
@@ -41,7 +34,7 @@ def format_of(path: str | Path, name: str | None = None) -> Format:
 
 
 def format_by_suffix(path: str | Path) -> Format | None:
-    """The format of the longest suffix that fits the name: ``.aoti.pt2`` is not ``.pt2``."""
-    suffixes = {suffix: fmt for fmt in FORMATS.values() for suffix in fmt.suffixes}
-    fitting = [suffix for suffix in suffixes if Path(path).name.lower().endswith(suffix)]
-    return suffixes[max(fitting, key=len)] if fitting else None
+    """The format whose suffix is the longest that fits the file name: ``.aoti.pt2`` is not ``.pt2``."""
+    by_suffix = {suffix: fmt for fmt in FORMATS.values() for suffix in fmt.suffixes}
+    fitting = [suffix for suffix in by_suffix if Path(path).name.lower().endswith(suffix)]
+    return by_suffix[max(fitting, key=len)] if fitting else None

@@ -1,7 +1,7 @@
-"""AOTInductor packages: machine code made ahead of time, for libtorch and PyTorch programs.
+"""AOTInductor packages: machine code compiled ahead of time, for libtorch and PyTorch programs.
 
-A package runs on processors like the one it was compiled on, with the PyTorch that compiled it. It is
-code: what is in it runs when it is opened.
+A package runs on processors like the one it was compiled on, with the PyTorch version that compiled it. Opening a
+package executes the code in it.
 """
 
 import io
@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 
 from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.artifact.runner import Runner
-from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
-from explainable_model.exporters.format import Format, foreign
+from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError, first_line
+from explainable_model.exporters.format import Format, foreign_file
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
 
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
-    """Compile the graph, its weights frozen into the code, with the metadata among AOTInductor's own."""
+    """Compile the graph with its weights frozen into the code, and add the metadata to AOTInductor's own."""
     import torch
     from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
     from explainable_model.lowering.capture.export import quiet_export
 
-    archive = io.BytesIO()  # torch's own writer ends the whole process where the disk is full
+    archive = io.BytesIO()  # on a full disk, torch's own file writer would end the whole process
     options = {"freezing": True, "aot_inductor.metadata": {METADATA_KEY: metadata}}
-    with quiet_export(), torch.no_grad():  # with gradients, freezing would be ignored
+    with quiet_export(), torch.no_grad():  # freezing is ignored where gradients are enabled
         try:
             torch._inductor.aoti_compile_and_package(
                 lowered.exported_program, package_path=archive, inductor_configs=options
@@ -39,8 +39,9 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
                     "Exporting to AOTInductor needs a C++ compiler, and none was found: apt-get install g++, or name "
                     "one in the environment variable CXX."
                 ) from error
-            reason = str(error).strip().splitlines()[0]
-            raise LoweringError(f"{lowered.plan.model} cannot be compiled by AOTInductor: {reason}") from error
+            raise LoweringError(
+                f"{lowered.plan.model} cannot be compiled by AOTInductor: {first_line(error)}"
+            ) from error
     path.write_bytes(archive.getbuffer())
 
 
@@ -55,17 +56,17 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
         module = torch._inductor.aoti_load_package(str(path))
     except RuntimeError as error:
         raise ArtifactError(
-            f"{path} cannot be loaded: {str(error).strip().splitlines()[0]} A package runs on processors and with a "
-            "PyTorch like those that compiled it; export it again here."
+            f"{path} cannot be loaded: {first_line(error)} A package runs on processors and with a PyTorch like those "
+            "that compiled it; export it again here."
         ) from error
     return torch_runner(module, threads, metadata=metadata), metadata
 
 
 def read_metadata(path: Path) -> str:
-    """The metadata text, read without running anything of the package.
+    """The metadata text, read without executing the package.
 
     Raises:
-        ArtifactError: no package, a damaged one, or not made by this library.
+        ArtifactError: the file is no package, is damaged, or was not made by this library.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -76,13 +77,15 @@ def read_metadata(path: Path) -> str:
                         return str(labels[METADATA_KEY])
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
         raise ArtifactError(f"{path} is damaged or not an AOTInductor package ({error}); export it again.") from error
-    raise foreign(path)
+    raise foreign_file(path)
 
 
 AOTINDUCTOR = Format(
     name="aotinductor",
     suffixes=(".aoti.pt2",),
     runtime="AOTInductor",
+    packages=("torch",),
+    extra=None,
     write=write,
     open=open_,
     read_metadata=read_metadata,

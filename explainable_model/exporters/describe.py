@@ -1,4 +1,4 @@
-"""What an artifact is made of: the lowered model and its description."""
+"""The metadata of an artifact, made of its lowered model."""
 
 from collections.abc import Sequence
 from importlib import metadata as distributions
@@ -6,30 +6,36 @@ from importlib import metadata as distributions
 import numpy as np
 import torch
 
-from explainable_model.artifact.metadata import Metadata, Reference, shape_problem
-from explainable_model.artifact.reference import REFERENCE_BATCH, _reference, reference_array
+from explainable_model.artifact.metadata import Metadata, Reference
+from explainable_model.artifact.reference import REFERENCE_BATCH, make_reference, reference_array
 from explainable_model.artifact.runner import as_array
+from explainable_model.artifact.shapes import shape_problem
 from explainable_model.artifact.tolerances import tolerance_of
 from explainable_model.errors import InputError
+from explainable_model.exporters import FORMATS
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.verify.samples import example_like, tested_sizes
-
-PACKAGES = ("explainable-model", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "executorch")
 
 
 def describe(
     lowered: LoweredModel, format: str, preprocess: Preprocess | None, class_names: Sequence[str] | None
 ) -> Metadata:
-    """The record that goes into the artifact.
+    """Describe an artifact.
+
+    Args:
+        lowered: the model that the artifact is written from.
+        format: key of ``FORMATS``.
+        preprocess: how a photo becomes the input, if known.
+        class_names: one name per class, if known.
 
     Raises:
-        InputError: another number of class names than classes, or a preprocessing that makes
-            another input than the example.
+        InputError: the number of class names is not the number of classes, or the preprocessing makes an input of
+            another shape than the example.
     """
     if class_names is not None and len(class_names) != lowered.classes:
         raise InputError(f"class_names has {len(class_names)} names; the network has {lowered.classes} classes.")
-    image_shape, logits_shape, cam_shape = _open_shapes(lowered)
+    image_shape, logits_shape, cam_shape = _find_open_shapes(lowered)
     photo_io = lowered.photo_io
     if photo_io is None and preprocess is not None:
         _check_preprocess(preprocess, lowered, image_shape)
@@ -50,10 +56,10 @@ def describe(
         ],
         preprocess=photo_io.preprocess if photo_io else preprocess,
         class_names=list(class_names) if class_names is not None else None,
-        reference=make_reference(lowered),
+        reference=answer_reference(lowered),
         precision=lowered.precision,
         profile=lowered.profile,
-        versions=_versions(),
+        versions=_find_versions(),
     )
 
 
@@ -67,8 +73,8 @@ def _check_preprocess(preprocess: Preprocess, lowered: LoweredModel, image_shape
         )
 
 
-def _open_shapes(lowered: LoweredModel) -> list[list[int | None]]:
-    """Shapes of image, logits and maps, with ``None`` for what is open: what differs for an image of another size."""
+def _find_open_shapes(lowered: LoweredModel) -> list[list[int | None]]:
+    """Shapes of image, logits and maps, with ``None`` where another size of the image changes a dimension."""
     shapes = [list(lowered.logits_shape), list(lowered.cam_shape)]
     others = shapes
     if lowered.sizes:
@@ -84,27 +90,28 @@ def _open_shapes(lowered: LoweredModel) -> list[list[int | None]]:
     return [lowered.image_shape, *outputs]
 
 
-def _versions() -> dict[str, str]:
-    found = {"numpy": np.__version__, "torch": torch.__version__}
-    for package in PACKAGES:
+def _find_versions() -> dict[str, str]:
+    versions = {"numpy": np.__version__, "torch": torch.__version__}
+    for package in ("explainable-model", *(package for fmt in FORMATS.values() for package in fmt.packages)):
         try:
-            found.setdefault(package, distributions.version(package))
+            versions.setdefault(package, distributions.version(package))
         except distributions.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def make_reference(lowered: "LoweredModel") -> Reference:
-    """What the lowered model answers to the fixed image."""
-    import torch
-
+def answer_reference(lowered: LoweredModel) -> Reference:
+    """The lowered model's answer to the fixed image."""
     batch = REFERENCE_BATCH if lowered.dynamic_batch else len(lowered.example)
-    image, *inputs = (
-        torch.from_numpy(reference_array([None, *each.shape[1:]], kind, batch)).to(each)
-        for each in (lowered.example, *lowered.example_inputs)
-        for kind in ("uint8" if each.dtype is torch.uint8 else "float64",)
-    )
+    examples = (lowered.example, *lowered.example_inputs)
+    image, *inputs = (_fixed_tensor(example, batch) for example in examples)
     with torch.no_grad():
         logits, class_idx, cam, *_ = lowered(image, None, *inputs)
     tolerance = tolerance_of(lowered.precision, photos=lowered.photo_io is not None)
-    return _reference(as_array(logits.float()), as_array(class_idx), as_array(cam.double()), tolerance, lowered.size)
+    answer = as_array(logits.float()), as_array(class_idx), as_array(cam.double())
+    return make_reference(*answer, tolerance, lowered.size)
+
+
+def _fixed_tensor(example: torch.Tensor, batch: int) -> torch.Tensor:
+    dtype = "uint8" if example.dtype is torch.uint8 else "float64"
+    return torch.from_numpy(reference_array([None, *example.shape[1:]], dtype, batch)).to(example)

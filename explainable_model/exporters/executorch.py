@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.artifact.runner import Array, Runner
-from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
-from explainable_model.exporters.format import Format, foreign
+from explainable_model.errors import ArtifactError, LoweringError, first_line
+from explainable_model.exporters.format import Format, foreign_file
 
 if TYPE_CHECKING:
     from torch.fx import Graph
@@ -19,33 +19,35 @@ if TYPE_CHECKING:
 
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
-    """Write a ``.pte`` whose memory is planned for the example's batch and size; a method returns the metadata."""
+    """Write a ``.pte`` with memory planned for the example's batch and size, and a method that returns the metadata."""
     with _quiet():
         try:
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
             from executorch.exir import to_edge_transform_and_lower
         except ImportError as error:
-            raise _missing(f"Exporting {path.name}") from error
+            raise EXECUTORCH.missing_runtime(f"Exporting {path.name}") from error
         try:
-            with _products_of_no_layer(lowered.exported_program.graph):
+            with _without_layer_names(lowered.exported_program.graph):
                 program = to_edge_transform_and_lower(
                     lowered.exported_program,
-                    transform_passes=[_conditions_as_numbers()],
+                    transform_passes=[_condition_pass()],
                     partitioner=[XnnpackPartitioner()],
                     constant_methods={METADATA_KEY: metadata},
                 ).to_executorch()
-        except Exception as error:  # its passes raise whatever they meet
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise LoweringError(f"{lowered.plan.model} cannot be translated to ExecuTorch: {reason}") from error
+        except Exception as error:  # ExecuTorch's passes raise errors of many types
+            raise LoweringError(
+                f"{lowered.plan.model} cannot be translated to ExecuTorch: {first_line(error)}"
+            ) from error
     path.write_bytes(program.buffer)
 
 
 @contextmanager
-def _products_of_no_layer(graph: "Graph") -> Iterator[None]:
-    """Without what says that the gradient's products come from linear layers.
+def _without_layer_names(graph: "Graph") -> Iterator[None]:
+    """Hide from the graph's matrix products which layer they come from.
 
-    XNNPACK's partitioner takes each for a whole layer, does not find that layer's bias and leaves the product to a loop
-    that was measured to be eight times slower, with a weight of its own.
+    The gradient's products carry the names of linear layers. XNNPACK's partitioner takes such a product for the whole
+    layer, does not find the bias, and leaves the product to a loop with a copy of the weight. That loop was measured
+    to be eight times slower.
     """
     import torch
 
@@ -61,12 +63,12 @@ def _products_of_no_layer(graph: "Graph") -> Iterator[None]:
             node.meta = meta
 
 
-def _conditions_as_numbers() -> Any:
-    """A pass that computes zeros and ones where the graph compares, and converts what it found.
+def _condition_pass() -> Any:
+    """A pass that replaces a comparison that is converted to float32 by arithmetic.
 
-    The slope of an activation is such a condition. XNNPACK has no comparisons, and its partitions end at each: the
-    loops of ExecuTorch then compare, convert and copy. ``ceil`` of a ``clamp`` from 0 to 1 finds the same for every
-    number: 0 where it is not more than 0, and 1 elsewhere.
+    The slope of an activation is such a comparison. XNNPACK has no comparisons, so that its partitions end at each
+    one, and the slower loops of ExecuTorch compare, convert and copy. ``ceil(clamp(x, 0, 1))`` gives the same numbers
+    as ``x > 0``: 0 where x is at most 0, and 1 elsewhere.
     """
     import torch
     from executorch.exir.dialects._ops import ops
@@ -89,13 +91,13 @@ def _conditions_as_numbers() -> Any:
 
     def as_number(graph: Any, node: Any) -> Any:
         if node.target is aten.bitwise_and.Tensor:
-            factors = [as_number(graph, each) for each in node.args]
+            factors = [as_number(graph, condition) for condition in node.args]
             return None if None in factors else graph.call_function(aten.mul.Tensor, tuple(factors))
         if node.target not in (aten.gt.Scalar, aten.lt.Scalar) or node.args[0].meta["val"].dtype != torch.float32:
             return None
         value, bound = node.args
         greater = node.target is aten.gt.Scalar
-        if bound or not greater:  # a clamp makes the bound's tensor, where the condition holds
+        if bound or not greater:  # the clamped value equals the bound exactly where the condition holds
             limits = (bound - 1.0, float(bound)) if greater else (float(bound), bound + 1.0)
             clamped = graph.call_function(aten.clamp.default, (value, *limits))
             value = graph.call_function(aten.sub.Tensor, (value, clamped) if greater else (clamped, value))
@@ -105,7 +107,7 @@ def _conditions_as_numbers() -> Any:
 
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
-    """Run with ExecuTorch's Python runtime; calls wait for each other, since a program has one planned memory."""
+    """Run with ExecuTorch's Python runtime, one call at a time, since a program has one planned memory."""
     import torch
 
     runtime = _runtime(path)
@@ -124,23 +126,24 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
 
 
 def read_metadata(path: Path) -> str:
-    """What the program's method of that name returns."""
+    """The metadata text, which a method of the program returns."""
     return _metadata(_module(_runtime(path), path), path)
 
 
 def _metadata(module: Any, path: Path) -> str:
     if METADATA_KEY not in module.method_names():
-        raise foreign(path)
+        raise foreign_file(path)
     return str(module.run_method(METADATA_KEY, ())[0])
 
 
 def _module(runtime: Any, path: Path) -> Any:
     module = runtime._load_for_executorch(str(path), program_verification=runtime.Verification.InternalConsistency)
     try:
-        module.method_names()  # only now is the file read
+        module.method_names()  # reads the file
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ArtifactError(f"{path} is damaged or not an ExecuTorch program: {reason}; export it again.") from error
+        raise ArtifactError(
+            f"{path} is damaged or not an ExecuTorch program: {first_line(error)}; export it again."
+        ) from error
     return module
 
 
@@ -149,17 +152,13 @@ def _runtime(path: Path) -> Any:
         try:
             from executorch.extension.pybindings import portable_lib
         except ImportError as error:
-            raise _missing(str(path)) from error
+            raise EXECUTORCH.missing_runtime(str(path)) from error
     return portable_lib
-
-
-def _missing(what: str) -> MissingRuntimeError:
-    return MissingRuntimeError(f"{what} needs ExecuTorch: pip install 'explainable-model[executorch]'.")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what ExecuTorch and torchao say of their own insides when they are imported and run."""
+    """Silence the warnings that ExecuTorch and torchao give about their own code."""
     from explainable_model.lowering.capture.export import quiet_export
 
     with quiet_export(), warnings.catch_warnings():
@@ -171,6 +170,8 @@ EXECUTORCH = Format(
     name="executorch",
     suffixes=(".pte",),
     runtime="ExecuTorch",
+    packages=("executorch",),
+    extra="executorch",
     write=write,
     open=open_,
     read_metadata=read_metadata,

@@ -1,4 +1,4 @@
-"""What a format is, and what the formats share."""
+"""One row of the table of formats, and the helpers that several formats share."""
 
 import zipfile
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.metadata import METADATA_KEY, Precision
 from explainable_model.artifact.runner import Runner
-from explainable_model.errors import ArtifactError
+from explainable_model.errors import ArtifactError, MissingRuntimeError
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
@@ -16,29 +16,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a lowered model down, and the runtime that reads it.
+    """A file format of artifacts, and the runtime that reads it.
 
     Attributes:
         name: key of ``FORMATS``.
         suffixes: file name endings; the first is the usual one.
-        runtime: name of what runs it.
-        write: writes the file (and, for external data, files beside it), with the metadata text.
-        open: a runner for a file and the file's metadata text; the second argument is the number of
-            threads, ``None`` for all.
-        read_metadata: the metadata text of a file.
-        fixed_size: its runtime plans memory ahead, for one batch size and one image size.
+        runtime: name of the program that runs the files.
+        packages: importable packages that writing and reading need; the first is the runtime.
+        extra: the optional dependency of this library that installs them; ``None`` where torch is enough.
+        write: writes the file, and files beside it where the format has some, with the metadata text.
+        open: opens a file with a number of threads, ``None`` for all; returns a runner and the metadata text.
+        read_metadata: returns the metadata text of a file.
+        precisions: the values of ``export(..., precision=...)`` that the format can be written in.
+        fixed_size: whether the runtime plans its memory for one batch size and one image size.
+        quick: whether a file is written in seconds, without a compiler; every method is tested in these formats.
     """
 
     name: str
     suffixes: tuple[str, ...]
     runtime: str
+    packages: tuple[str, ...]
+    extra: str | None
     write: Callable[["LoweredModel", Path, str], None]
     open: Callable[[Path, int | None], tuple[Runner, str]]
     read_metadata: Callable[[Path], str]
+    precisions: tuple[Precision, ...] = ()
     fixed_size: bool = False
+    quick: bool = False
+
+    def missing_runtime(self, purpose: str) -> MissingRuntimeError:
+        """The error for a package of the format that is not installed; ``purpose`` begins the message."""
+        return MissingRuntimeError(f"{purpose} needs {self.runtime}: pip install 'explainable-model[{self.extra}]'.")
 
 
-def zip_metadata(path: Path) -> str:
+def read_zip_metadata(path: Path) -> str:
     """The metadata text of an artifact that is a zip archive (TorchScript, torch.export).
 
     Raises:
@@ -51,10 +62,10 @@ def zip_metadata(path: Path) -> str:
                     return archive.read(name).decode("utf-8")
     except (zipfile.BadZipFile, OSError, EOFError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is damaged or not an archive ({error}); export it again.") from error
-    raise foreign(path)
+    raise foreign_file(path)
 
 
-def foreign(path: Path) -> ArtifactError:
+def foreign_file(path: Path) -> ArtifactError:
     """The error for a readable file that this library did not make."""
     return ArtifactError(
         f"{path} was not exported by explainable_model: it has no {METADATA_KEY}. "

@@ -1,4 +1,4 @@
-"""ONNX, for ONNX Runtime and whatever else reads it."""
+"""ONNX, for ONNX Runtime and every other program that reads ONNX."""
 
 import ast
 from collections import Counter
@@ -6,22 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.artifact.metadata import METADATA_KEY, dimension_names
+from explainable_model.artifact.metadata import METADATA_KEY, PRECISIONS
 from explainable_model.artifact.runner import Array, Runner
-from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError
+from explainable_model.artifact.shapes import dimension_names
+from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError, first_line, root_cause
 from explainable_model.explanation import IMAGE, input_names, output_names
-from explainable_model.exporters.format import Format, foreign
+from explainable_model.exporters.format import Format, foreign_file
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
 
 OPSET = 18
-NO_LAYER = "_empty_nn_module_stack_from_metadata_hook"  # torch's, for what it adds for sizes
-PROTOBUF_LIMIT = 2**31 - 2**20  # a protobuf message may not reach 2 GiB; leave room for the graph
+NO_LAYER = "_empty_nn_module_stack_from_metadata_hook"  # torch gives this name to the nodes that compute sizes
+PROTOBUF_LIMIT = 2**31 - 2**20  # a protobuf message holds less than 2 GiB; the graph needs some of it
 
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
-    """Write one ``.onnx`` file; weights beyond protobuf's 2 GiB go to ``<name>.data`` beside it."""
+    """Write one ``.onnx`` file; weights of 2 GiB and more go to ``<name>.data`` beside it."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -45,9 +46,11 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            raise LoweringError(f"{lowered.plan.model} cannot be translated to ONNX: {_reason(error)}") from error
+            raise LoweringError(
+                f"{lowered.plan.model} cannot be translated to ONNX: {first_line(root_cause(error))}"
+            ) from error
     assert program is not None
-    _tidy(program.model, lowered.pixels)
+    _rename(program.model, lowered.pixels)
     if lowered.profile == "portable":
         _check_portable(program.model)
     program.model.metadata_props[METADATA_KEY] = metadata
@@ -58,37 +61,30 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
 def _check_portable(model: Any) -> None:
     from explainable_model.lowering.passes.portable import ONNX_OPERATORS, not_portable
 
-    found = {f"ONNX {node.op_type}": str(node.name) for node in model.graph if node.op_type not in ONNX_OPERATORS}
-    if found:
-        raise not_portable(found)
+    foreign = {f"ONNX {node.op_type}": str(node.name) for node in model.graph if node.op_type not in ONNX_OPERATORS}
+    if foreign:
+        raise not_portable(foreign)
     _unshare_weights(model)
 
 
 def _unshare_weights(model: Any) -> None:
-    """Give transposed convolutions weights of their own again: the exporter keeps equal constants once."""
+    """Copy weights that a transposed convolution shares: the exporter stores equal constants once."""
     import onnx_ir
 
     for node in model.graph:
         if node.op_type == "ConvTranspose" and len(node.inputs[1].uses()) > 1:
             shared = node.inputs[1]
-            own = onnx_ir.Value(
+            copy = onnx_ir.Value(
                 name=f"{node.name}_weight", shape=shared.shape, type=shared.type, const_value=shared.const_value
             )
-            model.graph.register_initializer(own)
-            node.replace_input_with(1, own)
+            model.graph.register_initializer(copy)
+            node.replace_input_with(1, copy)
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause, in one line: the exporter's own message is a page of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _rename(model: Any, pixels: str | None) -> None:
+    """Name nodes by layer and operator, and open dimensions ``batch`` or ``height``.
 
-
-def _tidy(model: Any, pixels: str | None) -> None:
-    """Names a person can read: layer and operator for nodes, ``batch`` or ``height`` for open dimensions.
-
-    What the exporter notes about where each node came from (with paths of this machine) is dropped.
+    The exporter's notes on the origin of each node are removed, since they hold paths of this machine.
     """
     counts: Counter[str] = Counter()
     shape = next(value.shape for value in model.graph.inputs if value.name == IMAGE)
@@ -134,7 +130,7 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
 
 
 def read_metadata(path: Path) -> str:
-    """The metadata text among the model's properties; without reading its weights where ``onnx`` is installed."""
+    """The metadata text, one of the model's properties; the weights are not read where ``onnx`` is installed."""
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -144,16 +140,16 @@ def read_metadata(path: Path) -> str:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
         raise ArtifactError(f"{path} is damaged or not an ONNX model: {error}") from error
-    return _text({prop.key: prop.value for prop in model.metadata_props}, path)
+    return _metadata_text({prop.key: prop.value for prop in model.metadata_props}, path)
 
 
 def _metadata(session: Any, path: Path) -> str:
-    return _text(session.get_modelmeta().custom_metadata_map, path)
+    return _metadata_text(session.get_modelmeta().custom_metadata_map, path)
 
 
-def _text(properties: Mapping[str, str], path: Path) -> str:
+def _metadata_text(properties: Mapping[str, str], path: Path) -> str:
     if METADATA_KEY not in properties:
-        raise foreign(path)
+        raise foreign_file(path)
     return properties[METADATA_KEY]
 
 
@@ -166,7 +162,7 @@ def _session(path: Path, threads: int | None, *, optimize: bool = True) -> Any:
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads take no time from others
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the CPU to others
     if threads is not None:
         options.intra_op_num_threads = threads
     if not optimize:
@@ -174,20 +170,24 @@ def _session(path: Path, threads: int | None, *, optimize: bool = True) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no public base class
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "NOT_IMPLEMENTED" in first or ("INVALID_GRAPH" in first and "Type Error" in first):
+        reason = first_line(error)
+        if "NOT_IMPLEMENTED" in reason or ("INVALID_GRAPH" in reason and "Type Error" in reason):
             raise ArtifactError(
-                f"ONNX Runtime has no kernel for a part of {path.name}: {first}. Its CPU kernels are mostly for "
+                f"ONNX Runtime has no kernel for a part of {path.name}: {reason}. Its CPU kernels are mostly for "
                 "float32: export network.float() with a float32 image."
             ) from error
-        raise ArtifactError(f"{path} is damaged or not an ONNX model ONNX Runtime can load: {first}") from error
+        raise ArtifactError(f"{path} is damaged or not an ONNX model ONNX Runtime can load: {reason}") from error
 
 
 ONNX = Format(
     name="onnx",
     suffixes=(".onnx",),
     runtime="onnxruntime",
+    packages=("onnxruntime", "onnx", "onnxscript"),
+    extra="onnx",
     write=write,
     open=open_,
     read_metadata=read_metadata,
+    precisions=PRECISIONS,
+    quick=True,
 )

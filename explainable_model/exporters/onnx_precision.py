@@ -1,4 +1,4 @@
-"""ONNX in float16, and in 8-bit integers where the network is run; inputs and outputs stay float32."""
+"""ONNX in float16 or int8, with inputs and outputs in float32."""
 
 import contextlib
 import io
@@ -16,14 +16,14 @@ from explainable_model.artifact.metadata import METADATA_KEY, Metadata, Precisio
 from explainable_model.artifact.reference import record_reference
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import InputError
-from explainable_model.explanation import CLASS_IDX, IMAGE, LOGITS, PREDICTED
+from explainable_model.explanation import CLASS_IDX, IMAGE, LOGITS, PREDICTED, Progress
 from explainable_model.exporters.onnx import open_
-from explainable_model.verify.agreement import Agreement, Progress, measure_agreement, require_agreement
+from explainable_model.verify.agreement import Agreement, measure_agreement, require_agreement
 
 QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool")
 PRODUCTS = ("Conv", "Gemm", "MatMul")  # the first of them reads the prepared image
-EXACT_CONVOLUTIONS = 3  # the first ones: their channels differ most in range, and cost least
-EXPLANATION = "explanation/"  # what the names of the nodes after the gradients start with
+EXACT_CONVOLUTIONS = 3  # the first convolutions stay float32: their channels differ most in range, and they cost least
+EXPLANATION = "explanation/"  # the prefix of the nodes that make the map of the gradients
 
 
 def reduce_precision(
@@ -35,41 +35,44 @@ def reduce_precision(
     photos: bool,
     progress: Progress | None = None,
 ) -> Agreement:
-    """Rewrite an artifact in less precision, compare both, and record how they agree and what the new one answers.
+    """Rewrite an artifact in less precision, compare it with the original, and record the agreement in its metadata.
 
-    ``float16``: weights, activations and gradients; the map is made of them in float32. ``int8``: convolutions
-    and products on the way to the logits (QDQ, weights per channel of 7 bits, so that no instruction overflows), but
-    for the first ``EXACT_CONVOLUTIONS`` and layers whose weight the gradient reads too; gradients and map stay float32.
+    ``float16`` converts weights, activations and gradients; the map is computed from them in float32.
+
+    ``int8`` quantizes the convolutions and products that the logits depend on (QDQ). Weights have 7 bits per channel,
+    so that no instruction overflows. Three parts stay float32: the first ``EXACT_CONVOLUTIONS``, the layers whose
+    weights the gradient reads too, and gradients and map.
 
     Args:
         path: the artifact in float32, which is replaced.
-        metadata: the artifact's.
-        precision: what to make.
-        images: batches to calibrate and compare with.
-        photos: whether they are the user's.
-        progress: told how many images are done.
+        metadata: the artifact's metadata.
+        precision: the new precision.
+        images: batches to calibrate and to compare with.
+        photos: whether the images are the user's.
+        progress: called after each image.
 
     Raises:
-        InputError: the artifact is not in float32, takes more than an image, or is too large.
-        VerificationError: it says something else in this precision.
+        InputError: the artifact is not in float32, takes other inputs besides the image, or is too large.
+        VerificationError: the artifact answers differently in this precision.
     """
     import onnx
 
-    _check(path, metadata, precision)
+    _check_artifact(path, metadata, precision)
     full, _ = open_(path, None)
     model = onnx.load(path)
-    with _quiet(), contextlib.redirect_stdout(io.StringIO()):  # the calibration prints
-        reduced = _in_float16(model) if precision == "float16" else _in_int8(model, metadata, images, progress)
+    with _quiet(), contextlib.redirect_stdout(io.StringIO()):  # onnxruntime prints while it calibrates
+        to_float16 = precision == "float16"
+        reduced = _convert_to_float16(model) if to_float16 else _quantize(model, metadata, images, progress)
     onnx.save(reduced, path)
     runner, _ = open_(path, None)
     shape = [metadata.batch or 1, *(int(n or 1) for n in metadata.class_idx_shape[1:])]
     agreement = measure_agreement(full, runner, images, shape, photos=photos, progress=progress)
     require_agreement(agreement, precision)
-    _describe(reduced, path, metadata, precision, agreement, runner)
+    _record_precision(reduced, path, metadata, precision, agreement, runner)
     return agreement
 
 
-def _check(path: Path, metadata: Metadata, precision: str) -> None:
+def _check_artifact(path: Path, metadata: Metadata, precision: str) -> None:
     problem = ""
     if metadata.dtype != "float32" or metadata.precision != "float32":
         problem = f"the network computes in {metadata.precision}; give network.float() and a float32 image"
@@ -81,33 +84,33 @@ def _check(path: Path, metadata: Metadata, precision: str) -> None:
         raise InputError(f"The artifact cannot be written in {precision}: {problem}.")
 
 
-def _in_float16(model: Any) -> Any:
+def _convert_to_float16(model: Any) -> Any:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    _give_constants_names(model)
+    _name_nodes(model)
     exact = [node.name for node in model.graph.node if node.name.startswith(EXPLANATION)]
     return convert_float_to_float16(model, keep_io_types=True, node_block_list=exact)
 
 
-def _give_constants_names(model: Any) -> None:
-    """The converter takes a node without a name for one that is to stay as it is."""
+def _name_nodes(model: Any) -> None:
+    """Name every node, since the converter leaves nodes without a name as they are."""
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"node_{number}"
 
 
-def _in_int8(model: Any, metadata: Metadata, images: Sequence[Array], progress: Progress | None) -> Any:
+def _quantize(model: Any, metadata: Metadata, images: Sequence[Array], progress: Progress | None) -> Any:
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    nodes = _on_the_way_to_the_logits(model)
-    add_pre_process_metadata(model)  # batch norm is folded already, and every shape is there
+    nodes = _find_nodes_to_quantize(model)
+    add_pre_process_metadata(model)  # the preprocessing is done: batch norm is folded, and every shape is known
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "int8.onnx"
+        file = Path(folder) / "int8.onnx"
         quantize_static(
             model,
-            made,
-            _reader(images, metadata, progress),
+            file,
+            _make_reader(images, metadata, progress),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
             per_channel=True,
@@ -117,12 +120,13 @@ def _in_int8(model: Any, metadata: Metadata, images: Sequence[Array], progress: 
             weight_type=QuantType.QInt8,
             nodes_to_quantize=nodes,
         )
-        return onnx.load(made)
+        return onnx.load(file)
 
 
-def _on_the_way_to_the_logits(model: Any) -> list[str]:
-    """The nodes that the prediction depends on, but for what prepares the image, the first convolutions and those
-    whose weight the gradient reads as well.
+def _find_nodes_to_quantize(model: Any) -> list[str]:
+    """The names of the nodes that the logits depend on and that may be quantized.
+
+    Left out are the nodes that prepare the image, the first convolutions, and layers whose weights the gradient reads.
     """
     producers = {output: node for node in model.graph.node for output in node.output}
     weights = {value.name for value in model.graph.initializer}
@@ -130,20 +134,20 @@ def _on_the_way_to_the_logits(model: Any) -> list[str]:
     for node in model.graph.node:
         for name in node.input:
             readers[name] = readers.get(name, 0) + 1
-    found: dict[str, bool] = {}
+    reads_own_weights: dict[str, bool] = {}
     stack = [LOGITS]
     while stack:
         node = producers.get(stack.pop())
-        if node is not None and node.name not in found:
-            found[node.name] = all(readers[name] == 1 for name in node.input if name in weights)
+        if node is not None and node.name not in reads_own_weights:
+            reads_own_weights[node.name] = all(readers[name] == 1 for name in node.input if name in weights)
             stack += node.input
-    order = [node for node in model.graph.node if found.get(node.name)]
+    order = [node for node in model.graph.node if reads_own_weights.get(node.name)]
     order = list(itertools.dropwhile(lambda node: node.op_type not in PRODUCTS, order))
     exact = [node.name for node in order if node.op_type == "Conv"][:EXACT_CONVOLUTIONS]
     return [node.name for node in order if node.name not in exact]
 
 
-def _reader(images: Sequence[Array], metadata: Metadata, progress: Progress | None) -> Any:
+def _make_reader(images: Sequence[Array], metadata: Metadata, progress: Progress | None) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -163,25 +167,25 @@ def _reader(images: Sequence[Array], metadata: Metadata, progress: Progress | No
     return Reader()
 
 
-def _describe(
+def _record_precision(
     model: Any, path: Path, metadata: Metadata, precision: Precision, agreement: Agreement, runner: Runner
 ) -> None:
     import onnx
 
-    described = replace(
+    new_metadata = replace(
         metadata,
         precision=precision,
         agreement=agreement.to_dict(),
         reference=record_reference(metadata, runner, precision),
     )
     properties = {prop.key: prop.value for prop in model.metadata_props}
-    onnx.helper.set_model_props(model, {**properties, METADATA_KEY: described.to_json()})
+    onnx.helper.set_model_props(model, {**properties, METADATA_KEY: new_metadata.to_json()})
     onnx.save(model, path)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the converters' words about values that were rounded; what matters is compared."""
+    """Silence the converters' warnings about rounded values, since the artifact is compared afterwards."""
     import warnings
 
     before = logging.root.manager.disable

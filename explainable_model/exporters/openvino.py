@@ -1,4 +1,4 @@
-"""OpenVINO's own format: a ``.xml`` with the graph and a ``.bin`` beside it with the weights."""
+"""OpenVINO's own format: a ``.xml`` file with the graph, and a ``.bin`` file beside it with the weights."""
 
 import tempfile
 import threading
@@ -8,57 +8,58 @@ from typing import TYPE_CHECKING, Any
 
 from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.artifact.runner import Array, Runner
-from explainable_model.errors import ArtifactError, MissingRuntimeError
+from explainable_model.errors import ArtifactError
 from explainable_model.explanation import input_names
 from explainable_model.exporters import onnx
-from explainable_model.exporters.format import Format, foreign
+from explainable_model.exporters.format import Format, foreign_file
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
 
 TRANSPOSED = {"ConvolutionBackpropData": [1, 0], "GroupConvolutionBackpropData": [0, 2, 1]}
-"""Transposed convolutions, and how the first axes of their weights change places."""
+"""The transposed convolutions, and the order that swaps the two channel axes of their weights."""
 
 PILLOW = {"linear_onnx": "bilinear_pillow", "linear": "bilinear_pillow", "cubic": "bicubic_pillow"}
-"""Modes of OpenVINO's that are antialiased, by those that it reads ONNX's resizing as."""
+"""OpenVINO's antialiased mode for each mode that it translates ONNX's resizing to."""
 
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
-    """Write ``<name>.xml`` and ``<name>.bin``, by way of ONNX, with the metadata in the model's ``rt_info``."""
-    openvino = _openvino(f"Exporting {path.name}")
+    """Translate by way of ONNX; write ``<name>.xml``, with the metadata in its ``rt_info``, and ``<name>.bin``."""
+    openvino = _import_openvino(f"Exporting {path.name}")
     if lowered.precision == "float64":
         raise ArtifactError("OpenVINO computes in float32 at most: export network.float() with a float32 image.")
     with tempfile.TemporaryDirectory() as folder:
         translated = Path(folder) / "network.onnx"
         onnx.write(lowered, translated, metadata)
         model = openvino.Core().read_model(translated)
-        _give_transposed_convolutions_weights_of_their_own(model)
-        _give_square_products_weights_of_their_own(model)
-        _resize_with_antialiasing(model)
+        _separate_weights_of_transposed_convolutions(model)
+        _separate_weights_of_square_products(model)
+        _restore_antialiasing(model)
         model.set_rt_info(metadata, [METADATA_KEY])
         try:
             openvino.save_model(model, path, compress_to_fp16=False)
         except RuntimeError as error:
-            raise OSError(_first_line(error)) from error
+            raise OSError(_find_reason(error)) from error
 
 
-def _give_transposed_convolutions_weights_of_their_own(model: Any) -> None:
-    """Store their weights with two axes swapped, and swap them back in the graph.
+def _separate_weights_of_transposed_convolutions(model: Any) -> None:
+    """Store the weights of transposed convolutions with two axes swapped, and swap them back in the graph.
 
-    The gradient of a convolution is a transposed convolution with the same weights. OpenVINO packs weights for
-    an operator by their address, so that of the two only one gets what it needs, and the map is wrong without an
-    error. A copy of the weights does not help: equal constants become one when the file is written.
+    The gradient of a convolution is a transposed convolution with the same weights. OpenVINO packs weights for an
+    operator and finds the packed weights by their address. If both operators read one constant, the second reads what
+    was packed for the first, and the map is wrong without an error. A plain copy of the weights does not help, since
+    OpenVINO stores equal constants once when it writes the file.
     """
     for node in model.get_ordered_ops():
         swap = TRANSPOSED.get(node.get_type_name())
         weights = node.input_value(1).get_node() if swap else None
         if swap is None or weights is None or weights.get_type_name() != "Constant":
             continue
-        _store_with_axes_swapped(node, weights, [*swap, *range(len(swap), weights.data.ndim)])
+        _read_swapped_copy(node, weights, [*swap, *range(len(swap), weights.data.ndim)])
     model.validate_nodes_and_infer_types()
 
 
-def _give_square_products_weights_of_their_own(model: Any) -> None:
+def _separate_weights_of_square_products(model: Any) -> None:
     """The same for the gradient of a linear layer with as many outputs as inputs.
 
     It multiplies by the layer's weights, where the layer multiplies by their transpose. OpenVINO tells the two apart
@@ -72,7 +73,7 @@ def _give_square_products_weights_of_their_own(model: Any) -> None:
         others = [each for each in products if each.get_type_name() == "MatMul" and each.get_name() != node.get_name()]
         if any(_transposes_weights(other) for other in others) and not _transposes_weights(node):
             first = len(weights.shape) - 2
-            _store_with_axes_swapped(node, weights, [*range(first), first + 1, first])
+            _read_swapped_copy(node, weights, [*range(first), first + 1, first])
     model.validate_nodes_and_infer_types()
 
 
@@ -80,8 +81,14 @@ def _transposes_weights(product: Any) -> bool:
     return bool(product.get_attributes()["transpose_b"])
 
 
-def _store_with_axes_swapped(node: Any, weights: Any, axes: list[int]) -> None:
-    """Let the node read its second input, a constant, from one with other axes; ``axes`` swaps forth and back."""
+def _read_swapped_copy(node: Any, weights: Any, axes: list[int]) -> None:
+    """Let the node read a constant, its second input, through a copy whose axes are swapped in the file.
+
+    Args:
+        node: reads the constant.
+        weights: the constant.
+        axes: an order of the axes that is its own inverse.
+    """
     from openvino import opset13 as operators
 
     name = f"{weights.get_friendly_name()}_swapped"
@@ -89,8 +96,8 @@ def _store_with_axes_swapped(node: Any, weights: Any, axes: list[int]) -> None:
     node.input(1).replace_source_output(operators.transpose(swapped, axes).output(0))
 
 
-def _resize_with_antialiasing(model: Any) -> None:
-    """Let the resizing of images with antialiasing have it: OpenVINO reads ONNX's without, and says nothing."""
+def _restore_antialiasing(model: Any) -> None:
+    """Replace antialiased resizing, which OpenVINO translates from ONNX without the antialiasing and without a word."""
     from openvino import opset13 as operators
 
     axes = operators.constant([2, 3], dtype="int64")
@@ -106,8 +113,8 @@ def _resize_with_antialiasing(model: Any) -> None:
 
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
-    """Run with OpenVINO on the CPU, in the precision of the file; each thread has a request of its own."""
-    openvino = _openvino(str(path))
+    """Run with OpenVINO on the CPU, in the precision of the file, with one inference request for each thread."""
+    openvino = _import_openvino(str(path))
     core = openvino.Core()
     model = _read(core, path)
     config = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
@@ -116,26 +123,26 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     try:
         compiled = core.compile_model(model, "CPU", config)
     except RuntimeError as error:
-        raise ArtifactError(f"OpenVINO cannot compile {path.name}: {_first_line(error)}") from error
-    own = threading.local()
+        raise ArtifactError(f"OpenVINO cannot compile {path.name}: {_find_reason(error)}") from error
+    of_thread = threading.local()
 
     def run(*arrays: Array) -> Sequence[Array]:
-        if not hasattr(own, "request"):
-            own.request = compiled.create_infer_request()
-        found = own.request.infer(dict(zip(input_names(len(arrays) - 2), arrays, strict=True)))
-        return list(found.values())
+        if not hasattr(of_thread, "request"):
+            of_thread.request = compiled.create_infer_request()
+        outputs = of_thread.request.infer(dict(zip(input_names(len(arrays) - 2), arrays, strict=True)))
+        return list(outputs.values())
 
     return run, _metadata(model, path)
 
 
 def read_metadata(path: Path) -> str:
     """The metadata text in the model's ``rt_info``."""
-    return _metadata(_read(_openvino(str(path)).Core(), path), path)
+    return _metadata(_read(_import_openvino(str(path)).Core(), path), path)
 
 
 def _metadata(model: Any, path: Path) -> str:
     if not model.has_rt_info([METADATA_KEY]):
-        raise foreign(path)
+        raise foreign_file(path)
     return str(model.get_rt_info([METADATA_KEY]).value)
 
 
@@ -147,20 +154,20 @@ def _read(core: Any, path: Path) -> Any:
         return core.read_model(path, weights)
     except RuntimeError as error:
         raise ArtifactError(
-            f"{path} is damaged or not a model OpenVINO can read, or {weights.name} is another's: {_first_line(error)}"
+            f"{path} is damaged or not a model OpenVINO can read, or {weights.name} is another's: {_find_reason(error)}"
         ) from error
 
 
-def _openvino(what: str) -> Any:
+def _import_openvino(purpose: str) -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise MissingRuntimeError(f"{what} needs OpenVINO: pip install 'explainable-model[openvino]'.") from error
+        raise OPENVINO.missing_runtime(purpose) from error
     return openvino
 
 
-def _first_line(error: BaseException) -> str:
-    """The reason among the lines that say where in OpenVINO's sources it was noticed."""
+def _find_reason(error: BaseException) -> str:
+    """The reason in an error of OpenVINO, whose other lines name places in OpenVINO's sources."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     return next((line for line in lines if not line.startswith(("Exception from", "Check '"))), "unknown reason")
 
@@ -169,6 +176,8 @@ OPENVINO = Format(
     name="openvino",
     suffixes=(".xml",),
     runtime="OpenVINO",
+    packages=("openvino", "onnx", "onnxscript"),
+    extra="openvino",
     write=write,
     open=open_,
     read_metadata=read_metadata,

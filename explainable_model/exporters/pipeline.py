@@ -1,83 +1,87 @@
 """From an explainable network to a verified file."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
-from explainable_model.errors import ArtifactError, InputError
-from explainable_model.explanation import OVERLAY
-from explainable_model.exporters import format_of
+from explainable_model.artifact.runner import Array
+from explainable_model.errors import InputError
+from explainable_model.explanation import OVERLAY, Progress
+from explainable_model.exporters import FORMATS, format_of
+from explainable_model.exporters.describe import describe
+from explainable_model.exporters.format import Format
+from explainable_model.exporters.onnx_precision import reduce_precision
+from explainable_model.exporters.staging import StagedOutput
 from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.lowering.imaging import make_photo_io
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import with_photo_io
 from explainable_model.model import ExplainableModel, lower
-from explainable_model.verify.agreement import Progress
 from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images
+from explainable_model.verify.parity import require_parity
 from explainable_model.verify.samples import example_like, tested_sizes
 
 
 def export(
-    explainable: "ExplainableModel | LoweredModel",
+    explainable: ExplainableModel | LoweredModel,
     path: str | Path,
-    image: "Tensor | None" = None,
-    *inputs: "Tensor",
+    image: Tensor | None = None,
+    *inputs: Tensor,
     format: str | None = None,
-    preprocess: "Preprocess | None" = None,
+    preprocess: Preprocess | None = None,
     class_names: Sequence[str] | None = None,
     dynamic_size: bool = False,
     dynamic_batch: bool = True,
     pixels: str | None = None,
-    render: "str | OverlayStyle | None" = None,
-    profile: "Profile" = "full",
-    precision: "Precision | None" = None,
-    calibration: "Calibration | None" = None,
-    progress: "Progress | None" = None,
+    render: str | OverlayStyle | None = None,
+    profile: Profile = "full",
+    precision: Precision | None = None,
+    calibration: Calibration | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """Write one artifact that predicts and explains, and prove it right before it is there.
+    """Write one artifact that predicts and explains, and compare it with the network before it gets its name.
 
-    The network is lowered, written to a temporary name, loaded in the format's own runtime and
-    compared with the network itself on images other than the example and at other batch sizes; only
-    then does it get its name.
+    The network is lowered, written to a temporary file, loaded in the format's own runtime and compared with the
+    network itself, on images other than the example and at other batch sizes. Only then is the file renamed.
 
     Args:
-        explainable: the network and what to explain of it; or a lowered model, whose graph is then
-            what the artifact is compared with.
+        explainable: the network and what to explain of it; or a lowered model, with whose graph the artifact is
+            compared then.
         path: the file to write; its suffix picks the format.
-        image: ``(N, C, *spatial)``, an example; may be left out where ``explainable`` knows one.
-        inputs: examples of what else the network and the target take.
-        format: key of ``FORMATS``, for another suffix.
-        preprocess: from a photo to the input: for the metadata, or for the graph itself where ``pixels`` is given.
-        class_names: one per class, for the metadata.
+        image: ``(N, C, *spatial)``, an example; may be left out where ``explainable`` has one.
+        inputs: examples of the other inputs of the network and the target.
+        format: key of ``FORMATS``, for a file with another suffix.
+        preprocess: how a photo becomes the input; stored in the metadata, and put into the graph where ``pixels`` is
+            given.
+        class_names: one name per class, for the metadata.
         dynamic_size: leave height and width open as well, see ``lower``.
-        dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that want every size known; for
-            ExecuTorch it is always fixed.
-        pixels: ``"NCHW"`` or ``"NHWC"``: the artifact takes photos in that layout, uint8 RGB of any size, prepares
-            them by ``preprocess`` itself, and returns maps at the photo's size with the crop undone (zero where the
-            network did not look). The photo is resized as Pillow does it, to the level but for ties.
-        render: ``"overlay"`` (or an ``OverlayStyle``: colormap, alpha, threshold) adds a fourth output, the photo under
-            its map as uint8; needs ``pixels``.
-        profile: ``portable`` keeps to the operators that strict runtimes have, for the example's shape; see ``lower``.
-        precision: ``float16`` or ``int8``, for ONNX; image, logits and cam stay float32. How far the artifact agrees
-            with the one in float32 is recorded as ``Metadata.agreement``.
-        calibration: what int8 is calibrated with, and both are compared on: a folder of photos, their paths, or an
-            array ``(M, C, *spatial)`` of what the artifact takes (with ``pixels``, photos of one size in that layout);
-            at least 8, better some hundred.
-        progress: told what is done with those images, how many are done, and how many there are.
+        dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that need to know every size.
+            Formats of fixed size always have a fixed batch.
+        pixels: ``"NCHW"`` or ``"NHWC"``: the artifact takes photos in that layout, uint8 RGB of any size, and prepares
+            them by ``preprocess`` itself. Its maps have the photo's size and are zero outside of the crop. The photo is
+            resized as Pillow resizes it, and differs by one level only where a value rounds half-way.
+        render: ``"overlay"`` (or an ``OverlayStyle``: colormap, alpha, threshold) adds a fourth output, uint8: the map
+            drawn over the photo. Needs ``pixels``.
+        profile: ``portable`` uses only operators that strict runtimes have, for the example's shape; see ``lower``.
+        precision: ``float16`` or ``int8``, for the formats that have it (``Format.precisions``); image, logits and cam
+            stay float32. ``Metadata.agreement`` records how far the artifact agrees with the one in float32.
+        calibration: images to calibrate int8 with, and to compare both artifacts on: a folder of photos, their paths,
+            or an array ``(M, C, *spatial)`` of what the artifact takes (with ``pixels``, photos of one size in that
+            layout); at least 8, better some hundred.
+        progress: called with the step (``"reading"``, ``"calibrating"``, ``"comparing"``), the number of finished
+            images, and the number of all images.
 
     Returns:
         The path.
 
     Raises:
-        ArtifactError: unknown format, or a path that cannot be written; nothing is left behind.
-        LoweringError: an operator without a lowering, named with its layer.
-        InputError: images to calibrate with that cannot be used, or a precision that the format has not.
+        ArtifactError: the format is unknown, or the path cannot be written; nothing is left behind.
+        LoweringError: an operator has no lowering; the message names its layer.
+        InputError: options contradict each other, the format does not have the precision, or the images to calibrate
+            with cannot be used.
         VerificationError: the artifact disagrees with the network; nothing is left behind.
         MissingRuntimeError: a package that the format needs is not installed.
 
@@ -85,69 +89,48 @@ def export(
         >>> export(explainable, "resnet50.onnx", image)            # doctest: +SKIP
         PosixPath('resnet50.onnx')
     """
-    from explainable_model.exporters.describe import describe
-    from explainable_model.verify.parity import require_parity
-
     path = Path(path)
     fmt = format_of(path, format)
+    check_request(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile)
+    check_precision(fmt, precision, calibration)
+    with StagedOutput(path) as staged:
+        lowered = ensure_lowered(
+            explainable,
+            image,
+            inputs,
+            dynamic_size=dynamic_size,
+            dynamic_batch=dynamic_batch and not fmt.fixed_size,
+            profile=profile,
+        )
+        lowered = with_pixels(lowered, preprocess, pixels, render)
+        metadata = describe(lowered, fmt.name, preprocess, class_names)
+        file = staged.folder / path.name
+        fmt.write(lowered, file, metadata.to_json())
+        runner, _ = fmt.open(file, None)
+        require_parity(explainable, lowered, metadata, runner)
+        if precision is not None:
+            images = comparison_images(lowered, metadata, calibration, progress)
+            photos = calibration is not None
+            reduce_precision(file, metadata, precision, images, photos=photos, progress=progress)
+        staged.commit()
+    return path
+
+
+def check_request(fmt: Format, path: Path, *, dynamic_size: bool, pixels: str | None, profile: Profile) -> None:
+    """Refuse options that contradict each other, before any work is done.
+
+    Raises:
+        InputError: which of them to leave out.
+    """
     if fmt.fixed_size and (dynamic_size or pixels is not None):
         raise InputError(
             f"{fmt.runtime} plans its memory for one image size: leave dynamic_size and pixels out for {path.name}."
         )
-    check_precision(fmt.name, precision, calibration)
     if pixels is not None and profile != "full":
         raise InputError(
             f"The {profile} profile is for images of one size, and photos are of any: leave out pixels, and prepare "
             "them outside of the artifact, or leave out profile."
         )
-    dynamic_batch = dynamic_batch and not fmt.fixed_size
-    with StagedOutput(path) as staged:
-        lowered = ensure_lowered(
-            explainable, image, inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch, profile=profile
-        )
-        lowered = with_pixels(lowered, preprocess, pixels, render)
-        metadata = describe(lowered, fmt.name, preprocess, class_names)
-        made = staged.folder / path.name
-        fmt.write(lowered, made, metadata.to_json())
-        runner, _ = fmt.open(made, None)
-        require_parity(explainable, lowered, metadata, runner)
-        if precision is not None:
-            reduce(made, lowered, metadata, precision, calibration, progress)
-        staged.commit()
-    return path
-
-
-class StagedOutput:
-    """A folder beside the target, so that finished files only need to be renamed; gone afterwards."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-
-    def __enter__(self) -> "StagedOutput":
-        parent = self._target.absolute().parent
-        try:
-            if self._target.is_dir():
-                raise IsADirectoryError(f"{self._target} is a directory")
-            self.folder = Path(tempfile.mkdtemp(prefix=f".{self._target.name}.", dir=parent))
-        except OSError as error:
-            raise ArtifactError(
-                f"{self._target} cannot be written ({error.strerror or error}); choose a file in an existing "
-                "folder that you may write to."
-            ) from error
-        return self
-
-    def commit(self) -> None:
-        """Rename the files into place, what the main file refers to first."""
-        made = sorted(self.folder.iterdir(), key=lambda file: file.name == self._target.name)
-        for file in made:
-            os.replace(file, self._target.absolute().parent / file.name)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, ImportError):
-            raise ArtifactError(
-                f"{self._target} could not be written ({error.strerror or error}); nothing was left behind."
-            ) from error
 
 
 def ensure_lowered(
@@ -159,7 +142,7 @@ def ensure_lowered(
     dynamic_batch: bool = True,
     profile: Profile = "full",
 ) -> LoweredModel:
-    """The lowered model, made with ``image`` or the example that the module knows.
+    """Lower the network with ``image`` or its own example, unless it is lowered already.
 
     Raises:
         InputError: there is no example at all, or the lowered model is for other dimensions.
@@ -181,10 +164,10 @@ def ensure_lowered(
 def with_pixels(
     lowered: LoweredModel, preprocess: Preprocess | None, pixels: str | None, render: str | OverlayStyle | None
 ) -> LoweredModel:
-    """The lowered model that takes photos, where it is asked for.
+    """Let the lowered model take photos, where ``pixels`` is given.
 
     Raises:
-        InputError: what to draw is not known, or there are no pixels to draw on; and as ``make_photo_io``.
+        InputError: ``render`` is unknown or lacks ``pixels``; and as ``make_photo_io``.
     """
     if pixels is None and render is not None:
         raise InputError("render draws on the photo, which the artifact needs to take: pixels='NCHW' or 'NHWC'.")
@@ -198,35 +181,25 @@ def with_pixels(
     return with_photo_io(lowered, make_photo_io(lowered.plan, lowered.example, preprocess, pixels, look))
 
 
-def reduce(
-    path: Path,
-    lowered: LoweredModel,
-    metadata: Metadata,
-    precision: Precision,
-    calibration: Calibration | None,
-    progress: Progress | None,
-) -> None:
-    """Rewrite a finished artifact in less precision, see ``reduce_precision``.
+def comparison_images(
+    lowered: LoweredModel, metadata: Metadata, calibration: Calibration | None, progress: Progress | None
+) -> list[Array]:
+    """The images that an artifact in less precision is compared on: the user's, or made-up ones.
 
     Raises:
-        InputError: no photos to calibrate with.
+        InputError: the user's images cannot be used.
     """
-    from explainable_model.exporters.onnx_precision import reduce_precision
-
     if calibration is not None:
-        images = calibration_images(calibration, metadata, progress)
-    else:
-        batch = metadata.batch or 1
-        size = tested_sizes(lowered)[0]
-        images = [example_like(lowered, batch, seed, size).cpu().numpy() for seed in range(MINIMUM)]
-    reduce_precision(path, metadata, precision, images, photos=calibration is not None, progress=progress)
+        return calibration_images(calibration, metadata, progress)
+    batch, size = metadata.batch or 1, tested_sizes(lowered)[0]
+    return [example_like(lowered, batch, seed, size).cpu().numpy() for seed in range(MINIMUM)]
 
 
-def check_precision(format: str, precision: str | None, calibration: Calibration | None) -> None:
-    """Refuse a precision that there is not, before any work is done.
+def check_precision(fmt: Format, precision: str | None, calibration: Calibration | None) -> None:
+    """Refuse a precision that the format does not have, before any work is done.
 
     Raises:
-        InputError: an unknown precision, one that the format has not, or int8 without photos.
+        InputError: the precision is unknown, the format does not have it, or int8 has no images to calibrate with.
     """
     if precision is None:
         if calibration is not None:
@@ -236,10 +209,11 @@ def check_precision(format: str, precision: str | None, calibration: Calibration
         raise InputError(
             f"Unknown precision {precision!r}; known: {', '.join(PRECISIONS)}, or None for the network's own."
         )
-    if format != "onnx":
+    if precision not in fmt.precisions:
+        able = [other.name for other in FORMATS.values() if precision in other.precisions]
         raise InputError(
-            f"The format {format} is written in the network's own precision only; precision={precision!r} is for onnx. "
-            "Or give a network.half() with a float16 image."
+            f"The format {fmt.name} is written in the network's own precision only; precision={precision!r} is for "
+            f"{', '.join(able)}. Or give a network.half() with a float16 image."
         )
     if precision == "int8" and calibration is None:
         raise InputError(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.artifact.runner import Runner
-from explainable_model.errors import ArtifactError
-from explainable_model.exporters.format import Format, zip_metadata
+from explainable_model.errors import ArtifactError, first_line
+from explainable_model.exporters.format import Format, read_zip_metadata
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
@@ -21,7 +21,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
 
     from explainable_model.lowering.capture.export import quiet_export
 
-    archive = io.BytesIO()  # torch's own writer ends the whole process where the disk is full
+    archive = io.BytesIO()  # on a full disk, torch's own file writer would end the whole process
     with quiet_export():
         torch.export.save(lowered.exported_program, archive, extra_files={METADATA_KEY: metadata})
     path.write_bytes(archive.getbuffer())
@@ -34,20 +34,22 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     from explainable_model.exporters.torch_runner import torch_runner
     from explainable_model.lowering.capture.export import quiet_export
 
-    metadata = zip_metadata(path)
-    _refuse_code(path)
+    metadata = read_zip_metadata(path)
     try:
+        _refuse_code(path)
         with quiet_export():
             program = torch.export.load(path)
+    except ArtifactError:
+        raise
     except Exception as error:  # torch.export raises whatever its parts raise
-        raise ArtifactError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise ArtifactError(f"{path} cannot be loaded: {first_line(error)}") from error
     return torch_runner(program.module(), threads, metadata=metadata), metadata
 
 
 def _refuse_code(path: Path) -> None:
     """Refuse an archive with a pickle that could execute something.
 
-    ``torch.export.load`` reads pickles without ``weights_only``; archives of ours have a single one, the
+    ``torch.export.load`` reads pickles without ``weights_only``. The archives of this library hold one pickle, the
     sample inputs, which are plain tensors. Everything else in them is raw data and JSON.
     """
     import torch
@@ -63,7 +65,7 @@ def _refuse_code(path: Path) -> None:
             elif content:
                 try:
                     torch.load(io.BytesIO(content), weights_only=True)
-                except Exception:  # whatever the restricted unpickler does not like
+                except Exception:  # the restricted unpickler raises errors of many types
                     suspicious = True
     if suspicious:
         raise ArtifactError(
@@ -76,7 +78,10 @@ PT2 = Format(
     name="pt2",
     suffixes=(".pt2",),
     runtime="torch.export",
+    packages=("torch",),
+    extra=None,
     write=write,
     open=open_,
-    read_metadata=zip_metadata,
+    read_metadata=read_zip_metadata,
+    quick=True,
 )

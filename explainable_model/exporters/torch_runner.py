@@ -1,4 +1,4 @@
-"""Running a torch module on NumPy arrays."""
+"""Runs a torch module on NumPy arrays."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,18 +12,24 @@ from explainable_model.artifact.runner import Array, Runner, as_array
 def torch_runner(
     module: Callable[..., Any], threads: int | None, device: str = "cpu", metadata: str | None = None
 ) -> Runner:
-    """A runner over any callable of tensors; the number of threads is torch's own, process-wide.
+    """Make a runner of a function of tensors.
 
-    NumPy has no bfloat16: float32 stands for it on both sides.
+    NumPy has no bfloat16: arrays of float32 stand for it as inputs and outputs.
+
+    Args:
+        module: ``(image, class_idx, *inputs) -> (logits, class_idx, cam)``.
+        threads: torch's number of threads, which holds for the whole process; ``None`` leaves it as it is.
+        device: where the module runs.
+        metadata: the artifact's metadata text, which says whether the module computes in bfloat16.
     """
-    rounded = metadata is not None and json.loads(metadata)["dtype"] == "bfloat16"
+    in_bfloat16 = metadata is not None and json.loads(metadata)["dtype"] == "bfloat16"
     if threads is not None:
         torch.set_num_threads(threads)
 
     def run(*arrays: Array) -> Sequence[Array]:
         with torch.inference_mode(), torch.autocast(device.partition(":")[0], enabled=False):
             tensors = [torch.from_numpy(array).to(device) for array in arrays]
-            outputs = module(*(t.bfloat16() if rounded and t.is_floating_point() else t for t in tensors))
+            outputs = module(*(t.bfloat16() if in_bfloat16 and t.is_floating_point() else t for t in tensors))
         return [as_array(output) for output in outputs]
 
     return run

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.artifact.runner import Runner
-from explainable_model.errors import ArtifactError
+from explainable_model.errors import ArtifactError, first_line
 from explainable_model.explanation import OUTPUT_NAMES, input_names
-from explainable_model.exporters.format import Format, zip_metadata
+from explainable_model.exporters.format import Format, read_zip_metadata
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def quiet_torchscript() -> Iterator[None]:
-    """Without torch.jit's word, at each call, that it is deprecated: TorchScript is what is asked for."""
+    """Silence torch.jit's warning, at every call, that TorchScript is deprecated."""
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", category=category, message=r".*torch\.jit\..*")
@@ -56,24 +56,24 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     import torch
 
     module = script(lowered)
-    archive = io.BytesIO()  # torch's own writer ends the whole process where the disk is full
+    archive = io.BytesIO()  # on a full disk, torch's own file writer would end the whole process
     with quiet_torchscript():
         torch.jit.save(module, archive, _extra_files={METADATA_KEY: metadata})
     path.write_bytes(archive.getbuffer())
 
 
 def open_(path: Path, threads: int | None, device: str = "cpu") -> tuple[Runner, str]:
-    """Run with ``torch.jit.load``, on the CPU or, as in a server, on the device that is asked for."""
+    """Run with ``torch.jit.load``, on the CPU or on another device."""
     import torch
 
     from explainable_model.exporters.torch_runner import torch_runner
 
-    metadata = zip_metadata(path)
+    metadata = read_zip_metadata(path)
     try:
         with quiet_torchscript():
             module = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        raise ArtifactError(f"{path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise ArtifactError(f"{path} cannot be loaded: {first_line(error)}") from error
     return torch_runner(module, threads, device, metadata), metadata
 
 
@@ -81,7 +81,10 @@ TORCHSCRIPT = Format(
     name="torchscript",
     suffixes=(".ts", ".pt"),
     runtime="libtorch",
+    packages=("torch",),
+    extra=None,
     write=write,
     open=open_,
-    read_metadata=zip_metadata,
+    read_metadata=read_zip_metadata,
+    quick=True,
 )

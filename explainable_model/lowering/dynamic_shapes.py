@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from explainable_model.artifact.metadata import spatial
+from explainable_model.artifact.shapes import spatial
 
 MAX_BATCH = 65_536
 

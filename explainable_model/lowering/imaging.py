@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from explainable_model.artifact.metadata import NHWC, PIXELS
+from explainable_model.artifact.shapes import NHWC, PIXELS
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import resize_maps
 from explainable_model.errors import InputError

@@ -8,7 +8,8 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.traceback import preserve_node_meta
 
-from explainable_model.artifact.metadata import Profile, SizeRange, format_shape, shape_problem, spatial
+from explainable_model.artifact.metadata import Profile
+from explainable_model.artifact.shapes import SizeRange, format_shape, shape_problem, spatial
 from explainable_model.attribution.explain import explain
 from explainable_model.attribution.inputs import (
     check_class_idx,

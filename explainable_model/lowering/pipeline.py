@@ -8,7 +8,8 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-from explainable_model.artifact.metadata import Profile, SizeRange
+from explainable_model.artifact.metadata import Profile
+from explainable_model.artifact.shapes import SizeRange
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
 from explainable_model.eager.buffers import restored_buffers

@@ -3,7 +3,7 @@
 import copy
 from typing import TYPE_CHECKING
 
-from explainable_model.artifact.metadata import SizeRange, spatial
+from explainable_model.artifact.shapes import SizeRange, spatial
 from explainable_model.errors import InputError
 
 if TYPE_CHECKING:

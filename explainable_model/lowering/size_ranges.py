@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from explainable_model.artifact.metadata import SPATIAL, SizeRange
-from explainable_model.errors import LoweringError
+from explainable_model.artifact.shapes import SPATIAL, SizeRange
+from explainable_model.errors import LoweringError, first_line
 from explainable_model.lowering.capture.export import quiet_export
 
 Allowed: TypeAlias = Callable[[Sequence[int]], str]
@@ -94,7 +94,7 @@ def _guards(programs: Sequence[ExportedProgram], example: Sequence[Tensor], batc
                 try:
                     check(image, *others)
                 except AssertionError as error:
-                    return str(error).strip().splitlines()[0]
+                    return first_line(error)
         return ""
 
     return allowed

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from explainable_model.errors import MissingRuntimeError, ModelError
+from explainable_model.errors import MissingRuntimeError, ModelError, first_line
 from explainable_model.imaging.preprocess import Preprocess
 
 CONFIG, WEIGHTS, PROCESSOR = "config.json", "*.safetensors", "preprocessor_config.json"
@@ -38,7 +38,7 @@ def load_classifier(folder: Path) -> nn.Module:
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{folder} is not an image classifier of transformers: {_first_line(error)}") from error
+        raise ModelError(f"{folder} is not an image classifier of transformers: {first_line(error)}") from error
     wrong = [*sorted(found["missing_keys"]), *map(str, found["mismatched_keys"])]
     if wrong:
         raise ModelError(f"{folder} lacks weights of its {type(model).__name__}: {', '.join(wrong[:3])}.")
@@ -100,7 +100,3 @@ def _pair(size: Any) -> tuple[int, int] | None:
     if isinstance(size, Mapping) and "height" in size and "width" in size:
         return int(size["height"]), int(size["width"])
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

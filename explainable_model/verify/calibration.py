@@ -1,15 +1,17 @@
-"""The images that an artifact of less precision is calibrated and compared with: photos, or what a network takes."""
+"""The images to calibrate an artifact in less precision with, and to compare it on: photos, or network inputs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from explainable_model.artifact.metadata import NHWC, Metadata, format_shape, shape_problem
+from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.runner import Array
+from explainable_model.artifact.shapes import NHWC, format_shape, shape_problem
 from explainable_model.errors import InputError
+from explainable_model.explanation import Progress
 from explainable_model.imaging.preprocess import Preprocess, open_photo
 
 if TYPE_CHECKING:
@@ -18,35 +20,33 @@ if TYPE_CHECKING:
 Calibration: TypeAlias = Any
 """A folder of photos, their paths, or an array or tensor ``(M, C, *spatial)`` of what the artifact takes."""
 
-MINIMUM = 8  # fewer photos do not show the range of an activation; some hundred are better
+MINIMUM = 8  # fewer photos do not show the range of the activations; some hundred are better
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 
 
-def calibration_images(
-    calibration: Calibration, metadata: Metadata, progress: Callable[[str, int, int], None] | None = None
-) -> list[Array]:
-    """Each image as a batch that the artifact takes: one, or as many copies as its fixed batch has.
+def calibration_images(calibration: Calibration, metadata: Metadata, progress: Progress | None = None) -> list[Array]:
+    """Read the images, each as a batch that the artifact takes: one image, or copies that fill a fixed batch.
 
     Args:
         calibration: a folder, paths of photos, or an array of what the artifact takes.
-        metadata: the artifact's.
-        progress: told how many photos are read.
+        metadata: the artifact's metadata.
+        progress: called after each photo.
 
     Raises:
-        InputError: there is no photo or fewer than ``MINIMUM``, one cannot be read, nothing says how a photo
-            becomes the network's input, or the images have another size, dtype or NaN.
+        InputError: there are fewer photos than ``MINIMUM``, a photo cannot be read, the metadata has no preprocessing
+            for photos, or the images have another size or dtype, or NaN.
     """
     if isinstance(calibration, (str, Path)):
-        calibration = _in_folder(Path(calibration))
-    if isinstance(calibration, Sequence) and all(isinstance(each, (str, Path)) for each in calibration):
+        calibration = _list_photos(Path(calibration))
+    if isinstance(calibration, Sequence) and all(isinstance(item, (str, Path)) for item in calibration):
         _check_count(len(calibration))
-        images = list(_read(calibration, metadata, progress))
+        images = list(_read_photos(calibration, metadata, progress))
     else:
-        images = _as_given(calibration, metadata)
+        images = _check_array(calibration, metadata)
     return [np.ascontiguousarray(np.repeat(image[None], metadata.batch or 1, axis=0)) for image in images]
 
 
-def _in_folder(folder: Path) -> list[Path]:
+def _list_photos(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder of photos to calibrate with.")
     photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
@@ -63,9 +63,7 @@ def _check_count(count: int) -> None:
         )
 
 
-def _read(
-    paths: Sequence[str | Path], metadata: Metadata, progress: Callable[[str, int, int], None] | None
-) -> Iterator[Array]:
+def _read_photos(paths: Sequence[str | Path], metadata: Metadata, progress: Progress | None) -> Iterator[Array]:
     if metadata.preprocess is None:
         raise InputError(
             "Nothing says how a photo becomes the network's input: give export(..., preprocess=Preprocess(...)), or "
@@ -76,34 +74,36 @@ def _read(
         if metadata.pixels is None:
             yield metadata.preprocess(photo)[0].astype(metadata.array_dtype)
         else:
-            yield resized(photo, metadata.preprocess, metadata.pixels)
+            yield resize_photo(photo, metadata.preprocess, metadata.pixels)
         if progress is not None:
             progress("reading", number, len(paths))
 
 
-def resized(photo: "Image", preprocess: Preprocess, pixels: str) -> Array:
-    """The middle of a photo, resized so that an artifact that prepares photos itself has nothing left to resize.
+def resize_photo(photo: "Image", preprocess: Preprocess, pixels: str) -> Array:
+    """Resize a photo to the size that an artifact with ``pixels`` would resize it to, before the crop.
 
-    Its calibration wants all photos to be of one size, and holds every value between two layers of all of them.
+    The calibration needs photos of one size, and keeps every activation of all photos in memory: small photos save
+    much of it.
 
     Args:
-        photo: of any size and mode.
-        preprocess: what the artifact prepares photos by.
+        photo: a photo of any size and mode.
+        preprocess: the artifact's preparation of photos.
         pixels: the artifact's layout of photos.
 
     Returns:
-        uint8 levels of RGB, ``(3, h, w)`` for ``NCHW`` and ``(h, w, 3)`` for ``NHWC``: the crop lies in their middle.
+        uint8 levels of RGB, ``(3, h, w)`` for ``NCHW`` and ``(h, w, 3)`` for ``NHWC``, with the crop in the middle.
     """
     side = preprocess.resize
-    seen = replace(preprocess, size=(side, side) if side else preprocess.size, mean=(0.0,) * 3, std=(1.0,) * 3)
-    levels = np.rint(seen(photo)[0] * 255).astype(np.uint8)
+    size = (side, side) if side else preprocess.size
+    without_scaling = replace(preprocess, size=size, mean=(0.0,) * 3, std=(1.0,) * 3)
+    levels = np.rint(without_scaling(photo)[0] * 255).astype(np.uint8)
     return np.ascontiguousarray(levels.transpose(1, 2, 0)) if pixels == NHWC else levels
 
 
-def _as_given(calibration: Calibration, metadata: Metadata) -> list[Array]:
+def _check_array(calibration: Calibration, metadata: Metadata) -> list[Array]:
     images = np.asarray(calibration)
     expected = [None, *metadata.image_shape[1:]]
-    kind = "what the network takes after scaling and normalising" if metadata.pixels is None else "RGB of one size"
+    kind = "network inputs after scaling and normalization" if metadata.pixels is None else "RGB of one size"
     problem = shape_problem(images.shape, expected, metadata.sizes)
     if problem is not None or str(images.dtype) != metadata.array_dtype:
         raise InputError(

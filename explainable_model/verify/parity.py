@@ -32,23 +32,24 @@ if TYPE_CHECKING:
 
 BATCHES = (1, 2, 7)
 OTHER_CLASSES = 3
-OVERLAY_LEVELS = 1.0  # neighbours in a colormap differ by a few levels, and a map that is a little off takes one
+OVERLAY_LEVELS = 1.0  # neighboring colors differ by a few levels, and rounding may choose the neighbor
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How an artifact compares with the network.
+    """How an artifact's answers compare with the network's.
 
     Attributes:
-        images: how many were compared.
+        images: number of compared images.
         batches: the batch sizes.
-        logits: largest difference, in units of the largest logit.
-        cam: largest difference of a map.
+        logits: largest difference of the logits, in units of the largest logit.
+        cam: largest difference of a map, in units of its largest value.
         correlation: smallest correlation of two maps.
-        flipped: images whose map is the same picture, but for a ReLU's gradient that flipped.
-        classes: share of images whose predicted class agrees (ties excepted).
-        passed: whether all is within the tolerance.
-        reason: what is not, else empty.
+        flipped: number of images whose map differs by more than rounding and still correlates, as where the gradient
+            of a ReLU flips.
+        classes: share of images whose predicted class agrees; a tie agrees.
+        passed: whether every difference is within the tolerance.
+        reason: the first difference that is not, else empty.
     """
 
     images: int
@@ -62,13 +63,13 @@ class Parity:
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The record as JSON stores it."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class _Expected:
-    """One batch: what goes in, what the network answers, and how exact each of its maps is."""
+    """One batch: its inputs, the network's answer, and how much each of its maps depends on rounding."""
 
     image: Array
     inputs: list[Array]
@@ -80,34 +81,51 @@ class _Expected:
     overlay: Array | None = None
 
 
+@dataclass(frozen=True)
+class _ImageComparison:
+    """How the artifact's answer to one image differs from the network's."""
+
+    logits: float
+    cam: float
+    correlation: float
+    same_class: bool
+    flipped: bool
+    reason: str
+
+
 def check_parity(
     explainable: "ExplainableModel | LoweredModel", lowered: "LoweredModel", metadata: Metadata, runner: Runner
 ) -> Parity:
-    """Compare on fresh images: not the example, at batch sizes 1, 2 and 7 where the batch is open, and of
-    three sizes where the size is.
+    """Compare an artifact with the network on new images.
+
+    The batch sizes are 1, 2 and 7 where the batch is open, and there are three image sizes where the size is open.
 
     Args:
-        explainable: what the artifact must agree with.
-        lowered: the graph it was made from, for its example.
-        metadata: the artifact's.
+        explainable: the network, or the graph, that the artifact must agree with.
+        lowered: the graph that the artifact was made from; the new images are like its example.
+        metadata: the artifact's metadata.
         runner: the artifact in its runtime.
     """
     sizes = tested_sizes(lowered)
     batches = list(BATCHES) if metadata.batch is None else [metadata.batch] * len(sizes)
     precision = metadata.precision if metadata.precision in AGREEMENTS else lowered.precision
     tolerance = tolerance_of(precision, metadata.format, photos=lowered.photo_io is not None)
-    rows = []
+    rows: list[_ImageComparison] = []
     for seed, batch in enumerate(batches):
         size = sizes[seed % len(sizes)]
         image = example_like(lowered, batch, seed, size)
-        inputs = [fresh_images(each, batch, seed) for each in lowered.example_inputs]
-        expected = _expected(explainable, metadata.classes, image, inputs, tolerance, lowered.photo_io)
-        rows += list(_compare(expected, runner, tolerance))
-    reasons = [row.reason for row in rows if row.reason]
+        inputs = [fresh_images(example, batch, seed) for example in lowered.example_inputs]
+        expected = _answer_network(explainable, metadata.classes, image, inputs, tolerance, lowered.photo_io)
+        rows += _compare_batch(expected, runner, tolerance)
+    return _summarize(rows, batches)
+
+
+def _summarize(rows: Sequence[_ImageComparison], batches: list[int]) -> Parity:
+    reason = next((row.reason for row in rows if row.reason), "")
     flipped = [row for row in rows if row.flipped]
-    if not reasons and len(flipped) > FLIP_SHARE * len(rows):
-        worst = max(flipped, key=lambda row: row.cam)
-        reasons = [f"the map differs by {worst.cam:.1e} or less, in {len(flipped)} of {len(rows)} images"]
+    if not reason and len(flipped) > FLIP_SHARE * len(rows):
+        largest = max(row.cam for row in flipped)
+        reason = f"the map differs by {largest:.1e} or less, in {len(flipped)} of {len(rows)} images"
     return Parity(
         images=len(rows),
         batches=batches,
@@ -116,18 +134,18 @@ def check_parity(
         correlation=min(row.correlation for row in rows),
         flipped=len(flipped),
         classes=sum(row.same_class for row in rows) / len(rows),
-        passed=not reasons,
-        reason=reasons[0] if reasons else "",
+        passed=not reason,
+        reason=reason,
     )
 
 
 def require_parity(
     explainable: "ExplainableModel | LoweredModel", lowered: "LoweredModel", metadata: Metadata, runner: Runner
 ) -> Parity:
-    """``check_parity``, and an error where it fails.
+    """Compare as ``check_parity``, and refuse an artifact that disagrees.
 
     Raises:
-        VerificationError: what differs, and by how much.
+        VerificationError: the artifact disagrees; the message says in what and by how much.
     """
     parity = check_parity(explainable, lowered, metadata, runner)
     if not parity.passed:
@@ -138,32 +156,17 @@ def require_parity(
     return parity
 
 
-@dataclass(frozen=True)
-class _Row:
-    logits: float
-    cam: float
-    correlation: float
-    same_class: bool
-    flipped: bool
-    reason: str
-
-
-def _compare(expected: _Expected, runner: Runner, tolerance: Tolerance) -> Iterator[_Row]:
+def _compare_batch(expected: _Expected, runner: Runner, tolerance: Tolerance) -> Iterator[_ImageComparison]:
     batch = len(expected.image)
     predicted = runner(expected.image, np.full_like(expected.class_idx, PREDICTED), *expected.inputs)[1]
     logits, class_idx, cam, *drawn = runner(expected.image, expected.class_idx, *expected.inputs)
-    for name, got, want in (("logits", logits, expected.logits), ("cam", cam, expected.cam)):
-        if got.shape != want.shape or not np.isfinite(got).all():
-            problem = (
-                f"{name} has shape {got.shape} instead of {want.shape}"
-                if got.shape != want.shape
-                else (f"{name} is not finite")
-            )
-            yield _Row(np.inf, np.inf, 0.0, False, False, f"{problem} at batch {batch}")
-            return
+    problem = _find_invalid("logits", logits, expected.logits) or _find_invalid("cam", cam, expected.cam)
+    if problem:
+        yield _ImageComparison(np.inf, np.inf, 0.0, False, False, f"{problem} at batch {batch}")
+        return
     for n in range(batch):
-        off_logits = float(np.abs(logits[n] - expected.logits[n]).max() / max(np.abs(expected.logits[n]).max(), 1e-12))
-        off_cam, alike = _map_difference(cam[n], expected.cam[n]), correlation(cam[n], expected.cam[n])
+        off_logits = _logits_difference(logits[n], expected.logits[n])
+        off_cam, similarity = _map_difference(cam[n], expected.cam[n]), correlation(cam[n], expected.cam[n])
         allowed = max(tolerance.cam, NOISE_FACTOR * float(expected.noise[n]))
         same = np.array_equal(class_idx[n], expected.class_idx[n]) and all(
             _same_prediction(int(got), int(want), expected.logits[n], tolerance)
@@ -172,35 +175,47 @@ def _compare(expected: _Expected, runner: Runner, tolerance: Tolerance) -> Itera
         reason = ""
         if off_logits > tolerance.logits:
             reason = f"logits differ by {off_logits:.1e} of the largest, allowed {tolerance.logits:.0e}"
-        elif off_cam > allowed and alike < FLIP_CORRELATION:
-            reason = f"the map differs by {off_cam:.1e}, allowed {allowed:.0e}, correlation {alike:.4f}"
+        elif off_cam > allowed and similarity < FLIP_CORRELATION:
+            reason = f"the map differs by {off_cam:.1e}, allowed {allowed:.0e}, correlation {similarity:.4f}"
         elif not same:
             reason = f"class {predicted[n]} instead of {expected.predicted[n]}"
-        elif expected.overlay is not None and _levels(drawn[0][n], expected.overlay[n]) > OVERLAY_LEVELS:
-            reason = f"the overlay differs by {_levels(drawn[0][n], expected.overlay[n]):.1f} levels on average"
+        elif expected.overlay is not None:
+            reason = _find_overlay_difference(drawn[0][n], expected.overlay[n])
         where = f" (image {n} of a batch of {batch})" if reason else ""
-        yield _Row(off_logits, off_cam, alike, same, off_cam > allowed, reason + where)
+        yield _ImageComparison(off_logits, off_cam, similarity, same, off_cam > allowed, reason + where)
 
 
-def _levels(overlay: Array, want: Array) -> float:
-    """How many of 255 levels two pictures differ on average."""
-    return float(np.abs(overlay.astype(np.float64) - want).mean()) if overlay.shape == want.shape else np.inf
+def _find_invalid(name: str, got: Array, want: Array) -> str:
+    if got.shape != want.shape:
+        return f"{name} has shape {got.shape} instead of {want.shape}"
+    return "" if np.isfinite(got).all() else f"{name} is not finite"
+
+
+def _find_overlay_difference(overlay: Array, want: Array) -> str:
+    same_shape = overlay.shape == want.shape
+    levels = float(np.abs(overlay.astype(np.float64) - want).mean()) if same_shape else np.inf
+    return f"the overlay differs by {levels:.1f} levels on average" if levels > OVERLAY_LEVELS else ""
+
+
+def _logits_difference(logits: Array, want: Array) -> float:
+    """Largest difference in units of the largest logit."""
+    return float(np.abs(logits - want).max() / max(np.abs(want).max(), 1e-12))
 
 
 def _map_difference(cam: Array, want: Array) -> float:
-    """Largest difference in units of the map's largest value, whether that is normalised or 1e-9."""
+    """Largest difference in units of the map's largest value, so that maps of any scale can be compared."""
     return float(np.abs(cam.astype(np.float64) - want).max() / (float(np.abs(want).max()) or 1.0))
 
 
 def _same_prediction(got: int, want: int, logits: Array, tolerance: Tolerance) -> bool:
-    """Equal, or a tie within the tolerance."""
+    """Whether the classes are equal, or their logits tie within the tolerance."""
     if got == want or logits.ndim != 1 or max(got, want) >= len(logits):
         return got == want
     return bool(abs(logits[got] - logits[want]) <= 2 * tolerance.logits * np.abs(logits).max())
 
 
 def correlation(a: Array, b: Array) -> float:
-    """Pearson's, of two maps; a constant map correlates with an equal one only."""
+    """Pearson's correlation of two maps; a constant map correlates with an equal map only."""
     a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
     a, b = a - a.mean(), b - b.mean()
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
@@ -209,7 +224,7 @@ def correlation(a: Array, b: Array) -> float:
     return 1.0 if np.array_equal(a, b) else 0.0
 
 
-def _expected(
+def _answer_network(
     explainable: "ExplainableModel | LoweredModel",
     classes: int,
     image: "Tensor",
@@ -217,42 +232,70 @@ def _expected(
     tolerance: Tolerance,
     photo_io: "PhotoIO | None" = None,
 ) -> _Expected:
-    import torch
-
-    given, image = image, image if photo_io is None else photo_io.image(image)
-    logits, predicted, cam = _asked(explainable, image, None, *inputs)
-    class_idx = predicted
-    for _ in range(OTHER_CLASSES):  # a map of zeros proves nothing: ask for another class there
-        zero = cam.flatten(1).abs().amax(1) == 0
-        if classes == 1 or not bool(zero.any()):
-            break
-        class_idx = torch.where(zero.reshape(-1, *[1] * (class_idx.ndim - 1)), (class_idx + 1) % classes, class_idx)
-        cam = _asked(explainable, image, class_idx, *inputs).cam
-    noise = np.zeros(len(image))
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(NOISE_SAMPLES):
-        rounding = 1 + tolerance.rounding * torch.randn(image.shape, generator=generator).to(image)
-        nearby = _asked(explainable, image * rounding, class_idx, *inputs).cam
-        differences = [_map_difference(as_array(a), as_array(b)) for a, b in zip(nearby, cam, strict=True)]
-        noise = np.maximum(noise, differences)
+    """The network's answer to one batch: ``image`` holds photos where ``photo_io`` prepares them."""
+    prepared = image if photo_io is None else photo_io.image(image)
+    logits, predicted, cam = _explain(explainable, prepared, None, *inputs)
+    class_idx, cam = _avoid_zero_maps(explainable, classes, prepared, predicted, cam, inputs)
+    noise = _measure_noise(explainable, prepared, class_idx, cam, inputs, tolerance)
     if photo_io is not None:
-        cam = photo_io.maps(cam, given)
+        cam = photo_io.maps(cam, image)
     return _Expected(
-        as_array(given),
-        [as_array(each) for each in inputs],
+        as_array(image),
+        [as_array(tensor) for tensor in inputs],
         as_array(logits),
         predicted.cpu().numpy(),
         class_idx.cpu().numpy(),
         as_array(cam),
         noise,
-        None if photo_io is None or photo_io.look is None else as_array(photo_io.overlay(cam, given)),
+        None if photo_io is None or photo_io.look is None else as_array(photo_io.overlay(cam, image)),
     )
 
 
-def _asked(
+def _avoid_zero_maps(
+    explainable: "ExplainableModel | LoweredModel",
+    classes: int,
+    image: "Tensor",
+    class_idx: "Tensor",
+    cam: "Tensor",
+    inputs: "Sequence[Tensor]",
+) -> "tuple[Tensor, Tensor]":
+    """Ask for another class of the images whose map is zero, since a map of zeros proves nothing."""
+    import torch
+
+    for _ in range(OTHER_CLASSES):
+        zero = cam.flatten(1).abs().amax(1) == 0
+        if classes == 1 or not bool(zero.any()):
+            break
+        class_idx = torch.where(zero.reshape(-1, *[1] * (class_idx.ndim - 1)), (class_idx + 1) % classes, class_idx)
+        cam = _explain(explainable, image, class_idx, *inputs).cam
+    return class_idx, cam
+
+
+def _measure_noise(
+    explainable: "ExplainableModel | LoweredModel",
+    image: "Tensor",
+    class_idx: "Tensor",
+    cam: "Tensor",
+    inputs: "Sequence[Tensor]",
+    tolerance: Tolerance,
+) -> NDArray[np.float64]:
+    """``(N,)``: how much each map changes when the image changes by one rounding."""
+    import torch
+
+    noise = np.zeros(len(image))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(NOISE_SAMPLES):
+        rounding = 1 + tolerance.rounding * torch.randn(image.shape, generator=generator).to(image)
+        nearby = _explain(explainable, image * rounding, class_idx, *inputs).cam
+        differences = [_map_difference(as_array(a), as_array(b)) for a, b in zip(nearby, cam, strict=True)]
+        noise = np.maximum(noise, differences)
+    return noise
+
+
+def _explain(
     explainable: "ExplainableModel | LoweredModel", image: "Tensor", class_idx: "Tensor | None", *inputs: "Tensor"
 ) -> "Explanation[Tensor]":
-    """One call, whatever the network writes to its buffers or its image."""
+    """Explain one batch; what the network writes to its buffers or its image is undone."""
     from explainable_model.eager.buffers import restored_buffers
     from explainable_model.model import ExplainableModel
 
@@ -260,6 +303,3 @@ def _asked(
         return explainable(image, class_idx, *inputs)  # type: ignore[no-any-return]
     with restored_buffers(explainable.model):
         return explainable(image.clone(), class_idx, *inputs)  # type: ignore[no-any-return]
-
-
-# The answer to a fixed image

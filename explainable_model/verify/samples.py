@@ -1,9 +1,9 @@
-"""Images to compare on: like the example, and unlike it."""
+"""The inputs that an artifact is verified on: like the example, but other images, batch sizes and sizes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from explainable_model.artifact.metadata import SizeRange
+from explainable_model.artifact.shapes import SizeRange
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def tested_sizes(lowered: "LoweredModel") -> list[list[int]]:
-    """The example's spatial size and, where it is open, others."""
+    """The spatial sizes to verify: the example's and, where the size is open, others."""
     if lowered.photo_io is None:
         return other_sizes(lowered.size, lowered.sizes)
     from explainable_model.lowering.imaging import photo_sizes
@@ -21,7 +21,7 @@ def tested_sizes(lowered: "LoweredModel") -> list[list[int]]:
 
 
 def example_like(lowered: "LoweredModel", batch: int, seed: int, size: Sequence[int]) -> "Tensor":
-    """Fresh images of that size, or photos for a graph that prepares them."""
+    """Make new images of that size, or photos for a graph that prepares them."""
     if lowered.photo_io is None:
         return fresh_images(lowered.example, batch, seed, size)
     from explainable_model.lowering.imaging import fresh_photos
@@ -30,7 +30,7 @@ def example_like(lowered: "LoweredModel", batch: int, seed: int, size: Sequence[
 
 
 def other_sizes(size: Sequence[int], allowed: Sequence[SizeRange] | None) -> list[list[int]]:
-    """The example's spatial size and, where it is open, a larger one and one nearest to the smallest."""
+    """The example's spatial size and, where the size is open, a larger one and one close to the smallest."""
     if not allowed:
         return [list(size)]
     larger = [n + k * r.multiple for k, (n, r) in enumerate(zip(size, allowed, strict=True), start=1)]
@@ -39,13 +39,13 @@ def other_sizes(size: Sequence[int], allowed: Sequence[SizeRange] | None) -> lis
 
 
 def fresh_images(example: "Tensor", batch: int, seed: int, size: Sequence[int] | None = None) -> "Tensor":
-    """Images like the example, and unlike it: flipped and shifted copies under noise of the same spread.
+    """Make new images: flipped and shifted copies of the example's, with noise of the same spread.
 
     Args:
         example: ``(N, C, *spatial)``.
         batch: how many to make.
-        seed: of the noise.
-        size: another spatial size than the example's.
+        seed: seed of the noise.
+        size: spatial size, if not the example's.
     """
     import torch
 

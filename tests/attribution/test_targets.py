@@ -20,7 +20,7 @@ from explainable_model.attribution.targets import Binary, Custom, Difference, Se
 from explainable_model.eager.autograd import score_gradient
 from explainable_model.errors import InputError, ModelError
 from explainable_model.model import lower
-from tests.support.nets import SmallNet, images, seeded
+from tests.support.nets import QUICK_FORMATS, SmallNet, images, seeded
 
 
 @dataclass
@@ -255,7 +255,7 @@ def test_target_in_every_format(name: str, tmp_path: Path) -> None:
     lowered = lower(explainable, pictures(2, seed=3).float(), *example)
     image, inputs = pictures(3, seed=4).float(), asked.extra(3, torch.float32, seed=8)
     expected = explainable(image, None, *inputs)
-    for suffix in (".ts", ".onnx", ".pt2"):
+    for suffix in (fmt.suffixes[0] for fmt in QUICK_FORMATS):
         session = load(export(lowered, tmp_path / f"artifact{suffix}"))
         found = session(image.numpy(), None, *[each.numpy() for each in inputs])
         assert np.array_equal(found.class_idx, expected.class_idx.numpy()), suffix

@@ -24,7 +24,7 @@ def test_a_right_row_passes(model: torch.nn.Module) -> None:
     assert row["layer"] == "features"
     assert row["map"] > 0
     assert row["reference"] < 1e-12
-    assert set(row["formats"]) == {"torchscript", "pt2", "onnx"}
+    assert set(row["formats"]) == set(coverage_row.FORMATS)
     assert all(measured["median"] < 1e-4 for measured in row["formats"].values())
     table = coverage.to_markdown({"rows": {NETWORK.key: [row]}})
     assert "1 of 1 rows pass" in table

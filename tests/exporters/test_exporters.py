@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,7 +197,7 @@ def test_a_disk_that_fills_up_leaves_nothing(suffix: str, tmp_path: Path, monkey
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    full = type(fmt)(fmt.name, fmt.suffixes, fmt.runtime, write, fmt.open, fmt.read_metadata)
+    full = replace(fmt, write=write)
     monkeypatch.setattr("explainable_model.exporters.FORMATS", {fmt.name: full})
     (tmp_path / f"net{suffix}").write_text("the artifact of yesterday")
     with pytest.raises(ArtifactError, match="No space left on device.*nothing was left behind"):

@@ -20,7 +20,7 @@ from explainable_model.exporters.onnx_precision import EXACT_CONVOLUTIONS
 from explainable_model.imaging.preprocess import AsDecoded, open_photo
 from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.verify.agreement import measure_agreement, require_agreement
-from explainable_model.verify.calibration import MINIMUM, resized
+from explainable_model.verify.calibration import MINIMUM, resize_photo
 from explainable_model.verify.parity import correlation
 from tests.support.cli_run import NAMED, Run
 from tests.support.nets import TinyResNet, images, seeded
@@ -56,7 +56,7 @@ def test_maps_and_metadata(precision: Any, made: tuple[ExplainableModel, Lowered
     assert agreement is not None
     assert (agreement["images"], agreement["photos"]) == (12, True)
     assert sum(each["images"] for each in agreement["by_class"]) == 12
-    assert agreement["worst"] <= agreement["correlation"] <= 1
+    assert agreement["min_correlation"] <= agreement["correlation"] <= 1
     assert told[-1] == ("comparing", 12, 12)
     assert (("calibrating", 12, 12) in told) is (precision == "int8")
     session = load(path)
@@ -112,7 +112,7 @@ def test_agreement_by_hand() -> None:
     )  # fmt: skip
     require_agreement(same, "int8")
     other = measure_agreement(runner(ramp, 1), runner(-ramp, 2), batches, [1], photos=False)
-    assert (other.classes, other.worst) == (0.0, pytest.approx(-1.0))
+    assert (other.classes, other.min_correlation) == (0.0, pytest.approx(-1.0))
     message = r"same class for 0% of 4 made-up images .*correlate by -1\.000.*at least 75% and 0\.9\. Nothing was"
     with pytest.raises(VerificationError, match=message):
         require_agreement(other, "int8")
@@ -208,7 +208,7 @@ def test_photos_to_calibrate_with_become_the_same_image(pixels: str, resize: int
     preprocess = Preprocess((24, 32), resize=resize, interpolation="bicubic")
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (51, 77, 3), dtype=np.uint8))
     frame = PhotoIO(preprocess, pixels)
-    small = frame.image(torch.from_numpy(resized(photo, preprocess, pixels)[None]))
+    small = frame.image(torch.from_numpy(resize_photo(photo, preprocess, pixels)[None]))
     whole = frame.image(torch.from_numpy(AsDecoded(pixels)(photo)))
     assert (small - whole).abs().max() * 255 * max(preprocess.std) < 1.01  # one level
 

@@ -228,7 +228,7 @@ def test_a_network_with_state_is_compared_as_it_was_lowered(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("layer", ["conv", "side"])
 def test_a_layer_frozen_by_detach_is_said_to_be(layer: str, tmp_path: Path) -> None:
-    for suffix in (".ts", ".onnx", ".pt2"):
+    for suffix in (fmt.suffixes[0] for fmt in QUICK_FORMATS):
         with pytest.raises(ModelError, match=f"does not depend on target_layer '{layer}'.*detach"):
             export(ExplainableModel(seeded(Cut()), layer), tmp_path / f"net{suffix}", images(1))
     assert list(tmp_path.iterdir()) == []

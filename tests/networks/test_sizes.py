@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explainable_model import ExplainableModel, export, load, lower, read_metadata
-from explainable_model.artifact.metadata import SizeRange
+from explainable_model.artifact.shapes import SizeRange
 from explainable_model.artifact.tolerances import TOLERANCES
 from explainable_model.attribution.counting import counting
 from explainable_model.errors import InputError, LoweringError, StaticBatchWarning

@@ -18,7 +18,7 @@ from PIL import Image
 
 from explainable_model import ExplainableModel, export, load
 from explainable_model.artifact.metadata import Metadata, Reference
-from explainable_model.artifact.reference import _reduced_maps, _sampled, reference_image
+from explainable_model.artifact.reference import _reduce_maps, _sample_logits, reference_arrays
 from explainable_model.errors import ArtifactError
 from explainable_model.explainer.answers import probabilities
 from explainable_model.imaging.overlay import centred, overlay, palette
@@ -245,12 +245,12 @@ def test_an_artifact_that_prepares_photos(tmp_path: Path) -> None:
 
 def with_reference(metadata: Metadata, run: Run) -> Metadata:
     """The metadata of an artifact that answers as ``run`` does."""
-    images = reference_image(metadata)
+    images = reference_arrays(metadata)[0]
     logits, class_idx, cam = run(images, np.full(len(images), -1, np.int64))
     reference = Reference(
         class_idx=[int(n) for n in class_idx],
-        logits=_sampled(logits),
-        cam=_reduced_maps(cam.astype(np.float64)),
+        logits=_sample_logits(logits),
+        cam=_reduce_maps(cam.astype(np.float64)),
         logits_tolerance=1e-4,
         cam_tolerance=1e-4,
     )

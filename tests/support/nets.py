@@ -10,7 +10,7 @@ from torch.nn import functional
 from explainable_model import FORMATS
 
 IMAGE_SIZE = 32
-QUICK_FORMATS = [FORMATS[name] for name in ("torchscript", "onnx", "pt2")]  # no compiler, no package beside the tests'
+QUICK_FORMATS = [fmt for fmt in FORMATS.values() if fmt.quick]
 
 
 def seeded(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from explainable_model import ExplainableModel, LoweredModel, Metadata, lower
-from explainable_model.artifact.reference import check_reference, reference_image
+from explainable_model.artifact.reference import check_reference, reference_arrays
 from explainable_model.exporters.describe import describe
 from explainable_model.exporters.torch_runner import torch_runner
 from explainable_model.verify.parity import check_parity
@@ -128,7 +128,7 @@ def test_fresh_images_are_fresh() -> None:
 
 def test_reference_answer(made: tuple[ExplainableModel, LoweredModel, Metadata]) -> None:
     explainable, lowered, metadata = made
-    image = reference_image(metadata)
+    image = reference_arrays(metadata)[0]
     assert image.shape == (2, 3, 32, 32)
     assert image.ravel()[5] == pytest.approx(np.sin(5.0))
     assert image[1].ravel()[5] == pytest.approx(np.sin(6.0))
