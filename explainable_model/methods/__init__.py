@@ -95,6 +95,13 @@ ROWS = (
     ),
     Method("scorecam", "Score-CAM", "Wang et al. 2020, arXiv 1910.01279", adapters.scorecam, f"{CHANNELS} forwards"),
     Method(
+        "iscam",
+        "IS-CAM",
+        "Naidu et al. 2020, arXiv 2010.03023",
+        adapters.iscam,
+        f"{CHANNELS} (`samples` - 1) forwards",
+    ),
+    Method(
         "ablationcam",
         "Ablation-CAM",
         "Desai and Ramaswamy 2020, WACV",

@@ -3,7 +3,7 @@
 The mathematics is in the pure functions that they call; here is which passes they need.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +19,8 @@ from explainable_model.methods.attention import rollout as rollout_map
 from explainable_model.methods.finercam import GAMMA, REFERENCES, finercam_weights
 from explainable_model.methods.gradcam import gradcam
 from explainable_model.methods.gradcam_plus_plus import smoothgradcam_plus_plus
+from explainable_model.methods.iscam import iscam as iscam_map
+from explainable_model.methods.iscam import mask_factors
 from explainable_model.methods.noise import gaussian_noise
 from explainable_model.methods.shapleycam import shapleycam as shapleycam_map
 from explainable_model.methods.weighting import weighted_sum
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 SAMPLES = 16
 NOISE = 0.15
 STEPS = 32
+INTERVALS = 10
 
 
 def cam(context: "MethodContext") -> Tensor:
@@ -93,13 +96,37 @@ def finercam(context: "MethodContext", *, gamma: float = GAMMA, references: int 
 
 def scorecam(context: "MethodContext") -> Tensor:
     """One pass of the network for each channel, on the image masked by it. See ``masking.scorecam``."""
+    scores = _masked_scores(context, 1, lambda masks, _: masks).squeeze(1)
+    return split(masking.scorecam(repeat(context.activations, context.classes), scores), context.classes)
+
+
+def iscam(context: "MethodContext", *, samples: int = INTERVALS) -> Tensor:
+    """``samples - 1`` passes of the network for each channel, on the image under its growing mask. See ``iscam.iscam``."""
+    factors = mask_factors(samples)
+    scores = _masked_scores(context, len(factors), lambda masks, number: factors[number] * masks)
+    return split(iscam_map(repeat(context.activations, context.classes), scores, samples), context.classes)
+
+
+def _masked_scores(context: "MethodContext", samples: int, change: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """``(N * k, samples, K)``: scores of the image under the mask of each channel, changed in several ways.
+
+    Args:
+        context: of the layer whose channels are the masks.
+        samples: how many masks are made of each channel.
+        change: ``(masks (N, c, *size), sample) -> masks`` of some channels, for one of the samples.
+    """
+    channels = context.activations.shape[1]
 
     def masked(start: int, stop: int) -> Tensor:
-        masks = masking.upsampled_masks(context.activations[:, start:stop], context.size)
-        return context.image.unsqueeze(1) * masks.unsqueeze(2)
+        parts = []
+        for sample in range(start // channels, (stop - 1) // channels + 1):
+            first, last = max(start - sample * channels, 0), min(stop - sample * channels, channels)
+            masks = masking.upsampled_masks(context.activations[:, first:last], context.size)
+            parts.append(change(masks, sample).unsqueeze(2))
+        return context.image.unsqueeze(1) * (parts[0] if len(parts) == 1 else torch.cat(parts, 1))
 
-    scores = context.image_scores(masked, context.activations.shape[1])
-    return split(masking.scorecam(repeat(context.activations, context.classes), scores.flatten(0, 1)), context.classes)
+    scores = context.image_scores(masked, samples * channels)
+    return scores.reshape(-1, samples, channels)
 
 
 def ablationcam(context: "MethodContext") -> Tensor:

@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from explainable_model.methods import iscam as iscam_module
 from explainable_model.methods import masking
+from explainable_model.methods.iscam import iscam, mask_factors
 from explainable_model.methods.masking import (
     ablation_weights,
     ablationcam,
@@ -79,6 +82,15 @@ def test_scorecam_on_a_network() -> None:
             weights = np.exp(scores) / np.sum(np.exp(scores))
             expected = sum(w * a for w, a in zip(weights, activations[n], strict=True))
             assert (cam[n] - expected).abs().max() < 1e-12
+
+
+def test_iscam_by_hand() -> None:
+    # Four samples: j / 4 summed to 1/4, 3/4 and 6/4. Scores of the channels: sums ln 81 and 0, a quarter of them ln 3.
+    assert mask_factors(4) == [0.25, 0.75, 1.5]
+    scores = torch.tensor([[[math.log(9), 1.0], [math.log(9), -3.0], [0.0, 2.0]]], dtype=torch.float64)
+    activations = torch.tensor([[[[4.0, 0.0]], [[0.0, 8.0]]]], dtype=torch.float64)
+    # Weights 3/4 and 1/4.
+    assert (iscam(activations, scores, 4) - torch.tensor([[[3.0, 2.0]]])).abs().max() < 1e-12
 
 
 def test_ablation_by_hand() -> None:
@@ -172,9 +184,14 @@ def square(scores: Tensor) -> Tensor:
     return reciprocam(scores, (2, 3))
 
 
+def iscam_of_three(activations: Tensor, scores: Tensor) -> Tensor:
+    return iscam(activations, scores, samples=4)
+
+
 CASES = {
     "upsampled_masks": (size_up, [(3, 3, 5)]),
     "scorecam": (scorecam, [(4, 3, 5), (4,)]),
+    "iscam": (iscam_of_three, [(4, 3, 5), (3, 4)]),
     "ablationcam": (ablationcam, [(4, 3, 5), (), (4,)]),
     "reciprocam": (square, [(6,)]),
 }
@@ -198,7 +215,8 @@ def test_hard_inputs(name: str) -> None:
     checks.assert_finite_on_hard_inputs(method, shapes, DTYPES)
 
 
-def test_docstring_examples() -> None:
-    results = doctest.testmod(masking, extraglobs={"torch": torch})
+@pytest.mark.parametrize("module", [masking, iscam_module], ids=lambda module: module.__name__)
+def test_docstring_examples(module: ModuleType) -> None:
+    results = doctest.testmod(module, extraglobs={"torch": torch})
     assert results.attempted > 0
     assert results.failed == 0

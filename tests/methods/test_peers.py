@@ -3,6 +3,8 @@
 What differs, and why, is in ``explainable_model/methods/README.md``.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import pytorch_grad_cam
@@ -22,6 +24,7 @@ from explainable_model.methods.finercam import finercam_weights
 from explainable_model.methods.fusion import fuse_layercam, refinecam
 from explainable_model.methods.gradcam import gradcam
 from explainable_model.methods.input_gradient import fullgrad
+from explainable_model.methods.iscam import iscam
 from explainable_model.methods.masking import ablationcam, scorecam, upsampled_masks
 from explainable_model.methods.shapleycam import shapleycam
 from explainable_model.methods.xgradcam import xgradcam
@@ -166,6 +169,28 @@ def test_scorecam(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> Non
             network(image())
         (expected,) = explainer(CLASSES)
     assert (cam - expected).abs().max() < TOLERANCE
+
+
+def masked_scores(
+    network: nn.Module, activations: Tensor, change: Callable[[Tensor, int], Tensor], samples: int
+) -> Tensor:
+    """``(2, samples, 8)``: scores of both images under the changed masks of their channels."""
+    masks = upsampled_masks(activations, (8, 8))
+    with torch.no_grad():
+        rows = [network((image().unsqueeze(1) * change(masks, n).unsqueeze(2)).flatten(0, 1)) for n in range(samples)]
+    return torch.stack([class_scores(row.reshape(2, 8, 5)) for row in rows], 1)
+
+
+def test_iscam_of_the_library_s_factors(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> None:
+    # The library adds up j / N from 1 to i, the paper from 0 to i - 1.
+    activations, _ = attribution
+    scores = masked_scores(network, activations, lambda masks, n: (n + 1) * (n + 2) / 8 * masks, 4)
+    with torchcam.methods.ISCAM(network, "features", num_samples=4) as explainer:
+        with torch.no_grad():
+            network(image())
+        (expected,) = explainer(CLASSES)
+    assert expected.max() > 0.99
+    assert (finished(iscam(activations, scores, samples=4)) - expected).abs().max() < TOLERANCE
 
 
 def test_ablationcam_up_to_the_sign_of_the_score(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> None:
