@@ -18,7 +18,15 @@ from tests.support.nets import SmallNet, TinyViT, images, seeded
 
 TRANSFORMER_METHODS = ("vitreciprocam", "legrad", "rollout")
 BLIND = ("eigencam", "fem", "kpcacam", "rollout")  # the same map for every class
-MANY_PASSES = {"smoothgradcam++": 3, "scorecam": 6, "iscam": 12, "ablationcam": 6, "reciprocam": 16, "smoothgrad": 3}
+MANY_PASSES = {
+    "smoothgradcam++": 3,
+    "scorecam": 6,
+    "iscam": 12,
+    "sscam": 18,
+    "ablationcam": 6,
+    "reciprocam": 16,
+    "smoothgrad": 3,
+}
 ZERO, NEGATIVE = 3, 4  # classes of ``HardNet``
 
 

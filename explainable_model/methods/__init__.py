@@ -102,6 +102,13 @@ ROWS = (
         f"{CHANNELS} (`samples` - 1) forwards",
     ),
     Method(
+        "sscam",
+        "SS-CAM",
+        "Wang et al. 2020, arXiv 2006.14255",
+        adapters.sscam,
+        f"{CHANNELS} `samples` forwards",
+    ),
+    Method(
         "ablationcam",
         "Ablation-CAM",
         "Desai and Ramaswamy 2020, WACV",

@@ -23,6 +23,7 @@ from explainable_model.methods.iscam import iscam as iscam_map
 from explainable_model.methods.iscam import mask_factors
 from explainable_model.methods.noise import gaussian_noise
 from explainable_model.methods.shapleycam import shapleycam as shapleycam_map
+from explainable_model.methods.sscam import sscam as sscam_map
 from explainable_model.methods.weighting import weighted_sum
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ SAMPLES = 16
 NOISE = 0.15
 STEPS = 32
 INTERVALS = 10
+NOISY_MASKS = 10
+MASK_NOISE = 2.0  # standard deviation; masks are in [0, 1]
 
 
 def cam(context: "MethodContext") -> Tensor:
@@ -101,10 +104,17 @@ def scorecam(context: "MethodContext") -> Tensor:
 
 
 def iscam(context: "MethodContext", *, samples: int = INTERVALS) -> Tensor:
-    """``samples - 1`` passes of the network for each channel, on the image under its growing mask. See ``iscam.iscam``."""
+    """``samples - 1`` passes of the network for each channel, whose mask grows. See ``iscam.iscam``."""
     factors = mask_factors(samples)
     scores = _masked_scores(context, len(factors), lambda masks, number: factors[number] * masks)
     return split(iscam_map(repeat(context.activations, context.classes), scores, samples), context.classes)
+
+
+def sscam(context: "MethodContext", *, samples: int = NOISY_MASKS, noise: float = MASK_NOISE, seed: int = 0) -> Tensor:
+    """``samples`` passes of the network for each channel, on the image under its noisy mask. See ``sscam.sscam``."""
+    drawn = noise * gaussian_noise(context.image[:, :1], samples, seed)
+    scores = _masked_scores(context, samples, lambda masks, number: masks + drawn[number])
+    return split(sscam_map(repeat(context.activations, context.classes), scores), context.classes)
 
 
 def _masked_scores(context: "MethodContext", samples: int, change: Callable[[Tensor, int], Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from explainable_model.methods import iscam as iscam_module
 from explainable_model.methods import masking
+from explainable_model.methods import sscam as sscam_module
 from explainable_model.methods.iscam import iscam, mask_factors
 from explainable_model.methods.masking import (
     ablation_weights,
@@ -23,6 +24,7 @@ from explainable_model.methods.masking import (
     upsampled_masks,
     vit_reciprocam_masks,
 )
+from explainable_model.methods.sscam import sscam
 from tests.support import method_checks as checks
 from tests.support.nets import seeded
 
@@ -91,6 +93,13 @@ def test_iscam_by_hand() -> None:
     activations = torch.tensor([[[[4.0, 0.0]], [[0.0, 8.0]]]], dtype=torch.float64)
     # Weights 3/4 and 1/4.
     assert (iscam(activations, scores, 4) - torch.tensor([[[3.0, 2.0]]])).abs().max() < 1e-12
+
+
+def test_sscam_by_hand() -> None:
+    # Mean scores ln 3 and 0: weights 3/4 and 1/4.
+    scores = torch.tensor([[[math.log(9), 1.0], [0.0, -1.0]]], dtype=torch.float64)
+    activations = torch.tensor([[[[4.0, 0.0]], [[0.0, 8.0]]]], dtype=torch.float64)
+    assert (sscam(activations, scores) - torch.tensor([[[3.0, 2.0]]])).abs().max() < 1e-12
 
 
 def test_ablation_by_hand() -> None:
@@ -192,6 +201,7 @@ CASES = {
     "upsampled_masks": (size_up, [(3, 3, 5)]),
     "scorecam": (scorecam, [(4, 3, 5), (4,)]),
     "iscam": (iscam_of_three, [(4, 3, 5), (3, 4)]),
+    "sscam": (sscam, [(4, 3, 5), (3, 4)]),
     "ablationcam": (ablationcam, [(4, 3, 5), (), (4,)]),
     "reciprocam": (square, [(6,)]),
 }
@@ -215,7 +225,7 @@ def test_hard_inputs(name: str) -> None:
     checks.assert_finite_on_hard_inputs(method, shapes, DTYPES)
 
 
-@pytest.mark.parametrize("module", [masking, iscam_module], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [masking, iscam_module, sscam_module], ids=lambda module: module.__name__)
 def test_docstring_examples(module: ModuleType) -> None:
     results = doctest.testmod(module, extraglobs={"torch": torch})
     assert results.attempted > 0

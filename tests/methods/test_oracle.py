@@ -156,6 +156,28 @@ def test_iscam() -> None:
     assert_equal(raw(network, LAYER, "iscam", batch(), samples=samples), each(oracle, batch()))
 
 
+def test_sscam() -> None:
+    network, samples, noise = small(), 3, 0.5
+
+    def oracle(image: Tensor, class_idx: int) -> Tensor:
+        activations = activations_of(network, LAYER, image)[0]
+        draws = gaussian_noise(torch.zeros(1, 1, *SIZE[1:], dtype=torch.float64), samples, seed=6)
+        scores = []
+        for channel in activations:
+            mask = range_scaled(enlarged(channel, SIZE[1:]))
+            with torch.no_grad():
+                total = sum(network((mask + noise * draw[0]) * image)[0, class_idx] for draw in draws)
+            scores.append(torch.as_tensor(total) / samples)
+        weights = torch.stack(scores).exp() / torch.stack(scores).exp().sum()
+        return (weights[:, None, None] * activations).sum(0)
+
+    found = raw(network, LAYER, "sscam", batch(), samples=samples, noise=noise, seed=6)
+    assert_equal(found, each(oracle, batch()))
+    assert (found - raw(network, LAYER, "sscam", batch(), samples=samples, noise=noise, seed=7)).abs().max() > 1e-3
+    without_noise = raw(network, LAYER, "sscam", batch(), samples=2, noise=0.0)
+    assert_equal(without_noise, raw(network, LAYER, "scorecam", batch()))
+
+
 def test_ablationcam() -> None:
     network = small()
 

@@ -27,6 +27,7 @@ from explainable_model.methods.input_gradient import fullgrad
 from explainable_model.methods.iscam import iscam
 from explainable_model.methods.masking import ablationcam, scorecam, upsampled_masks
 from explainable_model.methods.shapleycam import shapleycam
+from explainable_model.methods.sscam import sscam
 from explainable_model.methods.xgradcam import xgradcam
 from tests.methods.test_activations import up_to_sign
 from tests.support import method_checks as checks
@@ -191,6 +192,21 @@ def test_iscam_of_the_library_s_factors(network: nn.Module, attribution: tuple[T
         (expected,) = explainer(CLASSES)
     assert expected.max() > 0.99
     assert (finished(iscam(activations, scores, samples=4)) - expected).abs().max() < TOLERANCE
+
+
+def test_sscam_of_the_library_s_noise(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> None:
+    # The library draws noise for every channel from PyTorch's generator.
+    activations, _ = attribution
+    torch.manual_seed(5)
+    noise = [torch.distributions.Normal(0, 0.5).sample(activations.shape) for _ in range(3)]
+    scores = masked_scores(network, activations, lambda masks, n: masks + noise[n], 3)
+    torch.manual_seed(5)
+    with torchcam.methods.SSCAM(network, "features", num_samples=3, std=0.5) as explainer:
+        with torch.no_grad():
+            network(image())
+        (expected,) = explainer(CLASSES)
+    assert expected.max() > 0.99
+    assert (finished(sscam(activations, scores)) - expected).abs().max() < TOLERANCE
 
 
 def test_ablationcam_up_to_the_sign_of_the_score(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> None:
