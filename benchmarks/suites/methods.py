@@ -10,7 +10,6 @@ from benchmarks.timing import Effort, host_clock, measure_pairs
 from explainable_model import METHODS, ExplainableModel
 from explainable_model.demo import efficientnet_lite0
 
-TRANSFORMER_METHODS = ("vitreciprocam", "legrad", "rollout")
 ONCE = 8.0  # seconds above which a call is measured once
 QUICK_METHODS = ("gradcam", "eigencam")
 
@@ -25,7 +24,7 @@ def tasks(settings: Settings) -> list[Task]:
 def measure_method(name: str, effort: Effort, threads: int) -> Figures:
     """Forward and explanation in turn; on EfficientNet-Lite0, or DeiT-Tiny for methods of transformers."""
     torch.set_num_threads(threads)
-    transformer = name in TRANSFORMER_METHODS
+    transformer = METHODS[name].needs_tokens
     model = _deit() if transformer else efficientnet_lite0().model
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     explainable = ExplainableModel(model, None, name)

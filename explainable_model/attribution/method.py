@@ -32,6 +32,7 @@ class Method:
         needs_curvature: whether it needs second derivatives.
         needs_tokens: whether it explains transformers alone: a layer of tokens, or attention over the whole image.
         class_specific: whether another class gets another map.
+        on_sheet: whether the sheet of all methods shows it; not where it takes minutes on a common network.
         side_taps: the layers it listens to besides those it explains: a name and a tensor for each.
     """
 
@@ -46,6 +47,7 @@ class Method:
     needs_curvature: bool = False
     needs_tokens: bool = False
     class_specific: bool = True
+    on_sheet: bool = True
     side_taps: Callable[[nn.Module], SideTaps] = no_side_taps
 
     @property

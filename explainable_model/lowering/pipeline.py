@@ -74,7 +74,7 @@ def with_photo_io(lowered: LoweredModel, photo_io: PhotoIO) -> LoweredModel:
     )
 
 
-def _lower(
+def lower_plan(
     model: nn.Module,
     plan: Plan,
     given: tuple[Tensor, ...],
@@ -84,6 +84,18 @@ def _lower(
     *,
     dynamic_batch: bool = True,
 ) -> LoweredModel:
+    """Lower once, for the open dimensions of ``dims``.
+
+    Args:
+        model, plan, table, profile: as for ``open_dims.lower_with_open_dims``.
+        given: the image and the other inputs.
+        dims: which dimensions are open.
+        dynamic_batch: whether the batch size stays open in the end.
+
+    Raises:
+        TraceError: the network or its lowered graph cannot be traced with these dimensions.
+        LoweringError: an operator has no lowering.
+    """
     image, *inputs = (at_least_two(each) if dims.batch else each.clone() for each in given)
     arguments = (image, predicted_class_idx(image, plan.top_k), *inputs)
     with restored_buffers(model), fixed_scales(model):

@@ -176,33 +176,6 @@ def reciprocam_masks(spatial: Sequence[int], *, gaussian: bool = False, dtype: t
     return masks.reshape(prod(spatial), *spatial)
 
 
-def vit_reciprocam_masks(
-    grid: Sequence[int], prefix: int, *, gaussian: bool = True, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """One mask over the tokens for every patch: the class token and others before the patches stay.
-
-    Otherwise as ``reciprocam_masks``.
-
-    Args:
-        grid: patches in each dimension.
-        prefix: number of tokens before the patches (class, distillation, register).
-        gaussian: let the neighbouring patches through as well.
-        dtype: of the masks.
-
-    Returns:
-        ``(P, prefix + P, 1)`` with P the number of patches, to multiply tokens ``(prefix + P, K)`` with.
-
-    Source: Byun and Lee 2023, ViT-ReciproCAM, arXiv 2310.02588.
-
-    Example:
-        >>> vit_reciprocam_masks((1, 2), prefix=1, gaussian=False).squeeze(2)
-        tensor([[1., 1., 0.],
-                [1., 0., 1.]])
-    """
-    patches = reciprocam_masks(grid, gaussian=gaussian, dtype=dtype).flatten(1)
-    return torch.cat([patches.new_ones(patches.shape[0], prefix), patches], 1).unsqueeze(2)
-
-
 @in_float32
 def reciprocam(scores: Tensor, spatial: Sequence[int]) -> Tensor:
     """The score of every position as a map, from its smallest value up.
@@ -213,8 +186,7 @@ def reciprocam(scores: Tensor, spatial: Sequence[int]) -> Tensor:
     softmax probabilities for scores.
 
     Args:
-        scores: ``(N, P)``, floating point, in the order of ``reciprocam_masks`` (or
-            ``vit_reciprocam_masks``, with the grid for ``spatial``).
+        scores: ``(N, P)``, floating point, in the order of ``reciprocam_masks``.
         spatial: size of the map.
 
     Returns:

@@ -22,7 +22,6 @@ from explainable_model.methods.masking import (
     scorecam,
     scorecam_weights,
     upsampled_masks,
-    vit_reciprocam_masks,
 )
 from explainable_model.methods.sscam import sscam
 from tests.support import method_checks as checks
@@ -155,13 +154,6 @@ def test_reciprocam_masks_replica(spatial: tuple[int, ...], gaussian: bool) -> N
         for index in np.ndindex(*spatial):
             expected = math.prod(share.get(abs(i - c), 0.0) for i, c in zip(index, centre, strict=True))
             assert masks[(number, *index)] == expected
-
-
-def test_vit_reciprocam_masks_keep_the_prefix() -> None:
-    masks = vit_reciprocam_masks((2, 3), prefix=2)
-    assert masks.shape == (6, 8, 1)
-    assert (masks[:, :2] == 1).all()
-    assert torch.equal(masks[:, 2:, 0].reshape(6, 2, 3), reciprocam_masks((2, 3), gaussian=True))
 
 
 def test_reciprocam_on_a_network() -> None:
