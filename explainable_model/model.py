@@ -59,8 +59,8 @@ class ExplainableModel(nn.Module):
             divide by its largest absolute value; ``"none"`` or ``False``.
         upsample: ``"bilinear"`` or ``True``, ``"bicubic"``, ``"nearest"``: how the map is resized to the image;
             ``"none"`` or ``False`` leaves it at layer resolution.
-        signed: keep what speaks against the class instead of rectifying.
-        shared_scale: normalise the maps of the ``top_k`` classes together instead of each by itself.
+        signed: keep the evidence against the class instead of rectifying.
+        shared_scale: normalize the maps of the ``top_k`` classes together instead of each by itself.
         size: spatial size of the maps, if not the image's.
         fusion: how the maps of several layers become one, a key of ``FUSIONS``.
         augment: average over six copies of the image: scaled by 1, 0.9 and 1.1, each also mirrored.
@@ -127,7 +127,7 @@ class ExplainableModel(nn.Module):
 
     @property
     def plan(self) -> Plan:
-        """What is explained and how; without layers until a call has found one."""
+        """What is explained and how. It names no layer until a call has found one."""
         return self._plan
 
     @property
@@ -172,7 +172,7 @@ class ExplainableModel(nn.Module):
                 return Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
 
     def attribute(self, image: Tensor, class_idx: Tensor | None = None, *inputs: Tensor) -> Attribution:
-        """What the CAM methods work with: the activations of the layer and the gradients of the score.
+        """Return the activations of the layer and the gradients of the score, which the CAM methods work with.
 
         Arguments and errors as ``forward``; the output of the first layer and its gradient, for the first
         class of each image, come as ``(N, K, *spatial)``.
@@ -206,7 +206,7 @@ class ExplainableModel(nn.Module):
         check_inputs(inputs, image.shape[0], plan.target.inputs)
         if image.is_inference():
             image = image.clone()  # autograd cannot save a tensor made under inference_mode
-        inputs = tuple(each.clone() if each.is_inference() else each for each in inputs)
+        inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
         if plan.method.needs_layer and not plan.layers:
             with explained_shape_errors(self.model, image):
                 layer = default_layer(self.model, image, *self._network_inputs(inputs), output=plan.output)
@@ -227,7 +227,7 @@ class ExplainableModel(nn.Module):
         return self._graphs[key]
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """What ``torch.jit.script`` compiles instead of this module: the lowered graph."""
+        """The lowered graph, which ``torch.jit.script`` compiles instead of this module."""
         from explainable_model.lowering.scriptable import scriptable
 
         if self.example is None:
@@ -254,7 +254,7 @@ def lower(
     folded into the convolution before it. What comes out is a plain forward graph with an open
     batch size; for a network that takes one batch size only, or a different path for each, it is the
     example's, with a ``StaticBatchWarning``. The graph has no state: buffers that the network updates
-    in its forward keep the values that they have now, and the network's own are left as found.
+    in its forward keep the values that they have now, and the network itself keeps them, too.
 
     Args:
         explainable: the network and what to explain of it.
@@ -276,7 +276,7 @@ def lower(
     """
     check_profile(profile, image, dynamic_size=dynamic_size)
     with torch.no_grad(), restored_buffers(explainable.model):
-        explainable(image.clone(), None, *inputs)  # whatever is wrong with the request is said by the eager call
+        explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
     example = tuple(tensor.detach() for tensor in (image, *inputs))
     return lower_with_open_dims(
         explainable.model,

@@ -183,7 +183,7 @@ def raw(layer: str = "block", **options: Any) -> Tensor:
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("shared_scale", [False, True])
-def test_normalisation(signed: bool, shared_scale: bool) -> None:
+def test_normalization(signed: bool, shared_scale: bool) -> None:
     maps = raw(top_k=3)
     assert maps.shape == (2, 3, 4, 4)
     assert maps.min() < 0 < maps.max()
@@ -345,7 +345,7 @@ def test_noise_is_normal_and_uncorrelated() -> None:
     others = gaussian_noise(torch.zeros(1, 3, 64, 64, dtype=torch.float64), 8, seed=1).flatten(1)
     correlation = torch.corrcoef(torch.cat([noise, others])) - torch.eye(16)
     assert correlation.abs().max() < 5 / count**0.5, "copies and seeds are independent"
-    for shift in (1, 64):  # neighbours in a row and in a column
+    for shift in (1, 64):  # neighbors in a row and in a column
         assert (noise[:, shift:] * noise[:, :-shift]).mean(1).abs().max() < 5 / count**0.5
 
 

@@ -1,4 +1,4 @@
-"""What a row of the table of methods is, and of the table of fusions."""
+"""The rows of the table of methods and of the table of fusions."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ class Method:
         title: what the field calls it.
         paper: authors, year and arXiv number.
         explain: ``(context, **options) -> (N, k, *grid)``, a signed map for each of an image's k classes.
-        passes: what it runs besides one forward of the network, for people.
+        passes: what it runs besides one forward of the network, in words.
         needs_layer: whether it explains at a layer, or at the image itself.
         needs_image: whether it needs the gradient of the image.
         needs_graph: whether the network must be known as a graph, even eagerly: to run its tail alone or
@@ -60,13 +60,13 @@ class Method:
         """The options as they are, where the method has all of them.
 
         Raises:
-            ValueError: no such option; the method's own are listed.
+            ValueError: no such option; the method's options are listed.
         """
         known = self.options
         unknown = [option for option in options if option not in known]
         if unknown:
-            own = ", ".join(f"{option}={default!r}" for option, default in known.items()) or "none"
-            raise ValueError(f"Method {self.name!r} has no option {unknown[0]!r}; its options are: {own}.")
+            listed = ", ".join(f"{option}={default!r}" for option, default in known.items()) or "none"
+            raise ValueError(f"Method {self.name!r} has no option {unknown[0]!r}; its options are: {listed}.")
         return options
 
 

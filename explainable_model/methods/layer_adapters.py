@@ -25,9 +25,8 @@ def cam(context: "MethodContext") -> Tensor:
     """``map = sum_k w_k A_k`` with ``w_k = sum_ij g_kij``: the classifier's weight for channel k.
 
     Behind the layer there must be average pooling and a linear classifier; then ``g_kij = W_ck / (h w)`` at
-    every position, and the sum of the gradient is the class's row of the weight, which is what is left in the
-    artifact. Behind pooling and a deeper classifier it is the weight of the classifier's linear part at
-    this image.
+    every position, and the sum of the gradient is the class's row of the weight; the artifact reads that row. Behind
+    pooling and a deeper classifier the sum is the gradient of that classifier at this image.
 
     Raises:
         ModelError: what follows the layer is not average pooling (checked eagerly).
@@ -67,7 +66,7 @@ def shapleycam(context: "MethodContext") -> Tensor:
 
 
 def finercam(context: "MethodContext", *, gamma: float = GAMMA, references: int = REFERENCES) -> Tensor:
-    """Grad-CAM of what tells a class from those most like it, see ``finercam_weights``.
+    """Grad-CAM of a score that compares a class with those most like it, see ``finercam_weights``.
 
     Raises:
         ModelError: the target is a function, so there are no scores of other classes.

@@ -71,8 +71,8 @@ def ablationcam(context: "MethodContext") -> Tensor:
     count = torch.ones_like(activations[:1].flatten(2)[:, :, 0]).cumsum(1) - 1
 
     def ablated(start: int, stop: int) -> Tensor:
-        gone = count[:, start:stop].transpose(0, 1) == count
-        kept = (~gone).to(activations.dtype).reshape(1, stop - start, -1, *[1] * (activations.ndim - 2))
+        removed = count[:, start:stop].transpose(0, 1) == count
+        kept = (~removed).to(activations.dtype).reshape(1, stop - start, -1, *[1] * (activations.ndim - 2))
         return activations.unsqueeze(1) * kept
 
     scores = context.tail_scores(ablated, activations.shape[1]).flatten(0, 1)
@@ -81,7 +81,7 @@ def ablationcam(context: "MethodContext") -> Tensor:
 
 
 def reciprocam(context: "MethodContext", *, gaussian: bool = False) -> Tensor:
-    """One pass of the tail for each position, with what is there alone. See ``masking.reciprocam``."""
+    """One pass of the tail for each position, whose activations alone remain. See ``masking.reciprocam``."""
     activations, spatial = context.activations, context.activations.shape[2:]
     masks = masking.reciprocam_masks(spatial, gaussian=gaussian).to(activations)
 

@@ -55,13 +55,13 @@ def noisy_copies(context: "MethodContext", samples: int, noise: float, seed: int
     image = context.image
     dims = list(range(1, image.ndim))
     spread = noise * (image.amax(dims, keepdim=True) - image.amin(dims, keepdim=True)).unsqueeze(1)
-    every = gaussian_noise(image, samples, seed)
+    drawn = gaussian_noise(image, samples, seed)
     for start, stop in context.image_chunks(samples):
-        yield image.unsqueeze(1) + spread * every[start:stop]
+        yield image.unsqueeze(1) + spread * drawn[start:stop]
 
 
 def _hashed(state: Tensor) -> Tensor:
-    for multiplier in MULTIPLIERS:  # a linear step alone would leave neighbours in line: square in between
+    for multiplier in MULTIPLIERS:  # a linear step alone would leave neighbors in line: square in between
         state = (state * state + multiplier * state + multiplier) % PRIME
     return state
 

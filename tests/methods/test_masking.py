@@ -53,7 +53,7 @@ def test_upsampled_masks_replica(spatial: tuple[int, ...], size: tuple[int, ...]
 
 
 def test_upsampled_masks_by_hand() -> None:
-    # 0 and 4 at twice the width, half-pixel centres: 0, 1, 3, 4; then over the range 4.
+    # 0 and 4 at twice the width, half-pixel centers: 0, 1, 3, 4; then over the range 4.
     assert upsampled_masks(torch.tensor([[[0.0, 4.0]]]), (4,)).tolist() == [[[0.0, 0.25, 0.75, 1.0]]]
 
 
@@ -150,9 +150,9 @@ def test_reciprocam_masks_replica(spatial: tuple[int, ...], gaussian: bool) -> N
     masks = reciprocam_masks(spatial, gaussian=gaussian, dtype=torch.float64)
     assert masks.shape == (math.prod(spatial), *spatial)
     share = {0: 0.5, 1: 0.25} if gaussian else {0: 1.0}
-    for number, centre in enumerate(np.ndindex(*spatial)):
+    for number, center in enumerate(np.ndindex(*spatial)):
         for index in np.ndindex(*spatial):
-            expected = math.prod(share.get(abs(i - c), 0.0) for i, c in zip(index, centre, strict=True))
+            expected = math.prod(share.get(abs(i - c), 0.0) for i, c in zip(index, center, strict=True))
             assert masks[(number, *index)] == expected
 
 

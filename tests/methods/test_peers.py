@@ -105,18 +105,18 @@ def test_torchcam(method: checks.Method, peer: type, network: nn.Module, attribu
     assert (minmax(method(*attribution).relu()) - expected).abs().max() < TOLERANCE
 
 
-def centred(tensor: Tensor) -> Tensor:
+def centered(tensor: Tensor) -> Tensor:
     return tensor - tensor.mean((2, 3), keepdim=True)
 
 
-def test_eigencam_of_centred_activations(attribution: tuple[Tensor, Tensor]) -> None:
-    # The library centres the channels, the paper does not.
+def test_eigencam_of_centered_activations(attribution: tuple[Tensor, Tensor]) -> None:
+    # The library centers the channels, the paper does not.
     activations, gradients = attribution
     expected = svd_on_activations.get_2d_projection(activations.numpy())
-    assert up_to_sign(eigencam(centred(activations)), torch.from_numpy(expected)) < 1e-4
+    assert up_to_sign(eigencam(centered(activations)), torch.from_numpy(expected)) < 1e-4
     products = activations * gradients
     expected = svd_on_activations.get_2d_projection(products.numpy())
-    given = eigengradcam(centred(products), torch.ones_like(products))
+    given = eigengradcam(centered(products), torch.ones_like(products))
     assert up_to_sign(given, torch.from_numpy(expected)) < 1e-4
 
 
