@@ -1,41 +1,33 @@
 """The wrapper: any network in, its prediction and its class activation map out."""
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 
-from explainable_model.artifact.metadata import PROFILES, Profile
+from explainable_model.artifact.metadata import Profile
 from explainable_model.attribution.context import MethodContext
 from explainable_model.attribution.explain import explain
-from explainable_model.attribution.inputs import check_class_idx, check_image, check_inputs, predicted_class_idx
+from explainable_model.attribution.inputs import check_class_idx, check_inputs, predicted_class_idx
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
 from explainable_model.eager.buffers import restored_buffers
+from explainable_model.eager.checks import check_image_for, explained_shape_errors, refuse_training_mode, unwrap
 from explainable_model.eager.find_layer import default_layer, resolve_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.tap import LayerTap
-from explainable_model.errors import InputError, LayerError, ModelError, StaticBatchWarning, TraceError
+from explainable_model.errors import InputError, LayerError
 from explainable_model.explanation import Explanation, Progress, as_progress
-from explainable_model.lowering.capture.trace_errors import reason_of
-from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.lowered import LoweredModel
-from explainable_model.lowering.pipeline import lower_network
+from explainable_model.lowering.open_dims import check_profile, lower_with_open_dims
 from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.rules.check import check_lowerings
-from explainable_model.lowering.size_ranges import open_size_error
 from explainable_model.methods import find_method
 from explainable_model.methods.fusion import find_fusion
-
-MODE_DEPENDENT = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Attribution(NamedTuple):
@@ -68,8 +60,8 @@ class ExplainableModel(nn.Module):
             divide by its largest absolute value; ``"none"`` or ``False``.
         upsample: ``"bilinear"`` or ``True``, ``"bicubic"``, ``"nearest"``: how the map is resized to the image;
             ``"none"`` or ``False`` leaves it at layer resolution.
-        signed: keep what speaks against the class instead of rectifying.
-        shared_scale: normalise the maps of the ``top_k`` classes together instead of each by itself.
+        signed: keep the evidence against the class instead of rectifying.
+        shared_scale: normalize the maps of the ``top_k`` classes together instead of each by itself.
         size: spatial size of the maps, if not the image's.
         fusion: how the maps of several layers become one, a key of ``FUSIONS``.
         augment: average over six copies of the image: scaled by 1, 0.9 and 1.1, each also mirrored.
@@ -113,7 +105,7 @@ class ExplainableModel(nn.Module):
     ) -> None:
         super().__init__()
         row, fuse = find_method(method), find_fusion(fusion)
-        self.model = _unwrap(model)
+        self.model = unwrap(model)
         self.example = example
         self.progress = as_progress(progress)
         self.training = self.model.training
@@ -121,8 +113,7 @@ class ExplainableModel(nn.Module):
         self._plan = Plan.from_arguments(self.model, row, layers, fuse, **arguments)
         self._taps: dict[str, LayerTap] = {}
         self._graphs: dict[Any, DifferentiableNetwork] = {}
-        self._mode_dependent = [m for m in self.model.modules() if isinstance(m, MODE_DEPENDENT)]
-        self._refuse_training_mode()
+        refuse_training_mode(self.model)
         if example is not None:
             with torch.no_grad():
                 self(example)  # an example that does not work should fail here, not at the export
@@ -138,7 +129,7 @@ class ExplainableModel(nn.Module):
 
     @property
     def plan(self) -> Plan:
-        """What is explained and how; without layers until a call has found one."""
+        """What is explained and how. It names no layer until a call has found one."""
         return self._plan
 
     @property
@@ -179,18 +170,18 @@ class ExplainableModel(nn.Module):
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
-            with self._explain_failure(image):
+            with explained_shape_errors(self.model, image):
                 return Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
 
     def attribute(self, image: Tensor, class_idx: Tensor | None = None, *inputs: Tensor) -> Attribution:
-        """What the CAM methods work with: the activations of the layer and the gradients of the score.
+        """Return the activations of the layer and the gradients of the score, which the CAM methods work with.
 
         Arguments and errors as ``forward``; the output of the first layer and its gradient, for the first
         class of each image, come as ``(N, K, *spatial)``.
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
-            with self._explain_failure(image):
+            with explained_shape_errors(self.model, image):
                 run = network.run(image, class_idx, inputs)
                 context = MethodContext(network, plan, run)
                 return Attribution(
@@ -208,8 +199,8 @@ class ExplainableModel(nn.Module):
     def _ready(
         self, image: Tensor, class_idx: Tensor | None, inputs: tuple[Tensor, ...]
     ) -> tuple[DifferentiableNetwork, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
-        self._refuse_training_mode()
-        self._check_image(image)
+        refuse_training_mode(self.model)
+        check_image_for(self.model, image)
         plan = self._plan
         if class_idx is None:
             class_idx = predicted_class_idx(image, plan.top_k)
@@ -217,9 +208,9 @@ class ExplainableModel(nn.Module):
         check_inputs(inputs, image.shape[0], plan.target.inputs)
         if image.is_inference():
             image = image.clone()  # autograd cannot save a tensor made under inference_mode
-        inputs = tuple(each.clone() if each.is_inference() else each for each in inputs)
+        inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
         if plan.method.needs_layer and not plan.layers:
-            with self._explain_failure(image):
+            with explained_shape_errors(self.model, image):
                 layer = default_layer(self.model, image, *self._network_inputs(inputs), output=plan.output)
             plan = self._plan = replace(plan, layers=(layer,))
         return self._network(plan, image, inputs), plan, image, class_idx, inputs
@@ -237,48 +228,8 @@ class ExplainableModel(nn.Module):
             self._graphs[key] = captured_network(self.model, plan, image, inputs)
         return self._graphs[key]
 
-    def _refuse_training_mode(self) -> None:
-        if self.model.training or any(module.training for module in self._mode_dependent):
-            raise ModelError(
-                f"{type(self.model).__name__} is in training mode: batch norm would use the batch and dropout "
-                "would be random. Call .eval() on it first."
-            )
-
-    def _check_image(self, image: Tensor) -> None:
-        check_image(image)
-        parameter = next((p for p in self.model.parameters() if p.is_floating_point()), None)
-        if (
-            parameter is not None
-            and image.dtype != parameter.dtype
-            and not torch.is_autocast_enabled(image.device.type)
-        ):
-            raise InputError(
-                f"image is {image.dtype} and the network is {parameter.dtype}; convert one: "
-                f"image.to({parameter.dtype}) or model.to({image.dtype})."
-            )
-
-    @contextmanager
-    def _explain_failure(self, image: Tensor) -> Iterator[None]:
-        """Say what the network would have accepted, where its own error does not."""
-        try:
-            yield
-        except (RuntimeError, ValueError, IndexError) as error:
-            first = next((m for m in self.model.modules() if isinstance(m, CONVOLUTIONS)), None)
-            if first is not None and len(first.kernel_size) + 2 != image.ndim:
-                expected = f"(N, C, {', '.join('DHW'[-len(first.kernel_size) :])})"
-                raise InputError(
-                    f"image has shape {tuple(image.shape)}; the first convolution of {type(self.model).__name__} "
-                    f"expects {expected}. Add a missing batch dimension with image.unsqueeze(0)."
-                ) from error
-            if first is not None and first.in_channels != image.shape[1]:
-                raise InputError(
-                    f"image has shape {tuple(image.shape)}, so {image.shape[1]} channel(s); the first convolution of "
-                    f"{type(self.model).__name__} expects {first.in_channels}."
-                ) from error
-            raise
-
     def __prepare_scriptable__(self) -> nn.Module:
-        """What ``torch.jit.script`` compiles instead of this module: the lowered graph."""
+        """The lowered graph, which ``torch.jit.script`` compiles instead of this module."""
         from explainable_model.lowering.scriptable import scriptable
 
         if self.example is None:
@@ -287,27 +238,6 @@ class ExplainableModel(nn.Module):
                 "ExplainableModel(model, ..., example=image), or set explainable.example."
             )
         return scriptable(lower(self, self.example))
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError(
-            "The network is a TorchScript module, which has no forward hooks to capture a layer with; "
-            "wrap the original nn.Module."
-        )
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"model is {type(model).__name__}; expected an nn.Module.")
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return _unwrap(model.module)
-    original = getattr(model, "_orig_mod", None)  # torch.compile
-    if isinstance(original, nn.Module):
-        return _unwrap(original)
-    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
-        raise ModelError(
-            "The network's parameters were made under torch.inference_mode, so no gradient can pass "
-            "through them. Build or load the network outside of it."
-        )
-    return model
 
 
 def lower(
@@ -326,7 +256,7 @@ def lower(
     folded into the convolution before it. What comes out is a plain forward graph with an open
     batch size; for a network that takes one batch size only, or a different path for each, it is the
     example's, with a ``StaticBatchWarning``. The graph has no state: buffers that the network updates
-    in its forward keep the values that they have now, and the network's own are left as found.
+    in its forward keep the values that they have now, and the network itself keeps them, too.
 
     Args:
         explainable: the network and what to explain of it.
@@ -337,8 +267,9 @@ def lower(
             Convolutional networks allow it, those with a table of positions do not; windowed transformers
             take minutes to trace.
         dynamic_batch: leave the batch size open; ``False`` makes a graph for exactly as many images as ``image`` has.
-        profile: ``portable`` keeps to the operators that strict runtimes have (``lowering/passes/portable.py`` lists
-            them), in float32 and for the example's shape alone; ``full`` uses all that is fast.
+        profile: ``portable`` keeps to the operators that strict runtimes have, listed in
+            ``lowering/passes/portable.py``, in float32 and for the example's shape alone; ``full`` uses all that is
+            fast.
 
     Raises:
         LoweringError: the network cannot be traced, or an operator on the way from the layer to the
@@ -347,50 +278,17 @@ def lower(
         TypeError: a key of ``lowerings`` is no operator overload, or its rule is no function.
         InputError, LayerError, ModelError: as the eager call.
     """
-    _check_profile(profile, image, dynamic_size)
+    check_profile(profile, image, dynamic_size=dynamic_size)
     table = {**LOWERINGS, **check_lowerings(lowerings or {})}
     with torch.no_grad(), restored_buffers(explainable.model):
-        explainable(image.clone(), None, *inputs)  # whatever is wrong with the request is said by the eager call
-    plan = explainable.plan
-    dynamic_batch = dynamic_batch and profile == "full"
-    example = tuple(each.detach() for each in (image, *inputs))
-    attempt = partial(lower_network, explainable.model, plan, example, table, profile)
-    try:
-        return attempt(DynamicDims(size=dynamic_size), dynamic_batch=dynamic_batch)
-    except TraceError as refusal:
-        # What else is wrong with the network is said by these attempts: they succeed where the open dimensions were.
-        if dynamic_size:
-            _refuse_open_size(attempt, refusal)
-        lowered = attempt(DynamicDims(batch=False, size=dynamic_size))
-        if dynamic_batch:
-            warnings.warn(
-                f"{plan.model} refuses an open batch size, so it was lowered for a batch of exactly {image.shape[0]}, "
-                f"the example's. The reason: {reason_of(refusal.__cause__ or refusal)}",
-                StaticBatchWarning,
-                stacklevel=2,
-            )
-        return lowered
-
-
-def _check_profile(profile: str, image: Tensor, dynamic_size: bool) -> None:
-    if profile not in PROFILES:
-        raise InputError(f"Unknown profile {profile!r}; known profiles: {', '.join(PROFILES)}.")
-    if profile == "portable" and (dynamic_size or image.dtype is not torch.float32):
-        got = "an open height and width" if dynamic_size else f"a network in {image.dtype}"
-        raise InputError(
-            f"The portable profile is for float32 and images of one size; got {got}. Leave dynamic_size=False, give "
-            "network.float() and a float32 image, or leave out the profile."
-        )
-
-
-def _refuse_open_size(attempt: Callable[[DynamicDims], LoweredModel], refusal: TraceError) -> None:
-    """Raise, unless it is the open batch that was refused."""
-    try:
-        attempt(DynamicDims())
-    except TraceError:
-        try:
-            attempt(DynamicDims(batch=False, size=True))
-            return
-        except TraceError:
-            attempt(DynamicDims(batch=False))
-    raise open_size_error(reason_of(refusal.__cause__ or refusal)) from refusal
+        explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
+    example = tuple(tensor.detach() for tensor in (image, *inputs))
+    return lower_with_open_dims(
+        explainable.model,
+        explainable.plan,
+        example,
+        table,
+        profile,
+        dynamic_size=dynamic_size,
+        dynamic_batch=dynamic_batch and profile == "full",
+    )

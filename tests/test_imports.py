@@ -38,6 +38,7 @@ imaging
 backward
 lowered
 scriptable pipeline
+open_dims
 """
 # Rooms that hold names for users and records of artifacts, and no machinery.
 PUBLIC_MODULES = ("artifact", "demo", "errors", "explainer", "explanation", "imaging", "networks", "serving", "targets")

@@ -10,7 +10,6 @@ from benchmarks.timing import Effort, measure_pairs, time_on_host
 from explainable_model import METHODS, ExplainableModel
 from explainable_model.demo import efficientnet_lite0
 
-TRANSFORMER_METHODS = ("vitreciprocam", "legrad", "rollout")
 ONCE = 8.0  # a call of more seconds is measured once
 QUICK_METHODS = ("gradcam", "eigencam")
 
@@ -27,7 +26,7 @@ def list_tasks(settings: Settings) -> list[Task]:
 def measure_method(name: str, effort: Effort, threads: int) -> Figures:
     """Time forward and explanation in turn: on EfficientNet-Lite0, or on DeiT-Tiny for methods of transformers."""
     torch.set_num_threads(threads)
-    transformer = name in TRANSFORMER_METHODS
+    transformer = METHODS[name].needs_tokens
     model = _build_deit() if transformer else efficientnet_lite0().model
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     explainable = ExplainableModel(model, None, name)

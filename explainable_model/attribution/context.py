@@ -1,4 +1,4 @@
-"""What a method may ask of one layer, for the explained classes of each image."""
+"""``MethodContext``: the activations, gradients and scores that a method works with."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ from explainable_model.attribution.postprocess import resize_maps
 from explainable_model.errors import LayerError
 from explainable_model.explanation import Progress
 
-# Of the copies of an image that run at once on a CPU. A larger batch is slower there: its activations leave the cache,
-# and blocks of more than 32 MiB are mapped, zeroed and returned at every allocation.
+# Pixels that run at once on a CPU, in all copies of an image together. A larger batch is slower there: its activations
+# leave the cache, and blocks of more than 32 MiB are mapped, zeroed and returned at every allocation.
 CPU_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method may ask: of one layer, for k classes of each image.
+    """One layer of one run of the network, and the k classes of each image that are explained.
 
     Attributes:
         network: to run again.
@@ -101,11 +101,11 @@ class MethodContext:
         return self._mapped(cast(CurvedNetwork, self.network).curvature(self.first, self._tap))
 
     def image_gradients(self) -> Tensor:
-        """``(N, k, C, *spatial)``: gradient of the scores with respect to the image."""
+        """``(N, k, C, *spatial)``: gradient of the scores by the image."""
         return self._gradients()[0]
 
     def guided_image_gradients(self) -> Tensor:
-        """``(N, k, C, *spatial)``: the same, let through a ReLU only where it is positive."""
+        """``(N, k, C, *spatial)``: gradient of the scores by the image; a ReLU passes its positive values alone."""
         network, run = cast(ReplayableNetwork, self.network).guided(self.first)
         return network.gradients(run)[0]
 
@@ -152,9 +152,9 @@ class MethodContext:
             images: ``(N, copies, C, *spatial)``.
         """
         copies = images.shape[1]
-        asked = self.first.scores.class_idx
-        class_idx = repeat(asked.squeeze(1) if self.plan.top_k is None else asked, copies)
-        inputs = [repeat(each, copies) for each in self.first.inputs]
+        classes = self.first.scores.class_idx
+        class_idx = repeat(classes.squeeze(1) if self.plan.top_k is None else classes, copies)
+        inputs = [repeat(tensor, copies) for tensor in self.first.inputs]
         return replace(self, first=self.network.run(images.flatten(0, 1), class_idx, inputs), shared=[])
 
     def image_scores(self, make: Callable[[int, int], Tensor], copies: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one procedure that explains; it traces."""
+"""The procedure that predicts and explains, for every kind of network; ``torch.export`` can trace it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,15 +24,15 @@ def explain(
     inputs: Sequence[Tensor] = (),
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Predict and explain; traces.
+    """Predict and explain.
 
     Args:
         network: with the taps of ``plan``.
-        plan: what is to be explained and how.
+        plan: what is explained and how.
         image: ``(N, C, *spatial)``.
         class_idx: ``(N,)`` int64, or ``(N, top_k)``.
         inputs: the extra inputs.
-        progress: told how many copies are done, by methods that run many.
+        progress: called with the number of copies that are done, by methods that run many.
 
     Returns:
         ``logits``, ``class_idx`` shaped like the argument, and ``cam`` ``(N, *size)`` or ``(N, top_k, *size)``.
@@ -46,10 +46,10 @@ def explain(
 
 
 def _finished(context: MethodContext) -> Tensor:
-    """``(N, k, *size)``: the method's maps of all layers, as a person sees them."""
+    """``(N, k, *size)``: the map of all layers together, rectified, normalized and resized."""
     plan, method = context.plan, context.plan.method
     contexts = [replace(context, layer=n) for n in range(len(plan.layers))] if method.needs_layer else [context]
-    maps = [method.explain(each, **plan.options) for each in contexts]
+    maps = [method.explain(at_layer, **plan.options) for at_layer in contexts]
     cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
     return finish(cam, context.size, plan.postprocess)
 

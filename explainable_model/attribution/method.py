@@ -1,4 +1,4 @@
-"""What a row of the table of methods is, and of the table of fusions."""
+"""The rows of the table of methods and of the table of fusions."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ class Method:
         title: what the field calls it.
         paper: authors, year and arXiv number.
         explain: ``(context, **options) -> (N, k, *grid)``, a signed map for each of an image's k classes.
-        passes: what it runs besides one forward of the network, for people.
+        passes: what it runs besides one forward of the network, in words.
         needs_layer: whether it explains at a layer, or at the image itself.
         needs_image: whether it needs the gradient of the image.
         needs_graph: whether the network must be known as a graph, even eagerly: to run its tail alone or
@@ -32,6 +32,7 @@ class Method:
         needs_curvature: whether it needs second derivatives.
         needs_tokens: whether it explains transformers alone: a layer of tokens, or attention over the whole image.
         class_specific: whether another class gets another map.
+        on_sheet: whether the sheet of all methods shows it; not where it takes minutes on a common network.
         side_taps: the layers it listens to besides those it explains: a name and a tensor for each.
     """
 
@@ -46,6 +47,7 @@ class Method:
     needs_curvature: bool = False
     needs_tokens: bool = False
     class_specific: bool = True
+    on_sheet: bool = True
     side_taps: Callable[[nn.Module], SideTaps] = no_side_taps
 
     @property
@@ -58,13 +60,13 @@ class Method:
         """The options as they are, where the method has all of them.
 
         Raises:
-            ValueError: no such option; the method's own are listed.
+            ValueError: no such option; the method's options are listed.
         """
         known = self.options
         unknown = [option for option in options if option not in known]
         if unknown:
-            own = ", ".join(f"{option}={default!r}" for option, default in known.items()) or "none"
-            raise ValueError(f"Method {self.name!r} has no option {unknown[0]!r}; its options are: {own}.")
+            listed = ", ".join(f"{option}={default!r}" for option, default in known.items()) or "none"
+            raise ValueError(f"Method {self.name!r} has no option {unknown[0]!r}; its options are: {listed}.")
         return options
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a network: a run, its gradients, and what some methods ask besides."""
+"""The protocols of a network: it runs, gives gradients and, for some methods, second derivatives or its tail."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class ForwardRun:
     Attributes:
         image: ``(N, C, *spatial)``.
         inputs: the extra inputs.
-        scores: what its output says.
+        scores: of the classes, from its output.
         activations: output of each tap, as the layer returned it: the image where it is one, the layers
             the method listens to, and last those that are explained.
         state: what the network keeps to differentiate the run.
@@ -30,7 +30,7 @@ class ForwardRun:
 
 
 class DifferentiableNetwork(Protocol):
-    """A network with taps on some of its layers, and the gradients there."""
+    """A network that listens to some of its layers (the taps) and differentiates the scores there."""
 
     def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> ForwardRun:
         """Predict.
@@ -62,10 +62,10 @@ class CurvedNetwork(DifferentiableNetwork, Protocol):
 
 
 class ReplayableNetwork(DifferentiableNetwork, Protocol):
-    """A network that is known as a graph, for methods with ``needs_graph``."""
+    """A network whose graph is known, for methods with ``needs_graph``."""
 
     def tail(self, run: ForwardRun, tap: int, activations: Tensor, copies: int) -> Tensor:
-        """Scores for other activations of a tap; what comes before it does not run again.
+        """Scores for other activations of a tap; the layers before it do not run again.
 
         Args:
             run: from ``run``, of this network.

@@ -1,4 +1,4 @@
-"""What is to be explained and how: the options of ``ExplainableModel`` in one record."""
+"""The options of ``ExplainableModel`` in one record: the target, the method, and what is done to the map."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ RECORDED_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that shapes an explanation besides the network and the image.
+    """Everything that shapes an explanation, except the network and the image.
 
     Attributes:
         model: class name of the network.
@@ -63,7 +63,7 @@ class Plan:
         options: of the method.
         target: what is explained.
         output: which part of the network's output is the prediction.
-        top_k: how many classes are explained at once; ``None`` for one, without a dimension of its own.
+        top_k: how many classes are explained at once; ``None`` for one class and maps without a class dimension.
         postprocess: what is done to the signed maps.
         augment: average over flipped and scaled copies of the image.
         chunk_size: how many copies of one image a method runs at once.

@@ -1,4 +1,4 @@
-"""From a signed map to what a person looks at: rectify, normalise, resize."""
+"""Rectify, normalize and resize signed maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Postprocess:
             its largest absolute value, which leaves zero where it is (signed maps: [-1, 1]); ``none``.
         upsample: how the map is resized: ``bilinear`` (linear or trilinear in one or three dimensions),
             ``bicubic``, ``nearest``, or ``none`` to leave it at layer resolution.
-        signed: keep what speaks against the class instead of rectifying.
-        shared_scale: normalise the maps of one image's classes together.
+        signed: keep the evidence against the class instead of rectifying.
+        shared_scale: normalize the maps of one image's classes together.
         size: spatial size to resize to; ``None`` for the image's.
     """
 
@@ -34,12 +34,12 @@ class Postprocess:
     size: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (
+        for name, value, choices in (
             ("normalize", self.normalize, NORMALIZATIONS),
             ("upsample", self.upsample, UPSAMPLINGS),
         ):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}, True or False.")
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}, True or False.")
         if self.size is not None and (self.upsample == "none" or any(length < 1 for length in self.size)):
             raise ValueError(
                 f"size is {self.size} with upsample={self.upsample!r}; expected positive lengths to resize to."
@@ -54,12 +54,12 @@ class Postprocess:
 
     @property
     def diverging(self) -> bool:
-        """Whether zero lies in the middle of what a finished map can be, and what is below speaks against the class."""
+        """Whether a finished map can be negative, where the evidence speaks against the class."""
         return self.range[0] != 0
 
 
 def scale(cam: Tensor, normalize: str, dims: Sequence[int]) -> Tensor:
-    """Normalise over ``dims``; a constant map (``minmax``) or a zero map (``max``) becomes zero.
+    """Normalize over ``dims``; a constant map (``minmax``) or a zero map (``max``) becomes zero.
 
     Returns:
         The same shape and dtype, finite for every finite input.
@@ -86,7 +86,7 @@ def resize(cam: Tensor, size: Sequence[Any]) -> Tensor:
 
 
 def resize_maps(cam: Tensor, size: Sequence[Any], upsample: str = "bilinear") -> Tensor:
-    """``(N, k, *spatial)`` resized to ``(N, k, *size)`` with half-pixel centres.
+    """``(N, k, *spatial)`` resized to ``(N, k, *size)`` with half-pixel centers.
 
     ``align_corners=False``. One, two and three spatial dimensions, but for bicubic: two.
 
@@ -102,7 +102,7 @@ def resize_maps(cam: Tensor, size: Sequence[Any], upsample: str = "bilinear") ->
 
 
 def finish(cam: Tensor, image_size: Sequence[Any], how: Postprocess) -> Tensor:
-    """Rectify, normalise and resize signed maps as asked.
+    """Rectify, normalize and resize signed maps as asked.
 
     Args:
         cam: ``(N, k, *spatial)``, a map for each of an image's k classes.

@@ -19,6 +19,7 @@ from explainable_model.methods import METHODS
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SHEET_METHODS = tuple(name for name, method in METHODS.items() if method.on_sheet)
 ExplainerOf = Callable[[str], Explainer]  # method -> what explains with it
 
 
@@ -57,9 +58,9 @@ def explain_with_all(
     class_idx: int | None,
     look: OverlayStyle,
     target: Path,
-    methods: Iterable[str] = METHODS,
+    methods: Iterable[str] = SHEET_METHODS,
 ) -> dict[str, Any]:
-    """Explain one photo with every method and write ``<target>-methods.png``.
+    """Explain one photo with every method that does not take minutes, and write ``<target>-methods.png``.
 
     Args:
         explainer_of: makes what explains it.

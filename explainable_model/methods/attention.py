@@ -54,7 +54,7 @@ def legrad(gradients: Sequence[Tensor], prefix: int) -> Tensor:
 
     In the paper each layer has a score of its own, the classifier applied to the tokens of that layer;
     where the gradients given are those of the network's own score, this is that variant. The paper adds
-    the layers up; their mean is the same map once normalised.
+    the layers up; their mean is the same map once normalized.
 
     Args:
         gradients: ``(N, heads, T, T)``, by the attention after the softmax, one for each layer; rows are

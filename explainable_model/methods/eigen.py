@@ -80,7 +80,7 @@ def kpcacam(activations: Tensor) -> Tensor:
     """Project the activations on their first principal component in the space of a sigmoid kernel.
 
     ``map_p = sqrt(l) u_p`` with ``l`` the largest eigenvalue and ``u`` its unit eigenvector of the
-    doubly centred kernel matrix of the positions, ``k(a, b) = tanh(a . b / K + 1)``. ``a`` and ``b`` are
+    doubly centered kernel matrix of the positions, ``k(a, b) = tanh(a . b / K + 1)``. ``a`` and ``b`` are
     the K activations at two positions, less their mean over all positions. It explains no class. The
     kernel matrix has a row and a column for every position: use layers of a few hundred positions.
 
@@ -88,7 +88,7 @@ def kpcacam(activations: Tensor) -> Tensor:
 
     - The paper leaves the kernel open. This one, its slope 1 / K and its offset 1 are the defaults of the
       authors' code.
-    - ``tanh(s + 1)`` is taken less ``tanh(1)``, in closed form: centring removes the constant, and
+    - ``tanh(s + 1)`` is taken less ``tanh(1)``, in closed form: centering removes the constant, and
       without it differences between small ``s`` are not rounded away.
     - A sigmoid kernel may have negative eigenvalues. Half its Frobenius norm is added to all of them, so
       that the largest, not the one of largest magnitude, comes out of squaring the matrix 12 times. Where
@@ -108,8 +108,8 @@ def kpcacam(activations: Tensor) -> Tensor:
         tensor([[[ True, False]]])
     """
     matrix = _positions_by_channels(activations)
-    centred = matrix - matrix.mean(1, keepdim=True)
-    kernel, scale = _relative(_centre(_sigmoid_kernel(centred)))
+    centered = matrix - matrix.mean(1, keepdim=True)
+    kernel, scale = _relative(_center(_sigmoid_kernel(centered)))
     shift = (kernel * kernel).sum((1, 2), keepdim=True).sqrt() / 2
     axis = _principal_axis(kernel + shift * _identity(kernel), KERNEL_SQUARINGS)
     eigenvalue = (axis * torch.matmul(kernel, axis)).sum(1, keepdim=True).relu()
@@ -174,7 +174,7 @@ def _identity(kernel: Tensor) -> Tensor:
     return (count.unsqueeze(1) == count).to(kernel.dtype)
 
 
-def _centre(kernel: Tensor) -> Tensor:
+def _center(kernel: Tensor) -> Tensor:
     """Centre in the space of the kernel: rows and columns of mean zero."""
     rows = kernel.mean(2, keepdim=True)
     return kernel - rows - rows.transpose(1, 2) + rows.mean(1, keepdim=True)

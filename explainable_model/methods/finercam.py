@@ -12,7 +12,7 @@ REFERENCES = 3
 def finercam_weights(
     logits: Tensor, class_idx: Tensor, *, gamma: float = GAMMA, references: int = REFERENCES
 ) -> Tensor:
-    """Weights of the classes in a score that tells a class from those most like it.
+    """Weights of the classes in a score that compares a class with those most like it.
 
     The score is ``y_c - gamma (1 / T) sum_t y_dt``, where ``y`` are the logits, ``c`` the class and ``d_t``
     the T classes whose logits are closest to its own. Multiply the logits by these weights and sum: the
@@ -43,8 +43,8 @@ def finercam_weights(
     references = min(references, logits.shape[1] - 1)
     if references == 0:
         return chosen.to(logits.dtype)
-    own = torch.where(chosen, logits, 0.0).sum(1, keepdim=True)
-    distance = torch.where(chosen, torch.inf, (logits - own).abs())
+    class_logit = torch.where(chosen, logits, 0.0).sum(1, keepdim=True)
+    distance = torch.where(chosen, torch.inf, (logits - class_logit).abs())
     nearest = distance.topk(references, 1, largest=False).indices
     compared = (nearest.unsqueeze(2) == count).to(logits.dtype).sum(1)
     return chosen.to(logits.dtype) - gamma / references * compared

@@ -25,7 +25,7 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     - The fraction is reduced to ``1 / (2 + S_k g_kij)``, which is the same number and has neither a
       square nor a cube to underflow: a gradient of 1e-20 has the coefficient it should have.
     - The factor ``exp(score)`` of every weight is left out. It is one positive number per image, which
-      normalisation removes, and it overflows.
+      normalization removes, and it overflows.
     - The paper's activations are rectified. Where they are not, ``S_k`` can be negative and the
       denominator have a pole; a coefficient whose denominator is not above 0.001 of the sum of its terms
       (which includes all negative ones) is zero.

@@ -1,7 +1,7 @@
 """Methods that read the score of masked copies: Score-CAM, Ablation-CAM, Recipro-CAM, ViT-ReciproCAM.
 
-The passes through the network are the caller's, in chunks of whatever size. Here are the masks that go
-into them and the maps that come out of their scores.
+The caller runs the network, in chunks of any size. This module makes the masks before these runs, and the maps from
+their scores.
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ def ablation_weights(score: Tensor, ablated: Tensor) -> Tensor:
     Where this differs from the paper: it divides by ``y``, which for a negative score turns every weight
     round: channels that the score needs would count against it. ``|y|`` is the same for positive
     scores. It is at least 1e-6 of the largest ``|y - y_k|``, so that a score of zero has weights; being
-    one positive number per image, it does not change a normalised map.
+    one positive number per image, it does not change a normalized map.
 
     Args:
         score: ``(N,)``, of the activations as they are; floating point.
@@ -139,17 +139,15 @@ def ablationcam(activations: Tensor, score: Tensor, ablated: Tensor) -> Tensor:
 
 
 def reciprocam_masks(spatial: Sequence[int], *, gaussian: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:
-    """One mask for every position, to multiply the activations with: only what is there remains.
-
-    A constant for given sizes: make it outside of what is traced and keep it as a buffer.
+    """One mask for every position: multiplied with the mask, the activations of that position alone remain.
 
     Where this differs from the authors' code: there, the Gaussian variant writes the activations of the
-    one position to its neighbours too; here, as in the paper's equation, the mask multiplies the
-    activations, so that neighbours keep their own. What lies beyond the border is cut off in both.
+    one position to its neighbors too; here, as in the paper's equation, the mask multiplies the
+    activations, so that neighbors keep their own. Both cut the mask off at the border.
 
     Args:
         spatial: size of the map, one to three dimensions.
-        gaussian: let the neighbours through as well, by the binomial ``[1, 2, 1] / 4`` in every dimension
+        gaussian: let the neighbors through as well, by the binomial ``[1, 2, 1] / 4`` in every dimension
             (the 3 x 3 mask ``[[1, 2, 1], [2, 4, 2], [1, 2, 1]] / 16``).
         dtype: of the masks.
 
@@ -170,51 +168,23 @@ def reciprocam_masks(spatial: Sequence[int], *, gaussian: bool = False, dtype: t
     for size in spatial:
         band = torch.eye(size, dtype=dtype)
         if gaussian:
-            neighbours = torch.ones(size, size, dtype=dtype).tril(1).triu(-1)
-            band = (neighbours + band) / 4
+            neighbors = torch.ones(size, size, dtype=dtype).tril(1).triu(-1)
+            band = (neighbors + band) / 4
         masks = torch.kron(masks, band)
     return masks.reshape(prod(spatial), *spatial)
 
 
-def vit_reciprocam_masks(
-    grid: Sequence[int], prefix: int, *, gaussian: bool = True, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """One mask over the tokens for every patch: the class token and others before the patches stay.
-
-    Otherwise as ``reciprocam_masks``.
-
-    Args:
-        grid: patches in each dimension.
-        prefix: number of tokens before the patches (class, distillation, register).
-        gaussian: let the neighbouring patches through as well.
-        dtype: of the masks.
-
-    Returns:
-        ``(P, prefix + P, 1)`` with P the number of patches, to multiply tokens ``(prefix + P, K)`` with.
-
-    Source: Byun and Lee 2023, ViT-ReciproCAM, arXiv 2310.02588.
-
-    Example:
-        >>> vit_reciprocam_masks((1, 2), prefix=1, gaussian=False).squeeze(2)
-        tensor([[1., 1., 0.],
-                [1., 0., 1.]])
-    """
-    patches = reciprocam_masks(grid, gaussian=gaussian, dtype=dtype).flatten(1)
-    return torch.cat([patches.new_ones(patches.shape[0], prefix), patches], 1).unsqueeze(2)
-
-
 @in_float32
 def reciprocam(scores: Tensor, spatial: Sequence[int]) -> Tensor:
-    """The score of every position as a map, from its smallest value up.
+    """Arrange the scores of all positions as a map, less the smallest.
 
     ``map_p = y_p - min_q y_q`` with ``y_p`` the score of the activations under the mask of position ``p``;
-    the division by the range that the paper adds is the caller's normalisation. The smallest is
+    the division by the range that the paper adds is the caller's normalization. The smallest is
     subtracted here, since all scores may be negative and the caller rectifies the map. The authors take
     softmax probabilities for scores.
 
     Args:
-        scores: ``(N, P)``, floating point, in the order of ``reciprocam_masks`` (or
-            ``vit_reciprocam_masks``, with the grid for ``spatial``).
+        scores: ``(N, P)``, floating point, in the order of ``reciprocam_masks``.
         spatial: size of the map.
 
     Returns:

@@ -1,11 +1,19 @@
 """Noise that is the same on every machine and in every runtime."""
 
 import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from explainable_model.attribution.counting import counting
+
+if TYPE_CHECKING:
+    from explainable_model.attribution.context import MethodContext
+
+SAMPLES = 16
+NOISE = 0.15
 
 PRIME = 2_147_483_647  # products of two numbers below it fit into 64 bits
 MULTIPLIERS = (16_807, 48_271, 69_621)
@@ -36,8 +44,25 @@ def gaussian_noise(image: Tensor, samples: int, seed: int) -> Tensor:
     return (radius * torch.cos(angle)).to(image.dtype).reshape(samples, *shape)
 
 
+def noisy_copies(context: "MethodContext", samples: int, noise: float, seed: int) -> Iterator[Tensor]:
+    """Chunks of noisy copies of each image, ``(N, chunk, C, *spatial)``.
+
+    Args:
+        context: of the images.
+        samples: how many copies there are of each image, in all chunks together.
+        noise: standard deviation, as a share of the range of the image.
+        seed: see ``gaussian_noise``.
+    """
+    image = context.image
+    dims = list(range(1, image.ndim))
+    spread = noise * (image.amax(dims, keepdim=True) - image.amin(dims, keepdim=True)).unsqueeze(1)
+    drawn = gaussian_noise(image, samples, seed)
+    for start, stop in context.image_chunks(samples):
+        yield image.unsqueeze(1) + spread * drawn[start:stop]
+
+
 def _hashed(state: Tensor) -> Tensor:
-    for multiplier in MULTIPLIERS:  # a linear step alone would leave neighbours in line: square in between
+    for multiplier in MULTIPLIERS:  # a linear step alone would leave neighbors in line: square in between
         state = (state * state + multiplier * state + multiplier) % PRIME
     return state
 

@@ -1,4 +1,4 @@
-"""The step that most CAM methods end with: a weighted sum of the channels."""
+"""A weighted sum of the channels, the last step of most CAM methods."""
 
 import torch
 from torch import Tensor

@@ -34,15 +34,15 @@ def svd_projection(activations: Tensor) -> Tensor:
 
 
 def kernel_projection(activations: Tensor) -> Tensor:
-    """Kernel PCA in its textbook form: kernel, centring matrix, eigendecomposition."""
+    """Kernel PCA in its textbook form: kernel, centering matrix, eigendecomposition."""
     maps = []
     for image in activations.double().numpy():
         matrix = image.reshape(image.shape[0], -1).T
         matrix = matrix - matrix.mean(0)
         positions, channels = matrix.shape
         kernel = np.array([[np.tanh(np.dot(a, b) / channels + 1) for b in matrix] for a in matrix])
-        centring = np.eye(positions) - 1 / positions
-        values, vectors = np.linalg.eigh(centring @ kernel @ centring)
+        centering = np.eye(positions) - 1 / positions
+        values, vectors = np.linalg.eigh(centering @ kernel @ centering)
         maps.append((np.sqrt(values[-1]) * vectors[:, -1]).reshape(image.shape[1:]))
     return torch.from_numpy(np.stack(maps))
 
@@ -136,16 +136,16 @@ def test_kpcacam_takes_the_largest_not_the_most_negative_eigenvalue() -> None:
     # Three strong positions in different directions and 33 without activation: the kernel is far from definite.
     matrix = np.zeros((36, 2))
     matrix[:3] = [[2.0, -3.5], [-3.7, 1.5], [2.0, 2.4]]
-    centred = matrix - matrix.mean(0)
-    centring = np.eye(36) - 1 / 36
-    values = np.linalg.eigvalsh(centring @ np.tanh(centred @ centred.T / 2 + 1) @ centring)
+    centered = matrix - matrix.mean(0)
+    centering = np.eye(36) - 1 / 36
+    values = np.linalg.eigvalsh(centering @ np.tanh(centered @ centered.T / 2 + 1) @ centering)
     assert values[0] < -1.2 * values[-1]
     activations = torch.from_numpy(matrix.T.reshape(1, 2, 6, 6))
     assert up_to_sign(kpcacam(activations), kernel_projection(activations)) < 1e-6
 
 
 def test_kpcacam_by_hand() -> None:
-    # One channel, two kinds of position: 2 and 0, centred +1 and -1. Kernel: a = tanh(1 + 1) between equals,
+    # One channel, two kinds of position: 2 and 0, centered +1 and -1. Kernel: a = tanh(1 + 1) between equals,
     # b = tanh(-1 + 1) = 0 between unequals. Centred: c and -c with c = (a - b) / 2; as 4 x 4 with two of each kind the
     # largest eigenvalue is 4 c = 2 tanh(2) with u = (1, -1, -1, 1) / 2. Map: sqrt(1.928055) / 2 = 0.694272.
     activations = torch.tensor([[[[2.0, 0.0], [0.0, 2.0]]]], dtype=torch.float64)
@@ -153,12 +153,12 @@ def test_kpcacam_by_hand() -> None:
     assert (kpcacam(activations) - expected).abs().max() < 1e-5
 
 
-def test_kpcacam_of_small_activations_is_centred_pca() -> None:
+def test_kpcacam_of_small_activations_is_centered_pca() -> None:
     # The kernel is linear there, in float32 too: tanh(s + 1) itself would round s = 1e-12 away.
     activations = checks.normal(2, 4, 5, 4)
-    centred = activations - activations.flatten(2).mean(2)[..., None, None]
+    centered = activations - activations.flatten(2).mean(2)[..., None, None]
     cam = kpcacam((activations * 1e-6).float()).double()
-    expected = svd_projection(centred)
+    expected = svd_projection(centered)
     assert up_to_sign(cam / cam.abs().amax((1, 2), True), expected / expected.abs().amax((1, 2), True)) < 1e-4
 
 

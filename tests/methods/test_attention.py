@@ -20,7 +20,7 @@ def attentions(batch: int, seed: int = 0) -> list[Tensor]:
 
 
 def rollout_loops(layers: list[np.ndarray]) -> np.ndarray:
-    """``(T, T)`` for one image: heads averaged, residual added, rows normalised, layers multiplied."""
+    """``(T, T)`` for one image: heads averaged, residual added, rows normalized, layers multiplied."""
     product = np.eye(TOKENS)
     for layer in layers:
         mixed = np.zeros((TOKENS, TOKENS))

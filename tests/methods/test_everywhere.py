@@ -18,14 +18,13 @@ from explainable_model.methods import METHODS
 from explainable_model.model import lower
 from tests.support.nets import SmallNet, TinyViT, images, seeded
 
-TRANSFORMER_METHODS = ("vitreciprocam", "legrad", "rollout")
 SIZE = (3, 16, 16)
 OPTIONS = {"samples": 2, "steps": 3}
 SUFFIXES = [FORMATS[name].suffixes[0] for name in method_table.FORMATS]
 
 
 def explainable(method: str, dtype: torch.dtype, **options: Any) -> ExplainableModel:
-    transformer = method in TRANSFORMER_METHODS
+    transformer = METHODS[method].needs_tokens
     network = seeded(TinyViT() if transformer else SmallNet()).to(dtype)
     known = {name: value for name, value in OPTIONS.items() if name in METHODS[method].options}
     layer = "blocks.1.norm1" if transformer else "block"
@@ -34,7 +33,7 @@ def explainable(method: str, dtype: torch.dtype, **options: Any) -> ExplainableM
 
 
 def size_for(method: str) -> tuple[int, ...]:
-    return (3, 32, 32) if method in TRANSFORMER_METHODS else SIZE
+    return (3, 32, 32) if METHODS[method].needs_tokens else SIZE
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from explainable_model.methods import iscam as iscam_module
 from explainable_model.methods import masking
+from explainable_model.methods import sscam as sscam_module
+from explainable_model.methods.iscam import iscam, mask_factors
 from explainable_model.methods.masking import (
     ablation_weights,
     ablationcam,
@@ -18,8 +22,8 @@ from explainable_model.methods.masking import (
     scorecam,
     scorecam_weights,
     upsampled_masks,
-    vit_reciprocam_masks,
 )
+from explainable_model.methods.sscam import sscam
 from tests.support import method_checks as checks
 from tests.support.nets import seeded
 
@@ -49,7 +53,7 @@ def test_upsampled_masks_replica(spatial: tuple[int, ...], size: tuple[int, ...]
 
 
 def test_upsampled_masks_by_hand() -> None:
-    # 0 and 4 at twice the width, half-pixel centres: 0, 1, 3, 4; then over the range 4.
+    # 0 and 4 at twice the width, half-pixel centers: 0, 1, 3, 4; then over the range 4.
     assert upsampled_masks(torch.tensor([[[0.0, 4.0]]]), (4,)).tolist() == [[[0.0, 0.25, 0.75, 1.0]]]
 
 
@@ -79,6 +83,22 @@ def test_scorecam_on_a_network() -> None:
             weights = np.exp(scores) / np.sum(np.exp(scores))
             expected = sum(w * a for w, a in zip(weights, activations[n], strict=True))
             assert (cam[n] - expected).abs().max() < 1e-12
+
+
+def test_iscam_by_hand() -> None:
+    # Four samples: j / 4 summed to 1/4, 3/4 and 6/4. Scores of the channels: sums ln 81 and 0, a quarter of them ln 3.
+    assert mask_factors(4) == [0.25, 0.75, 1.5]
+    scores = torch.tensor([[[math.log(9), 1.0], [math.log(9), -3.0], [0.0, 2.0]]], dtype=torch.float64)
+    activations = torch.tensor([[[[4.0, 0.0]], [[0.0, 8.0]]]], dtype=torch.float64)
+    # Weights 3/4 and 1/4.
+    assert (iscam(activations, scores, 4) - torch.tensor([[[3.0, 2.0]]])).abs().max() < 1e-12
+
+
+def test_sscam_by_hand() -> None:
+    # Mean scores ln 3 and 0: weights 3/4 and 1/4.
+    scores = torch.tensor([[[math.log(9), 1.0], [0.0, -1.0]]], dtype=torch.float64)
+    activations = torch.tensor([[[[4.0, 0.0]], [[0.0, 8.0]]]], dtype=torch.float64)
+    assert (sscam(activations, scores) - torch.tensor([[[3.0, 2.0]]])).abs().max() < 1e-12
 
 
 def test_ablation_by_hand() -> None:
@@ -130,17 +150,10 @@ def test_reciprocam_masks_replica(spatial: tuple[int, ...], gaussian: bool) -> N
     masks = reciprocam_masks(spatial, gaussian=gaussian, dtype=torch.float64)
     assert masks.shape == (math.prod(spatial), *spatial)
     share = {0: 0.5, 1: 0.25} if gaussian else {0: 1.0}
-    for number, centre in enumerate(np.ndindex(*spatial)):
+    for number, center in enumerate(np.ndindex(*spatial)):
         for index in np.ndindex(*spatial):
-            expected = math.prod(share.get(abs(i - c), 0.0) for i, c in zip(index, centre, strict=True))
+            expected = math.prod(share.get(abs(i - c), 0.0) for i, c in zip(index, center, strict=True))
             assert masks[(number, *index)] == expected
-
-
-def test_vit_reciprocam_masks_keep_the_prefix() -> None:
-    masks = vit_reciprocam_masks((2, 3), prefix=2)
-    assert masks.shape == (6, 8, 1)
-    assert (masks[:, :2] == 1).all()
-    assert torch.equal(masks[:, 2:, 0].reshape(6, 2, 3), reciprocam_masks((2, 3), gaussian=True))
 
 
 def test_reciprocam_on_a_network() -> None:
@@ -172,9 +185,15 @@ def square(scores: Tensor) -> Tensor:
     return reciprocam(scores, (2, 3))
 
 
+def iscam_of_three(activations: Tensor, scores: Tensor) -> Tensor:
+    return iscam(activations, scores, samples=4)
+
+
 CASES = {
     "upsampled_masks": (size_up, [(3, 3, 5)]),
     "scorecam": (scorecam, [(4, 3, 5), (4,)]),
+    "iscam": (iscam_of_three, [(4, 3, 5), (3, 4)]),
+    "sscam": (sscam, [(4, 3, 5), (3, 4)]),
     "ablationcam": (ablationcam, [(4, 3, 5), (), (4,)]),
     "reciprocam": (square, [(6,)]),
 }
@@ -198,7 +217,8 @@ def test_hard_inputs(name: str) -> None:
     checks.assert_finite_on_hard_inputs(method, shapes, DTYPES)
 
 
-def test_docstring_examples() -> None:
-    results = doctest.testmod(masking, extraglobs={"torch": torch})
+@pytest.mark.parametrize("module", [masking, iscam_module, sscam_module], ids=lambda module: module.__name__)
+def test_docstring_examples(module: ModuleType) -> None:
+    results = doctest.testmod(module, extraglobs={"torch": torch})
     assert results.attempted > 0
     assert results.failed == 0

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from explainable_model import ExplainableModel
 from explainable_model.errors import LayerError, ModelError
+from explainable_model.methods import METHODS
 from explainable_model.methods.noise import gaussian_noise
 from explainable_model.model import lower
 from tests.support.nets import SmallNet, TinyViT, images, seeded
@@ -135,6 +136,48 @@ def test_scorecam() -> None:
     assert_equal(raw(network, LAYER, "scorecam", batch()), each(oracle, batch()))
 
 
+def test_iscam() -> None:
+    network, samples = small(), 4
+
+    def oracle(image: Tensor, class_idx: int) -> Tensor:
+        activations = activations_of(network, LAYER, image)[0]
+        scores = []
+        for channel in activations:
+            mask = range_scaled(enlarged(channel, SIZE[1:]))
+            total = 0.0
+            for i in range(samples + 1):
+                masked = sum((j / samples * mask * image for j in range(i)), torch.zeros_like(image))
+                with torch.no_grad():
+                    total += (network(masked) - network(torch.zeros_like(image)))[0, class_idx]
+            scores.append(total / samples)
+        weights = torch.stack(scores).exp() / torch.stack(scores).exp().sum()
+        return (weights[:, None, None] * activations).sum(0)
+
+    assert_equal(raw(network, LAYER, "iscam", batch(), samples=samples), each(oracle, batch()))
+
+
+def test_sscam() -> None:
+    network, samples, noise = small(), 3, 0.5
+
+    def oracle(image: Tensor, class_idx: int) -> Tensor:
+        activations = activations_of(network, LAYER, image)[0]
+        draws = gaussian_noise(torch.zeros(1, 1, *SIZE[1:], dtype=torch.float64), samples, seed=6)
+        scores = []
+        for channel in activations:
+            mask = range_scaled(enlarged(channel, SIZE[1:]))
+            with torch.no_grad():
+                total = sum(network((mask + noise * draw[0]) * image)[0, class_idx] for draw in draws)
+            scores.append(torch.as_tensor(total) / samples)
+        weights = torch.stack(scores).exp() / torch.stack(scores).exp().sum()
+        return (weights[:, None, None] * activations).sum(0)
+
+    found = raw(network, LAYER, "sscam", batch(), samples=samples, noise=noise, seed=6)
+    assert_equal(found, each(oracle, batch()))
+    assert (found - raw(network, LAYER, "sscam", batch(), samples=samples, noise=noise, seed=7)).abs().max() > 1e-3
+    without_noise = raw(network, LAYER, "sscam", batch(), samples=2, noise=0.0)
+    assert_equal(without_noise, raw(network, LAYER, "scorecam", batch()))
+
+
 def test_ablationcam() -> None:
     network = small()
 
@@ -216,16 +259,19 @@ class _Rows(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("method", "copies"), [("ablationcam", 10), ("reciprocam", 16), ("scorecam", 10)])
+@pytest.mark.parametrize(
+    ("method", "copies"), [("ablationcam", 10), ("reciprocam", 16), ("scorecam", 10), ("iscam", 30)]
+)
 def test_what_runs_again(method: str, copies: int) -> None:
-    explainable = ExplainableModel(small(), LAYER, method, chunk_size=3)
+    options = {"samples": 4} if method == "iscam" else None
+    explainable = ExplainableModel(small(), LAYER, method, chunk_size=3, options=options)
     explainable(batch())  # the first call traces
     network = lower(explainable, images(2, SIZE).double())
     for call in (explainable, network):
         with _Rows() as rows:
             call(batch())
         assert rows.classifier == 2 * (1 + copies)
-        assert rows.head == (2 * (1 + copies) if method == "scorecam" else 2), "the head runs once"
+        assert rows.head == (2 * (1 + copies) if not METHODS[method].needs_graph else 2), "the head runs once"
 
 
 # Gradients

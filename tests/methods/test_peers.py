@@ -3,6 +3,8 @@
 What differs, and why, is in ``explainable_model/methods/README.md``.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import pytorch_grad_cam
@@ -22,8 +24,10 @@ from explainable_model.methods.finercam import finercam_weights
 from explainable_model.methods.fusion import fuse_layercam, refinecam
 from explainable_model.methods.gradcam import gradcam
 from explainable_model.methods.input_gradient import fullgrad
+from explainable_model.methods.iscam import iscam
 from explainable_model.methods.masking import ablationcam, scorecam, upsampled_masks
 from explainable_model.methods.shapleycam import shapleycam
+from explainable_model.methods.sscam import sscam
 from explainable_model.methods.xgradcam import xgradcam
 from tests.methods.test_activations import up_to_sign
 from tests.support import method_checks as checks
@@ -101,18 +105,18 @@ def test_torchcam(method: checks.Method, peer: type, network: nn.Module, attribu
     assert (minmax(method(*attribution).relu()) - expected).abs().max() < TOLERANCE
 
 
-def centred(tensor: Tensor) -> Tensor:
+def centered(tensor: Tensor) -> Tensor:
     return tensor - tensor.mean((2, 3), keepdim=True)
 
 
-def test_eigencam_of_centred_activations(attribution: tuple[Tensor, Tensor]) -> None:
-    # The library centres the channels, the paper does not.
+def test_eigencam_of_centered_activations(attribution: tuple[Tensor, Tensor]) -> None:
+    # The library centers the channels, the paper does not.
     activations, gradients = attribution
     expected = svd_on_activations.get_2d_projection(activations.numpy())
-    assert up_to_sign(eigencam(centred(activations)), torch.from_numpy(expected)) < 1e-4
+    assert up_to_sign(eigencam(centered(activations)), torch.from_numpy(expected)) < 1e-4
     products = activations * gradients
     expected = svd_on_activations.get_2d_projection(products.numpy())
-    given = eigengradcam(centred(products), torch.ones_like(products))
+    given = eigengradcam(centered(products), torch.ones_like(products))
     assert up_to_sign(given, torch.from_numpy(expected)) < 1e-4
 
 
@@ -166,6 +170,43 @@ def test_scorecam(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> Non
             network(image())
         (expected,) = explainer(CLASSES)
     assert (cam - expected).abs().max() < TOLERANCE
+
+
+def masked_scores(
+    network: nn.Module, activations: Tensor, change: Callable[[Tensor, int], Tensor], samples: int
+) -> Tensor:
+    """``(2, samples, 8)``: scores of both images under the changed masks of their channels."""
+    masks = upsampled_masks(activations, (8, 8))
+    with torch.no_grad():
+        rows = [network((image().unsqueeze(1) * change(masks, n).unsqueeze(2)).flatten(0, 1)) for n in range(samples)]
+    return torch.stack([class_scores(row.reshape(2, 8, 5)) for row in rows], 1)
+
+
+def test_iscam_of_the_library_s_factors(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> None:
+    # The library adds up j / N from 1 to i, the paper from 0 to i - 1.
+    activations, _ = attribution
+    scores = masked_scores(network, activations, lambda masks, n: (n + 1) * (n + 2) / 8 * masks, 4)
+    with torchcam.methods.ISCAM(network, "features", num_samples=4) as explainer:
+        with torch.no_grad():
+            network(image())
+        (expected,) = explainer(CLASSES)
+    assert expected.max() > 0.99
+    assert (finished(iscam(activations, scores, samples=4)) - expected).abs().max() < TOLERANCE
+
+
+def test_sscam_of_the_library_s_noise(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> None:
+    # The library draws noise for every channel from PyTorch's generator.
+    activations, _ = attribution
+    torch.manual_seed(5)
+    noise = [torch.distributions.Normal(0, 0.5).sample(activations.shape) for _ in range(3)]
+    scores = masked_scores(network, activations, lambda masks, n: masks + noise[n], 3)
+    torch.manual_seed(5)
+    with torchcam.methods.SSCAM(network, "features", num_samples=3, std=0.5) as explainer:
+        with torch.no_grad():
+            network(image())
+        (expected,) = explainer(CLASSES)
+    assert expected.max() > 0.99
+    assert (finished(sscam(activations, scores)) - expected).abs().max() < TOLERANCE
 
 
 def test_ablationcam_up_to_the_sign_of_the_score(network: nn.Module, attribution: tuple[Tensor, Tensor]) -> None:

@@ -1,0 +1,92 @@
+"""Checks of the network that a user gives, and of the image that goes into it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from explainable_model.attribution.inputs import check_image
+from explainable_model.errors import InputError, ModelError
+
+MODE_DEPENDENT = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network inside ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``.
+
+    Raises:
+        ModelError: not a module, a scripted one, or one with parameters that no gradient can pass.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(
+            "The network is a TorchScript module, which has no forward hooks to capture a layer with; "
+            "wrap the original nn.Module."
+        )
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model is {type(model).__name__}; expected an nn.Module.")
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return unwrap(model.module)
+    original = getattr(model, "_orig_mod", None)  # torch.compile
+    if isinstance(original, nn.Module):
+        return unwrap(original)
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        raise ModelError(
+            "The network's parameters were made under torch.inference_mode, so no gradient can pass "
+            "through them. Build or load the network outside of it."
+        )
+    return model
+
+
+def refuse_training_mode(model: nn.Module) -> None:
+    """Refuse a network whose answer depends on the batch or on chance.
+
+    Raises:
+        ModelError: the network, or a norm or dropout in it, is in training mode.
+    """
+    if model.training or any(m.training for m in model.modules() if isinstance(m, MODE_DEPENDENT)):
+        raise ModelError(
+            f"{type(model).__name__} is in training mode: batch norm would use the batch and dropout "
+            "would be random. Call .eval() on it first."
+        )
+
+
+def check_image_for(model: nn.Module, image: Tensor) -> None:
+    """Refuse an image that no network takes, or one of another dtype than the network.
+
+    Raises:
+        InputError: what is wrong with the image.
+    """
+    check_image(image)
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is not None and image.dtype != parameter.dtype and not torch.is_autocast_enabled(image.device.type):
+        raise InputError(
+            f"image is {image.dtype} and the network is {parameter.dtype}; convert one: "
+            f"image.to({parameter.dtype}) or model.to({image.dtype})."
+        )
+
+
+@contextmanager
+def explained_shape_errors(model: nn.Module, image: Tensor) -> Iterator[None]:
+    """Name the image shape that the first convolution expects where the network's own error does not.
+
+    Raises:
+        InputError: the network failed, and its first convolution takes another number of dimensions or channels.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError) as error:
+        first = next((m for m in model.modules() if isinstance(m, CONVOLUTIONS)), None)
+        if first is not None and len(first.kernel_size) + 2 != image.ndim:
+            expected = f"(N, C, {', '.join('DHW'[-len(first.kernel_size) :])})"
+            raise InputError(
+                f"image has shape {tuple(image.shape)}; the first convolution of {type(model).__name__} "
+                f"expects {expected}. Add a missing batch dimension with image.unsqueeze(0)."
+            ) from error
+        if first is not None and first.in_channels != image.shape[1]:
+            raise InputError(
+                f"image has shape {tuple(image.shape)}, so {image.shape[1]} channel(s); the first convolution of "
+                f"{type(model).__name__} expects {first.in_channels}."
+            ) from error
+        raise

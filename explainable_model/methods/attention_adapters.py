@@ -1,0 +1,47 @@
+"""Methods that read the attention of every block: each a function of a ``MethodContext``."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from explainable_model.attribution.batching import repeat, split
+from explainable_model.attribution.layout import find_layout
+from explainable_model.attribution.plan import ATTENTION_LAYERS
+from explainable_model.errors import LayerError
+from explainable_model.methods.attention import legrad as legrad_map
+from explainable_model.methods.attention import rollout as rollout_map
+
+if TYPE_CHECKING:
+    from explainable_model.attribution.context import MethodContext
+
+
+def legrad(context: "MethodContext") -> Tensor:
+    """See ``attention.legrad``."""
+    gradients = [gradient.flatten(0, 1) for _, gradient in context.tap_gradients()]
+    grid, prefix = _token_grid(context, gradients[0])
+    return split(legrad_map(gradients, prefix).reshape(-1, *grid), context.classes)
+
+
+def rollout(context: "MethodContext") -> Tensor:
+    """See ``attention.rollout``; every class gets the same map."""
+    attentions = context.first.activations
+    grid, prefix = _token_grid(context, attentions[0])
+    cam = rollout_map(attentions, prefix).reshape(-1, *grid)
+    return split(repeat(cam, context.classes), context.classes)
+
+
+def attention_layers(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """The attention of every block."""
+    return [(ATTENTION_LAYERS, torch.empty(0))]
+
+
+def _token_grid(context: "MethodContext", attention: Tensor) -> tuple[tuple[int, ...], int]:
+    layout = find_layout((*context.image.shape[:1], attention.shape[-1], 1), context.image.shape)
+    if layout is None or layout.kind != "tokens":
+        raise LayerError(
+            f"Method {context.plan.method.name!r} needs attention over the whole image; this network's is over "
+            f"{attention.shape[-1]} tokens, which are no grid of an image of {tuple(context.size)} (windows, perhaps). "
+            "Use a method that explains at a layer."
+        )
+    return layout.grid, layout.prefix

@@ -1,0 +1,98 @@
+"""Methods that explain at the image: each a function of a ``MethodContext``."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from explainable_model.attribution.batching import repeat, split
+from explainable_model.methods import input_gradient
+from explainable_model.methods.gradcam import gradcam
+from explainable_model.methods.noise import NOISE, SAMPLES, noisy_copies
+
+if TYPE_CHECKING:
+    from explainable_model.attribution.context import MethodContext
+
+STEPS = 32
+
+
+def saliency(context: "MethodContext") -> Tensor:
+    """See ``input_gradient.saliency``."""
+    return split(input_gradient.saliency(context.image_gradients().flatten(0, 1)), context.classes)
+
+
+def guided_backprop(context: "MethodContext") -> Tensor:
+    """Saliency of gradients that pass a ReLU only where they are positive.
+
+    Source: Springenberg et al. 2015, arXiv 1412.6806.
+    """
+    return split(input_gradient.saliency(context.guided_image_gradients().flatten(0, 1)), context.classes)
+
+
+def guided_gradcam(context: "MethodContext") -> Tensor:
+    """See ``input_gradient.guided_gradcam``."""
+    gradients = context.gradients().flatten(0, 1)
+    cam = gradcam(repeat(context.activations, context.classes), gradients).relu()
+    large = context.upsampled(split(cam, context.classes)).flatten(0, 1)
+    guided = context.guided_image_gradients().flatten(0, 1)
+    return split(input_gradient.guided_gradcam(large, guided), context.classes)
+
+
+def inputxgradient(context: "MethodContext") -> Tensor:
+    """See ``input_gradient.inputxgradient``."""
+    gradients = context.image_gradients().flatten(0, 1)
+    return split(input_gradient.inputxgradient(repeat(context.image, context.classes), gradients), context.classes)
+
+
+def smoothgrad(context: "MethodContext", *, samples: int = SAMPLES, noise: float = NOISE, seed: int = 0) -> Tensor:
+    """Saliency of the mean gradient over noisy copies of the image; the noise is fixed by ``seed``.
+
+    Its standard deviation is ``noise`` times the image's range, as in the paper.
+    """
+    total = sum(_summed_gradients(context, images) for images in noisy_copies(context, samples, noise, seed))
+    assert isinstance(total, Tensor)
+    mean = (total / samples).flatten(0, 1)
+    return split(input_gradient.smoothgrad(mean.unsqueeze(1)), context.classes)
+
+
+def integrated_gradients(context: "MethodContext", *, steps: int = STEPS, baseline: float = 0.0) -> Tensor:
+    """See ``input_gradient.integrated_gradients``; the baseline is an image of one value."""
+    start = torch.full_like(context.image[:1], baseline)
+    path = input_gradient.integration_path(context.image, start, steps)
+    chunks = context.image_chunks(steps)
+    total = sum(_summed_gradients(context, path[:, first:last]) for first, last in chunks)
+    assert isinstance(total, Tensor)
+    mean = (total / steps).flatten(0, 1)
+    image = repeat(context.image, context.classes)
+    return split(input_gradient.integrated_gradients(image, start, mean.unsqueeze(1)), context.classes)
+
+
+def _summed_gradients(context: "MethodContext", images: Tensor) -> Tensor:
+    """``(N, k, C, *spatial)``: sum of the image gradients of some copies."""
+    return split(context.rerun(images).image_gradients(), images.shape[1]).sum(1)
+
+
+def fullgrad(context: "MethodContext") -> Tensor:
+    """See ``input_gradient.fullgrad``: the gradient at the output of every layer with a bias, times the bias."""
+    (_, image_gradient), *layers = context.tap_gradients()
+    shares = []
+    for bias, (activations, gradient) in zip(context.plan.side_values, layers, strict=True):
+        if activations.ndim == context.image.ndim:  # layers behind the pooling have no map
+            shares.append(gradient.flatten(0, 1) * bias.reshape(-1, *[1] * (activations.ndim - 2)))
+    image = repeat(context.image, context.classes)
+    return split(input_gradient.fullgrad(image, image_gradient.flatten(0, 1), shares), context.classes)
+
+
+def bias_layers(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Every layer with a bias, and the bias; batch norm's is what is left of it for an input of zero."""
+    found: list[tuple[str, Tensor]] = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            assert module.running_var is not None
+            scale = torch.rsqrt(module.running_var + module.eps)
+            scale = scale if module.weight is None else scale * module.weight
+            shift = 0.0 if module.bias is None else module.bias
+            found.append((name, (shift - module.running_mean * scale).detach()))
+        elif isinstance(module, nn.modules.conv._ConvNd) and module.bias is not None:
+            found.append((name, module.bias.detach()))
+    return found
