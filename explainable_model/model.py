@@ -1,6 +1,6 @@
 """The wrapper: any network in, its prediction and its class activation map out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Unpack
 
