@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from explainable_model.lowering.rules import LOWERINGS
     from explainable_model.methods import METHODS
     from explainable_model.model import ExplainableModel, lower
+    from explainable_model.networks.named import NamedModel
     from explainable_model.runtime import Session, load, read_metadata
 
-# Where each public name lives. They are imported when first used, so that loading an ONNX artifact
-# does not import torch.
+# The module of each public name. A name is imported at its first use, so that loading an ONNX artifact does not
+# import torch.
 _HOMES = {
     "ExplainableModel": "model",
     "Explanation": "explanation",
@@ -26,6 +27,7 @@ _HOMES = {
     "LoweredModel": "lowering",
     "METHODS": "methods",
     "Metadata": "artifact.metadata",
+    "NamedModel": "networks.named",
     "Preprocess": "imaging.preprocess",
     "Session": "runtime",
     "export": "exporters.pipeline",
@@ -36,8 +38,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "FORMATS", "LOWERINGS", "METHODS", "ExplainableModel", "Explanation", "LoweredModel", "Metadata", "Preprocess",
-    "Session", "export", "find_layers", "load", "lower", "read_metadata",
+    "FORMATS", "LOWERINGS", "METHODS", "ExplainableModel", "Explanation", "LoweredModel", "Metadata", "NamedModel",
+    "Preprocess", "Session", "export", "find_layers", "load", "lower", "read_metadata",
 ]  # fmt: skip
 
 
@@ -45,3 +47,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

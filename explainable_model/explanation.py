@@ -64,7 +64,7 @@ class Explanation(NamedTuple, Generic[ArrayT]):
         logits: the network's own output, unchanged, e.g. ``(N, classes)``.
         class_idx: ``(N,)`` int64, the class that was explained; ``(N, k)`` with ``top_k=k``.
         cam: ``(N, H, W)`` in ``[0, 1]`` at image size; ``(N, k, H, W)`` with ``top_k=k``; ``(N, h, w)``
-            without upsampling, and unbounded above without normalisation.
+            without upsampling, and unbounded above without normalization.
     """
 
     logits: ArrayT

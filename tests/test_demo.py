@@ -124,7 +124,7 @@ def test_table() -> None:
     assert cat.split() == ["cat.png", "cat", "0.812", "1.5e-06", "/", "3.0e-05"]
     assert dog.index("2.5e-01") == cat.index("1.5e-06") == head.index("onnx")
     assert "eager" in note
-    assert report.worst == 0.25
+    assert report.largest_difference == 0.25
     assert report.to_dict()["photos"][0]["differences"] == {"onnx": {"cam": 1.5e-6, "logits": 3e-5}}
 
 

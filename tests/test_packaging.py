@@ -42,6 +42,7 @@ def metadata(wheel: dict[str, str]) -> Message:
 def test_every_public_name_is_there() -> None:
     for name in explainable_model.__all__:
         assert getattr(explainable_model, name) is not None
+    assert dir(explainable_model) == sorted(explainable_model.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'explian'"):
         _ = explainable_model.explian
 

@@ -1,4 +1,4 @@
-"""What a command says on stderr while it works; results go to stdout alone."""
+"""Progress, warnings and errors on stderr; stdout holds the result alone."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,30 +11,30 @@ ItemT = TypeVar("ItemT")
 
 
 class Console:
-    """Progress for a person at a terminal; warnings for everyone.
+    """Shows progress to a person at a terminal, and warnings and errors to everyone.
 
     Args:
-        progress: whether to say what is being done.
+        progress: whether to show progress.
     """
 
     def __init__(self, *, progress: bool) -> None:
         self._progress = progress
 
     def say(self, text: str) -> None:
-        """One line of progress."""
+        """Show one line of progress."""
         if self._progress:
             print(f"{text} ...", file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
-        """One line that is shown in any case."""
-        print(f"{PROGRAM}: warning: {one_line(text)}", file=sys.stderr, flush=True)
+        """Show a warning in one line."""
+        print(f"{PROGRAM}: warning: {join_lines(text)}", file=sys.stderr, flush=True)
 
     def error(self, text: str) -> None:
-        """One line that is shown in any case."""
-        print(f"{PROGRAM}: error: {one_line(text)}", file=sys.stderr, flush=True)
+        """Show an error in one line."""
+        print(f"{PROGRAM}: error: {join_lines(text)}", file=sys.stderr, flush=True)
 
-    def each(self, items: Sequence[ItemT], doing: str) -> Iterator[ItemT]:
-        """The items, with a bar (tqdm) or a line each where there are several."""
+    def iterate(self, items: Sequence[ItemT], task: str) -> Iterator[ItemT]:
+        """Yield the items; for several, show a bar (with tqdm) or one line per item."""
         if not self._progress or len(items) < 2:
             yield from items
             return
@@ -42,28 +42,28 @@ class Console:
             from tqdm import tqdm
         except ImportError:
             for number, item in enumerate(items, 1):
-                self.say(f"{doing} {number} of {len(items)}")
+                self.say(f"{task} {number} of {len(items)}")
                 yield item
         else:
-            yield from tqdm(items, desc=doing, file=sys.stderr, leave=False)
+            yield from tqdm(items, desc=task, file=sys.stderr, leave=False)
 
     @contextmanager
-    def counting(self) -> Iterator[Callable[[str, int, int], None]]:
-        """What to tell ``(doing, done, of)``: a bar (tqdm) for each thing that is done, or nothing."""
+    def track_progress(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Give a function ``(task, done, total)`` that shows one bar per task (with tqdm), or nothing."""
         bars: dict[str, Any] = {}
 
-        def progress(doing: str, done: int, of: int) -> None:
+        def progress(task: str, done: int, total: int) -> None:
             if not self._progress:
                 return
-            if doing not in bars:
+            if task not in bars:
                 try:
                     from tqdm import tqdm
                 except ImportError:
                     return
-                bars[doing] = tqdm(total=of, desc=doing, file=sys.stderr, leave=False)
-            bars[doing].update(done - bars[doing].n)
-            if done == of:
-                bars[doing].close()
+                bars[task] = tqdm(total=total, desc=task, file=sys.stderr, leave=False)
+            bars[task].update(done - bars[task].n)
+            if done == total:
+                bars[task].close()
 
         try:
             yield progress
@@ -72,6 +72,6 @@ class Console:
                 bar.close()
 
 
-def one_line(text: str) -> str:
-    """The text without line breaks."""
+def join_lines(text: str) -> str:
+    """Replace line breaks and repeated spaces by one space each."""
     return " ".join(text.split())

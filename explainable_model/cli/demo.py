@@ -7,7 +7,7 @@ from explainable_model.cli.outcome import FAILED, Outcome
 
 
 def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Real weights, real photos, every format."""
+    """Explain three photos with real weights, eagerly and in three formats."""
     from explainable_model.artifact.tolerances import TOLERANCES
     from explainable_model.demo import run_demo
     from explainable_model.imaging.overlay import COLORMAP
@@ -15,7 +15,9 @@ def demo(arguments: argparse.Namespace, console: Console) -> Outcome:
     report = run_demo(arguments.out, colormap=arguments.colormap or COLORMAP, alpha=arguments.alpha, say=console.say)
     text = f"{report.to_table()}\n\nPictures and artifacts are in {arguments.out}; start with {report.contact_sheet}."
     allowed = TOLERANCES["float32"].cam
-    if report.worst <= allowed:
+    if report.largest_difference <= allowed:
         return Outcome(text, report.to_dict())
-    reason = f"an artifact's map differs from the eager network's by {report.worst:.1e}, allowed {allowed:.0e}."
+    reason = (
+        f"an artifact's map differs from the eager network's by {report.largest_difference:.1e}, allowed {allowed:.0e}."
+    )
     return Outcome(text, report.to_dict(), FAILED, [reason])

@@ -3,93 +3,109 @@
 import argparse
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.cli.console import Console
-from explainable_model.cli.method_options import ALL, wrapper_arguments
-from explainable_model.cli.method_options import OPTIONS as RECIPE
-from explainable_model.cli.network import _load_network, _refuse
-from explainable_model.cli.outcome import USAGE, Outcome, _folder
+from explainable_model.cli.method_options import ALL, OPTIONS, wrapper_arguments
+from explainable_model.cli.network import load_network, refuse_without_model
+from explainable_model.cli.outcome import USAGE, Outcome, make_folder
 from explainable_model.errors import InputError
 
 if TYPE_CHECKING:
     from explainable_model.explainer.explainer import Explainer
 
 
+@dataclass(frozen=True)
+class PhotoCommand:
+    """How the command explains each photo.
+
+    Attributes:
+        run: ``(photo, path, class_idx, style, target) -> record``; writes the pictures.
+        class_names: one per class, if known.
+        describe: a record as text.
+    """
+
+    run: Callable[..., dict[str, Any]]
+    class_names: Sequence[str] | None
+    describe: Callable[[dict[str, Any]], str]
+
+
 def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """Pictures of photos; one that cannot be read does not stop the others."""
+    """Write pictures of the photos; a photo that cannot be read does not stop the others."""
     from explainable_model.explainer.answers import resolve_class
-    from explainable_model.explainer.explainer import free_stems
+    from explainable_model.explainer.explainer import choose_stems
     from explainable_model.imaging.overlay import COLORMAP, OverlayStyle, check_style
     from explainable_model.imaging.preprocess import open_photo
 
     check_style(arguments.colormap or COLORMAP, arguments.alpha, arguments.threshold)
-    look = OverlayStyle(arguments.colormap, arguments.alpha, arguments.threshold, arguments.hide)
-    run, class_names, say = _explaining(arguments, console)
-    class_idx = resolve_class(arguments.class_wanted, class_names)
-    out = _folder(arguments.out)
-    found, failed = [], []
-    work = list(zip(arguments.photos, free_stems(arguments.photos, out), strict=True))
-    for path, stem in console.each(work, "explaining"):
+    style = OverlayStyle(arguments.colormap, arguments.alpha, arguments.threshold, arguments.hide)
+    command = _choose_command(arguments, console)
+    class_idx = resolve_class(arguments.class_name, command.class_names)
+    out = make_folder(arguments.out)
+    records, failures = [], []
+    work = list(zip(arguments.photos, choose_stems(arguments.photos, out), strict=True))
+    for path, stem in console.iterate(work, "explaining"):
         try:
             photo = open_photo(path)
         except InputError as error:
-            failed.append({"photo": str(path), "error": str(error)})
+            failures.append({"photo": str(path), "error": str(error)})
         else:
-            found.append(run(photo, path, class_idx, look, out / stem))
-    code = USAGE if failed else 0
-    record = {"photos": found, "errors": failed}
-    return Outcome("\n".join(map(say, found)), record, code, [each["error"] for each in failed])
+            records.append(command.run(photo, path, class_idx, style, out / stem))
+    text = "\n".join(map(command.describe, records))
+    errors = [failure["error"] for failure in failures]
+    return Outcome(text, {"photos": records, "errors": failures}, USAGE if failures else 0, errors)
 
 
-def _explaining(
-    arguments: argparse.Namespace, console: Console
-) -> "tuple[Callable[..., dict[str, Any]], Sequence[str] | None, Callable[[dict[str, Any]], str]]":
-    """What explains one photo, the names of its classes, and how it is said."""
-    from explainable_model.explainer.answers import label
-    from explainable_model.explainer.explainer import artifact_explainer, explain_photo, model_explainer
+def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCommand:
+    """Pick what explains: every method of a network, one method of a network, or an artifact."""
+    from explainable_model.explainer.explainer import artifact_explainer, explain_photo
 
-    if arguments.method == ALL and arguments.artifact is None:
-        return _explaining_with_all(arguments, console)
-    if arguments.artifact is None:
-        named = _load_network(arguments, console)
-        wanted = wrapper_arguments(arguments)
-        explainer = model_explainer(named, wanted.pop("target_layer", None), **wanted)
-    else:
-        why = "an artifact has that inside"
-        _refuse(arguments, "checkpoint", "pretrained", "classes", *RECIPE, why=why)
+    if arguments.artifact is not None:
+        reason = "an artifact has that inside"
+        refuse_without_model(arguments, "checkpoint", "pretrained", "classes", *OPTIONS, reason=reason)
         explainer = artifact_explainer(arguments.artifact)
+    elif arguments.method == ALL:
+        return _explain_with_all(arguments, console)
+    else:
+        explainer = _make_explainer(arguments, load_network(arguments, console))
+    return PhotoCommand(functools.partial(explain_photo, explainer), explainer.class_names, _describe_record)
 
-    def say(each: dict[str, Any]) -> str:
-        classes = "; ".join(label(one) for one in each.get("explained", [each]))
-        return f"{each['photo']}: {classes} -> {each['panel']}"
 
-    return functools.partial(explain_photo, explainer), explainer.class_names, say
-
-
-def _explaining_with_all(
-    arguments: argparse.Namespace, console: Console
-) -> "tuple[Callable[..., dict[str, Any]], Sequence[str] | None, Callable[[dict[str, Any]], str]]":
-    """The same for a sheet of every method."""
+def _make_explainer(arguments: argparse.Namespace, named: Any, method: str | None = None) -> "Explainer":
     from explainable_model.explainer.explainer import model_explainer
-    from explainable_model.explainer.method_sheet import explain_with_all, in_words
+
+    options = wrapper_arguments(arguments, method)
+    return model_explainer(named, options.pop("target_layer", None), **options)
+
+
+def _describe_record(record: dict[str, Any]) -> str:
+    """Name the photo, the explained classes and the picture: ``cat.jpg: Egyptian cat, 79% -> out/cat-panel.png``."""
+    from explainable_model.explainer.answers import label_class
+
+    classes = "; ".join(map(label_class, record.get("explained", [record])))
+    return f"{record['photo']}: {classes} -> {record['panel']}"
+
+
+def _explain_with_all(arguments: argparse.Namespace, console: Console) -> PhotoCommand:
+    """Explain with every method, on one sheet per photo."""
+    from explainable_model.explainer.method_sheet import describe_sheet, explain_with_all
     from explainable_model.methods import METHODS
 
     if arguments.option or arguments.top_k:
         raise InputError(
             f"--method {ALL} explains one class with each method's own options; leave out --option, --top-k."
         )
-    named = _load_network(arguments, console)
+    named = load_network(arguments, console)
 
-    def explainer_of(method: str) -> "Explainer":
+    def make_explainer(method: str) -> "Explainer":
         console.say(f"{METHODS[method].title} ({list(METHODS).index(method) + 1} of {len(METHODS)})")
-        wanted = wrapper_arguments(arguments, method)
-        return model_explainer(named, wanted.pop("target_layer", None), **wanted)
+        return _make_explainer(arguments, named, method)
 
     def run(*photo: Any) -> dict[str, Any]:
-        found = explain_with_all(explainer_of, *photo)
-        for failure in found["failures"]:
+        record = explain_with_all(make_explainer, *photo)
+        for failure in record["failures"]:
             console.warn(f"{METHODS[failure['method']].title} does not fit this network: {failure['error']}")
-        return found
+        return record
 
-    return run, named.class_names, in_words
+    return PhotoCommand(run, named.class_names, describe_sheet)

@@ -13,7 +13,7 @@ from explainable_model.artifact.metadata import PRECISIONS, PROFILES
 from explainable_model.artifact.shapes import PIXELS
 from explainable_model.cli import demo, explain, export, inspect, layers, methods, verify
 from explainable_model.cli.console import PROGRAM, Console
-from explainable_model.cli.method_options import add_method_options, count, size
+from explainable_model.cli.method_options import add_method_options, parse_count, parse_size
 from explainable_model.cli.outcome import FAILED, USAGE
 from explainable_model.errors import ExplainableModelError, InputError, VerificationError
 from explainable_model.exporters import FORMATS
@@ -36,21 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 a verification that failed, 2 a mistake in what was asked for
-        (said in one line on stderr), 130 interrupted.
+        (one line on stderr says which), 130 interrupted, 141 a reader that closed the pipe.
     """
     console = Console(progress=False)
     try:
         arguments = build_parser().parse_args(argv)
         console = Console(progress=sys.stderr.isatty() and not arguments.json)
-        # Whatever a network prints while it is loaded or run is not the result.
-        with contextlib.redirect_stdout(sys.stderr), _own_modules():
+        # Only the result goes to stdout: what a network prints while it is loaded or run goes to stderr.
+        with contextlib.redirect_stdout(sys.stderr), _import_from_here():
             outcome = arguments.command(arguments, console)
         for error in outcome.errors:
             console.error(error)
         _print(json.dumps(outcome.record, indent=2) if arguments.json else outcome.text)
-        code: int = outcome.code
-        return code
-    except BrokenPipeError:  # the reader had enough, as in "| head"
+        return int(outcome.code)
+    except BrokenPipeError:  # the reader closed the pipe, as in "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Every command and its options."""
+    """Make the parser of every command and its options."""
     parser = _Parser(
         prog=PROGRAM,
         description="A trained vision network in, one artifact out, that returns the prediction and the class "
@@ -86,8 +85,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _list_suffixes() -> str:
+    """Name the suffixes of every format."""
+    suffixes = [suffix for fmt in FORMATS.values() for suffix in fmt.suffixes]
+    return f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+
+
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, like every other error."""
+    """Reports a mistake in one line, like every other error."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}. See: {self.prog} --help")
@@ -104,7 +109,7 @@ class _Version(argparse.Action):
 def _add_demo(children: "argparse._SubParsersAction[_Parser]") -> None:
     parser = _command(children, "demo", demo.demo, "explain photos with real weights in three formats")
     parser.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR", help="default: %(default)s")
-    _add_look(parser)
+    _add_style(parser)
 
 
 def _add_explain(children: "argparse._SubParsersAction[_Parser]") -> None:
@@ -116,9 +121,11 @@ def _add_explain(children: "argparse._SubParsersAction[_Parser]") -> None:
     _add_weights(parser)
     add_method_options(parser, all_methods=True)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
-    parser.add_argument("--class", dest="class_wanted", metavar="N|NAME", help="default: the predicted class")
-    _add_look(parser)
-    parser.add_argument("--threshold", type=float, default=0.0, metavar="T", help="of the map, in [0, 1], for --hide")
+    parser.add_argument("--class", dest="class_name", metavar="N|NAME", help="default: the predicted class")
+    _add_style(parser)
+    parser.add_argument(
+        "--threshold", type=float, default=0.0, metavar="T", help="value of the map, 0 to 1, below which --hide applies"
+    )
     parser.add_argument(
         "--hide", choices=HIDE, default=HIDE[0], help="what the overlay hides below the threshold; default: %(default)s"
     )
@@ -131,16 +138,20 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
     add_method_options(parser)
     _add_size(parser)
     parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
-    parser.add_argument("--batch", type=count, metavar="N", help="take exactly N images at once; default: any number")
+    parser.add_argument(
+        "--batch", type=parse_count, metavar="N", help="take exactly N images at once; default: any number"
+    )
     photos = parser.add_argument_group("photos instead of prepared images")
     photos.add_argument(
         "--pixels",
         choices=PIXELS,
-        help="take photos of any size in that layout (uint8, RGB): their preparation is inside",
+        help="take photos of any size in this layout (uint8, RGB) and prepare them inside the artifact",
     )
-    photos.add_argument("--render", choices=["overlay"], help="return the photo under its map, too; needs --pixels")
-    photos.add_argument("--colormap", metavar="NAME", help="of the overlay, a name that matplotlib knows")
-    photos.add_argument("--alpha", type=float, metavar="A", help=f"of the heatmap in the overlay; default: {ALPHA}")
+    photos.add_argument("--render", choices=["overlay"], help="also return the photo under its map; needs --pixels")
+    photos.add_argument("--colormap", metavar="NAME", help="colors of the overlay, a name that matplotlib knows")
+    photos.add_argument(
+        "--alpha", type=float, metavar="A", help=f"share of the heatmap in the overlay, 0 to 1; default: {ALPHA}"
+    )
     parser.add_argument(
         "--profile",
         choices=PROFILES,
@@ -154,26 +165,26 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
 
 
 def _add_verify(children: "argparse._SubParsersAction[_Parser]") -> None:
-    parser = _command(children, "verify", verify.verify, "check an artifact against its recorded answer")
+    parser = _command(children, "verify", verify.verify, "compare an artifact with its recorded answer")
     parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument("--model", metavar="NAME", help=f"compare with this network too: {MODEL_HELP}")
+    parser.add_argument("--model", metavar="NAME", help=f"also compare with this network: {MODEL_HELP}")
     _add_weights(parser)
 
 
 def _add_inspect(children: "argparse._SubParsersAction[_Parser]") -> None:
-    parser = _command(children, "inspect", inspect.inspect, "what an artifact says about itself")
+    parser = _command(children, "inspect", inspect.inspect, "print an artifact's metadata")
     parser.add_argument("file", type=Path, metavar="FILE")
 
 
 def _add_layers(children: "argparse._SubParsersAction[_Parser]") -> None:
-    parser = _command(children, "layers", layers.layers, "the layers of a network that can be explained")
+    parser = _command(children, "layers", layers.layers, "list the layers of a network that can be explained")
     parser.add_argument("--model", required=True, metavar="NAME", help=MODEL_HELP)
     _add_weights(parser)
     _add_size(parser)
 
 
 def _add_methods(children: "argparse._SubParsersAction[_Parser]") -> None:
-    parser = _command(children, "methods", methods.methods, "the methods, their papers, costs and options")
+    parser = _command(children, "methods", methods.methods, "list the methods, their papers, costs and options")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
 
@@ -189,24 +200,35 @@ def _command(
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument("--checkpoint", type=Path, metavar="FILE", help="trained weights: .pth, .pt or .safetensors")
-    weights.add_argument("--pretrained", action="store_true", help="torchvision's or timm's own (uses the network)")
-    parser.add_argument("--classes", type=int, metavar="N", help="how many, if not torchvision's or timm's default")
+    weights.add_argument("--pretrained", action="store_true", help="let torchvision or timm download its weights")
+    parser.add_argument(
+        "--classes", type=int, metavar="N", help="number of classes; default: that of torchvision or timm"
+    )
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", type=size, metavar="HxW", help="of the images, e.g. 224x224; default: as trained")
-
-
-def _add_look(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--colormap", metavar="NAME", help=f"matplotlib's; default: {COLORMAP}, {SIGNED_COLORMAP} of signed maps"
+        "--size",
+        type=parse_size,
+        metavar="HxW",
+        help="size of the images, for example 224x224; default: the size in training",
     )
-    parser.add_argument("--alpha", type=float, default=ALPHA, help="share of the heatmap; default: %(default)s")
+
+
+def _add_style(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--colormap",
+        metavar="NAME",
+        help=f"a name that matplotlib knows; default: {COLORMAP}, for signed maps {SIGNED_COLORMAP}",
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=ALPHA, help="share of the heatmap in the overlay, 0 to 1; default: %(default)s"
+    )
 
 
 @contextlib.contextmanager
-def _own_modules() -> Iterator[None]:
-    """Let ``module:factory`` name a module in the current folder, as ``python -m`` would."""
+def _import_from_here() -> Iterator[None]:
+    """Make the modules in the current folder importable for ``module:factory``, as ``python -m`` does."""
     folder = str(Path.cwd())
     sys.path.append(folder)
     try:

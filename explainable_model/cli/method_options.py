@@ -1,4 +1,4 @@
-"""What is explained and how, on the command line: from its options to the arguments of ``ExplainableModel``."""
+"""The options of the command line that shape an explanation, as arguments of ``ExplainableModel``."""
 
 import argparse
 import re
@@ -27,43 +27,52 @@ OPTIONS = (
 
 def add_method_options(parser: argparse.ArgumentParser, *, all_methods: bool = False) -> None:
     """Add the options that shape an explanation."""
-    recipe = parser.add_argument_group("what is explained, and how")
-    every = f", or {ALL} for a sheet of every method" if all_methods else ""
-    recipe.add_argument("--method", metavar="NAME", help=f"default: {METHOD}; see: methods{every}")
-    recipe.add_argument(
+    group = parser.add_argument_group("what is explained, and how")
+    every_method = f", or {ALL} for a sheet of every method" if all_methods else ""
+    group.add_argument("--method", metavar="NAME", help=f"default: {METHOD}; see: methods{every_method}")
+    group.add_argument(
         "--layer", action="append", metavar="NAME", help="default: the last with a spatial map, see: layers; repeatable"
     )
-    recipe.add_argument("--fusion", metavar="NAME", help="of several layers: mean, max, product or layercam")
-    recipe.add_argument(
-        "--option", action="append", type=_pair, metavar="NAME=VALUE", help="of the method, see: methods; repeatable"
+    group.add_argument(
+        "--fusion", metavar="NAME", help="how the maps of several layers become one: mean, max, product or layercam"
     )
-    recipe.add_argument("--top-k", type=int, metavar="K", help="explain the K best classes instead of one")
-    recipe.add_argument(
-        "--normalize", metavar="NAME", help="minmax, max or none; default: minmax, or max of signed maps"
+    group.add_argument(
+        "--option",
+        action="append",
+        type=_parse_pair,
+        metavar="NAME=VALUE",
+        help="an option of the method, see: methods; repeatable",
     )
-    recipe.add_argument("--signed", action="store_true", help="keep what speaks against the class")
-    recipe.add_argument("--upsample", metavar="NAME", help="bilinear, bicubic, nearest or none; default: bilinear")
-    recipe.add_argument("--map-size", type=size, metavar="HxW", help="of the maps; default: the image's")
-    recipe.add_argument("--augment", action="store_true", help="average over scaled and mirrored copies")
-    recipe.add_argument("--chunk-size", type=int, metavar="N", help="copies that many-pass methods run at once")
+    group.add_argument("--top-k", type=int, metavar="K", help="explain the K best classes instead of one")
+    group.add_argument("--normalize", metavar="NAME", help="minmax, max or none; default: minmax, for signed maps max")
+    group.add_argument("--signed", action="store_true", help="keep negative evidence, which speaks against the class")
+    group.add_argument("--upsample", metavar="NAME", help="bilinear, bicubic, nearest or none; default: bilinear")
+    group.add_argument("--map-size", type=parse_size, metavar="HxW", help="size of the maps; default: the image's")
+    group.add_argument("--augment", action="store_true", help="average over scaled and mirrored copies")
+    group.add_argument(
+        "--chunk-size",
+        type=int,
+        metavar="N",
+        help="how many copies of the image a method with many passes runs at once",
+    )
 
 
 def wrapper_arguments(arguments: argparse.Namespace, method: str | None = None) -> dict[str, Any]:
-    """The arguments of ``ExplainableModel`` besides the network.
+    """Read the arguments of ``ExplainableModel`` besides the network.
 
     Args:
         arguments: as parsed.
-        method: instead of the one that is asked for.
+        method: replaces the one among the arguments.
 
     Raises:
         InputError: an option that the method does not have, or a value of another type than its default.
         ValueError: an unknown method.
     """
     method = method or arguments.method or METHOD
-    wanted: dict[str, Any] = {
+    wrapper: dict[str, Any] = {
         "target_layer": arguments.layer,
         "method": method,
-        "options": method_options(method, arguments.option or ()),
+        "options": parse_method_options(method, arguments.option or ()),
         "top_k": arguments.top_k,
         "signed": arguments.signed,
         "augment": arguments.augment,
@@ -73,20 +82,20 @@ def wrapper_arguments(arguments: argparse.Namespace, method: str | None = None) 
         "fusion": arguments.fusion,
         "chunk_size": arguments.chunk_size,
     }
-    return {name: value for name, value in wanted.items() if value is not None}
+    return {name: value for name, value in wrapper.items() if value is not None}
 
 
-def method_options(method: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Options of a method from their text, each of the type of its default."""
+def parse_method_options(method: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Parse the options of a method, each as the type of its default."""
     from explainable_model.methods import find_method
 
     row = find_method(method)
     known = row.options
     row.check_options(dict(pairs))
-    return {name: _typed(name, text, known[name]) for name, text in pairs}
+    return {name: _parse_option(name, text, known[name]) for name, text in pairs}
 
 
-def _typed(name: str, text: str, default: Any) -> Any:
+def _parse_option(name: str, text: str, default: Any) -> Any:
     kind = type(default)
     if kind is bool:
         values = {"true": True, "false": False}
@@ -101,22 +110,22 @@ def _typed(name: str, text: str, default: Any) -> Any:
     raise InputError(f"The option {name} is {text!r}; expected {expected}, for example {name}={str(default).lower()}.")
 
 
-def size(text: str) -> tuple[int, int]:
-    """``HEIGHTxWIDTH``."""
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse ``HEIGHTxWIDTH``."""
     match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected HEIGHTxWIDTH, for example 224x224")
     return int(match[1]), int(match[2])
 
 
-def count(text: str) -> int:
-    """A whole number from 1."""
+def parse_count(text: str) -> int:
+    """Parse a whole number from 1."""
     if re.fullmatch(r"[1-9]\d*", text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of images; expected 1 or more, for example 1")
     return int(text)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _parse_pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise argparse.ArgumentTypeError(f"{text!r} is not an option; expected NAME=VALUE, for example samples=16")

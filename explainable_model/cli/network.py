@@ -12,13 +12,19 @@ if TYPE_CHECKING:
     from explainable_model.networks.named import NamedModel
 
 
-def _refuse(arguments: argparse.Namespace, *names: str, why: str) -> None:
+def refuse_without_model(arguments: argparse.Namespace, *names: str, reason: str) -> None:
+    """Refuse the options of these names, which say something about a network.
+
+    Raises:
+        InputError: one of them was given.
+    """
     given = [f"--{name.replace('_', '-')}" for name in names if vars(arguments)[name]]
     if given:
-        raise InputError(f"{', '.join(given)} belongs to --model, which was not given; {why}.")
+        raise InputError(f"{', '.join(given)} belongs to --model, which was not given: {reason}.")
 
 
-def _load_network(arguments: argparse.Namespace, console: Console) -> "NamedModel":
+def load_network(arguments: argparse.Namespace, console: Console) -> "NamedModel":
+    """Load the network that the arguments name, and warn of random weights."""
     console.say(f"loading {arguments.model}")
     from explainable_model.networks.named import has_random_weights, load_named_model
 
@@ -33,20 +39,24 @@ def _load_network(arguments: argparse.Namespace, console: Console) -> "NamedMode
     return named
 
 
-def _example_image(named: "NamedModel", size: tuple[int, int] | None, batch: int = 1) -> "Tensor":
-    """Seeded noise of the network's size."""
+def make_example_image(named: "NamedModel", size: tuple[int, int] | None, batch: int = 1) -> "Tensor":
+    """Make seeded noise of shape ``(batch, C, *size)``.
+
+    Raises:
+        InputError: no size was given, and none is known.
+    """
     import torch
 
-    from explainable_model.explainer.explainer import dtype_of
+    from explainable_model.explainer.explainer import find_dtype
 
     if size is None:
         if named.preprocess is None:
             raise InputError(
-                f"Nothing is known about the size of the images of this {type(named.model).__name__}; give it with "
-                "--size HEIGHTxWIDTH, for example --size 224x224."
+                f"The image size of this {type(named.model).__name__} is unknown; give it with --size HEIGHTxWIDTH, "
+                "for example --size 224x224."
             )
         size = named.preprocess.size
-    first = next((m for m in named.model.modules() if isinstance(m, torch.nn.Conv2d)), None)
-    channels = len(named.preprocess.mean) if named.preprocess else first.in_channels if first else 3
+    convolution = next((m for m in named.model.modules() if isinstance(m, torch.nn.Conv2d)), None)
+    channels = len(named.preprocess.mean) if named.preprocess else convolution.in_channels if convolution else 3
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(batch, channels, *size, generator=generator).to(dtype_of(named.model))
+    return torch.randn(batch, channels, *size, generator=generator).to(find_dtype(named.model))

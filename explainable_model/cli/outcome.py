@@ -1,4 +1,4 @@
-"""What a command answers: a record, a text, an exit code."""
+"""The outcome of a command: a text, a record, an exit code; and how its parts are written."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,22 +13,19 @@ from explainable_model.errors import InputError, StaticBatchWarning
 if TYPE_CHECKING:
     from explainable_model.artifact.metadata import Metadata
 
-
 FAILED = 1  # exit code of a verification that did not pass
-
-
 USAGE = 2  # exit code of a mistake in what was asked for
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command found.
+    """The result of a command.
 
     Attributes:
         text: for people.
         record: for ``--json``.
         code: exit code.
-        errors: what went wrong with a part of the work.
+        errors: one message for each part of the work that failed.
     """
 
     text: str
@@ -38,8 +35,8 @@ class Outcome:
 
 
 @contextmanager
-def _said_in_one_line(console: Console) -> Iterator[None]:
-    """Our own warnings as the console says them; others stay as they are."""
+def show_warnings(console: Console) -> Iterator[None]:
+    """Show the library's own warnings on the console; others are issued again as they are."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", StaticBatchWarning)
         yield
@@ -50,24 +47,29 @@ def _said_in_one_line(console: Console) -> Iterator[None]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _agreement(metadata: "Metadata") -> str:
-    """How an artifact of less precision agrees with the one in float32, by class."""
-    found = metadata.agreement or {}
+def describe_agreement(metadata: "Metadata") -> str:
+    """Describe how an artifact of less precision agrees with the one in float32, by class."""
+    agreement = metadata.agreement or {}
     names = metadata.class_names
 
-    def row(name: str, each: Mapping[str, Any]) -> tuple[str, str, str, str]:
-        return name, str(each["images"]), f"{each['classes']:.0%}", f"{each['correlation']:.4f}"
+    def format_row(name: str, share: Mapping[str, Any]) -> tuple[str, str, str, str]:
+        return name, str(share["images"]), f"{share['classes']:.0%}", f"{share['correlation']:.4f}"
 
-    shown = "photos" if found["photos"] else "made-up images"
-    rows = [("predicted in float32", shown, f"same class in {metadata.precision}", "correlation of the maps")]
-    for each in found["by_class"]:
-        index = each["class_idx"]
-        rows.append(row(names[index] if names else str(index), each))
-    rows.append(row("all", found))
-    return f"Smallest correlation of two maps: {found['min_correlation']:.4f}.\n{columns(rows)}"
+    images = "photos" if agreement["photos"] else "made-up images"
+    rows = [("predicted in float32", images, f"same class in {metadata.precision}", "correlation of the maps")]
+    for share in agreement["by_class"]:
+        index = share["class_idx"]
+        rows.append(format_row(names[index] if names else str(index), share))
+    rows.append(format_row("all", agreement))
+    return f"Smallest correlation of two maps: {agreement['min_correlation']:.4f}.\n{align_columns(rows)}"
 
 
-def _folder(out: Path) -> Path:
+def make_folder(out: Path) -> Path:
+    """Make a folder and its parents, if missing.
+
+    Raises:
+        InputError: it cannot be made.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -75,29 +77,33 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _headline(metadata: "Metadata") -> str:
+def describe_artifact(metadata: "Metadata") -> str:
+    """Name an artifact's method, network, layer and format."""
     return f"{metadata.method} of {metadata.model} at {metadata.target_layer} as {metadata.format}"
 
 
-def _without_names(metadata: "Metadata") -> dict[str, Any]:
+def shorten_record(metadata: "Metadata") -> dict[str, Any]:
+    """Make the metadata's record without its long parts: the class names and the reference answer."""
     return {key: value for key, value in metadata.to_dict().items() if key not in ("class_names", "reference")}
 
 
-def _megabytes(size: int) -> str:
+def format_bytes(size: int) -> str:
+    """Format a file size: ``45.1 MB``."""
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
-def _plain(value: Any) -> str:
+def format_value(value: Any) -> str:
+    """Format a value of a record for people."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
+        return ", ".join(f"{key} {format_value(part)}" for key, part in value.items())
     if isinstance(value, (list, tuple)):
-        return "(" + ", ".join("any" if part is None else _plain(part) for part in value) + ")"
+        return "(" + ", ".join("any" if part is None else format_value(part) for part in value) + ")"
     if isinstance(value, float):
         return f"{value:.6g}"
     return "unknown" if value is None else str(value)
 
 
-def columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """A table for people, its cells aligned."""
+def align_columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Format rows of cells as a table with aligned columns."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

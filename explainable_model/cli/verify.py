@@ -1,12 +1,12 @@
-"""``explainable-model verify``: check an artifact against its recorded answer, or against the network."""
+"""``explainable-model verify``: compare an artifact with its recorded answer, and with the network."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.cli.console import Console
-from explainable_model.cli.network import _load_network, _refuse
-from explainable_model.cli.outcome import FAILED, Outcome, _headline, _said_in_one_line
+from explainable_model.cli.network import load_network, refuse_without_model
+from explainable_model.cli.outcome import FAILED, Outcome, describe_artifact, show_warnings
 from explainable_model.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
-    """An artifact against its recorded answer, and against the network where one is named."""
+    """Compare an artifact with its recorded answer, and with the network where one is named."""
     from explainable_model.artifact.metadata import parse_metadata
     from explainable_model.artifact.reference import check_reference
     from explainable_model.exporters import format_of
@@ -24,8 +24,10 @@ def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
 
     path: Path = arguments.file
     if arguments.model is None:
-        _refuse(arguments, "checkpoint", "pretrained", "classes", why="an artifact has its weights inside")
-    read_metadata(path)  # a missing or foreign file is told before any runtime sees it
+        refuse_without_model(
+            arguments, "checkpoint", "pretrained", "classes", reason="an artifact has its weights inside"
+        )
+    read_metadata(path)  # refuses a missing or foreign file before a runtime reads it
     runner, text = format_of(path).open(path, None)
     metadata = parse_metadata(text, path)
     console.say(f"running {path}")
@@ -33,7 +35,7 @@ def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
     record: dict[str, Any] = {"path": str(path), "reference": reason or "agrees"}
     compared = "the recorded answer"
     if arguments.model is not None:
-        parity = _parity(arguments, console, metadata, runner)
+        parity = _compare_with_network(arguments, console, metadata, runner)
         record["parity"] = parity.to_dict()
         compared += f" and the network ({parity.images} images: maps within {parity.cam:.1e}, logits within "
         compared += f"{parity.logits:.1e} of the largest)"
@@ -41,27 +43,30 @@ def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
     record.update(passed=not reason, reason=reason)
     if reason:
         return Outcome(f"{path}: FAILED: {reason}", record, FAILED)
-    return Outcome(f"{path}: {_headline(metadata)}. It agrees with {compared}.", record)
+    return Outcome(f"{path}: {describe_artifact(metadata)}. It agrees with {compared}.", record)
 
 
-def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata", runner: "Runner") -> "Parity":
+def _compare_with_network(
+    arguments: argparse.Namespace, console: Console, metadata: "Metadata", runner: "Runner"
+) -> "Parity":
+    """Compare an artifact with the network that the arguments name."""
     import torch
 
-    from explainable_model.explainer.explainer import network_failures
+    from explainable_model.explainer.explainer import wrap_network_errors
     from explainable_model.exporters.pipeline import with_pixels
     from explainable_model.model import ExplainableModel, lower
     from explainable_model.verify.parity import check_parity
 
     if metadata.precision == "int8":
         raise InputError(
-            f"{arguments.file} is in int8, which agrees with the network on photos alone: see its agreement with "
-            "inspect, or leave out --model."
+            f"{arguments.file} computes in int8, which agrees with the network on photos alone; leave out --model, and "
+            "see its agreement with the command inspect."
         )
-    named = _load_network(arguments, console)
-    explainable = ExplainableModel(named.model, **wrapper_options(metadata))
+    named = load_network(arguments, console)
+    explainable = ExplainableModel(named.model, **restore_arguments(metadata))
     shape = [metadata.batch or 1, *metadata.network_shape]
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(getattr(torch, metadata.dtype))
-    with network_failures(named.model, image.shape):
+    with wrap_network_errors(named.model, image.shape):
         logits = explainable(image).logits
     if list(logits.shape[1:]) != metadata.logits_shape[1:]:
         raise InputError(
@@ -69,16 +74,16 @@ def _parity(arguments: argparse.Namespace, console: Console, metadata: "Metadata
             f"network with {tuple(metadata.logits_shape)}. Name the network it was made from."
         )
     console.say("comparing with the network")
-    with _said_in_one_line(console):
+    with show_warnings(console):
         lowered = with_pixels(lower(explainable, image), metadata.preprocess, metadata.pixels, metadata.look)
     return check_parity(explainable, lowered, metadata, runner)
 
 
-def wrapper_options(metadata: "Metadata") -> dict[str, Any]:
-    """The arguments of ``ExplainableModel`` that an artifact was made with.
+def restore_arguments(metadata: "Metadata") -> dict[str, Any]:
+    """Restore the arguments of ``ExplainableModel`` that an artifact was made with.
 
     Raises:
-        InputError: it explains something that a record cannot say, such as a function of one's own.
+        InputError: it explains something that a record cannot name, such as a function of the user.
     """
     from explainable_model.attribution.plan import arguments_of
 

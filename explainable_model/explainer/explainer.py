@@ -1,4 +1,4 @@
-"""Photos in, pictures and answers out, by a network or by an artifact. Needs no torch for ONNX."""
+"""Explains photos by a network or by an artifact, and writes pictures. Needs no torch for ONNX."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from explainable_model.errors import ExplainableModelError, InputError, ModelError
 from explainable_model.explainer.answers import (
     Answer,
-    _caption,
-    _first,
-    asked_classes,
-    each_class,
-    found_classes,
-    label,
+    describe_classes,
+    expand_class_idx,
+    label_class,
+    make_caption,
+    split_classes,
+    take_first,
 )
 from explainable_model.explanation import Explanation
-from explainable_model.imaging.overlay import OverlayStyle, centred, hottest_point, overlay
+from explainable_model.imaging.overlay import OverlayStyle, centered, hottest_point, overlay
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
 from explainable_model.imaging.sheets import panel, save_picture
 from explainable_model.imaging.tiles import Tile, tile_sheet
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Explainer:
-    """Whatever predicts and explains one image.
+    """A network or an artifact that predicts and explains one image.
 
     Attributes:
         run: ``(image (1, C, H, W), class_idx (1,) or None) -> Explanation`` of arrays for one image.
         preprocess: from a photo to the image.
         class_names: one per class, if known.
         top_k: how many classes it explains at once; ``None`` for one.
-        signed: whether zero lies in the middle of what its maps can be.
+        signed: whether its maps are signed: zero is no evidence, negative values speak against the class.
     """
 
     run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
@@ -51,11 +51,11 @@ class Explainer:
 
 
 def artifact_explainer(path: Path) -> Explainer:
-    """An artifact in its own runtime.
+    """Open an artifact in its own runtime.
 
     Raises:
         ArtifactError, MissingRuntimeError: as ``load``.
-        InputError: it does not say how a photo becomes its input.
+        InputError: its metadata does not say how a photo becomes its input.
     """
     from explainable_model.runtime import load
 
@@ -65,14 +65,14 @@ def artifact_explainer(path: Path) -> Explainer:
     if preparation is None:
         raise InputError(
             f"{path} does not say how a photo becomes its input; export it with preprocess=Preprocess(...), or with "
-            "a network that is known to explainable_model.models."
+            "a network of torchvision or timm by its name."
         )
     copies = metadata.batch or 1
 
     def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
         batch = np.repeat(image.astype(metadata.array_dtype), copies, 0)
-        asked = None if class_idx is None else asked_classes(np.repeat(class_idx, copies), metadata.top_k)
-        return _first(session(batch, asked))
+        classes = None if class_idx is None else expand_class_idx(np.repeat(class_idx, copies), metadata.top_k)
+        return take_first(session(batch, classes))
 
     return Explainer(run, preparation, metadata.class_names, metadata.top_k, metadata.diverging)
 
@@ -80,11 +80,11 @@ def artifact_explainer(path: Path) -> Explainer:
 def model_explainer(
     named: "NamedModel", layer: str | Sequence[str] | None = None, method: str = "gradcam", **options: Any
 ) -> Explainer:
-    """A network with autograd; further options are those of ``ExplainableModel``.
+    """Wrap a network, which is explained by autograd; further options are those of ``ExplainableModel``.
 
     Raises:
         LayerError, ModelError: as ``ExplainableModel``.
-        InputError: nobody knows how a photo becomes its input.
+        InputError: it is not known how a photo becomes its input.
     """
     import torch
 
@@ -92,33 +92,33 @@ def model_explainer(
 
     if named.preprocess is None:
         raise InputError(
-            f"Nothing is known about how a photo becomes the input of this {type(named.model).__name__}; let the "
-            "factory return explainable_model.models.NamedModel(model, Preprocess(...), class_names)."
+            f"It is not known how a photo becomes the input of this {type(named.model).__name__}; let the "
+            "factory return explainable_model.NamedModel(model, Preprocess(...), class_names)."
         )
     explainable = ExplainableModel(named.model, layer, method, **options)
     plan = explainable.plan
-    dtype = dtype_of(named.model)
+    dtype = find_dtype(named.model)
 
     def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
         pixels = torch.from_numpy(image).to(dtype)
-        classes = None if class_idx is None else torch.from_numpy(asked_classes(class_idx, plan.top_k))
-        with network_failures(named.model, tuple(pixels.shape)):
+        classes = None if class_idx is None else torch.from_numpy(expand_class_idx(class_idx, plan.top_k))
+        with wrap_network_errors(named.model, tuple(pixels.shape)):
             logits, explained, cam = explainable(pixels, classes)
-        return _first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
+        return take_first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
     return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.postprocess.diverging)
 
 
-def dtype_of(model: Any) -> Any:
-    """The floating point type that a network computes in."""
+def find_dtype(model: Any) -> Any:
+    """Find the floating-point type that a network computes in."""
     import torch
 
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 @contextmanager
-def network_failures(model: Any, shape: Sequence[int]) -> Iterator[None]:
-    """Say which network failed on what, where its own error is a stranger's."""
+def wrap_network_errors(model: Any, shape: Sequence[int]) -> Iterator[None]:
+    """Turn a foreign error inside the network into a ``ModelError`` that names the network and the image's shape."""
     try:
         yield
     except ExplainableModelError:
@@ -131,7 +131,7 @@ def network_failures(model: Any, shape: Sequence[int]) -> Iterator[None]:
 
 
 def explain_photo(
-    explainer: Explainer, photo: "Image", path: Path, class_idx: int | None, look: OverlayStyle, target: Path
+    explainer: Explainer, photo: "Image", path: Path, class_idx: int | None, style: OverlayStyle, target: Path
 ) -> dict[str, Any]:
     """Explain one photo and write ``<target>-panel.png`` and ``<target>-overlay.png``.
 
@@ -140,67 +140,67 @@ def explain_photo(
         photo: as from ``open_photo``.
         path: where it came from.
         class_idx: the class to explain, the first of several; ``None`` for the predicted.
-        look: of the pictures.
+        style: how the pictures are drawn.
         target: an existing folder and the beginning of the file names.
 
     Returns:
-        What was found, for JSON; with ``top_k``, what was found of each class as ``explained``.
+        The record for JSON; with ``top_k``, the record of each class as ``explained``.
     """
     classes = None if class_idx is None else np.asarray([class_idx], np.int64)
-    answers = each_class(explainer.run(explainer.preprocess(photo), classes))
+    answers = split_classes(explainer.run(explainer.preprocess(photo), classes))
     box = explainer.preprocess.box(*photo.size)
-    found = [
-        {**found_classes(answer, explainer.class_names), "hottest": list(hottest_point(answer.cam[0], box))}
+    records = [
+        {**describe_classes(answer, explainer.class_names), "hottest": list(hottest_point(answer.cam[0], box))}
         for answer in answers
     ]
-    pictures = _draw(photo, path, answers, found, box, look, explainer)
+    pictures = _draw(photo, path, answers, records, box, style, explainer)
     files = {
         kind: save_picture(picture, target.with_name(f"{target.name}-{kind}.png")) for kind, picture in pictures.items()
     }
-    explained = [{key: value for key, value in each.items() if key != "top"} for each in found]
+    explained = [{key: value for key, value in record.items() if key != "top"} for record in records]
     return {
         "photo": str(path),
-        **found[0],
+        **records[0],
         **({} if explainer.top_k is None else {"explained": explained}),
         "box": list(box),
         **{kind: str(file) for kind, file in files.items()},
     }
 
 
-def draw_overlay(photo: "Image", cam: NDArray[Any], box: Box, look: OverlayStyle, *, signed: bool) -> "Image":
-    """The photo under one map ``(h, w)``."""
-    return overlay(photo, centred(cam) if signed else cam, box=box, **look.keywords(signed=signed))
+def draw_overlay(photo: "Image", cam: NDArray[Any], box: Box, style: OverlayStyle, *, signed: bool) -> "Image":
+    """Draw the photo under one map ``(h, w)``."""
+    return overlay(photo, centered(cam) if signed else cam, box=box, **style.keywords(signed=signed))
 
 
 def _draw(
     photo: "Image",
     path: Path,
     answers: Sequence[Answer],
-    found: Sequence[dict[str, Any]],
+    records: Sequence[dict[str, Any]],
     box: Box,
-    look: OverlayStyle,
+    style: OverlayStyle,
     explainer: Explainer,
 ) -> dict[str, "Image"]:
-    """A panel of the one class, or a strip of several; and the overlay of the first."""
+    """Draw a panel of one class, or a strip of several, and the overlay of the first class."""
     signed = explainer.signed
-    overlays = [draw_overlay(photo, answer.cam[0], box, look, signed=signed) for answer in answers]
+    overlays = [draw_overlay(photo, answer.cam[0], box, style, signed=signed) for answer in answers]
     if explainer.top_k is not None:
-        tiles = [Tile(each, label(words)) for each, words in zip(overlays, found, strict=True)]
+        tiles = [Tile(picture, label_class(record)) for picture, record in zip(overlays, records, strict=True)]
         return {"panel": tile_sheet([Tile(photo, path.name), *tiles]), "overlay": overlays[0]}
-    cam = centred(answers[0].cam[0]) if signed else answers[0].cam[0]
-    drawn = panel(photo, cam, _caption(path, found[0]), box, **look.keywords(signed=signed))
+    cam = centered(answers[0].cam[0]) if signed else answers[0].cam[0]
+    drawn = panel(photo, cam, make_caption(path, records[0]), box, **style.keywords(signed=signed))
     return {"panel": drawn, "overlay": overlays[0]}
 
 
-def free_stems(photos: Sequence[Path], out: Path) -> list[str]:
-    """One file name each, so that no picture overwrites another photo's, nor a photo itself."""
+def choose_stems(photos: Sequence[Path], out: Path) -> list[str]:
+    """Choose one file name per photo, so that no picture overwrites another photo's picture or a photo."""
     taken: set[str] = set()
-    inputs = {photo.resolve() for photo in photos}
+    originals = {photo.resolve() for photo in photos}
     stems = []
     for photo in photos:
         stem, number = photo.stem, 1
         while stem.casefold() in taken or any(
-            (out / f"{stem}-{k}.png").resolve() in inputs for k in ("panel", "overlay", "methods")
+            (out / f"{stem}-{k}.png").resolve() in originals for k in ("panel", "overlay", "methods")
         ):
             number += 1
             stem = f"{photo.stem}-{number}"

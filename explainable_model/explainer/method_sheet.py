@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explainable_model.errors import ExplainableModelError, InputError
-from explainable_model.explainer.answers import Answer, found_classes, label
+from explainable_model.explainer.answers import Answer, describe_classes, label_class
 from explainable_model.explainer.explainer import Explainer, draw_overlay
 from explainable_model.imaging.overlay import OverlayStyle, hottest_point
 from explainable_model.imaging.sheets import save_picture
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SHEET_METHODS = tuple(name for name, method in METHODS.items() if method.on_sheet)
-ExplainerOf = Callable[[str], Explainer]  # method -> what explains with it
+ExplainerMaker = Callable[[str], Explainer]  # key of ``METHODS`` -> its explainer
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Attempt:
 
     Attributes:
         method: key of ``METHODS``.
-        seconds: wall time of the call, with what the method prepares once for each network.
+        seconds: wall time of the first call, which includes the preparation for the network.
         answer: its answer; ``None`` where the method does not fit the network.
-        reason: why it does not.
+        reason: why the method does not fit.
     """
 
     method: str
@@ -40,11 +40,13 @@ class Attempt:
     reason: str = ""
 
 
-def attempt(explainer_of: ExplainerOf, method: str, photo: "Image", classes: Any) -> tuple[Attempt, Explainer | None]:
-    """Explain a photo with one method; a method that does not fit the network says why."""
+def try_method(
+    make_explainer: ExplainerMaker, method: str, photo: "Image", classes: Any
+) -> tuple[Attempt, Explainer | None]:
+    """Explain a photo with one method; where it does not fit the network, return the reason."""
     started = time.perf_counter()
     try:
-        explainer = explainer_of(method)
+        explainer = make_explainer(method)
         answer = explainer.run(explainer.preprocess(photo), classes)
     except ExplainableModelError as error:
         return Attempt(method, time.perf_counter() - started, None, str(error)), None
@@ -52,59 +54,61 @@ def attempt(explainer_of: ExplainerOf, method: str, photo: "Image", classes: Any
 
 
 def explain_with_all(
-    explainer_of: ExplainerOf,
+    make_explainer: ExplainerMaker,
     photo: "Image",
     path: Path,
     class_idx: int | None,
-    look: OverlayStyle,
+    style: OverlayStyle,
     target: Path,
     methods: Iterable[str] = SHEET_METHODS,
 ) -> dict[str, Any]:
     """Explain one photo with every method that does not take minutes, and write ``<target>-methods.png``.
 
     Args:
-        explainer_of: makes what explains it.
+        make_explainer: makes the explainer of a method.
         photo: as from ``open_photo``.
         path: where it came from.
         class_idx: the class to explain; ``None`` for the predicted.
-        look: of the overlays.
+        style: how the overlays are drawn.
         target: an existing folder and the beginning of the file name.
         methods: keys of ``METHODS``.
 
     Returns:
-        What was found, for JSON: the sheet, the methods and their seconds, and why others do not fit.
+        The record for JSON: the sheet, the methods and their seconds, and why other methods do not fit.
 
     Raises:
         InputError: no method fits.
     """
     classes = None if class_idx is None else np.asarray([class_idx], np.int64)
-    found: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     rows, failures, tiles = [], [], [Tile(photo, "Photo")]
     for method in methods:
-        tried, explainer = attempt(explainer_of, method, photo, classes)
-        if tried.answer is None or explainer is None:
-            failures.append({"method": method, "error": tried.reason})
+        attempt, explainer = try_method(make_explainer, method, photo, classes)
+        if attempt.answer is None or explainer is None:
+            failures.append({"method": method, "error": attempt.reason})
             continue
-        found = found or found_classes(tried.answer, explainer.class_names)
+        record = record or describe_classes(attempt.answer, explainer.class_names)
         box = explainer.preprocess.box(*photo.size)
-        picture = draw_overlay(photo, tried.answer.cam[0], box, look, signed=explainer.signed)
-        tiles.append(Tile(picture, METHODS[method].title, f"{tried.seconds:.2f} s"))
-        hottest = list(hottest_point(tried.answer.cam[0], box))
-        rows.append({"method": method, "seconds": tried.seconds, "hottest": hottest})
+        picture = draw_overlay(photo, attempt.answer.cam[0], box, style, signed=explainer.signed)
+        tiles.append(Tile(picture, METHODS[method].title, f"{attempt.seconds:.2f} s"))
+        hottest = list(hottest_point(attempt.answer.cam[0], box))
+        rows.append({"method": method, "seconds": attempt.seconds, "hottest": hottest})
     if not rows:
         raise InputError(f"No method fits the network. {failures[0]['method']}: {failures[0]['error']}")
-    left_out = [f"{METHODS[failure['method']].title}" for failure in failures]
-    heading = f"{path.name}: {label(found)}" + (f" (not for this network: {', '.join(left_out)})" if left_out else "")
+    left_out = [METHODS[failure["method"]].title for failure in failures]
+    heading = f"{path.name}: {label_class(record)}" + (
+        f" (not for this network: {', '.join(left_out)})" if left_out else ""
+    )
     sheet = save_picture(tile_sheet(tiles, heading), target.with_name(f"{target.name}-methods.png"))
-    return {"photo": str(path), **found, "sheet": str(sheet), "methods": rows, "failures": failures}
+    return {"photo": str(path), **record, "sheet": str(sheet), "methods": rows, "failures": failures}
 
 
-def in_words(found: dict[str, Any]) -> str:
-    """What ``explain_with_all`` found, for people."""
-    lines = [f"{found['photo']}: {label(found)} -> {found['sheet']}"]
-    lines += [f"  {METHODS[row['method']].title}: {row['seconds']:.2f} s" for row in found["methods"]]
+def describe_sheet(record: dict[str, Any]) -> str:
+    """Describe the record of ``explain_with_all`` for people."""
+    lines = [f"{record['photo']}: {label_class(record)} -> {record['sheet']}"]
+    lines += [f"  {METHODS[row['method']].title}: {row['seconds']:.2f} s" for row in record["methods"]]
     lines += [
         f"  {METHODS[failure['method']].title}: not for this network: {failure['error']}"
-        for failure in found["failures"]
+        for failure in record["failures"]
     ]
     return "\n".join(lines)

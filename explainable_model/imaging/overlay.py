@@ -1,4 +1,4 @@
-"""Pictures of maps: as colours, over the photo, and side by side with a caption."""
+"""Draws maps as colors, alone and over the photo."""
 
 import difflib
 from dataclasses import dataclass, replace
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (h, w, 3)
 UnitMap: TypeAlias = NDArray[np.float32]  # (h, w), in [0, 1]
-Colormap: TypeAlias = str | Pixels  # a name that matplotlib knows, or (256, 3) colours as from ``palette``
+Colormap: TypeAlias = str | Pixels  # a name that matplotlib knows, or (256, 3) colors as from ``palette``
 
-COLORMAP = "turbo"  # the order of jet's colours without its false edges at cyan and yellow
-SIGNED_COLORMAP = "RdBu_r"  # white is zero, red speaks for the class, blue against it
+COLORMAP = "turbo"  # jet's order of colors, without the false edges that jet has at cyan and yellow
+SIGNED_COLORMAP = "RdBu_r"  # white is zero, red is evidence for the class, blue is evidence against it
 HIDE = ("heatmap", "photo")
 ALPHA = 0.5
-UNSEEN = (232, 232, 232)  # of a heatmap, where the network did not look
+UNSEEN = (232, 232, 232)  # where the network did not see the photo
 
 
-def suited_colormap(*, signed: bool) -> str:
-    """Of maps whose zero lies in the middle, and of others."""
+def choose_colormap(*, signed: bool) -> str:
+    """Choose the default colormap of signed maps or of others."""
     return SIGNED_COLORMAP if signed else COLORMAP
 
 
 @dataclass(frozen=True)
 class OverlayStyle:
-    """How the pictures are coloured, see ``overlay``; without a colormap, the one that suits the maps."""
+    """How ``overlay`` draws; the default colormap depends on whether the maps are signed."""
 
     colormap: str | None = None
     alpha: float = ALPHA
@@ -39,28 +39,28 @@ class OverlayStyle:
     hide: str = "heatmap"
 
     def suited(self, *, signed: bool) -> "OverlayStyle":
-        """The same with a colormap.
+        """Fill in the default colormap and check the style.
 
         Raises:
             InputError: as ``check_style``.
         """
-        look = replace(self, colormap=self.colormap or suited_colormap(signed=signed))
-        check_style(str(look.colormap), look.alpha, look.threshold)
-        return look
+        style = replace(self, colormap=self.colormap or choose_colormap(signed=signed))
+        check_style(str(style.colormap), style.alpha, style.threshold)
+        return style
 
     def keywords(self, *, signed: bool) -> dict[str, Any]:
-        """The keyword arguments of ``overlay``."""
-        colormap = self.colormap or suited_colormap(signed=signed)
+        """Make the keyword arguments of ``overlay``."""
+        colormap = self.colormap or choose_colormap(signed=signed)
         masking = {"threshold": self.threshold, "hide": self.hide, "signed": signed}
         return {"colormap": colormap, "alpha": self.alpha, **masking}
 
 
 def heatmap(cam: ArrayLike, colormap: Colormap = COLORMAP) -> Pixels:
-    """A map as colours.
+    """Draw a map as colors.
 
     Args:
         cam: ``(h, w)``, finite, not negative; a map that exceeds 1 is divided by its maximum.
-        colormap: a name that matplotlib knows, or colours as from ``palette``.
+        colormap: a name that matplotlib knows, or colors as from ``palette``.
 
     Returns:
         ``(h, w, 3)`` uint8, RGB.
@@ -68,13 +68,13 @@ def heatmap(cam: ArrayLike, colormap: Colormap = COLORMAP) -> Pixels:
     Raises:
         InputError: another number of dimensions, NaN, or an unknown colormap.
     """
-    entries = np.minimum(unit_map(cam) * 256, 255).astype(np.uint8)
+    entries = np.minimum(scale_to_unit(cam) * 256, 255).astype(np.uint8)
     colors: Pixels = palette(colormap)[entries]
     return colors
 
 
-def unit_map(cam: ArrayLike) -> UnitMap:
-    """A map in [0, 1]: one that exceeds 1 is divided by its maximum.
+def scale_to_unit(cam: ArrayLike) -> UnitMap:
+    """Bring a map into [0, 1]: a map that exceeds 1 is divided by its maximum.
 
     Raises:
         InputError: another number of dimensions, or NaN.
@@ -89,7 +89,7 @@ def unit_map(cam: ArrayLike) -> UnitMap:
 
 
 def palette(colormap: Colormap = COLORMAP) -> Pixels:
-    """256 colours, from those of 0 to those of 1: what a program without matplotlib needs to draw heatmaps.
+    """List the 256 colors of a colormap from 0 to 1, so that a program without matplotlib can draw heatmaps.
 
     Args:
         colormap: a name that matplotlib knows; a palette stays as it is.
@@ -114,7 +114,7 @@ def palette(colormap: Colormap = COLORMAP) -> Pixels:
     return colors
 
 
-def centred(cam: ArrayLike) -> UnitMap:
+def centered(cam: ArrayLike) -> UnitMap:
     """A signed map in [0, 1], so that zero lies at 0.5: one that exceeds [-1, 1] is divided by its largest value."""
     values = np.asarray(cam, dtype=np.float32)
     unit: UnitMap = ((values / max(float(np.abs(values).max()), 1.0) + 1) / 2).astype(np.float32)
@@ -122,7 +122,7 @@ def centred(cam: ArrayLike) -> UnitMap:
 
 
 def check_style(colormap: Colormap, alpha: float, threshold: float = 0.0) -> None:
-    """Refuse what ``heatmap`` and ``overlay`` would, before any work is done.
+    """Refuse a style that ``heatmap`` or ``overlay`` would refuse, before any work is done.
 
     Raises:
         InputError: an unknown colormap (the nearest are listed), or an alpha or a threshold outside [0, 1].
@@ -145,18 +145,18 @@ def overlay(
     hide: str = "heatmap",
     signed: bool = False,
 ) -> "Image":
-    """The photo with the map over the part that the network saw: ``(1 - alpha) photo + alpha heatmap``.
+    """Draw the map over the part of the photo that the network saw: ``(1 - alpha) photo + alpha heatmap``.
 
     Args:
         photo: of any size and mode.
         cam: ``(h, w)``, resized to the box.
-        colormap: a name that matplotlib knows, or colours as from ``palette``.
+        colormap: a name that matplotlib knows, or colors as from ``palette``.
         alpha: 0 shows the photo alone, 1 the heatmap alone.
         box: what the map covers, as from ``Preprocess.box``; the whole photo by default. Outside of
             it the photo stays as it is.
-        threshold: where the map is below it (a signed map: between it and its negative) something is hidden.
-        hide: what that is: the ``heatmap``, or the ``photo``.
-        signed: whether the map is as from ``centred``.
+        threshold: smallest value that is shown; of a signed map, smallest absolute value.
+        hide: ``heatmap`` or ``photo``: which of the two is hidden below the threshold.
+        signed: whether the map is as from ``centered``.
 
     Returns:
         RGB, of the photo's size.
@@ -168,8 +168,8 @@ def overlay(
 
     check_style(colormap, alpha, threshold)
     picture = photo.convert("RGB")
-    region = _whole_pixels(box, picture.size)
-    values = _values(cam, region)
+    region = round_box(box, picture.size)
+    values = resize_map(cam, region)
     seen = picture.crop(region)
     blended = Image.blend(seen, Image.fromarray(heatmap(values, colormap)), alpha)
     if threshold > 0:
@@ -181,7 +181,7 @@ def overlay(
 
 
 def hottest_point(cam: ArrayLike, box: Box) -> tuple[float, float]:
-    """Where in the photo the map is largest: ``(column, row)`` in pixels, the centre of the map's cell.
+    """Find where in the photo the map is largest: ``(column, row)`` in pixels, the center of the map's cell.
 
     Args:
         cam: ``(h, w)``.
@@ -194,18 +194,18 @@ def hottest_point(cam: ArrayLike, box: Box) -> tuple[float, float]:
     return left + (int(column) + 0.5) * (right - left) / width, top + (int(row) + 0.5) * (bottom - top) / height
 
 
-def _values(cam: ArrayLike, region: tuple[int, int, int, int]) -> UnitMap:
-    """The map at the size of the region; values are interpolated, not colours."""
+def resize_map(cam: ArrayLike, region: tuple[int, int, int, int]) -> UnitMap:
+    """Resize a map to the size of a region; the values are interpolated, not the colors."""
     from PIL import Image
 
     left, top, right, bottom = region
-    values = Image.fromarray(unit_map(cam)).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
+    values = Image.fromarray(scale_to_unit(cam)).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
     clipped: UnitMap = np.clip(np.asarray(values), 0.0, 1.0)
     return clipped
 
 
-def _whole_pixels(box: Box | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box in whole pixels, at least one in each direction."""
+def round_box(box: Box | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Round a box to whole pixels, at least one in each direction."""
     if box is None:
         return 0, 0, *size
     left, top, right, bottom = box

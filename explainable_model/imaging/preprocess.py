@@ -1,4 +1,4 @@
-"""From a photo to the network's input, on the host, with Pillow and NumPy alone."""
+"""Turns a photo into the network's input, with Pillow and NumPy alone."""
 
 import warnings
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Preprocess:
         size: ``(height, width)`` of the input.
         mean: per channel, in units of [0, 1].
         std: per channel, in units of [0, 1].
-        resize: length of the shorter side before the centre crop; ``None`` squashes the whole photo
+        resize: length of the shorter side before the center crop; ``None`` squashes the whole photo
             to ``size``.
         interpolation: one of nearest, bilinear, bicubic, lanczos.
     """
@@ -46,7 +46,7 @@ class Preprocess:
             raise ValueError(f"Unknown interpolation {self.interpolation!r}; expected one of {known}.")
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
             raise ValueError(
-                f"mean has {len(self.mean)} and std {len(self.std)} value(s); expected 1 (grey) or 3 (RGB) of each."
+                f"mean has {len(self.mean)} and std {len(self.std)} value(s); expected 1 (gray) or 3 (RGB) of each."
             )
         if min(self.size) < 1 or min(self.std) <= 0:
             raise ValueError(f"size {self.size} and std {self.std} must be positive.")
@@ -59,11 +59,11 @@ class Preprocess:
         return low, high
 
     def box(self, width: int, height: int) -> Box:
-        """The part of a photo of that size which the network sees.
+        """Find the part of a photo that the network sees.
 
-        That of torchvision's ``Resize`` and ``CenterCrop``: the shorter side becomes ``resize``, the longer one and the
-        corner of the crop are rounded to whole pixels of the resized photo. A crop that would leave that (larger than
-        ``resize``) is shrunk until it fits, so that the photo is never distorted.
+        The box is that of torchvision's ``Resize`` and ``CenterCrop``: the shorter side becomes ``resize``; the longer
+        side and the corner of the crop are rounded to whole pixels of the resized photo. A crop that is larger than the
+        resized photo is shrunk until it fits, so that the photo is never distorted.
 
         Args:
             width: of the photo.
@@ -78,14 +78,14 @@ class Preprocess:
         return left * width / columns, top * height / rows, right * width / columns, bottom * height / rows
 
     def resized(self, height: int, width: int, smaller: Callable[[Any, Any], Any] = min) -> tuple[int, int]:
-        """Height and width of a photo before the crop; ``smaller`` is a minimum that open sizes have too."""
+        """Compute height and width of a photo before the crop; ``smaller`` is a minimum, also of symbolic sizes."""
         if self.resize is None:
             return self.size
         shorter = smaller(height, width)
         return self.resize * height // shorter, self.resize * width // shorter
 
     def corner(self, height: int, width: int, smaller: Callable[[Any, Any], Any] = min) -> tuple[int, int]:
-        """Row and column of the resized photo where the crop begins; a half is rounded to the even neighbour."""
+        """Compute row and column of the resized photo where the crop begins; a half is rounded to the even neighbor."""
         rows, columns = self.resized(height, width, smaller)
         over = (rows - self.size[0], columns - self.size[1])
         return (over[0] + over[0] // 2 % 2) // 2, (over[1] + over[1] // 2 % 2) // 2
@@ -99,7 +99,7 @@ class Preprocess:
         return left, top, left + crop_width, top + crop_height
 
     def __call__(self, photo: "Image") -> FloatArray:
-        """A photo as ``(1, C, H, W)`` float32."""
+        """Turn a photo into ``(1, C, H, W)`` float32."""
         from PIL import Image
 
         picture = photo.convert("RGB" if len(self.mean) == 3 else "L")
@@ -113,7 +113,7 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class AsDecoded:
-    """A photo as it is, for an artifact that prepares it itself.
+    """Passes a photo on as it is, for an artifact that prepares photos itself.
 
     Attributes:
         pixels: layout, ``NCHW`` or ``NHWC``.
@@ -122,11 +122,11 @@ class AsDecoded:
     pixels: str
 
     def box(self, width: int, height: int) -> Box:
-        """What the maps cover: the whole photo."""
+        """The maps cover the whole photo."""
         return 0.0, 0.0, float(width), float(height)
 
     def __call__(self, photo: "Image") -> NDArray[np.uint8]:
-        """A photo as ``(1, 3, H, W)`` or ``(1, H, W, 3)`` uint8."""
+        """Turn a photo into ``(1, 3, H, W)`` or ``(1, H, W, 3)`` uint8."""
         levels = np.array(photo.convert("RGB"), np.uint8)[None]
         return levels if self.pixels == "NHWC" else np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
 
@@ -141,7 +141,7 @@ def open_photo(path: str | Path) -> "Image":
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow finds odd in a file; what it cannot read it raises
+            warnings.simplefilter("ignore")  # Pillow warns of oddities; it raises on what it cannot read
             return _read(path)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
@@ -149,7 +149,7 @@ def open_photo(path: str | Path) -> "Image":
         raise InputError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG or the like.") from error
     except InputError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them raise
+    except Exception as error:  # Pillow's decoders raise errors of many types on damaged files
         raise InputError(f"{path} cannot be read: {error}. Is it truncated or damaged?") from error
 
 
@@ -163,7 +163,7 @@ def _read(path: str | Path) -> "Image":
 
 
 def upright_rgb(photo: "Image") -> "Image":
-    """A picture of any mode as RGB: EXIF orientation applied, 16 bits scaled to 8, transparency over white."""
+    """Turn a picture of any mode into RGB: EXIF orientation applied, 16 bits scaled to 8, transparency over white."""
     from PIL import Image, ImageOps
 
     photo = ImageOps.exif_transpose(photo)

@@ -1,4 +1,4 @@
-"""Pictures beside each other with captions: panels and contact sheets."""
+"""Draws panels (photo, heatmap and overlay under a caption) and contact sheets of them."""
 
 import os
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from explainable_model.imaging.overlay import (
     COLORMAP,
     UNSEEN,
     Colormap,
-    _values,
-    _whole_pixels,
     heatmap,
     overlay,
+    resize_map,
+    round_box,
 )
 from explainable_model.imaging.preprocess import Box
 
@@ -24,25 +24,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
 
-
 PANE = 320  # longest side of each picture of a panel
-
-
 MARGIN = 24
-
-
 GAP = 12
-
-
 CAPTION_SIZE = 20
-
-
 LINE_HEIGHT = 28
-
-
 CAPTION_LINES = 2
-
-
 INK = (32, 32, 32)
 
 
@@ -56,32 +43,32 @@ def panel(
     alpha: float = ALPHA,
     **masking: Any,
 ) -> "Image":
-    """Photo, heatmap and overlay side by side on white, under a caption.
+    """Draw photo, heatmap and overlay side by side on white, under a caption.
 
     All panels are equally wide, so that they can be stacked: three columns of 320 pixels, in which
-    the pictures are fitted and centred.
+    the pictures are fitted and centered.
 
     Args:
         photo: of any size and mode.
         cam: ``(h, w)``.
-        caption: one or two lines; what does not fit is cut with an ellipsis.
+        caption: one or two lines; a longer caption is cut with an ellipsis.
         box: what the map covers; the whole photo by default.
-        colormap: a name that matplotlib knows, or colours as from ``palette``.
+        colormap: a name that matplotlib knows, or colors as from ``palette``.
         alpha: of the heatmap in the overlay.
         masking: ``threshold``, ``hide`` and ``signed`` of the overlay.
     """
     from PIL import Image, ImageDraw
 
-    size = _fitted(photo.size)
+    size = _fit_pane(photo.size)
     original = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    small = None if box is None else _scaled(box, photo.size, size)
-    region = _whole_pixels(small, size)
+    small = None if box is None else _scale_box(box, photo.size, size)
+    region = round_box(small, size)
     heat = Image.new("RGB", size, UNSEEN)
-    heat.paste(Image.fromarray(heatmap(_values(cam, region), colormap)), region[:2])
+    heat.paste(Image.fromarray(heatmap(resize_map(cam, region), colormap)), region[:2])
     blended = overlay(original, cam, colormap=colormap, alpha=alpha, box=small, **masking)
 
     width = 2 * MARGIN + 3 * PANE + 2 * GAP
-    font = caption_font()
+    font = load_font()
     lines = _wrap(caption, font, width - 2 * MARGIN)
     top = MARGIN + LINE_HEIGHT * len(lines) + (GAP if lines else 0)
     sheet = Image.new("RGB", (width, top + size[1] + MARGIN), "white")
@@ -95,7 +82,7 @@ def panel(
 
 
 def contact_sheet(panels: Sequence["Image"]) -> "Image":
-    """Panels under each other, with the same margin between them as around them.
+    """Stack panels, with the same margin between them as around them.
 
     Raises:
         InputError: no panel.
@@ -104,17 +91,17 @@ def contact_sheet(panels: Sequence["Image"]) -> "Image":
 
     if not panels:
         raise InputError("A contact sheet needs at least one panel; got none.")
-    height = sum(each.height - MARGIN for each in panels) + MARGIN  # neighbours share a margin
-    sheet = Image.new("RGB", (max(each.width for each in panels), height), "white")
+    height = sum(picture.height - MARGIN for picture in panels) + MARGIN  # neighbors share a margin
+    sheet = Image.new("RGB", (max(picture.width for picture in panels), height), "white")
     top = 0
-    for each in panels:
-        sheet.paste(each, (0, top))
-        top += each.height - MARGIN
+    for picture in panels:
+        sheet.paste(picture, (0, top))
+        top += picture.height - MARGIN
     return sheet
 
 
 def save_picture(picture: "Image", path: Path) -> Path:
-    """Write a PNG under a temporary name and rename it, so that ``path`` is never half a file."""
+    """Write a PNG under a temporary name and rename it, so that ``path`` is never an unfinished file."""
     made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         picture.save(made, format="PNG")
@@ -124,18 +111,18 @@ def save_picture(picture: "Image", path: Path) -> Path:
     return path
 
 
-def _scaled(box: Box, size: tuple[int, int], to: tuple[int, int]) -> Box:
+def _scale_box(box: Box, size: tuple[int, int], to: tuple[int, int]) -> Box:
     across, down = to[0] / size[0], to[1] / size[1]
     return box[0] * across, box[1] * down, box[2] * across, box[3] * down
 
 
-def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+def _fit_pane(size: tuple[int, int]) -> tuple[int, int]:
     scale = PANE / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def caption_font(size: int = CAPTION_SIZE) -> "FreeTypeFont":
-    """DejaVu Sans, which comes with matplotlib: Pillow's own font has no letter beyond ASCII."""
+def load_font(size: int = CAPTION_SIZE) -> "FreeTypeFont":
+    """Load DejaVu Sans from matplotlib: Pillow's own font has no letter beyond ASCII."""
     import matplotlib
     from PIL import ImageFont
 
@@ -143,7 +130,7 @@ def caption_font(size: int = CAPTION_SIZE) -> "FreeTypeFont":
 
 
 def _wrap(caption: str, font: Any, width: int) -> list[str]:
-    """At most two lines that fit; the rest is cut."""
+    """Wrap a caption into at most two lines; the rest is cut."""
     lines: list[str] = []
     for word in caption.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -153,11 +140,11 @@ def _wrap(caption: str, font: Any, width: int) -> list[str]:
             lines.append(word)
     if len(lines) > CAPTION_LINES:
         lines = [*lines[: CAPTION_LINES - 1], " ".join(lines[CAPTION_LINES - 1 :])]
-    return [cut(line, font, width) for line in lines]
+    return [cut_line(line, font, width) for line in lines]
 
 
-def cut(line: str, font: Any, width: int) -> str:
-    """The line, or as much of it as fits and an ellipsis."""
+def cut_line(line: str, font: Any, width: int) -> str:
+    """Cut a line that does not fit, with an ellipsis."""
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(line + "…") > width:

@@ -1,4 +1,4 @@
-"""Captioned pictures in rows, on one sheet."""
+"""Draws captioned pictures in rows on one sheet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from explainable_model.errors import InputError
 from explainable_model.imaging.overlay import UNSEEN
-from explainable_model.imaging.sheets import GAP, INK, LINE_HEIGHT, MARGIN, caption_font, cut
+from explainable_model.imaging.sheets import GAP, INK, LINE_HEIGHT, MARGIN, cut_line, load_font
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +34,7 @@ class Tile:
 
 
 def tile_sheet(tiles: Sequence[Tile], heading: str = "", columns: int = COLUMNS) -> "Image":
-    """The tiles row by row, under a heading.
+    """Draw tiles row by row, under a heading.
 
     Raises:
         InputError: no tile.
@@ -43,7 +43,7 @@ def tile_sheet(tiles: Sequence[Tile], heading: str = "", columns: int = COLUMNS)
 
     if not tiles:
         raise InputError("A sheet needs at least one tile; got none.")
-    pictures = [_fitted(tile.picture) for tile in tiles]
+    pictures = [_fit_tile(tile.picture) for tile in tiles]
     columns = min(columns, len(tiles))
     height = max((picture.height for picture in pictures if picture is not None), default=SIDE)
     across, down = SIDE + GAP, height + CAPTION_HEIGHT + GAP
@@ -51,19 +51,20 @@ def tile_sheet(tiles: Sequence[Tile], heading: str = "", columns: int = COLUMNS)
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (2 * MARGIN + columns * across - GAP, top + rows * down - GAP + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    font = caption_font()
-    draw.text((MARGIN, MARGIN), cut(heading, font, sheet.width - 2 * MARGIN), font=font, fill=INK)
+    font = load_font()
+    draw.text((MARGIN, MARGIN), cut_line(heading, font, sheet.width - 2 * MARGIN), font=font, fill=INK)
     for number, (tile, picture) in enumerate(zip(tiles, pictures, strict=True)):
         left, upper = MARGIN + number % columns * across, top + number // columns * down
         shown = Image.new("RGB", (SIDE, height), UNSEEN) if picture is None else picture
         sheet.paste(shown, (left + (SIDE - shown.width) // 2, upper + height - shown.height))
         for line, size, offset, ink in ((tile.title, TITLE_SIZE, 4, INK), (tile.note, NOTE_SIZE, 25, FAINT)):
-            small = caption_font(size)
-            draw.text((left, upper + height + offset), cut(line, small, SIDE), font=small, fill=ink)
+            small = load_font(size)
+            draw.text((left, upper + height + offset), cut_line(line, small, SIDE), font=small, fill=ink)
     return sheet
 
 
-def _fitted(picture: "Image | None") -> "Image | None":
+def _fit_tile(picture: "Image | None") -> "Image | None":
+    """Resize a picture so that its longest side is ``SIDE``."""
     from PIL import Image
 
     if picture is None:

@@ -1,1 +1,1 @@
-"""Where a network comes from: a package, a folder, a factory, a checkpoint."""
+"""Loads networks from packages, folders and factories, and their weights from checkpoints."""

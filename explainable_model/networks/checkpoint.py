@@ -1,4 +1,4 @@
-"""Trained weights from a file into a network, completely or not at all."""
+"""Loads trained weights from a file into a network, completely or not at all."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,40 +10,39 @@ from explainable_model.errors import MissingRuntimeError, ModelError
 
 StateDict: TypeAlias = dict[str, Tensor]
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # what training scripts put the weights under
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys under which training scripts store the weights
 PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
-# BatchNorm's counter of training steps: not in checkpoints from before PyTorch 0.4.1, not used in evaluation.
+# BatchNorm's counter of training steps: missing in checkpoints from before PyTorch 0.4.1, not used in evaluation.
 COUNTER = "num_batches_tracked"
 SHOWN = 3
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
-    """Load trained weights, each of which must have its place and its shape.
+    """Load trained weights; every name and every shape must match the network.
 
-    Wrappers (``{"state_dict": ...}``) and the prefixes that DataParallel, ``torch.compile`` and
-    Lightning add are taken off.
+    Wrappers (``{"state_dict": ...}``) and the prefixes of DataParallel, ``torch.compile`` and Lightning are removed.
 
     Args:
         model: the network; unchanged where an error is raised.
-        path: ``.safetensors``, or what ``torch.save`` wrote of a ``state_dict``.
+        path: ``.safetensors``, or a ``state_dict`` saved with ``torch.save``.
 
     Raises:
-        ModelError: no such file, not a checkpoint, or not one of this network; the first missing,
-            unexpected and mis-shaped keys are listed.
+        ModelError: no such file, no checkpoint, or the checkpoint of another network; the first missing, unexpected and
+            mis-shaped keys are listed.
         MissingRuntimeError: safetensors is not installed.
     """
     path = Path(path)
-    state = _matched(read_state_dict(path), model.state_dict())
-    own = model.state_dict()
+    expected = model.state_dict()
+    state = _strip_prefixes(read_state_dict(path), expected)
     problems = [
-        _listed("missing", [k for k in own if k not in state and not k.endswith(COUNTER)]),
-        _listed("unexpected", [k for k in state if k not in own]),
-        _listed(
+        _format_problem("missing", [k for k in expected if k not in state and not k.endswith(COUNTER)]),
+        _format_problem("unexpected", [k for k in state if k not in expected]),
+        _format_problem(
             "mis-shaped",
             [
-                f"{k} {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
-                for k in own
-                if k in state and state[k].shape != own[k].shape
+                f"{k} {tuple(state[k].shape)}, expected {tuple(expected[k].shape)}"
+                for k in expected
+                if k in state and state[k].shape != expected[k].shape
             ],
         ),
     ]
@@ -52,11 +51,11 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
             f"{path} is not a checkpoint of this {type(model).__name__}: {'; '.join(p for p in problems if p)}. "
             "Use the network that it was trained with, with the same number of classes."
         )
-    model.load_state_dict(state, strict=False)  # strict but for the counters: see above
+    model.load_state_dict(state, strict=False)  # everything but the counters was checked above
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """The tensors of a checkpoint, out of their wrapper.
+    """Read the tensors of a checkpoint, without their wrapper.
 
     Raises:
         ModelError, MissingRuntimeError: as ``load_checkpoint``.
@@ -69,12 +68,9 @@ def read_state_dict(path: Path) -> StateDict:
             content = content[wrapper]
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
-        found = (
-            f"the keys {', '.join(map(str, list(content)[:SHOWN]))}"
-            if isinstance(content, Mapping)
-            else (f"a {type(content).__name__}")
-        )
-        raise ModelError(f"{path} holds {found}; expected a state dict: torch.save(model.state_dict(), path).")
+        keys = ", ".join(map(str, list(content)[:SHOWN])) if isinstance(content, Mapping) else ""
+        contents = f"the keys {keys}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        raise ModelError(f"{path} holds {contents}; expected a state dict: torch.save(model.state_dict(), path).")
     return tensors
 
 
@@ -95,27 +91,27 @@ def _read_pickle(path: Path) -> Any:
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever a foreign file makes it raise
+    except Exception as error:  # the unpickler raises errors of many types on foreign files
         raise ModelError(
             f"{path} cannot be read as tensors alone: it is damaged, not a PyTorch file, or holds whole Python "
             "objects, which could run code. Expected what torch.save(model.state_dict(), path) writes."
         ) from error
 
 
-def _matched(state: StateDict, own: Mapping[str, Tensor]) -> StateDict:
-    """Without the prefixes that every key has and the network's do not."""
+def _strip_prefixes(state: StateDict, expected: Mapping[str, Tensor]) -> StateDict:
+    """Remove each prefix that all keys of the checkpoint have and no key of the network has."""
     stripped = True
     while stripped:
         stripped = False
         for prefix in PREFIXES:
-            if all(k.startswith(prefix) for k in state) and not any(k.startswith(prefix) for k in own):
+            if all(k.startswith(prefix) for k in state) and not any(k.startswith(prefix) for k in expected):
                 state = {k.removeprefix(prefix): v for k, v in state.items()}
                 stripped = True
     return state
 
 
-def _listed(kind: str, found: list[str]) -> str:
-    if not found:
+def _format_problem(kind: str, keys: list[str]) -> str:
+    if not keys:
         return ""
-    more = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f"{kind} {', '.join(found[:SHOWN])}{more}"
+    more = f", and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return f"{kind} {', '.join(keys[:SHOWN])}{more}"

@@ -1,4 +1,4 @@
-"""A network by name: torchvision's, timm's, a folder of transformers', or whatever a function of yours returns."""
+"""Loads networks by name: from torchvision, timm, a transformers folder, or a factory of the user."""
 
 import difflib
 import importlib
@@ -15,17 +15,16 @@ from torch import nn
 from explainable_model.errors import MissingRuntimeError, ModelError
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.checkpoint import load_checkpoint
-from explainable_model.networks.transformers import class_names as labels_of
-from explainable_model.networks.transformers import load_classifier, read_preprocess
+from explainable_model.networks.transformers import load_classifier, read_class_names, read_preprocess
 
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A network and what is known about its images and classes.
+    """A network, how its images are prepared, and the names of its classes. Factories return it.
 
     Attributes:
         model: in evaluation mode.
-        preprocess: from a photo to its input, if known.
+        preprocess: from a photo to the network's input, if known.
         class_names: one per class, if known.
     """
 
@@ -41,16 +40,16 @@ Source = Callable[[str, bool, int | None], NamedModel]
 def load_named_model(
     name: str, *, checkpoint: str | Path | None = None, pretrained: bool = False, classes: int | None = None
 ) -> NamedModel:
-    """Build a network and fill in its weights.
+    """Build a network and load its weights.
 
     Args:
-        name: ``torchvision:resnet50``, ``timm:tf_efficientnet_lite0``, ``transformers:FOLDER`` as
-            ``save_pretrained`` wrote it, or ``package.module:factory`` for a function that returns an
+        name: ``torchvision:resnet50``, ``timm:tf_efficientnet_lite0``, ``transformers:FOLDER`` for a
+            folder that ``save_pretrained`` wrote, or ``package.module:factory`` for a function that returns an
             ``nn.Module`` or a ``NamedModel``.
         checkpoint: file with trained weights, see ``load_checkpoint``.
-        pretrained: let torchvision or timm fetch their own weights, the only case that uses the
-            network. Without it and a checkpoint, the weights of these two are random.
-        classes: how many, where it is not what torchvision or timm build by default.
+        pretrained: let torchvision or timm download their own weights; nothing else uses the internet. Without it and
+            without a checkpoint, the weights of a torchvision or timm network are random.
+        classes: number of classes of a torchvision or timm network; their default otherwise.
 
     Raises:
         ModelError: unknown name (the nearest known ones are listed), a factory that fails, weights
@@ -70,15 +69,17 @@ def load_named_model(
         )
     if pretrained and (checkpoint is not None or classes is not None):
         raise ModelError(
-            "pretrained weights were asked for together with a checkpoint or a number of classes; expected one of "
-            "them: pretrained weights have their own classes."
+            "Got pretrained together with a checkpoint or a number of classes; expected one of them: pretrained "
+            "weights have their own classes."
         )
     if source in SOURCES:
         named = SOURCES[source](rest, pretrained, classes)
     elif pretrained or classes is not None:
-        raise ModelError(f"{name} is a factory of yours: it decides its weights and classes, not an option.")
+        raise ModelError(
+            f"{name} is a factory, which chooses its weights and classes itself; leave out pretrained and classes."
+        )
     else:
-        named = _from_factory(source, rest)
+        named = _call_factory(source, rest)
     if checkpoint is not None:
         load_checkpoint(named.model, checkpoint)
     named.model.eval()
@@ -86,35 +87,35 @@ def load_named_model(
 
 
 def has_random_weights(name: str, checkpoint: str | Path | None, pretrained: bool) -> bool:
-    """Whether ``load_named_model`` would leave the weights as they were drawn."""
+    """Whether ``load_named_model`` leaves the weights random."""
     return name.partition(":")[0] in ("torchvision", "timm") and checkpoint is None and not pretrained
 
 
-def resized(preprocess: Preprocess, size: tuple[int, int]) -> Preprocess:
-    """The same preparation for inputs of another size: the crop keeps its share of the photo."""
+def resize_preprocess(preprocess: Preprocess, size: tuple[int, int]) -> Preprocess:
+    """Adapt a preparation to another input size; the crop keeps its share of the photo."""
     if preprocess.resize is None:
         return replace(preprocess, size=size)
     return replace(preprocess, size=size, resize=round(preprocess.resize * min(size) / min(preprocess.size)))
 
 
 def from_torchvision(name: str, pretrained: bool, classes: int | None) -> NamedModel:
-    """One of ``torchvision.models.list_models()``."""
+    """Build one of ``torchvision.models.list_models()``."""
     import torchvision
 
     known = torchvision.models.list_models()
     if name not in known:
-        raise _unknown("torchvision", name, known)
+        raise _unknown_name("torchvision", name, known)
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     weights = getattr(torchvision.models.get_model_weights(name), "DEFAULT", None)
     if pretrained and weights is None:
         raise ModelError(f"torchvision has no weights for {name}; give your own with a checkpoint.")
-    # Segmentation and detection fetch a trained backbone unless told otherwise.
+    # Segmentation and detection download a trained backbone by default.
     builder = torchvision.models.get_model_builder(name)
     if "weights_backbone" in inspect.signature(builder).parameters:
         options["weights_backbone"] = None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The default weight initialization", FutureWarning)
-        model = _fetched("torchvision", lambda: builder(weights=weights if pretrained else None, **options), pretrained)
+        model = _build("torchvision", lambda: builder(weights=weights if pretrained else None, **options), pretrained)
     if weights is None:
         return NamedModel(model)
     names = tuple(weights.meta.get("categories") or ())
@@ -122,7 +123,7 @@ def from_torchvision(name: str, pretrained: bool, classes: int | None) -> NamedM
 
 
 def torchvision_preprocess(preset: Any) -> Preprocess | None:
-    """What an ``ImageClassification`` preset does, as ours; ``None`` for presets without a fixed size."""
+    """Translate an ``ImageClassification`` preset into ``Preprocess``; ``None`` for presets without a fixed size."""
     if type(preset).__name__ != "ImageClassification":
         return None
     crop, shorter = tuple(preset.crop_size), tuple(preset.resize_size)
@@ -136,7 +137,7 @@ def torchvision_preprocess(preset: Any) -> Preprocess | None:
 
 
 def from_timm(name: str, pretrained: bool, classes: int | None) -> NamedModel:
-    """One of ``timm.list_models()``, with or without the tag of its weights."""
+    """Build one of ``timm.list_models()``, with or without the tag of its weights."""
     try:
         import timm
 
@@ -144,11 +145,11 @@ def from_timm(name: str, pretrained: bool, classes: int | None) -> NamedModel:
     except ImportError as error:
         raise MissingRuntimeError(f"timm:{name} needs timm: pip install 'explainable-model[timm]'.") from error
     if not timm.is_model(name):
-        raise _unknown("timm", name, timm.list_models())
+        raise _unknown_name("timm", name, timm.list_models())
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if "." in name and name not in timm.list_pretrained(f"{name.partition('.')[0]}.*"):
-        raise _unknown("timm", name, timm.list_pretrained(f"{name.partition('.')[0]}.*"))
-    model = _fetched("timm", lambda: timm.create_model(name, pretrained=pretrained, **options), pretrained)
+        raise _unknown_name("timm", name, timm.list_pretrained(f"{name.partition('.')[0]}.*"))
+    model = _build("timm", lambda: timm.create_model(name, pretrained=pretrained, **options), pretrained)
     subset = timm_info.infer_imagenet_subset(model)
     names = tuple(timm_info.ImageNetInfo(subset).label_descriptions()) if subset else ()
     fits = bool(names) and len(names) == getattr(model, "num_classes", None)
@@ -156,11 +157,11 @@ def from_timm(name: str, pretrained: bool, classes: int | None) -> NamedModel:
 
 
 def timm_preprocess(config: Mapping[str, Any]) -> Preprocess | None:
-    """What timm's evaluation transform does, as ours.
+    """Translate timm's evaluation transform into ``Preprocess``.
 
     ``crop_pct`` is the share of the resized photo's shorter side that the crop keeps, so that side
-    is ``floor(size / crop_pct)``. ``None`` where the photo is padded (``crop_mode`` border), which
-    ours cannot.
+    is ``floor(size / crop_pct)``. ``None`` where the photo is padded (``crop_mode`` border), which ``Preprocess``
+    cannot do.
 
     Args:
         config: from ``timm.data.resolve_model_data_config``.
@@ -179,11 +180,11 @@ def timm_preprocess(config: Mapping[str, Any]) -> Preprocess | None:
 
 
 def from_transformers(folder: str, pretrained: bool, classes: int | None) -> NamedModel:
-    """A classifier of Hugging Face transformers, from a folder that ``save_pretrained`` wrote."""
+    """Load a classifier of Hugging Face transformers from a folder that ``save_pretrained`` wrote."""
     if pretrained or classes is not None:
-        raise ModelError(f"transformers:{folder} has its weights and classes in its folder: neither is an option.")
+        raise ModelError(f"The folder {folder} holds its weights and classes; leave out pretrained and classes.")
     model = load_classifier(Path(folder))
-    return NamedModel(model, read_preprocess(Path(folder)), labels_of(model))
+    return NamedModel(model, read_preprocess(Path(folder)), read_class_names(model))
 
 
 SOURCES: Mapping[str, Source] = {
@@ -193,12 +194,12 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-def _from_factory(module_name: str, attribute: str) -> NamedModel:
-    """Call ``module_name.attribute()``."""
+def _call_factory(module_name: str, attribute: str) -> NamedModel:
+    """Call ``module_name.attribute()`` and check what it returns."""
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        hint = f"Libraries with names of their own: {', '.join(SOURCES)}. " if "." not in module_name else ""
+        hint = f"Known libraries: {', '.join(SOURCES)}. " if "." not in module_name else ""
         raise ModelError(
             f"{module_name}:{attribute} needs the module {module_name}, which cannot be imported ({error}). {hint}"
             "Run in the folder that holds your module, or install it."
@@ -206,41 +207,42 @@ def _from_factory(module_name: str, attribute: str) -> NamedModel:
     factory = getattr(module, attribute, None)
     if not callable(factory):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise _unknown(module_name, attribute, known)
+        raise _unknown_name(module_name, attribute, known)
     try:
-        made = factory()
+        product = factory()
     except (ModelError, MissingRuntimeError):
         raise
-    except Exception as error:  # whatever a stranger's function raises, its name is what the user needs
+    except Exception as error:  # a factory of the user may raise anything
         raise ModelError(
             f"{module_name}:{attribute}() raised {type(error).__name__}: {error}. Expected a function without "
-            "arguments that returns an nn.Module or an explainable_model.models.NamedModel."
+            "arguments that returns an nn.Module or an explainable_model.NamedModel."
         ) from error
-    if isinstance(made, nn.Module):
-        return NamedModel(made)
-    if isinstance(made, NamedModel):
-        return made
+    if isinstance(product, nn.Module):
+        return NamedModel(product)
+    if isinstance(product, NamedModel):
+        return product
     raise ModelError(
-        f"{module_name}:{attribute}() returned {type(made).__name__}; expected an nn.Module or an "
-        "explainable_model.models.NamedModel."
+        f"{module_name}:{attribute}() returned {type(product).__name__}; expected an nn.Module or an "
+        "explainable_model.NamedModel."
     )
 
 
-def _fetched(library: str, build: Callable[[], Any], pretrained: bool) -> nn.Module:
+def _build(library: str, build: Callable[[], Any], pretrained: bool) -> nn.Module:
+    """Build a network, and say whether its download failed."""
     try:
         model = build()
     except Exception as error:
         if not pretrained:
             raise ModelError(f"{library} cannot build this network: {error}.") from error
         raise ModelError(
-            f"{library} could not get its pretrained weights ({type(error).__name__}: {error}). They come over the "
-            "network; without one, give a file with the weights as the checkpoint."
+            f"{library} could not get its pretrained weights ({type(error).__name__}: {error}). They are downloaded; "
+            "without internet, give a file with the weights as the checkpoint."
         ) from error
     assert isinstance(model, nn.Module)
     return model
 
 
-def _unknown(source: str, name: str, known: Iterable[str]) -> ModelError:
+def _unknown_name(source: str, name: str, known: Iterable[str]) -> ModelError:
     near = difflib.get_close_matches(name, list(known), n=4, cutoff=0.4)
-    hint = f"Nearest: {', '.join(near)}." if near else "Nothing there has a name like it."
+    hint = f"Nearest: {', '.join(near)}." if near else "It has no similar name."
     return ModelError(f"{source} has no {name!r}. {hint}")

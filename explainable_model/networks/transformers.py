@@ -1,4 +1,4 @@
-"""An image classifier of Hugging Face transformers from a folder that ``save_pretrained`` wrote."""
+"""Loads image classifiers of Hugging Face transformers from folders that ``save_pretrained`` wrote."""
 
 import json
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ from explainable_model.errors import MissingRuntimeError, ModelError, first_line
 from explainable_model.imaging.preprocess import Preprocess
 
 CONFIG, WEIGHTS, PROCESSOR = "config.json", "*.safetensors", "preprocessor_config.json"
-INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic")  # Pillow's numbers
+INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic")  # in the order of Pillow's numbers
 CONVNEXT_CROPPED_BELOW = 384  # its processor resizes whole photos to this size and larger ones
 
 
 def load_classifier(folder: Path) -> nn.Module:
-    """The network with its weights, completely or not at all; reads only what is in the folder, and runs no code of it.
+    """Load a network with all its weights. Reads only the folder, and runs none of its code.
 
     Raises:
-        ModelError: no such folder, not a classifier, no safetensors, or weights that do not fit.
+        ModelError: no such folder, no classifier, code in the folder, no safetensors, or weights that do not fit.
         MissingRuntimeError: transformers is not installed.
     """
     if not (folder / CONFIG).is_file() or not any(folder.glob(WEIGHTS)):
         raise ModelError(
             f"{folder} is not a folder with {CONFIG} and {WEIGHTS}; expected what save_pretrained(folder) writes. "
-            "Weights as a pickle are not read, and nothing is fetched."
+            "Pickled weights are not read, and nothing is downloaded."
         )
     try:
         import transformers
@@ -34,27 +34,31 @@ def load_classifier(folder: Path) -> nn.Module:
             f"transformers:{folder} needs transformers: pip install 'explainable-model[transformers]'."
         ) from error
     try:
-        model, found = transformers.AutoModelForImageClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        model, loading = transformers.AutoModelForImageClassification.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{folder} is not an image classifier of transformers: {first_line(error)}") from error
-    wrong = [*sorted(found["missing_keys"]), *map(str, found["mismatched_keys"])]
+    wrong = [*sorted(loading["missing_keys"]), *map(str, loading["mismatched_keys"])]
     if wrong:
         raise ModelError(f"{folder} lacks weights of its {type(model).__name__}: {', '.join(wrong[:3])}.")
     assert isinstance(model, nn.Module)
     return model
 
 
-def class_names(model: Any) -> tuple[str, ...] | None:
-    """The labels in the network's configuration, unless they are mere numbers."""
+def read_class_names(model: Any) -> tuple[str, ...] | None:
+    """Read the labels in the network's configuration, unless they are mere numbers."""
     labels: Mapping[int, str] = model.config.id2label
     names = tuple(str(labels[index]) for index in sorted(labels))
     return None if all(name.startswith("LABEL_") for name in names) else names
 
 
 def read_preprocess(folder: Path) -> Preprocess | None:
-    """What the folder's image processor does to a photo, as ours; ``None`` where ours cannot, or there is none.
+    """Translate the folder's image processor into ``Preprocess``; ``None`` where it cannot, or there is no processor.
 
     Raises:
         ModelError: the file is not JSON.
@@ -66,7 +70,7 @@ def read_preprocess(folder: Path) -> Preprocess | None:
         settings = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ModelError(f"{path} is not JSON: {error}.") from error
-    geometry = _geometry(settings)
+    geometry = _read_geometry(settings)
     plain = settings.get("do_resize", True) and settings.get("do_rescale", True) and settings.get("do_normalize", True)
     if geometry is None or not plain or abs(settings.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-9:
         return None
@@ -75,14 +79,14 @@ def read_preprocess(folder: Path) -> Preprocess | None:
     return Preprocess(size, tuple(mean), tuple(std), resize, INTERPOLATIONS[settings.get("resample", 2)])
 
 
-def _geometry(settings: Mapping[str, Any]) -> tuple[tuple[int, int], int | None] | None:
-    """Size of the input, and the shorter side before the crop (``None``: the whole photo)."""
-    size, crop = settings.get("size"), _pair(settings.get("crop_size"))
+def _read_geometry(settings: Mapping[str, Any]) -> tuple[tuple[int, int], int | None] | None:
+    """Read the size of the input, and the shorter side before the crop (``None``: the whole photo)."""
+    size, crop = settings.get("size"), _read_pair(settings.get("crop_size"))
     if isinstance(size, int):
         size = {"height": size, "width": size}
     if not isinstance(size, Mapping):
         return None
-    whole = _pair(size)
+    whole = _read_pair(size)
     if whole is not None:
         return None if settings.get("do_center_crop") else (whole, None)
     shorter = size.get("shortest_edge")
@@ -94,7 +98,7 @@ def _geometry(settings: Mapping[str, Any]) -> tuple[tuple[int, int], int | None]
     return (crop, shorter) if crop is not None and settings.get("do_center_crop", True) else None
 
 
-def _pair(size: Any) -> tuple[int, int] | None:
+def _read_pair(size: Any) -> tuple[int, int] | None:
     if isinstance(size, int):
         return size, size
     if isinstance(size, Mapping) and "height" in size and "width" in size:

@@ -1,7 +1,7 @@
-"""What the servers in ``export/`` have in common: pictures in, explanations out. Needs no torch.
+"""The common part of the servers in ``export/``: turns pictures into explanations. Needs no torch.
 
-A server's own kit only moves bytes: it turns what arrives into ``Request``, hands a batch of them to
-``Service.answer``, and sends each ``Response`` on.
+A server's kit only moves bytes: it turns each incoming request into a ``Request``, hands a batch of requests to
+``Service.answer``, and sends each ``Response``.
 """
 
 from explainable_model.serving.contract import Request, RequestError, Response

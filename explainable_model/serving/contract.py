@@ -1,4 +1,4 @@
-"""The HTTP contract: what a request may hold, which picture is refused with which status."""
+"""The HTTP contract: the fields of a request, and the status of each refusal."""
 
 import base64
 import binascii
@@ -22,10 +22,10 @@ PNG = "image/png"
 
 @dataclass(frozen=True)
 class Request:
-    """One request as a server took it.
+    """One request as a server received it.
 
     Attributes:
-        fields: ``image``: the encoded picture, as bytes or base64 text; if wanted also ``class`` (number or name of
+        fields: ``image``: the encoded picture, as bytes or base64 text; optional: ``class`` (number or name of
             the class to explain), ``top`` (how many of the best classes to list) and ``accept`` (for clients that
             cannot set a header). Values are text or bytes, as from a form, or what JSON holds.
         accept: the ``Accept`` header.
@@ -46,20 +46,20 @@ class Response:
 
 
 class RequestError(Exception):
-    """A request that gets an error of its own; the others in its batch do not notice."""
+    """An error of one request; the other requests of its batch are answered."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
         self.status = status
 
     def response(self) -> Response:
-        """As JSON ``{"code": 415, "type": "Unsupported Media Type", "message": ...}``."""
+        """Make the response, with the JSON ``{"code": 415, "type": "Unsupported Media Type", "message": ...}``."""
         record = {"code": int(self.status), "type": self.status.phrase, "message": str(self)}
         return Response(self.status, JSON, json.dumps(record).encode())
 
 
 def wants_picture(accept: str) -> bool:
-    """Whether a client prefers ``image/png`` to JSON: what its ``Accept`` names first; JSON if neither."""
+    """Whether a client prefers ``image/png`` to JSON: the first that its ``Accept`` names; JSON if it names neither."""
     for choice in accept.split(","):
         media_type = choice.split(";")[0].strip().lower()
         if media_type in (PNG, "image/*"):
@@ -69,11 +69,11 @@ def wants_picture(accept: str) -> bool:
     return False
 
 
-def image_bytes(fields: Mapping[str, Any]) -> bytes:
-    """The encoded picture among the fields of a request.
+def read_image_field(fields: Mapping[str, Any]) -> bytes:
+    """Find the encoded picture among the fields of a request.
 
     Raises:
-        RequestError: 400 where there is none, or one that is not base64.
+        RequestError: 400 for a missing picture, or for text that is not base64.
     """
     image = fields.get("image")
     if isinstance(image, str):
@@ -91,17 +91,17 @@ def image_bytes(fields: Mapping[str, Any]) -> bytes:
 
 
 def read_photo(image: bytes, max_pixels: int) -> "Image":
-    """An encoded picture of any mode as RGB, upright.
+    """Decode a picture of any mode as RGB, upright.
 
     Raises:
-        RequestError: 415 for what is no picture, 413 for one that is too large (known before it is
-            decoded), 400 for a damaged one.
+        RequestError: 415 for bytes that are no picture, 413 for a picture that is too large (checked before it is
+            decoded), 400 for a damaged picture.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow finds odd in a file; what it cannot read it raises
+            warnings.simplefilter("ignore")  # Pillow warns of oddities; it raises on what it cannot read
             with Image.open(io.BytesIO(image), formats=PICTURES) as photo:
                 if photo.width * photo.height > max_pixels:
                     size = f"{photo.width} x {photo.height} pixels"
@@ -118,12 +118,12 @@ def read_photo(image: bytes, max_pixels: int) -> "Image":
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The picture is too large: {error}") from error
     except RequestError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them raise
+    except Exception as error:  # Pillow's decoders raise errors of many types on damaged files
         raise RequestError(HTTPStatus.BAD_REQUEST, f"The picture is damaged: {error}.") from error
 
 
-def text_field(fields: Mapping[str, Any], name: str) -> str | None:
-    """A field as text, from a form or from JSON; ``None`` where it is missing."""
+def read_text_field(fields: Mapping[str, Any], name: str) -> str | None:
+    """Read a field, from a form or from JSON, as text; ``None`` where it is missing."""
     value = fields.get(name)
     if isinstance(value, bytes | bytearray):
         value = value.decode("utf-8", errors="replace")

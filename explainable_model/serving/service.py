@@ -1,4 +1,4 @@
-"""An artifact behind HTTP: batches of requests to batches of responses."""
+"""Answers batches of HTTP requests with an artifact."""
 
 import base64
 import io
@@ -16,18 +16,25 @@ from numpy.typing import NDArray
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.reference import check_reference
 from explainable_model.errors import ArtifactError, InputError
-from explainable_model.explainer.answers import TOP, Answer, asked_classes, each_class, found_classes, resolve_class
+from explainable_model.explainer.answers import (
+    TOP,
+    Answer,
+    describe_classes,
+    expand_class_idx,
+    resolve_class,
+    split_classes,
+)
 from explainable_model.explanation import PREDICTED, Explanation
-from explainable_model.imaging.overlay import ALPHA, Colormap, centred, overlay, suited_colormap
+from explainable_model.imaging.overlay import ALPHA, Colormap, centered, choose_colormap, overlay
 from explainable_model.serving.contract import (
     JSON,
     PNG,
     Request,
     RequestError,
     Response,
-    image_bytes,
+    read_image_field,
     read_photo,
-    text_field,
+    read_text_field,
     wants_picture,
 )
 
@@ -44,12 +51,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """What a deployer may set.
+    """The settings of a deployer.
 
     Attributes:
-        max_pixels: a larger picture is refused before it is decoded.
-        overlay_side: overlays are made at most this large, so that a batch does not wait for one.
-        colormap: of the overlays; a palette where matplotlib is not installed, ``None`` for what suits the maps.
+        max_pixels: a picture with more pixels is refused before it is decoded.
+        overlay_side: longest side of an overlay, so that a batch does not wait for a large one.
+        colormap: of the overlays; a palette where matplotlib is not installed, ``None`` for the default of the maps.
         alpha: of the heatmap in the overlays.
     """
 
@@ -76,20 +83,20 @@ class Durations:
 
 @dataclass(frozen=True)
 class _Job:
-    """A request that can be answered."""
+    """A decoded request."""
 
     image: NDArray[Any]  # (1, C, H, W)
     class_idx: int
     top: int
     size: tuple[int, int]  # width, height of the photo
-    picture: "Image | None"  # to draw the overlay on, where one is wanted
+    picture: "Image | None"  # under the overlay, where the client asks for one
 
 
 class Service:
-    """An artifact behind HTTP: a batch of requests in, as many responses out, each with a status of its own."""
+    """Answers a batch of requests with as many responses, each with its own status."""
 
     def __init__(self, run: Run, metadata: Metadata, settings: Settings | None = None) -> None:
-        """Make sure that the artifact gives right answers on this machine, which also warms it up.
+        """Check the artifact against its recorded answer on this machine, which also warms it up.
 
         Args:
             run: the artifact in its runtime.
@@ -97,8 +104,8 @@ class Service:
             settings: of the deployer.
 
         Raises:
-            ArtifactError: an artifact that does not take pictures, or more than a picture, does not say
-                how a picture becomes its input, or does not reproduce its recorded answer.
+            ArtifactError: the artifact does not take pictures, takes more than a picture, does not say how a picture
+                becomes its input, or does not reproduce its recorded answer.
         """
         preparation = metadata.preparation
         if preparation is None or len(metadata.image_shape) != 4:
@@ -126,8 +133,7 @@ class Service:
     def answer(self, requests: Sequence[Request]) -> tuple[list[Response], Durations]:
         """Answer a batch.
 
-        Whatever is wrong with one request becomes its own response. An error of the artifact itself
-        is the whole batch's and is raised.
+        An error in one request becomes its response. An error of the artifact concerns the whole batch and is raised.
         """
         started = time.perf_counter()
         jobs = [_attempt(self._decode, request) for request in requests]
@@ -141,24 +147,27 @@ class Service:
 
     def _decode(self, request: Request) -> _Job:
         fields = request.fields
-        as_picture = wants_picture(text_field(fields, "accept") or request.accept)
-        class_idx, top = self._class_idx(text_field(fields, "class")), self._top(text_field(fields, "top"))
-        photo = read_photo(image_bytes(fields), self.settings.max_pixels)
-        return _Job(self._input(photo), class_idx, top, photo.size, self._shrunk(photo) if as_picture else None)
+        as_picture = wants_picture(read_text_field(fields, "accept") or request.accept)
+        class_idx, top = (
+            self._read_class(read_text_field(fields, "class")),
+            self._read_top(read_text_field(fields, "top")),
+        )
+        photo = read_photo(read_image_field(fields), self.settings.max_pixels)
+        return _Job(self._prepare(photo), class_idx, top, photo.size, self._shrink(photo) if as_picture else None)
 
-    def _input(self, photo: "Image") -> NDArray[Any]:
+    def _prepare(self, photo: "Image") -> NDArray[Any]:
         return self._preprocess(photo).astype(self.metadata.array_dtype)
 
-    def _shrunk(self, photo: "Image") -> "Image":
+    def _shrink(self, photo: "Image") -> "Image":
         small = photo.copy()
         small.thumbnail((self.settings.overlay_side, self.settings.overlay_side))
         return small
 
-    def _class_idx(self, wanted: str | None) -> int:
-        if wanted == str(PREDICTED):
+    def _read_class(self, text: str | None) -> int:
+        if text == str(PREDICTED):
             return PREDICTED
         try:
-            class_idx = resolve_class(wanted, self.metadata.class_names)
+            class_idx = resolve_class(text, self.metadata.class_names)
         except InputError as error:
             raise RequestError(HTTPStatus.BAD_REQUEST, str(error)) from error
         if class_idx is not None and class_idx >= self.metadata.classes:
@@ -167,67 +176,67 @@ class Service:
             )
         return PREDICTED if class_idx is None else class_idx
 
-    def _top(self, wanted: str | None) -> int:
-        if wanted is None:
+    def _read_top(self, text: str | None) -> int:
+        if text is None:
             return TOP
-        if not (wanted.isascii() and wanted.isdecimal() and 0 <= int(wanted) <= self.metadata.classes):
+        if not (text.isascii() and text.isdecimal() and 0 <= int(text) <= self.metadata.classes):
             raise RequestError(
-                HTTPStatus.BAD_REQUEST, f"top is {wanted!r}; expected a number from 0 to {self.metadata.classes}."
+                HTTPStatus.BAD_REQUEST, f"top is {text!r}; expected a number from 0 to {self.metadata.classes}."
             )
-        return int(wanted)
+        return int(text)
 
     def _explain(self, jobs: Sequence[_Job]) -> list[Answer]:
-        """One answer per job, in as many runs as the artifact's batch size asks for."""
+        """Run the artifact on all jobs, in as many runs as its batch size requires."""
         size = self.metadata.batch or max(len(jobs), 1)
         answers = []
-        for part in _of_one_shape(jobs, size):
+        for part in _split_by_shape(jobs, size):
             filled = [*part, *[part[-1]] * (size - len(part))]
             image = np.concatenate([job.image for job in filled])
             class_idx = np.asarray([job.class_idx for job in filled], np.int64)
-            outputs = self._run(image, asked_classes(class_idx, self.metadata.top_k))[:3]
+            outputs = self._run(image, expand_class_idx(class_idx, self.metadata.top_k))[:3]
             answers += [Explanation(*(output[n : n + 1] for output in outputs)) for n in range(len(part))]
         return answers
 
     def _encode(self, job: _Job, answer: Answer) -> Response:
         if not (np.isfinite(answer.cam).all() and np.isfinite(answer.logits).all()):
             raise RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "The network's answer to this picture is not finite.")
-        first, *others = each_class(answer)
-        found = self._found(first, job.top)
+        first, *others = split_classes(answer)
+        record = self._describe(first, job.top)
         if job.picture is not None:
-            headers = {EXPLANATION_HEADER: json.dumps({key: value for key, value in found.items() if key != "top"})}
-            return Response(HTTPStatus.OK, PNG, _png(self._overlay(job.picture, first.cam[0])), headers)
-        record = {**found, **self._heatmap(first), "size": list(job.size), "box": list(self._preprocess.box(*job.size))}
+            headers = {EXPLANATION_HEADER: json.dumps({key: value for key, value in record.items() if key != "top"})}
+            return Response(HTTPStatus.OK, PNG, _encode_png(self._draw_overlay(job.picture, first.cam[0])), headers)
+        record |= {**self._draw_heatmap(first), "size": list(job.size), "box": list(self._preprocess.box(*job.size))}
         if others:
-            rows = [{**self._found(other, 0), **self._heatmap(other)} for other in others]
+            rows = [{**self._describe(other, 0), **self._draw_heatmap(other)} for other in others]
             record["others"] = [{key: value for key, value in row.items() if key != "top"} for row in rows]
         return Response(HTTPStatus.OK, JSON, json.dumps(record).encode())
 
-    def _found(self, answer: Answer, top: int) -> dict[str, Any]:
-        return {**found_classes(answer, self.metadata.class_names, top), "score": _score(answer)}
+    def _describe(self, answer: Answer, top: int) -> dict[str, Any]:
+        return {**describe_classes(answer, self.metadata.class_names, top), "score": _read_score(answer)}
 
-    def _heatmap(self, answer: Answer) -> dict[str, Any]:
-        """The map in 8 bits, and what 0 and 255 stand for: the map's own bounds where the artifact has none."""
+    def _draw_heatmap(self, answer: Answer) -> dict[str, Any]:
+        """Draw the map in 8 bits, and name the values of 0 and 255: the artifact's bounds, or else the map's own."""
         from PIL import Image
 
         cam = answer.cam[0]
         low, high = self.metadata.cam_range
         low = float(cam.min()) if low is None else low
         high = float(cam.max()) if high is None else high
-        grey = (cam.astype(np.float64) - low) / max(high - low, 1e-30) * 255
-        picture = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
-        return {"heatmap": base64.b64encode(_png(picture)).decode(), "range": [low, high]}
+        gray = (cam.astype(np.float64) - low) / max(high - low, 1e-30) * 255
+        picture = Image.fromarray(gray.round().clip(0, 255).astype(np.uint8))
+        return {"heatmap": base64.b64encode(_encode_png(picture)).decode(), "range": [low, high]}
 
-    def _overlay(self, picture: "Image", cam: NDArray[Any]) -> "Image":
+    def _draw_overlay(self, picture: "Image", cam: NDArray[Any]) -> "Image":
         box = self._preprocess.box(*picture.size)
         signed, colormap = self.metadata.diverging, self.settings.colormap
         if colormap is None:
-            colormap = suited_colormap(signed=signed)
-        values = centred(cam) if signed else cam
+            colormap = choose_colormap(signed=signed)
+        values = centered(cam) if signed else cam
         return overlay(picture, values, colormap=colormap, alpha=self.settings.alpha, box=box)
 
 
-def _of_one_shape(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
-    """Neighbours whose images are of one shape, at most ``size`` together: photos may be of any."""
+def _split_by_shape(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
+    """Split jobs into runs of at most ``size`` neighbors whose images have the same shape."""
     parts: list[list[_Job]] = []
     for job in jobs:
         if not parts or len(parts[-1]) == size or parts[-1][0].image.shape != job.image.shape:
@@ -237,27 +246,27 @@ def _of_one_shape(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:
 
 
 def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:
-    """What a step makes of one request, or the response that says why it cannot."""
+    """Run a step on one request; an error becomes the response."""
     try:
         return step(*arguments)
     except RequestError as error:
         return error.response()
-    except Exception:  # a fault of ours must not take the batch with it
+    except Exception:  # an unexpected error must not fail the other requests of the batch
         log.exception("a request failed")
         return RequestError(
             HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed on this request; see its log."
         ).response()
 
 
-def _score(answer: Answer) -> float | None:
-    """The network's own output for the explained class, summed over pixels; a single output speaks for every class."""
+def _read_score(answer: Answer) -> float | None:
+    """Read the network's output for the explained class, summed over pixels; a single output stands for every class."""
     outputs = answer.logits[0]
     scores = outputs.reshape(outputs.shape[0] if outputs.ndim else 1, -1).sum(1)
     class_idx = 0 if len(scores) == 1 else int(answer.class_idx[0])
     return float(scores[class_idx]) if class_idx < len(scores) else None
 
 
-def _png(picture: "Image") -> bytes:
-    made = io.BytesIO()
-    picture.save(made, format="PNG", compress_level=1)
-    return made.getvalue()
+def _encode_png(picture: "Image") -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

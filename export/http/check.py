@@ -20,7 +20,7 @@ from load import Load, Shot, fire
 from pictures import make_bad, make_good
 from PIL import Image
 
-from explainable_model.explainer.answers import each_class, found_classes
+from explainable_model.explainer.answers import describe_classes, split_classes
 from explainable_model.explainer.explainer import Explainer, artifact_explainer, model_explainer
 from explainable_model.imaging.overlay import overlay
 from explainable_model.imaging.preprocess import upright_rgb
@@ -68,9 +68,9 @@ class Check:
         """The explainer's answer for a picture."""
         photo = upright_rgb(Image.open(io.BytesIO(picture)))
         classes = None if class_idx is None else np.asarray([class_idx], np.int64)
-        answer = each_class(self.explainer.run(self.explainer.preprocess(photo), classes))[0]
+        answer = split_classes(self.explainer.run(self.explainer.preprocess(photo), classes))[0]
         box = self.explainer.preprocess.box(*photo.size)
-        return Expected(found_classes(answer, self.explainer.class_names), answer.cam[0], photo, box)
+        return Expected(describe_classes(answer, self.explainer.class_names), answer.cam[0], photo, box)
 
 
 @dataclass(frozen=True)

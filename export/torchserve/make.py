@@ -17,7 +17,7 @@ import numpy as np
 import explainable_model
 from explainable_model import read_metadata
 from explainable_model.errors import ArtifactError, ExplainableModelError
-from explainable_model.imaging.overlay import palette, suited_colormap
+from explainable_model.imaging.overlay import choose_colormap, palette
 
 KIT = Path(__file__).parent
 
@@ -44,7 +44,7 @@ def make_archive(
         extra = Path(work, "extra")
         package = Path(explainable_model.__file__).parent
         shutil.copytree(package, extra / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-        np.save(extra / "palette.npy", palette(colormap or suited_colormap(signed=metadata.diverging)))
+        np.save(extra / "palette.npy", palette(colormap or choose_colormap(signed=metadata.diverging)))
         archiver = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", name]
         archiver += ["--version", metadata.versions.get("explainable-model", "1.0"), "--archive-format", "zip-store"]
         archiver += ["--serialized-file", str(artifact), "--handler", str(KIT / "handler.py")]

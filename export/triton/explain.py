@@ -16,7 +16,7 @@ import numpy as np
 
 from explainable_model import Explanation, Preprocess
 from explainable_model.errors import ExplainableModelError, InputError
-from explainable_model.explainer.answers import asked_classes, each_class, found_classes, label
+from explainable_model.explainer.answers import describe_classes, expand_class_idx, label_class, split_classes
 from explainable_model.explainer.explainer import draw_overlay
 from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
 from explainable_model.imaging.overlay import OverlayStyle
@@ -54,7 +54,7 @@ class Model:
             raise InputError(
                 f"The class is {outside[0]}; expected 0 to {self.classes - 1}, or {PREDICTED} for the predicted class."
             )
-        sent = {IMAGE: image, CLASS_IDX: asked_classes(np.asarray(class_idx, np.int64), self.top_k)}
+        sent = {IMAGE: image, CLASS_IDX: expand_class_idx(np.asarray(class_idx, np.int64), self.top_k)}
         parts, listed = [], []
         for key, tensor in self._inputs.items():
             array = np.ascontiguousarray(sent[key], DTYPES[tensor["datatype"]])
@@ -96,10 +96,12 @@ def explain(model: Model, photos: Sequence[Path], class_idx: int, out: Path) -> 
     out.mkdir(parents=True, exist_ok=True)
     for path in photos:
         photo = open_photo(path)
-        answer = each_class(model(model.preprocess(photo), [class_idx]))[0]
+        answer = split_classes(model(model.preprocess(photo), [class_idx]))[0]
         box = model.preprocess.box(*photo.size)
         picture = draw_overlay(photo, answer.cam[0], box, OverlayStyle(), signed=model.diverging)
-        print(f"{save_picture(picture, out / f'{path.stem}-overlay.png')}: {label(found_classes(answer, None))}")
+        print(
+            f"{save_picture(picture, out / f'{path.stem}-overlay.png')}: {label_class(describe_classes(answer, None))}"
+        )
 
 
 def main() -> int:

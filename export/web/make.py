@@ -14,7 +14,7 @@ import torch
 
 from explainable_model import ExplainableModel, export, read_metadata
 from explainable_model.demo import TARGET_LAYER, demo_photos, efficientnet_lite0
-from explainable_model.imaging.overlay import palette, suited_colormap
+from explainable_model.imaging.overlay import choose_colormap, palette
 
 KIT = Path(__file__).parent
 ASSETS = KIT / "site" / "assets"
@@ -61,7 +61,7 @@ def main() -> None:
     else:
         read_metadata(artifact)  # so that an error comes now and not in the browser
         shutil.copy(artifact, model)
-    palettes = {name: palette(suited_colormap(signed=name == "diverging")).tolist() for name in ("plain", "diverging")}
+    palettes = {name: palette(choose_colormap(signed=name == "diverging")).tolist() for name in ("plain", "diverging")}
     site = {"model": model.name, "palettes": palettes, "examples": copy_examples(ASSETS / "examples")}
     (ASSETS / "site.json").write_text(json.dumps(site))
     sys.stdout.write(f"{KIT / 'site'} is complete; serve it with: python {KIT / 'serve.py'}\n")

@@ -143,7 +143,7 @@ def test_export_that_takes_photos(capsys: pytest.CaptureFixture[str], photos: li
         (["-o", "net.ts", "--method", "grad"], "Unknown method 'grad'"),
         (["-o", "net.ts", "--size", "32"], "'32' is not a size; expected HEIGHTxWIDTH"),
         (["-o", "net.ts", "--checkpoint", "no.pth"], r"There is no checkpoint no\.pth"),
-        (["-o", "net.ts", "--pretrained"], "factory of yours"),
+        (["-o", "net.ts", "--pretrained"], "is a factory, which chooses"),
     ],
 )
 def test_export_mistakes(
@@ -238,7 +238,7 @@ def test_layers(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_layers_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
-        (["tests.support.cli_nets:bare"], "size of the images of this TinyResNet; give it with --size"),
+        (["tests.support.cli_nets:bare"], "image size of this TinyResNet is unknown; give it with --size"),
         (["tests.support.cli_nets:fixed", "--size", "9x9"], r"Fixed failed on an image of shape \(1, 3, 9, 9\)"),
         (["tests.support.cli_nets:broken", "--size", "9x9"], r"broken\(\) raised KeyError"),
         (["tests.support.cli_nets:nothing"], "tests.support.cli_nets has no 'nothing'"),
@@ -351,14 +351,14 @@ def test_a_reader_that_stops_early(artifacts: dict[str, Path]) -> None:
 def test_progress_is_said_on_stderr_alone(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(progress=True)
     console.say("lowering")
-    assert list(console.each([1, 2, 3], "explaining")) == [1, 2, 3]
+    assert list(console.iterate([1, 2, 3], "explaining")) == [1, 2, 3]
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    assert list(console.each([4, 5], "explaining")) == [4, 5]
+    assert list(console.iterate([4, 5], "explaining")) == [4, 5]
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("lowering ...\n")
     assert printed.err.endswith("explaining 1 of 2 ...\nexplaining 2 of 2 ...\n")
     quiet = Console(progress=False)
     quiet.say("lowering")
-    assert list(quiet.each([1, 2, 3], "explaining")) == [1, 2, 3]
+    assert list(quiet.iterate([1, 2, 3], "explaining")) == [1, 2, 3]
     assert capsys.readouterr().err == ""

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from explainable_model import METHODS, ExplainableModel, read_metadata
-from explainable_model.cli.method_options import method_options
-from explainable_model.cli.methods import HEAD, method_records, to_markdown
-from explainable_model.imaging.overlay import UNSEEN, centred, overlay
+from explainable_model.cli.method_options import parse_method_options
+from explainable_model.cli.methods import HEAD, list_methods, to_markdown
+from explainable_model.imaging.overlay import UNSEEN, centered, overlay
 from tests.support import cli_nets
 from tests.support.cli_run import NAMED, Run
 from tests.support.nets import TinyResNet, seeded
@@ -103,11 +103,11 @@ def test_mistakes(
 
 
 def test_option_types() -> None:
-    assert method_options("integrated_gradients", [("steps", "8"), ("baseline", "0.5")]) == {
+    assert parse_method_options("integrated_gradients", [("steps", "8"), ("baseline", "0.5")]) == {
         "steps": 8,
         "baseline": 0.5,
     }
-    assert method_options("reciprocam", [("gaussian", "True")]) == {"gaussian": True}
+    assert parse_method_options("reciprocam", [("gaussian", "True")]) == {"gaussian": True}
 
 
 def test_hiding_below_a_threshold() -> None:
@@ -120,7 +120,7 @@ def test_hiding_below_a_threshold() -> None:
     hidden = np.asarray(overlay(photo, cam, threshold=0.5, hide="photo"))
     assert (hidden[0, :2] == UNSEEN).all()
     assert (hidden[0, 2:] == plain[0, 2:]).all()
-    signed = centred(np.array([[-3.0, -0.3, 0.3, 3.0]]))
+    signed = centered(np.array([[-3.0, -0.3, 0.3, 3.0]]))
     assert signed[0].tolist() == pytest.approx([0, 0.45, 0.55, 1])
     both = np.asarray(overlay(photo, signed, threshold=0.5, signed=True))
     assert (both[0, 1:3] == (10, 20, 30)).all(), "weak in either direction"
@@ -145,7 +145,7 @@ def test_sheet_of_all_methods(capsys: pytest.CaptureFixture[str], photos: list[P
 
 
 def test_what_was_not_measured_says_so() -> None:
-    table = to_markdown(method_records({"gradcam": {"cost": 1.25}}))
+    table = to_markdown(list_methods({"gradcam": {"cost": 1.25}}))
     rows = table.splitlines()
     assert rows[0] == f"| {' | '.join(HEAD)} |"
     assert rows[2].endswith("| 1.2 |  | torchscript, onnx, pt2 |")

@@ -13,8 +13,8 @@ from PIL import Image
 from explainable_model import ExplainableModel
 from explainable_model.cli.main import main
 from explainable_model.errors import InputError
-from explainable_model.explainer.answers import label, probabilities, resolve_class
-from explainable_model.explainer.explainer import free_stems
+from explainable_model.explainer.answers import label_class, probabilities, resolve_class
+from explainable_model.explainer.explainer import choose_stems
 from explainable_model.imaging.overlay import overlay
 from tests.support import cli_nets
 from tests.support.cli_run import NAMED, Run
@@ -122,9 +122,9 @@ def test_explain_never_overwrites_a_photo(capsys: pytest.CaptureFixture[str], ph
     assert (folder / "cat-overlay-panel.png").exists()
 
 
-def test_free_stems(tmp_path: Path) -> None:
+def test_stems_are_free(tmp_path: Path) -> None:
     paths = [Path("a/cat.jpg"), Path("b/Cat.png"), Path("cat-2.png"), Path("dog.png"), Path("dog.png")]
-    stems = free_stems(paths, tmp_path)
+    stems = choose_stems(paths, tmp_path)
     assert stems == ["cat", "Cat-2", "cat-2-2", "dog", "dog-2"]
 
 
@@ -160,9 +160,9 @@ def test_probabilities() -> None:
 
 
 def test_labels() -> None:
-    assert label({"class_name": "cat", "class_idx": 2, "probability": 0.876}) == "cat, 88%"
-    assert label({"class_name": "cat", "class_idx": 2, "probability": 0.001}) == "cat, below 1%"
-    assert label({"class_name": None, "class_idx": 2, "probability": None}) == "class 2"
+    assert label_class({"class_name": "cat", "class_idx": 2, "probability": 0.876}) == "cat, 88%"
+    assert label_class({"class_name": "cat", "class_idx": 2, "probability": 0.001}) == "cat, below 1%"
+    assert label_class({"class_name": None, "class_idx": 2, "probability": None}) == "class 2"
 
 
 def test_resolve_class() -> None:

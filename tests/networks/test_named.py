@@ -23,7 +23,7 @@ from explainable_model.networks.named import (
     NamedModel,
     has_random_weights,
     load_named_model,
-    resized,
+    resize_preprocess,
     timm_preprocess,
 )
 from tests.support import cli_nets
@@ -96,7 +96,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", fetch)
     monkeypatch.setattr(timm.models._builder, "load_pretrained", fetch)
     for name in ("torchvision:squeezenet1_1", "timm:mobilenetv3_small_050"):
-        with pytest.raises(ModelError, match=r"could not get its pretrained weights.*not known.*over the network"):
+        with pytest.raises(ModelError, match=r"could not get its pretrained weights.*not known.*without internet"):
             load_named_model(name, pretrained=True)
 
 
@@ -135,7 +135,7 @@ def test_timm_preprocess_that_pads_is_unknown() -> None:
         ("timm:mobilenetv3_small_050.lamb", r"Nearest: mobilenetv3_small_050.lamb_in1k"),
         ("timm:hf_hub:someone/something", "timm has no"),
         ("tests.support.cli_nets:nam", r"tests.support.cli_nets has no 'nam'. Nearest: .*named"),
-        ("tests.support.cli_nets:zzzzzzzz", "Nothing there has a name like it"),
+        ("tests.support.cli_nets:zzzzzzzz", "It has no similar name"),
         ("tests.nothing:named", r"module tests.nothing, which cannot be imported.*Run in the folder"),
         ("tests.support.cli_nets:broken", r"broken\(\) raised KeyError: 'weights.bin'"),
         ("tests.support.cli_nets:number", r"number\(\) returned int; expected an nn.Module"),
@@ -160,7 +160,7 @@ def test_factories() -> None:
 
 def test_what_a_factory_cannot_be_told() -> None:
     for options in ({"pretrained": True}, {"classes": 3}):
-        with pytest.raises(ModelError, match="factory of yours"):
+        with pytest.raises(ModelError, match="is a factory, which chooses"):
             load_named_model("tests.support.cli_nets:bare", **options)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="one of them"):
         load_named_model("torchvision:resnet18", pretrained=True, classes=3)
@@ -182,10 +182,10 @@ def test_random_weights_are_known_as_such() -> None:
 
 def test_resized_keeps_the_share_of_the_photo() -> None:
     crop = Preprocess(size=(224, 224), resize=256, mean=(0.5,), std=(0.1,))
-    assert resized(crop, (112, 112)) == replace(crop, size=(112, 112), resize=128)
-    assert resized(crop, (112, 112)).box(600, 400) == crop.box(600, 400)
+    assert resize_preprocess(crop, (112, 112)) == replace(crop, size=(112, 112), resize=128)
+    assert resize_preprocess(crop, (112, 112)).box(600, 400) == crop.box(600, 400)
     whole = Preprocess(size=(224, 224))
-    assert resized(whole, (64, 96)) == replace(whole, size=(64, 96))
+    assert resize_preprocess(whole, (64, 96)) == replace(whole, size=(64, 96))
 
 
 # Checkpoints

@@ -123,17 +123,29 @@ def test_a_folder_of_weights(folder: Path, capsys: pytest.CaptureFixture[str], p
 def test_folders_that_are_refused(folder: Path) -> None:
     name = f"transformers:{folder}"
     for options in ({"pretrained": True}, {"classes": 7}):
-        with pytest.raises(ModelError, match="has its weights and classes in its folder"):
+        with pytest.raises(ModelError, match="holds its weights and classes"):
             load_named_model(name, **options)
     for missing in ("google/vit-base-patch16-224", str(folder / "nothing")):
-        with pytest.raises(ModelError, match=r"not a folder with config.json.*nothing is fetched"):
+        with pytest.raises(ModelError, match=r"not a folder with config.json.*nothing is downloaded"):
             load_named_model(f"transformers:{missing}")
     (folder / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="is not an image classifier of transformers"):
         load_named_model(name)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="Weights as a pickle are not read"):
+    with pytest.raises(ModelError, match="Pickled weights are not read"):
         load_named_model(name)
+
+
+def test_code_in_a_folder_does_not_run(folder: Path) -> None:
+    proof = folder / "proof.txt"
+    (folder / "own.py").write_text(f"open({str(proof)!r}, 'w').close()\nclass Config: pass\nclass Net: pass\n")
+    config = json.loads((folder / "config.json").read_text()) | {
+        "model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForImageClassification": "own.Net"},
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"is not an image classifier of transformers: .*contains custom code"):
+        load_named_model(f"transformers:{folder}")
+    assert not proof.exists()
 
 
 def test_missing_weights_are_not_made_up(folder: Path) -> None:
