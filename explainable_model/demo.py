@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explainable_model.errors import ArtifactError, MissingRuntimeError, ModelError
+from explainable_model.explainer.answers import probabilities
 from explainable_model.imaging.overlay import ALPHA, COLORMAP, hottest_point
 from explainable_model.imaging.preprocess import Preprocess, open_photo
 from explainable_model.imaging.sheets import contact_sheet, panel, save_picture
@@ -242,12 +243,13 @@ def _describe(
 ) -> ExplainedPhoto:
     assert named.class_names is not None
     class_idx = int(explanation.class_idx[0])
-    odds = np.exp(explanation.logits[0] - explanation.logits[0].max())
+    odds = probabilities(explanation.logits, "logits")
+    assert odds is not None
     return ExplainedPhoto(
         photo=name,
         class_idx=class_idx,
         class_name=named.class_names[class_idx],
-        probability=float(odds[class_idx] / odds.sum()),
+        probability=float(odds[class_idx]),
         hottest=hottest_point(explanation.cam[0], PREPROCESS.box(*photo.size)),
         differences=differences,
         panel=out / name,

@@ -8,12 +8,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from explainable_model.artifact.output_kind import OutputKind
 from explainable_model.errors import InputError
 from explainable_model.explanation import PREDICTED, Explanation
 
 Answer: TypeAlias = Explanation[NDArray[Any]]
 
 TOP = 5
+PRESENT = 0.5  # smallest probability of a class that is present
+BINARY = ("binary", "binary_logits")
+INDEPENDENT = (*BINARY, "sigmoid", "sigmoid_logits")  # each class is present or absent by itself
 
 
 def resolve_class(text: str | None, class_names: Sequence[str] | None) -> int | None:
@@ -71,50 +75,88 @@ def split_classes(answer: Answer) -> list[Answer]:
     return [Explanation(logits, class_idx[:, k], cam[:, k]) for k in range(class_idx.shape[1])]
 
 
-def describe_classes(answer: Answer, class_names: Sequence[str] | None, top: int = TOP) -> dict[str, Any]:
+def describe_classes(
+    answer: Answer, class_names: Sequence[str] | None, kind: OutputKind | None, top: int = TOP
+) -> dict[str, Any]:
     """Describe the explained class and the best classes, for JSON.
 
     Args:
         answer: of one image.
         class_names: one per class, if known.
+        kind: how the output is read as probabilities; ``None`` for unknown.
         top: how many of the best classes to list.
+
+    Returns:
+        ``output_kind``; ``class_idx``, ``class_name``, ``score`` and ``probability`` of the explained class; ``top``,
+        the same of the best classes. ``score`` is the network's own output for the class, summed over pixels.
+        ``probability`` is ``None`` where the output has none. Where each class is present or absent by itself,
+        ``present`` says whether its probability reaches 0.5.
     """
+    scores = _sum_scores(answer.logits)
+    odds = probabilities(answer.logits, kind)
 
-    def find_name(index: int) -> str | None:
-        return class_names[index] if class_names is not None else None
+    def describe(class_idx: int) -> dict[str, Any]:
+        column = 0 if len(scores) == 1 else class_idx
+        probability = None if odds is None else float(odds[column])
+        record = {
+            "class_idx": class_idx,
+            "class_name": class_names[class_idx] if class_names is not None else None,
+            "score": float(scores[column]) if column < len(scores) else None,
+            "probability": probability,
+        }
+        if kind in INDEPENDENT and probability is not None:
+            record["present"] = probability >= PRESENT
+        return record
 
-    class_idx = int(answer.class_idx[0])
-    odds = probabilities(answer.logits)
-    best = []
-    if odds is not None:
-        order = [int(n) for n in np.argsort(-odds, kind="stable")[:top]]
-        best = [{"class_idx": n, "class_name": find_name(n), "probability": float(odds[n])} for n in order]
-    return {
-        "class_idx": class_idx,
-        "class_name": find_name(class_idx),
-        "probability": None if odds is None else float(odds[class_idx]),
-        "top": best,
-    }
+    one_per_class = answer.logits[0].size == len(scores)
+    best = np.argsort(-(scores if odds is None else odds), kind="stable")[:top] if one_per_class else ()
+    explained = describe(int(answer.class_idx[0]))
+    return {"output_kind": kind, **explained, "top": [describe(int(class_idx)) for class_idx in best]}
 
 
-def probabilities(logits: NDArray[Any]) -> NDArray[np.float64] | None:
-    """Softmax of ``(1, classes)``; logits that already are a distribution stay; else ``None``."""
-    if logits.ndim != 2 or logits.shape[1] < 2:
+def _sum_scores(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Sum one image's output over pixels: one score per class; a single output stands for every class."""
+    outputs = logits[0].astype(np.float64)
+    scores: NDArray[np.float64] = outputs.reshape(outputs.shape[0] if outputs.ndim else 1, -1).sum(1)
+    return scores
+
+
+def probabilities(logits: NDArray[Any], kind: OutputKind | None) -> NDArray[np.float64] | None:
+    """Compute the probability of each class.
+
+    Args:
+        logits: one image's output, ``(1, C)`` or ``(1,)``, with as many further dimensions of size 1 as it has.
+        kind: how the output is read.
+
+    Returns:
+        ``(C,)``: softmax or sigmoid of the output, or the output itself; ``None`` for an unknown kind, for scores, and
+        for an output that is not one value per class.
+    """
+    values: NDArray[np.float64] = logits.reshape(-1).astype(np.float64)
+    if kind is None or kind == "scores" or (logits.ndim > 1 and len(values) != logits.shape[1]):
         return None
-    values: NDArray[np.float64] = logits[0].astype(np.float64)
-    if values.min() >= 0 and abs(values.sum() - 1) < 1e-3:
-        return values
-    odds = np.exp(values - values.max())
-    shares: NDArray[np.float64] = odds / odds.sum()
-    return shares
+    if kind == "logits":
+        exponentials = np.exp(values - values.max())
+        shares: NDArray[np.float64] = exponentials / exponentials.sum()
+        return shares
+    if kind in ("sigmoid_logits", "binary_logits"):
+        sigmoid: NDArray[np.float64] = 0.5 * (1 + np.tanh(values / 2))
+        return sigmoid
+    return values
 
 
 def label_class(record: dict[str, Any]) -> str:
-    """Write the explained class in words: ``Egyptian cat, 79%``."""
+    """Write the explained class in words: ``Egyptian cat, 79%``, ``no pneumonia, 3%`` or ``Egyptian cat, score 7.31``.
+
+    "No" stands before the class of a binary output that is absent; the percentage is that of the class.
+    """
     name = record["class_name"] or f"class {record['class_idx']}"
-    if record["probability"] is None:
-        return str(name)
-    return f"{name}, {record['probability']:.0%}" if record["probability"] >= 0.005 else f"{name}, below 1%"
+    probability = record["probability"]
+    if probability is None:
+        return str(name) if record["score"] is None else f"{name}, score {record['score']:.3g}"
+    share = f"{probability:.0%}" if probability >= 0.005 else "below 1%"
+    absent = record["output_kind"] in BINARY and not record["present"]
+    return f"no {name}, {share}" if absent else f"{name}, {share}"
 
 
 def make_caption(path: Path, record: dict[str, Any]) -> str:

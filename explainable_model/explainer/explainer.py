@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from explainable_model.artifact.output_kind import OutputKind
 from explainable_model.errors import ExplainableModelError, InputError, ModelError
 from explainable_model.explainer.answers import (
     Answer,
@@ -41,6 +42,7 @@ class Explainer:
         class_names: one per class, if known.
         top_k: how many classes it explains at once; ``None`` for one.
         signed: whether its maps are signed: zero is no evidence, negative values speak against the class.
+        output_kind: how the output is read as probabilities; ``None`` for unknown.
     """
 
     run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
@@ -48,6 +50,7 @@ class Explainer:
     class_names: Sequence[str] | None
     top_k: int | None = None
     signed: bool = False
+    output_kind: OutputKind | None = None
 
 
 def artifact_explainer(path: Path) -> Explainer:
@@ -74,7 +77,7 @@ def artifact_explainer(path: Path) -> Explainer:
         classes = None if class_idx is None else expand_class_idx(np.repeat(class_idx, copies), metadata.top_k)
         return take_first(session(batch, classes))
 
-    return Explainer(run, preparation, metadata.class_names, metadata.top_k, metadata.diverging)
+    return Explainer(run, preparation, metadata.class_names, metadata.top_k, metadata.diverging, metadata.output_kind)
 
 
 def model_explainer(
@@ -106,7 +109,20 @@ def model_explainer(
             logits, explained, cam = explainable(pixels, classes)
         return take_first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
-    return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.postprocess.diverging)
+    kind = named.output_kind or _find_kind(named, plan.output)
+    return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.postprocess.diverging, kind)
+
+
+def _find_kind(named: "NamedModel", output: Any) -> OutputKind | None:
+    """Find how the output of a network is read, with a black image of its size."""
+    import torch
+
+    from explainable_model.eager.output_kind import find_output_kind
+
+    assert named.preprocess is not None
+    image = torch.zeros(1, len(named.preprocess.mean), *named.preprocess.size, dtype=find_dtype(named.model))
+    with wrap_network_errors(named.model, tuple(image.shape)):
+        return find_output_kind(named.model, image, output=output)
 
 
 def find_dtype(model: Any) -> Any:
@@ -150,7 +166,10 @@ def explain_photo(
     answers = split_classes(explainer.run(explainer.preprocess(photo), classes))
     box = explainer.preprocess.box(*photo.size)
     records = [
-        {**describe_classes(answer, explainer.class_names), "hottest": list(hottest_point(answer.cam[0], box))}
+        {
+            **describe_classes(answer, explainer.class_names, explainer.output_kind),
+            "hottest": list(hottest_point(answer.cam[0], box)),
+        }
         for answer in answers
     ]
     pictures = _draw(photo, path, answers, records, box, style, explainer)

@@ -87,7 +87,7 @@ def explain_with_all(
         if attempt.answer is None or explainer is None:
             failures.append({"method": method, "error": attempt.reason})
             continue
-        record = record or describe_classes(attempt.answer, explainer.class_names)
+        record = record or describe_classes(attempt.answer, explainer.class_names, explainer.output_kind)
         box = explainer.preprocess.box(*photo.size)
         picture = draw_overlay(photo, attempt.answer.cam[0], box, style, signed=explainer.signed)
         tiles.append(Tile(picture, METHODS[method].title, f"{attempt.seconds:.2f} s"))

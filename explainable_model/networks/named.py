@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from explainable_model.artifact.output_kind import OutputKind
 from explainable_model.errors import MissingRuntimeError, ModelError
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.checkpoint import load_checkpoint
@@ -26,11 +27,13 @@ class NamedModel:
         model: in evaluation mode.
         preprocess: from a photo to the network's input, if known.
         class_names: one per class, if known.
+        output_kind: how the output is read as probabilities, see ``OUTPUT_KINDS``; ``None`` finds it from the network.
     """
 
     model: nn.Module
     preprocess: Preprocess | None = None
     class_names: tuple[str, ...] | None = None
+    output_kind: OutputKind | None = None
 
 
 Source = Callable[[str, bool, int | None], NamedModel]

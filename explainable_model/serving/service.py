@@ -212,7 +212,7 @@ class Service:
         return Response(HTTPStatus.OK, JSON, json.dumps(record).encode())
 
     def _describe(self, answer: Answer, top: int) -> dict[str, Any]:
-        return {**describe_classes(answer, self.metadata.class_names, top), "score": _read_score(answer)}
+        return describe_classes(answer, self.metadata.class_names, self.metadata.output_kind, top)
 
     def _draw_heatmap(self, answer: Answer) -> dict[str, Any]:
         """Draw the map in 8 bits, and name the values of 0 and 255: the artifact's bounds, or else the map's own."""
@@ -256,14 +256,6 @@ def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:
         return RequestError(
             HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed on this request; see its log."
         ).response()
-
-
-def _read_score(answer: Answer) -> float | None:
-    """Read the network's output for the explained class, summed over pixels; a single output stands for every class."""
-    outputs = answer.logits[0]
-    scores = outputs.reshape(outputs.shape[0] if outputs.ndim else 1, -1).sum(1)
-    class_idx = 0 if len(scores) == 1 else int(answer.class_idx[0])
-    return float(scores[class_idx]) if class_idx < len(scores) else None
 
 
 def _encode_png(picture: "Image") -> bytes:

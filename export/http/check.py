@@ -70,7 +70,9 @@ class Check:
         classes = None if class_idx is None else np.asarray([class_idx], np.int64)
         answer = split_classes(self.explainer.run(self.explainer.preprocess(photo), classes))[0]
         box = self.explainer.preprocess.box(*photo.size)
-        return Expected(describe_classes(answer, self.explainer.class_names), answer.cam[0], photo, box)
+        return Expected(
+            describe_classes(answer, self.explainer.class_names, self.explainer.output_kind), answer.cam[0], photo, box
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """``explain``: pictures and numbers against the network itself."""
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from explainable_model import ExplainableModel
 from explainable_model.cli.main import main
@@ -145,24 +148,42 @@ def test_explain_a_segmentation_network(capsys: pytest.CaptureFixture[str], phot
         capsys, "explain", photos[0], "--model", "tests.support.cli_nets:segmenter", "--out", tmp_path, "--class", "1"
     )
     assert (run.code, run.err) == (0, "")
-    assert run.out.startswith(f"{photos[0]}: class 1 ->")
+    assert re.match(rf"{re.escape(str(photos[0]))}: class 1, score \S+ ->", run.out)
 
 
 # Classes and probabilities
 
 
 def test_probabilities() -> None:
-    odds = probabilities(np.array([[1000.0, 1001.0, 0.0]], np.float32))
+    odds = probabilities(np.array([[1000.0, 1001.0, 0.0]], np.float32), "logits")
     assert odds == pytest.approx([1 / (1 + np.e), np.e / (1 + np.e), 0])
-    assert probabilities(np.array([[0.25, 0.5, 0.25]])) == pytest.approx([0.25, 0.5, 0.25]), "already probabilities"
-    assert probabilities(np.array([[3.0]])) is None
-    assert probabilities(np.zeros((1, 3, 4, 4))) is None
+    shares = np.array([[0.25, 0.5, 0.25]])
+    assert probabilities(shares, "softmax") == pytest.approx([0.25, 0.5, 0.25]), "already probabilities"
+    assert probabilities(shares, None) is None, "a sum of one is no proof"
+    assert probabilities(shares, "scores") is None
+    assert probabilities(np.array([[0.971, 0.953]]), "sigmoid") == pytest.approx([0.971, 0.953])
+    assert probabilities(np.array([[np.log(3), -1000.0]]), "sigmoid_logits") == pytest.approx([0.75, 0.0])
+    assert probabilities(np.array([0.034]), "binary") == pytest.approx([0.034])
+    assert probabilities(np.array([[[[np.log(3)]]]]), "binary_logits") == pytest.approx([0.75])
+    assert probabilities(np.zeros((1, 3, 4, 4)), "logits") is None
 
 
 def test_labels() -> None:
-    assert label_class({"class_name": "cat", "class_idx": 2, "probability": 0.876}) == "cat, 88%"
-    assert label_class({"class_name": "cat", "class_idx": 2, "probability": 0.001}) == "cat, below 1%"
-    assert label_class({"class_name": None, "class_idx": 2, "probability": None}) == "class 2"
+    record = {"output_kind": "logits", "class_name": "cat", "class_idx": 2, "probability": 0.876, "score": 7.3149}
+    assert label_class(record) == "cat, 88%"
+    assert label_class(record | {"probability": 0.001}) == "cat, below 1%"
+    assert label_class(record | {"probability": None}) == "cat, score 7.31"
+    assert label_class(record | {"class_name": None, "probability": None, "score": None}) == "class 2"
+    binary = {
+        "output_kind": "binary",
+        "class_name": "pneumonia",
+        "class_idx": 0,
+        "probability": 0.034,
+        "present": False,
+    }
+    assert label_class(binary) == "no pneumonia, 3%"
+    assert label_class(binary | {"probability": 0.5, "present": True}) == "pneumonia, 50%"
+    assert label_class(binary | {"output_kind": "sigmoid"}) == "pneumonia, 3%"
 
 
 def test_resolve_class() -> None:
@@ -182,3 +203,56 @@ def test_resolve_class() -> None:
     ):
         with pytest.raises(InputError, match=message):
             resolve_class(wanted, known)
+
+
+# Kinds of output: (factory, output_kind, output of one photo -> probabilities)
+
+KINDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "logits": lambda values: values.softmax(0),
+    "softmax": lambda values: values,
+    "sigmoid": lambda values: values,
+    "binary": lambda values: values,
+    "binary_logits": lambda values: values.sigmoid(),
+    "sigmoid_logits": lambda values: values.sigmoid(),
+}
+
+
+@pytest.mark.parametrize("source", ["eager", "onnx"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_probabilities_are_those_that_the_network_predicts(
+    capsys: pytest.CaptureFixture[str], photos: list[Path], tmp_path: Path, kind: str, source: str
+) -> None:
+    name = f"tests.support.cli_nets:{kind}"
+    which: list[object] = ["--model", name]
+    if source != "eager":
+        which = ["--artifact", tmp_path / "net.onnx"]
+        assert Run(capsys, "export", "--model", name, "-o", which[1]).code == 0
+    run = Run(capsys, "explain", photos[0], *which, "--out", tmp_path / "out", "--json")
+    assert run.code == 0
+    (record,) = run.record["photos"]
+    with Image.open(photos[0]) as photo:
+        output = getattr(cli_nets, kind)().model(torch.from_numpy(cli_nets.PREPROCESS(photo)))[0].detach()
+    odds = KINDS[kind](output)
+    best = int(odds.argmax())
+    assert record["output_kind"] == kind
+    assert record["class_idx"] == best
+    assert record["score"] == pytest.approx(float(output[best]), rel=1e-4)
+    assert record["probability"] == pytest.approx(float(odds[best]), rel=1e-4)
+    assert [entry["probability"] for entry in record["top"]] == pytest.approx(
+        odds.sort(descending=True).values[:5].tolist(), rel=1e-4
+    )
+    for entry in [record, *record["top"]]:
+        assert entry.get("present") == (None if kind in ("logits", "softmax") else entry["probability"] >= 0.5)
+    words = Run(capsys, "explain", photos[0], *which, "--out", tmp_path / "out").out
+    absent = "no " if "binary" in kind and odds[best] < 0.5 else ""
+    assert f": {absent}{record['class_name']}, {float(odds[best]):.0%} ->" in words
+
+
+def test_scores_have_no_percentage(capsys: pytest.CaptureFixture[str], photos: list[Path], tmp_path: Path) -> None:
+    arguments = ("explain", photos[0], "--model", "tests.support.cli_nets:scores", "--out", tmp_path)
+    (record,) = Run(capsys, *arguments, "--json").record["photos"]
+    assert (record["output_kind"], record["probability"]) == ("scores", None)
+    assert [entry["score"] for entry in record["top"]] == sorted((e["score"] for e in record["top"]), reverse=True)
+    words = Run(capsys, *arguments).out
+    assert f", score {record['score']:.3g} ->" in words
+    assert "%" not in words

@@ -74,7 +74,7 @@ def test_every_good_picture_is_answered_as_by_the_network(service: Service, kind
     assert response.content_type == "application/json"
     record = json.loads(response.body)
     logits, class_idx, cam = eagerly(GOOD[kind], CLASS_NAMES.index("espresso"), tmp_path)
-    odds = probabilities(logits)
+    odds = probabilities(logits, "logits")
     assert odds is not None
     assert record["class_idx"] == class_idx
     assert record["class_name"] == "espresso"
@@ -153,7 +153,9 @@ def test_overlay_is_the_library_s_own(service: Service) -> None:
     )
     assert picture_answer.content_type == "image/png"
     record, explanation = json.loads(json_answer.body), json.loads(picture_answer.headers["X-Explanation"])
-    assert explanation == {key: record[key] for key in ("class_idx", "class_name", "probability", "score")}
+    assert explanation == {
+        key: record[key] for key in ("output_kind", "class_idx", "class_name", "probability", "score")
+    }
     photo = Image.open(io.BytesIO(GOOD["png"])).convert("RGB")
     photo.thumbnail((64, 64))
     expected = overlay(photo, heatmap_of(record), colormap="jet", alpha=0.25, box=PREPROCESS.box(*photo.size))
@@ -236,7 +238,7 @@ def test_an_artifact_that_prepares_photos(tmp_path: Path) -> None:
     assert heatmap_of(record).shape == tuple(record["size"][::-1])
     assert record["box"] == [0, 0, *record["size"]]
     logits, explained, _ = eagerly(pictures[-1], -1, tmp_path)
-    odds = probabilities(logits)
+    odds = probabilities(logits, "logits")
     assert odds is not None
     assert record["class_idx"] == explained
     assert record["probability"] == pytest.approx(odds[explained], abs=0.01)
@@ -271,10 +273,11 @@ def test_networks_without_one_logit_per_class_have_a_score(
         _, _, cam = service._run(image, np.zeros(len(image), np.int64))
         return np.full((len(image), *shape), 0.75, np.float32), np.zeros(len(image), np.int64), cam
 
-    metadata = replace(service.metadata, classes=shape[0], class_names=None)
+    metadata = replace(service.metadata, classes=shape[0], class_names=None, output_kind=None)
     (response,) = ask(Service(run, with_reference(metadata, run)), Request({"image": GOOD["png"]}))
     record = json.loads(response.body)
-    assert (record["class_idx"], record["class_name"], record["probability"], record["top"]) == (0, None, None, [])
+    assert (record["class_idx"], record["class_name"], record["probability"]) == (0, None, None)
+    assert [entry["score"] for entry in record["top"]] == ([score] if shape[0] == 1 else [])
     assert record["score"] == score
 
 

@@ -38,6 +38,66 @@ def segmenter() -> NamedModel:
     return NamedModel(seeded(TinySegmenter()), PREPROCESS)
 
 
+def logits() -> NamedModel:
+    """One logit per class."""
+    return named()
+
+
+def softmax() -> NamedModel:
+    """Probabilities that sum to one."""
+    return NamedModel(nn.Sequential(named().model, nn.Softmax(1)).eval(), PREPROCESS, CLASS_NAMES)
+
+
+def sigmoid() -> NamedModel:
+    """One head with a sigmoid for each of 14 classes."""
+    return NamedModel(seeded(ManyHeads(14)), PREPROCESS, tuple(f"finding {n}" for n in range(14)))
+
+
+def binary() -> NamedModel:
+    """One sigmoid, of an absent class."""
+    model = nn.Sequential(seeded(TinyResNet(1)), Shift(-3.0), nn.Sigmoid()).eval()
+    return NamedModel(model, PREPROCESS, ("pneumonia",))
+
+
+def binary_logits() -> NamedModel:
+    """One logit, of a present class."""
+    return NamedModel(nn.Sequential(seeded(TinyResNet(1)), Shift(1.0)).eval(), PREPROCESS, ("pneumonia",))
+
+
+def sigmoid_logits() -> NamedModel:
+    """Logits of classes that are each present or absent, which only the user can know."""
+    return NamedModel(named().model, PREPROCESS, CLASS_NAMES, "sigmoid_logits")
+
+
+def scores() -> NamedModel:
+    """Values that are no probabilities."""
+    return NamedModel(named().model, PREPROCESS, CLASS_NAMES, "scores")
+
+
+class Shift(nn.Module):
+    """Adds a number."""
+
+    def __init__(self, shift: float) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values + self.shift
+
+
+class ManyHeads(nn.Module):
+    """One linear layer and sigmoid per class, joined."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.body = TinyResNet(8)
+        self.heads = nn.ModuleList(nn.Linear(8, 1) for _ in range(classes))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        features = self.body(image)
+        return torch.cat([torch.sigmoid(head(features)) for head in self.heads], 1)
+
+
 def broken() -> nn.Module:
     """Raises."""
     raise KeyError("weights.bin")
