@@ -56,8 +56,9 @@ class ExplainableModel(nn.Module):
         target: what is explained: ``None`` for a class, another of ``explainable_model.targets``, or a
             function ``score(output, class_idx) -> (N,)``.
         top_k: explain this many classes of each image at once; ``None`` for one.
-        normalize: ``"minmax"`` or ``True``: scale each map to [0, 1] by its minimum and maximum; ``"max"``:
-            divide by its largest absolute value; ``"none"`` or ``False``.
+        normalize: ``"minmax"`` scales each map to [0, 1] by its minimum and maximum; ``"max"`` divides by its largest
+            absolute value, which leaves zero where it is; ``"none"`` or ``False``. The default (``True``) is
+            ``"minmax"``, and ``"max"`` for signed maps.
         upsample: ``"bilinear"`` or ``True``, ``"bicubic"``, ``"nearest"``: how the map is resized to the image;
             ``"none"`` or ``False`` leaves it at layer resolution.
         signed: keep the evidence against the class instead of rectifying.

@@ -150,10 +150,10 @@ def test_missing_packages_name_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_weights_of_another_network_are_refused() -> None:
     own = {f"layer{n}": torch.zeros(n + 1) for n in range(demo.TENSORS)}
     with pytest.raises(ModelError, match="The weights have 2 tensors"):
-        demo._by_position({"a": torch.ones(1), "b": torch.ones(2)}, own)
+        demo._rename_by_position({"a": torch.ones(1), "b": torch.ones(2)}, own)
     trained = {f"theirs{n}": torch.ones(n + 1) for n in range(demo.TENSORS)}
-    placed = demo._by_position(trained, own)
+    placed = demo._rename_by_position(trained, own)
     assert list(placed) == list(own)
     assert torch.equal(placed["layer7"], torch.ones(8))
     with pytest.raises(ModelError, match=r"theirs9 has shape \(3,\); timm's layer9 at its position expects \(10,\)"):
-        demo._by_position({**trained, "theirs9": torch.ones(3)}, own)
+        demo._rename_by_position({**trained, "theirs9": torch.ones(3)}, own)

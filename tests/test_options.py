@@ -188,6 +188,13 @@ def raw(layer: str = "block", **options: Any) -> Tensor:
     return call(pictures(), layer, normalize=False, upsample=False, signed=True, **options)
 
 
+def test_a_signed_map_keeps_its_zero_by_default() -> None:
+    maps, cam = raw(top_k=3), call(pictures(), signed=True, upsample=False, top_k=3)
+    assert maps.min() < 0 < maps.max()
+    assert torch.allclose(cam, maps / maps.abs().amax((2, 3), keepdim=True))
+    assert torch.equal(cam, call(pictures(), signed=True, upsample=False, normalize=True, top_k=3))
+
+
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("shared_scale", [False, True])
 def test_normalization(signed: bool, shared_scale: bool) -> None:

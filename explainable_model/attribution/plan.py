@@ -195,7 +195,7 @@ def _refuse_unknown(arguments: Mapping[str, Any]) -> None:
 def _postprocess(arguments: PlanArguments) -> Postprocess:
     size = arguments.get("size")
     return Postprocess(
-        normalize=_word(arguments.get("normalize", True), Postprocess.normalize),
+        normalize=_word(arguments.get("normalize", True), "max" if arguments.get("signed") else Postprocess.normalize),
         upsample=_word(arguments.get("upsample", True), Postprocess.upsample),
         signed=arguments.get("signed", False),
         shared_scale=arguments.get("shared_scale", False),

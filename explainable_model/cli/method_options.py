@@ -76,7 +76,7 @@ def wrapper_arguments(arguments: argparse.Namespace, method: str | None = None) 
         "top_k": arguments.top_k,
         "signed": arguments.signed,
         "augment": arguments.augment,
-        "normalize": arguments.normalize or ("max" if arguments.signed else None),
+        "normalize": arguments.normalize,
         "upsample": arguments.upsample,
         "size": arguments.map_size,
         "fusion": arguments.fusion,

@@ -21,7 +21,7 @@ from explainable_model.explainer.answers import (
     take_first,
 )
 from explainable_model.explanation import Explanation
-from explainable_model.imaging.overlay import OverlayStyle, centered, hottest_point, overlay
+from explainable_model.imaging.overlay import OverlayStyle, hottest_point, overlay
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
 from explainable_model.imaging.sheets import panel, save_picture
 from explainable_model.imaging.tiles import Tile, tile_sheet
@@ -188,7 +188,7 @@ def explain_photo(
 
 def draw_overlay(photo: "Image", cam: NDArray[Any], box: Box, style: OverlayStyle, *, signed: bool) -> "Image":
     """Draw the photo under one map ``(h, w)``."""
-    return overlay(photo, centered(cam) if signed else cam, box=box, **style.keywords(signed=signed))
+    return overlay(photo, cam, box=box, **style.keywords(signed=signed))
 
 
 def _draw(
@@ -206,8 +206,7 @@ def _draw(
     if explainer.top_k is not None:
         tiles = [Tile(picture, label_class(record)) for picture, record in zip(overlays, records, strict=True)]
         return {"panel": tile_sheet([Tile(photo, path.name), *tiles]), "overlay": overlays[0]}
-    cam = centered(answers[0].cam[0]) if signed else answers[0].cam[0]
-    drawn = panel(photo, cam, make_caption(path, records[0]), box, **style.keywords(signed=signed))
+    drawn = panel(photo, answers[0].cam[0], make_caption(path, records[0]), box, **style.keywords(signed=signed))
     return {"panel": drawn, "overlay": overlays[0]}
 
 

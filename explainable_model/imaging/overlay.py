@@ -8,19 +8,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
-from explainable_model.imaging.preprocess import Box
+from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (h, w, 3)
 UnitMap: TypeAlias = NDArray[np.float32]  # (h, w), in [0, 1]
+Seen: TypeAlias = Box | Preprocess | AsDecoded | None  # what tells the part of a photo that a map covers
 Colormap: TypeAlias = str | Pixels  # a name that matplotlib knows, or (256, 3) colors as from ``palette``
 
 COLORMAP = "turbo"  # jet's order of colors, without the false edges that jet has at cyan and yellow
 SIGNED_COLORMAP = "RdBu_r"  # white is zero, red is evidence for the class, blue is evidence against it
 HIDE = ("heatmap", "photo")
 ALPHA = 0.5
+ROUNDING = 1e-6  # negative values down to this share of the largest are rounding errors
 UNSEEN = (232, 232, 232)  # where the network did not see the photo
 
 
@@ -55,36 +57,42 @@ class OverlayStyle:
         return {"colormap": colormap, "alpha": self.alpha, **masking}
 
 
-def heatmap(cam: ArrayLike, colormap: Colormap = COLORMAP) -> Pixels:
+def heatmap(cam: ArrayLike, colormap: Colormap | None = None, *, signed: bool = False) -> Pixels:
     """Draw a map as colors.
 
     Args:
-        cam: ``(h, w)``, finite, not negative; a map that exceeds 1 is divided by its maximum.
-        colormap: a name that matplotlib knows, or colors as from ``palette``.
+        cam: ``(h, w)``, finite. Values from 0 to 1, or from -1 to 1 of a signed map; a map that exceeds 1 is divided by
+            its largest absolute value.
+        colormap: a name that matplotlib knows, or colors as from ``palette``; the default depends on ``signed``.
+        signed: whether negative values are evidence against the class; zero then has the color in the middle.
 
     Returns:
         ``(h, w, 3)`` uint8, RGB.
 
     Raises:
-        InputError: another number of dimensions, NaN, or an unknown colormap.
+        InputError: another number of dimensions, NaN, negative values of a map that is not signed, or an unknown
+            colormap.
     """
-    entries = np.minimum(scale_to_unit(cam) * 256, 255).astype(np.uint8)
-    colors: Pixels = palette(colormap)[entries]
+    entries = np.minimum(_scale_to_unit(cam, signed=signed) * 256, 255).astype(np.uint8)
+    colors: Pixels = palette(colormap if colormap is not None else choose_colormap(signed=signed))[entries]
     return colors
 
 
-def scale_to_unit(cam: ArrayLike) -> UnitMap:
-    """Bring a map into [0, 1]: a map that exceeds 1 is divided by its maximum.
-
-    Raises:
-        InputError: another number of dimensions, or NaN.
-    """
+def _scale_to_unit(cam: ArrayLike, *, signed: bool) -> UnitMap:
+    """Bring a map into [0, 1]; zero becomes 0, or 0.5 for a signed map."""
     values = np.asarray(cam, dtype=np.float32)
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"cam has shape {values.shape}; expected (h, w), one map of one image: cam[0].")
     if not np.isfinite(values).all():
         raise InputError("cam has NaN or infinite values; expected finite ones.")
-    unit: UnitMap = np.clip(values / max(float(values.max()), 1.0), 0.0, 1.0)
+    largest = max(float(np.abs(values).max()), 1.0)
+    if not signed and float(values.min()) < -ROUNDING * largest:
+        raise InputError(
+            f"cam has negative values, down to {values.min():.3g}, which are evidence against the class. Draw it with "
+            "signed=True, or set them to zero: cam.clip(0)."
+        )
+    scaled = values / largest
+    unit: UnitMap = np.clip((scaled + 1) / 2 if signed else scaled, 0.0, 1.0).astype(np.float32)
     return unit
 
 
@@ -114,13 +122,6 @@ def palette(colormap: Colormap = COLORMAP) -> Pixels:
     return colors
 
 
-def centered(cam: ArrayLike) -> UnitMap:
-    """A signed map in [0, 1], so that zero lies at 0.5: one that exceeds [-1, 1] is divided by its largest value."""
-    values = np.asarray(cam, dtype=np.float32)
-    unit: UnitMap = ((values / max(float(np.abs(values).max()), 1.0) + 1) / 2).astype(np.float32)
-    return unit
-
-
 def check_style(colormap: Colormap, alpha: float, threshold: float = 0.0) -> None:
     """Refuse a style that ``heatmap`` or ``overlay`` would refuse, before any work is done.
 
@@ -138,9 +139,9 @@ def overlay(
     photo: "Image",
     cam: ArrayLike,
     *,
-    colormap: Colormap = COLORMAP,
+    colormap: Colormap | None = None,
     alpha: float = ALPHA,
-    box: Box | None = None,
+    box: Seen = None,
     threshold: float = 0.0,
     hide: str = "heatmap",
     signed: bool = False,
@@ -149,29 +150,32 @@ def overlay(
 
     Args:
         photo: of any size and mode.
-        cam: ``(h, w)``, resized to the box.
-        colormap: a name that matplotlib knows, or colors as from ``palette``.
+        cam: ``(h, w)``, as of ``heatmap``; resized to the box.
+        colormap: a name that matplotlib knows, or colors as from ``palette``; the default depends on ``signed``.
         alpha: 0 shows the photo alone, 1 the heatmap alone.
-        box: what the map covers, as from ``Preprocess.box``; the whole photo by default. Outside of
-            it the photo stays as it is.
+        box: what the map covers: the ``Preprocess`` that made the image, or its ``box(*photo.size)``, or
+            ``(0, 0, *photo.size)`` for the whole photo. A map of the photo's own size covers the whole photo. Outside
+            of the box the photo stays as it is.
         threshold: smallest value that is shown; of a signed map, smallest absolute value.
         hide: ``heatmap`` or ``photo``: which of the two is hidden below the threshold.
-        signed: whether the map is as from ``centered``.
+        signed: whether negative values are evidence against the class; zero then has the color in the middle.
 
     Returns:
         RGB, of the photo's size.
 
     Raises:
-        InputError: as ``heatmap``, an alpha or a threshold outside [0, 1], or a box that leaves the photo.
+        InputError: as ``heatmap``, an alpha or a threshold outside [0, 1], a box that leaves the photo, or no box where
+            the map is not of the photo's size.
     """
     from PIL import Image
 
-    check_style(colormap, alpha, threshold)
+    colors = colormap if colormap is not None else choose_colormap(signed=signed)
+    check_style(colors, alpha, threshold)
     picture = photo.convert("RGB")
-    region = round_box(box, picture.size)
-    values = resize_map(cam, region)
+    region = round_box(find_box(box, np.shape(cam), picture.size), picture.size)
+    values = resize_map(cam, region, signed=signed)
     seen = picture.crop(region)
-    blended = Image.blend(seen, Image.fromarray(heatmap(values, colormap)), alpha)
+    blended = Image.blend(seen, Image.fromarray(heatmap(values, colors)), alpha)
     if threshold > 0:
         strength = np.abs(2 * values - 1) if signed else values
         weak = seen if hide == "heatmap" else Image.new("RGB", seen.size, UNSEEN)
@@ -194,20 +198,41 @@ def hottest_point(cam: ArrayLike, box: Box) -> tuple[float, float]:
     return left + (int(column) + 0.5) * (right - left) / width, top + (int(row) + 0.5) * (bottom - top) / height
 
 
-def resize_map(cam: ArrayLike, region: tuple[int, int, int, int]) -> UnitMap:
-    """Resize a map to the size of a region; the values are interpolated, not the colors."""
+def resize_map(cam: ArrayLike, region: tuple[int, int, int, int], *, signed: bool = False) -> UnitMap:
+    """Bring a map into [0, 1] at the size of a region; the values are interpolated, not the colors."""
     from PIL import Image
 
     left, top, right, bottom = region
-    values = Image.fromarray(scale_to_unit(cam)).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
-    clipped: UnitMap = np.clip(np.asarray(values), 0.0, 1.0)
+    unit = Image.fromarray(_scale_to_unit(cam, signed=signed))
+    resized = unit.resize((right - left, bottom - top), Image.Resampling.BICUBIC)
+    clipped: UnitMap = np.clip(np.asarray(resized), 0.0, 1.0)
     return clipped
 
 
-def round_box(box: Box | None, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Round a box to whole pixels, at least one in each direction."""
+def find_box(box: Seen, cam_shape: tuple[int, ...], size: tuple[int, int]) -> Box:
+    """Find the part of a photo that a map covers.
+
+    Args:
+        box: as of ``overlay``.
+        cam_shape: ``(h, w)``.
+        size: ``(width, height)`` of the photo.
+
+    Raises:
+        InputError: no box for a map that is not of the photo's size.
+    """
     if box is None:
-        return 0, 0, *size
+        if cam_shape[::-1] != size:
+            raise InputError(
+                f"The map has {' x '.join(map(str, cam_shape[::-1]))} values, the photo {size[0]} x {size[1]} pixels; "
+                "expected box, the part of the photo that the map covers. Pass box=preprocess, the Preprocess that "
+                "made the image, or box=(0, 0, *photo.size) where the image shows the whole photo."
+            )
+        return 0.0, 0.0, float(size[0]), float(size[1])
+    return box.box(*size) if isinstance(box, Preprocess | AsDecoded) else box
+
+
+def round_box(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Round a box to whole pixels, at least one in each direction."""
     left, top, right, bottom = box
     if not (-0.5 <= left < right <= size[0] + 0.5 and -0.5 <= top < bottom <= size[1] + 0.5):
         raise InputError(f"box {box} is not inside the photo of {size[0]} x {size[1]} pixels; see Preprocess.box().")

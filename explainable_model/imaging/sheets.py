@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from explainable_model.errors import InputError
 from explainable_model.imaging.overlay import (
     ALPHA,
-    COLORMAP,
     UNSEEN,
     Colormap,
+    Seen,
+    choose_colormap,
+    find_box,
     heatmap,
     overlay,
     resize_map,
@@ -37,10 +40,11 @@ def panel(
     photo: "Image",
     cam: ArrayLike,
     caption: str,
-    box: Box | None = None,
+    box: Seen = None,
     *,
-    colormap: Colormap = COLORMAP,
+    colormap: Colormap | None = None,
     alpha: float = ALPHA,
+    signed: bool = False,
     **masking: Any,
 ) -> "Image":
     """Draw photo, heatmap and overlay side by side on white, under a caption.
@@ -52,20 +56,20 @@ def panel(
         photo: of any size and mode.
         cam: ``(h, w)``.
         caption: one or two lines; a longer caption is cut with an ellipsis.
-        box: what the map covers; the whole photo by default.
-        colormap: a name that matplotlib knows, or colors as from ``palette``.
+        box, colormap, signed: as of ``overlay``.
         alpha: of the heatmap in the overlay.
-        masking: ``threshold``, ``hide`` and ``signed`` of the overlay.
+        masking: ``threshold`` and ``hide`` of the overlay.
     """
     from PIL import Image, ImageDraw
 
     size = _fit_pane(photo.size)
     original = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    small = None if box is None else _scale_box(box, photo.size, size)
+    colors = colormap if colormap is not None else choose_colormap(signed=signed)
+    small = _scale_box(find_box(box, np.shape(cam), photo.size), photo.size, size)
     region = round_box(small, size)
     heat = Image.new("RGB", size, UNSEEN)
-    heat.paste(Image.fromarray(heatmap(resize_map(cam, region), colormap)), region[:2])
-    blended = overlay(original, cam, colormap=colormap, alpha=alpha, box=small, **masking)
+    heat.paste(Image.fromarray(heatmap(resize_map(cam, region, signed=signed), colors)), region[:2])
+    blended = overlay(original, cam, colormap=colors, alpha=alpha, box=small, signed=signed, **masking)
 
     width = 2 * MARGIN + 3 * PANE + 2 * GAP
     font = load_font()

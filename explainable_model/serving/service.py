@@ -25,7 +25,7 @@ from explainable_model.explainer.answers import (
     split_classes,
 )
 from explainable_model.explanation import PREDICTED, Explanation
-from explainable_model.imaging.overlay import ALPHA, Colormap, centered, choose_colormap, overlay
+from explainable_model.imaging.overlay import ALPHA, Colormap, overlay
 from explainable_model.serving.contract import (
     JSON,
     PNG,
@@ -227,12 +227,11 @@ class Service:
         return {"heatmap": base64.b64encode(_encode_png(picture)).decode(), "range": [low, high]}
 
     def _draw_overlay(self, picture: "Image", cam: NDArray[Any]) -> "Image":
-        box = self._preprocess.box(*picture.size)
-        signed, colormap = self.metadata.diverging, self.settings.colormap
-        if colormap is None:
-            colormap = choose_colormap(signed=signed)
-        values = centered(cam) if signed else cam
-        return overlay(picture, values, colormap=colormap, alpha=self.settings.alpha, box=box)
+        settings = self.settings
+        return overlay(
+            picture, cam, colormap=settings.colormap, alpha=settings.alpha, box=self._preprocess,
+            signed=self.metadata.diverging,
+        )  # fmt: skip
 
 
 def _split_by_shape(jobs: Sequence[_Job], size: int) -> list[list[_Job]]:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export, load
-from explainable_model.imaging.overlay import centered, overlay
+from explainable_model.imaging.overlay import overlay
 from explainable_model.imaging.preprocess import open_photo
 
 METADATA_KEY = "explainable_model.json"
@@ -72,7 +72,7 @@ def test_signed_maps_are_drawn_around_zero(kit: Kit, photos: list[Path], tmp_pat
     assert heatmap.max() > 0.1
     drawn = np.asarray(Image.open(tmp_path / "overlay.png")).astype(int)
     box = tuple(found["box"])
-    wanted = np.asarray(overlay(open_photo(photos[1]), centered(heatmap), colormap="RdBu_r", box=box))
+    wanted = np.asarray(overlay(open_photo(photos[1]), heatmap, signed=True, box=box))
     assert np.abs(drawn - wanted).max() <= 1
 
 

@@ -10,8 +10,10 @@ from PIL import Image
 
 from explainable_model.errors import InputError
 from explainable_model.imaging.overlay import UNSEEN, check_style, heatmap, hottest_point, overlay, palette
+from explainable_model.imaging.preprocess import AsDecoded, Preprocess
 from explainable_model.imaging.sheets import GAP, MARGIN, PANE, contact_sheet, panel, save_picture
 
+WHOLE = Preprocess((8, 8))  # squashes the whole photo
 WIDTH = 2 * MARGIN + 3 * PANE + 2 * GAP
 
 
@@ -49,11 +51,45 @@ def test_heatmap_of_a_raw_map_is_scaled_by_its_maximum() -> None:
         (np.zeros((1, 4, 4)), r"shape \(1, 4, 4\).*expected \(h, w\)"),
         (np.zeros((0, 4)), "shape"),
         (np.array([[np.nan, 0.0]]), "NaN"),
+        (np.array([[-0.25, 1.0]]), r"down to -0\.25.*signed=True"),
     ],
 )
 def test_heatmap_refuses(cam: NDArray[np.float64], message: str) -> None:
     with pytest.raises(InputError, match=message):
         heatmap(cam)
+
+
+def test_signed_heatmap_is_white_at_zero() -> None:
+    cam = np.array([[-1.0, 0.0, 0.5]])
+    expected = [color_of(value, "RdBu_r") for value in (0.0, 0.5, 0.75)]
+    assert np.array_equal(heatmap(cam, signed=True)[0], expected)
+    assert np.array_equal(heatmap(8 * cam, signed=True), heatmap(cam, signed=True))
+    assert np.array_equal(heatmap(cam / 2, signed=True)[0, 0], color_of(0.25, "RdBu_r")), (
+        "a map below 1 keeps its scale"
+    )
+    assert np.array_equal(heatmap(np.array([[-1e-8, 1.0]]))[0, 0], color_of(0.0)), "rounding is no evidence"
+
+
+def test_overlay_of_a_signed_map() -> None:
+    photo, cam = random_photo(3, 1), np.array([[-4.0, 0.0, 4.0]])
+    assert np.array_equal(pixels(overlay(photo, cam, alpha=1, signed=True)), heatmap(cam, signed=True))
+    shown = pixels(overlay(photo, cam, alpha=1, signed=True, threshold=0.5))
+    assert np.array_equal(shown[0, 1], pixels(photo)[0, 1])
+    assert np.array_equal(shown[0, ::2], heatmap(cam, signed=True)[0, ::2])
+
+
+def test_overlay_does_not_guess_what_the_map_covers() -> None:
+    photo, cam = random_photo(60, 40), np.random.default_rng(3).random((20, 20))
+    for draw in (overlay, lambda photo, cam: panel(photo, cam, "")):
+        with pytest.raises(InputError, match=r"20 x 20 values, the photo 60 x 40 pixels.*box=preprocess"):
+            draw(photo, cam)
+    crop = Preprocess((20, 20), resize=25)
+    expected = pixels(overlay(photo, cam, box=crop.box(60, 40)))
+    assert np.array_equal(pixels(overlay(photo, cam, box=crop)), expected)
+    assert np.array_equal(expected[:, :12], pixels(photo)[:, :12]), "outside of the crop the photo stays as it is"
+    whole = pixels(overlay(photo, cam, box=(0, 0, 60, 40)))
+    assert np.array_equal(pixels(overlay(photo, cam, box=WHOLE)), whole)
+    assert np.array_equal(pixels(overlay(photo, cam, box=AsDecoded("NHWC"))), whole)
 
 
 def test_look_is_checked() -> None:
@@ -95,7 +131,7 @@ def test_overlay_puts_a_cell_where_the_network_saw_it() -> None:
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_overlay_takes_any_mode(mode: str) -> None:
     photo = random_photo(12, 10).convert(mode)
-    got = overlay(photo, np.zeros((2, 2)), alpha=0)
+    got = overlay(photo, np.zeros((2, 2)), alpha=0, box=WHOLE)
     assert got.mode == "RGB"
     assert np.array_equal(pixels(got), pixels(photo.convert("RGB")))
 
@@ -122,7 +158,7 @@ def test_hottest_point() -> None:
 )
 def test_panel_is_photo_heatmap_overlay(size: tuple[int, int], shown: tuple[int, int]) -> None:
     photo, cam = random_photo(*size), np.random.default_rng(2).random((7, 7))
-    sheet = panel(photo, cam, "chelsea.png: Egyptian cat, 79%", alpha=0.5)
+    sheet = panel(photo, cam, "chelsea.png: Egyptian cat, 79%", WHOLE, alpha=0.5)
     values = pixels(sheet)
     top = sheet.height - MARGIN - shown[1]
     panes = []
@@ -154,22 +190,22 @@ def test_panel_shows_what_the_network_did_not_see() -> None:
 
 def test_long_captions_are_wrapped_and_cut() -> None:
     photo, cam = random_photo(32, 32), np.zeros((2, 2))
-    short, longest = (panel(photo, cam, text) for text in ("cat", "toilet tissue, " * 60))
+    short, longest = (panel(photo, cam, text, WHOLE) for text in ("cat", "toilet tissue, " * 60))
     assert short.height < longest.height < short.height + 40
     for text in ("toilet tissue, " * 60, "x" * 500, "photo.png: " + "y" * 500):
-        values = pixels(panel(photo, cam, text))
+        values = pixels(panel(photo, cam, text, WHOLE))
         assert (values[:, :MARGIN] == 255).all()
         assert (values[:, WIDTH - MARGIN :] == 255).all()
 
 
 def test_captions_have_letters_beyond_ascii() -> None:
     photo, cam = random_photo(32, 32), np.zeros((2, 2))
-    drawn = {text: panel(photo, cam, text).tobytes() for text in ("ü", "ß", "é", "Ж", "λ")}
+    drawn = {text: panel(photo, cam, text, WHOLE).tobytes() for text in ("ü", "ß", "é", "Ж", "λ")}
     assert len(set(drawn.values())) == len(drawn), "a font without them draws the same box for each"
 
 
 def test_contact_sheet_stacks_panels() -> None:
-    panels = [panel(random_photo(64, 32 + 16 * n, n), np.eye(4), f"photo {n}") for n in range(3)]
+    panels = [panel(random_photo(64, 32 + 16 * n, n), np.eye(4), f"photo {n}", WHOLE) for n in range(3)]
     sheet = pixels(contact_sheet(panels))
     assert sheet.shape[1] == WIDTH
     assert sheet.shape[0] == sum(p.height for p in panels) - 2 * MARGIN

@@ -21,7 +21,7 @@ from explainable_model.artifact.metadata import Metadata, Reference
 from explainable_model.artifact.reference import _reduce_maps, _sample_logits, reference_arrays
 from explainable_model.errors import ArtifactError
 from explainable_model.explainer.answers import probabilities
-from explainable_model.imaging.overlay import centered, overlay, palette
+from explainable_model.imaging.overlay import overlay, palette
 from explainable_model.imaging.preprocess import open_photo
 from explainable_model.serving import Request, Response, Run, Service, Settings
 from explainable_model.serving.contract import PNG, wants_picture
@@ -165,7 +165,7 @@ def test_overlay_is_the_library_s_own(service: Service) -> None:
 
 
 def test_signed_maps_are_drawn_around_zero(tmp_path: Path) -> None:
-    explainable = ExplainableModel(named().model, "layer1", signed=True, normalize="max")
+    explainable = ExplainableModel(named().model, "layer1", signed=True)
     path = export(explainable, tmp_path / "signed.onnx", torch.zeros(1, 3, 32, 32), preprocess=PREPROCESS)
     session = load(path, threads=1)
     service = Service(session, session.metadata)
@@ -176,7 +176,7 @@ def test_signed_maps_are_drawn_around_zero(tmp_path: Path) -> None:
     assert cam.min() < -0.1
     photo = Image.open(io.BytesIO(GOOD["png"])).convert("RGB")
     box = PREPROCESS.box(*photo.size)
-    expected = overlay(photo, centered(cam), colormap="RdBu_r", box=box)
+    expected = overlay(photo, cam, colormap="RdBu_r", box=box, signed=True)
     got = np.asarray(Image.open(io.BytesIO(picture.body)), np.int16)
     assert np.abs(got - np.asarray(expected, np.int16)).max() <= 3
     assert np.abs(got - np.asarray(overlay(photo, cam.clip(0), box=box), np.int16)).max() > 50
