@@ -21,7 +21,14 @@ from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.find_layer import default_layer, resolve_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.tap import LayerTap
-from explainable_model.errors import InputError, LayerError, ModelError, StaticBatchWarning, TraceError
+from explainable_model.errors import (
+    ExplainableModelError,
+    InputError,
+    LayerError,
+    ModelError,
+    StaticBatchWarning,
+    TraceError,
+)
 from explainable_model.explanation import Explanation
 from explainable_model.lowering.capture.trace_errors import reason_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims
@@ -58,7 +65,7 @@ class ExplainableModel(nn.Module):
         target_layer: name of a layer, the layer itself, several of them, or ``None`` for the last one
             with a spatial map that the prediction depends on (found with ``example``, or at the first
             call). Its output may be ``(N, K, h, w)``, ``(N, h, w, K)`` or tokens ``(N, T, K)``. Where it
-            runs several times in one forward, the last call is explained.
+            runs several times in one forward, ``call`` chooses the one that is explained.
         method: a key of ``METHODS``.
         target: what is explained: ``None`` for a class, another of ``explainable_model.targets``, or a
             function ``score(output, class_idx) -> (N,)``.
@@ -75,6 +82,8 @@ class ExplainableModel(nn.Module):
         options: of the method, e.g. ``{"samples": 16}`` for ``smoothgrad``.
         output: which part of the network's output is the prediction: a key or attribute, a position or
             a function; ``None`` finds it.
+        call: which call of a layer that runs several times is explained: 0 for the first, -1 for the last; ``None`` for
+            the last, with a ``RepeatedLayerWarning``.
         chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
             copies of a large image are run, for speed.
         progress: called with (copies done, copies in all) by these methods.
@@ -218,12 +227,9 @@ class ExplainableModel(nn.Module):
         inputs = tuple(each.clone() if each.is_inference() else each for each in inputs)
         if plan.method.needs_layer and not plan.layers:
             with self._explain_failure(image):
-                layer = default_layer(self.model, image, *self._network_inputs(inputs), output=plan.output)
+                layer = default_layer(self.model, image, *inputs, output=plan.output, target=plan.target)
             plan = self._plan = replace(plan, layers=(layer,))
         return self._network(plan, image, inputs), plan, image, class_idx, inputs
-
-    def _network_inputs(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return inputs[: len(inputs) - self._plan.target.inputs]
 
     def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> DifferentiableNetwork:
         if not plan.method.needs_graph:
@@ -260,6 +266,8 @@ class ExplainableModel(nn.Module):
         """Say what the network would have accepted, where its own error does not."""
         try:
             yield
+        except ExplainableModelError:
+            raise
         except (RuntimeError, ValueError, IndexError) as error:
             first = next((m for m in self.model.modules() if isinstance(m, CONVOLUTIONS)), None)
             if first is not None and len(first.kernel_size) + 2 != image.ndim:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from explainable_model import ExplainableModel, export, load
 from explainable_model.artifact.tolerances import TOLERANCES
 from explainable_model.attribution.inputs import check_class_idx, check_class_range
-from explainable_model.attribution.scores import class_scores, find_logits, resolve_class_idx
+from explainable_model.attribution.scores import class_scores, resolve_class_idx
 from explainable_model.attribution.targets import Binary, Custom, Difference, Segmentation, Similarity
 from explainable_model.eager.autograd import score_gradient
 from explainable_model.errors import InputError, ModelError
@@ -27,17 +27,6 @@ from tests.support.nets import SmallNet, images, seeded
 class HeadOutput:
     loss: Tensor
     logits: Tensor
-
-
-def test_find_logits() -> None:
-    logits, other = torch.ones(1, 3), torch.zeros(1, 3)
-    assert find_logits(logits) is logits
-    assert find_logits({"aux": other, "out": logits}) is logits
-    assert find_logits({"scores": logits}) is logits
-    assert find_logits((logits, other)) is logits
-    assert find_logits(HeadOutput(other, logits)) is logits
-    with pytest.raises(ModelError, match="returned str without a floating point tensor"):
-        find_logits("cat")
 
 
 def test_class_scores() -> None:
