@@ -91,8 +91,8 @@ def find_layout(
 ) -> SpatialLayout | None:
     """Read a layer's output shape as a spatial map of the image, or ``None`` if it is none.
 
-    Where more than one reading is possible, the grid whose aspect ratio is nearest to the image's
-    wins, channels first on a tie. In a graph that is being traced with open dimensions, the shape is read as
+    Where the shape fits both orders, channels are last only if that grid has one stride in all directions and the other
+    has not. In a graph that is being traced with open dimensions, the shape is read as
     the example has it, and the grid is open as well.
 
     Args:
@@ -114,17 +114,25 @@ def _find_layout(shape: Sequence[int], size: Sequence[int], patches: PatchEmbedd
         is_signal = tokens is None or any(shape[2] == -(-tokens.grid[0] // 2**merge) for merge in range(MERGES))
         return SpatialLayout("channels_first", tuple(shape[2:])) if is_signal else tokens
     if len(shape) == len(size) + 2:
-        readings = [
+        first, last = (
             SpatialLayout("channels_first", tuple(shape[2:])),
             SpatialLayout("channels_last", tuple(shape[1:-1])),
-        ]
-        fitting = [r for r in readings if all(0 < g <= s for g, s in zip(r.grid, size, strict=True))]
-        return min(fitting, key=lambda reading: stride_distortion(reading.grid, size), default=None)
+        )
+        fits_first, fits_last = _fits(first.grid, size), _fits(last.grid, size)
+        if fits_first and fits_last:
+            # Convolutions may have a stride for each direction; networks with channels last have one for all.
+            is_last = stride_distortion(last.grid, size) == 0 < stride_distortion(first.grid, size)
+            return last if is_last else first
+        return first if fits_first else last if fits_last else None
     if len(shape) == 3 and len(size) == 2:
         return _token_layout(shape[1], size)
     if len(shape) == 3 and len(size) == 3:
         return _patch_token_layout(shape[1], size, patches) or _cube_token_layout(shape[1], size)
     return None
+
+
+def _fits(grid: Sequence[int], size: Sequence[int]) -> bool:
+    return all(0 < cells <= length for cells, length in zip(grid, size, strict=True))
 
 
 def _patch_token_layout(tokens: int, size: Sequence[int], patches: PatchEmbedding | None) -> SpatialLayout | None:

@@ -17,6 +17,8 @@ from explainable_model.attribution.layout import PatchEmbedding, SpatialLayout, 
 # Layers that make a map of the image from a map of the image.
 MAP_WORDS = ("Conv", "Pool", "Upsample", "PixelShuffle", "PixelUnshuffle")
 
+SOFTMAX_NAMES = ("Softmax", "Softmax2d", "Softmin", "LogSoftmax")
+
 
 @dataclass(frozen=True)
 class RecordedOutput:
@@ -153,7 +155,7 @@ def _kernel(module: nn.Module) -> tuple[int, ...]:
 
 def _is_attention(module: nn.Module, tensor: Tensor) -> bool:
     """Whether an output is a softmax's, or a square table whose rows sum to one."""
-    if "Softmax" in type(module).__name__ or "Softmin" in type(module).__name__:
+    if type(module).__name__.endswith(SOFTMAX_NAMES):
         return True
     if tensor.ndim < 4 or tensor.shape[-1] != tensor.shape[-2] or not tensor.numel():
         return False
