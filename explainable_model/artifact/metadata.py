@@ -129,6 +129,7 @@ class Metadata:
         options: of the method.
         passes: what the method runs besides one forward of the network.
         target_layers: names of the explained layers; none where a method explains at the image itself.
+        call: which call of a layer that runs several times is explained, counted from 0; ``None`` or -1 for the last.
         fusion: how the maps of several layers become one.
         target: what is explained.
         top_k: how many classes of an image are explained at once; ``None`` for one.
@@ -185,6 +186,7 @@ class Metadata:
     reference: Reference | None = None
     precision: str = "float32"
     agreement: Mapping[str, Any] | None = None
+    call: int | None = None
     profile: Profile = "full"
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION

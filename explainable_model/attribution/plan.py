@@ -49,6 +49,7 @@ RECORDED_ARGUMENTS = (
     "shared_scale",
     "fusion",
     "augment",
+    "call",
 )
 
 
@@ -164,6 +165,7 @@ class Plan:
             "options": {**self.method.options, **self.options},
             "passes": self.method.passes,
             "target_layers": list(self.layers),
+            "call": self.call,
             "fusion": self.fusion.name,
             "target": target_name(self.target),
             "top_k": self.top_k,

@@ -105,10 +105,16 @@ def _target_hint(part: str) -> str:
 def _refuse_several(output: Any, candidates: Sequence[tuple[Path, Tensor]]) -> NoReturn:
     listed = ", ".join(f"{_select_text(path)} {tuple(tensor.shape)}" for path, tensor in candidates[:LISTED])
     more = f" and {len(candidates) - LISTED} more" if len(candidates) > LISTED else ""
+    likely = [path for path, _ in candidates if not OTHER_NAMES.search(".".join(map(str, path)))]
+    hint = (
+        f"Name the one that holds the class scores: output={_select_text(likely[0])} or another of them."
+        if likely
+        else "None is named after class scores: add the classifier to the network, or name the one that holds (N, "
+        f"classes) scores, such as output={_select_text(candidates[-1][0])}."
+    )
     raise ModelError(
         f"The network returned {type(output).__name__} with {len(candidates)} tensors, any of which may be the "
-        f"prediction: {listed}{more}. Name the one that holds the class scores: output={_select_text(candidates[0][0])}"
-        " or another of them."
+        f"prediction: {listed}{more}. {hint}"
     )
 
 
