@@ -29,6 +29,10 @@ class StaticBatchWarning(UserWarning):
     """The network refuses an open batch size: what was made takes the example's batch size only."""
 
 
+class RepeatedLayerWarning(UserWarning):
+    """The target layer runs several times in one forward, and no call was chosen: the last one is explained."""
+
+
 class ArtifactError(ExplainableModelError, ValueError):
     """A file that is missing, corrupt, foreign, of a newer schema, or cannot be written."""
 

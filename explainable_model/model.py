@@ -51,7 +51,7 @@ class ExplainableModel(nn.Module):
         target_layer: name of a layer, the layer itself, several of them, or ``None`` for the last one
             with a spatial map that the prediction depends on (found with ``example``, or at the first
             call). Its output may be ``(N, K, h, w)``, ``(N, h, w, K)`` or tokens ``(N, T, K)``. Where it
-            runs several times in one forward, the last call is explained.
+            runs several times in one forward, ``call`` chooses the one that is explained.
         method: a key of ``METHODS``.
         target: what is explained: ``None`` for a class, another of ``explainable_model.targets``, or a
             function ``score(output, class_idx) -> (N,)``.
@@ -69,6 +69,8 @@ class ExplainableModel(nn.Module):
         options: of the method, e.g. ``{"samples": 16}`` for ``smoothgrad``.
         output: which part of the network's output is the prediction: a key or attribute, a position or
             a function; ``None`` finds it.
+        call: which call of a layer that runs several times is explained: 0 for the first, -1 for the last; ``None`` for
+            the last, with a ``RepeatedLayerWarning``.
         chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
             copies of a large image are run, for speed.
         progress: called by these methods with (``"copies"``, copies done, copies in all); a function of two
@@ -212,12 +214,9 @@ class ExplainableModel(nn.Module):
         inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
         if plan.method.needs_layer and not plan.layers:
             with explained_shape_errors(self.model, image):
-                layer = default_layer(self.model, image, *self._network_inputs(inputs), output=plan.output)
+                layer = default_layer(self.model, image, *inputs, output=plan.output, target=plan.target)
             plan = self._plan = replace(plan, layers=(layer,))
         return self._network(plan, image, inputs), plan, image, class_idx, inputs
-
-    def _network_inputs(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return inputs[: len(inputs) - self._plan.target.inputs]
 
     def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> DifferentiableNetwork:
         if not plan.method.needs_graph:

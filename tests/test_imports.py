@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "explainable_model"
 # Rooms of one line may not import each other.
 RULE = """
-errors explanation
+errors explanation output_kind
 imaging
 artifact networks
 attribution

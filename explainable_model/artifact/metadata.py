@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from explainable_model.artifact.output_kind import OutputKind
 from explainable_model.artifact.shapes import SizeRange, array_dtype
 from explainable_model.errors import ArtifactError
 from explainable_model.explanation import (
@@ -21,6 +20,7 @@ from explainable_model.explanation import (
 )
 from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.output_kind import OutputKind
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "explainable_model.json"
@@ -64,6 +64,7 @@ class Metadata:
         options: options of the method.
         passes: what the method runs besides one forward pass of the network.
         target_layers: names of the explained layers; empty where a method explains at the image itself.
+        call: which call of a layer that runs several times is explained, counted from 0; ``None`` or -1 for the last.
         fusion: how the maps of several layers become one.
         target: the score that is explained.
         top_k: how many classes of an image are explained at once; ``None`` for one.
@@ -122,6 +123,7 @@ class Metadata:
     reference: Reference | None = None
     precision: str = "float32"
     agreement: Mapping[str, Any] | None = None
+    call: int | None = None
     profile: Profile = "full"
     output_kind: OutputKind | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -64,7 +64,7 @@ class MethodContext:
     def to_map(self) -> Callable[[Tensor], Tensor]:
         """From the layer's output ``(M, ...)`` to ``(M, K, *grid)``."""
         name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
-        return layout_of(name, activations, self.image, self.plan.reshape_transform)
+        return layout_of(name, activations, self.image, self.plan.reshape_transform, self.plan.patches)
 
     @cached_property
     def layout(self) -> SpatialLayout:
@@ -74,7 +74,7 @@ class MethodContext:
             LayerError: a function of the user's rearranges it, which cannot be undone.
         """
         name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
-        layout = find_layout(activations.shape, self.image.shape)
+        layout = find_layout(activations.shape, self.image.shape, self.plan.patches)
         if self.plan.reshape_transform is not None or layout is None:
             raise LayerError(
                 f"{self.plan.method.name} changes the output of {name!r} and needs to know how it is arranged; with "

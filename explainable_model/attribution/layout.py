@@ -6,19 +6,50 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from explainable_model.errors import LayerError
 
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]  # layer output -> (N, K, *spatial)
 
+PREFIX_TOKENS = (0, 1, 2, 3, 4, 5, 8, 9)
+"""How many tokens stand before the patches: class and distillation tokens, 4 or 8 registers, with or without class."""
 
-PREFIX_TOKENS = (0, 1, 2, 3, 4, 5, 8, 9)  # class and distillation tokens, 4 or 8 registers, with or without class
-
-
-# A stride that differs more than this (in logarithm, beyond rounding) from one direction to the other makes a
-# reading doubtful: queries of shape (N, heads, tokens, width) are no map of heads or tokens by width.
 DOUBTFUL_DISTORTION = 0.02
+"""A stride that differs more than this, as a logarithm and beyond rounding, between two directions makes a reading
+doubtful: queries of shape (N, heads, tokens, width) are no map of tokens by width."""
+
+MERGES = 5  # how often a video transformer halves the height and width of its tokens, at most
+
+
+@dataclass(frozen=True)
+class PatchEmbedding:
+    """The convolution that cuts the image into patches, one value per spatial dimension.
+
+    Attributes:
+        kernel: size of a patch.
+        stride: distance of two patches.
+        padding: of the image.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+
+    def grid(self, size: Sequence[int]) -> tuple[int, ...]:
+        """How many patches an image of this spatial size has in each direction."""
+        cut = zip(size, self.kernel, self.stride, self.padding, strict=True)
+        return tuple((length + 2 * pad - kernel) // stride + 1 for length, kernel, stride, pad in cut)
+
+
+def patch_embedding(model: nn.Module) -> PatchEmbedding | None:
+    """The first strided convolution of a network, or ``None``: in a transformer it makes the patches."""
+    for module in model.modules():
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and max(module.stride) > 1:
+            if isinstance(module.padding, str):
+                return None
+            return PatchEmbedding(tuple(module.kernel_size), tuple(module.stride), tuple(module.padding))
+    return None
 
 
 @dataclass(frozen=True)
@@ -29,7 +60,7 @@ class SpatialLayout:
         kind: ``channels_first`` ``(N, K, *grid)``, ``channels_last`` ``(N, *grid, K)`` or ``tokens``
             ``(N, prefix + prod(grid), K)``.
         grid: spatial size of the map.
-        prefix: tokens in front of the patches (class, distillation, registers).
+        prefix: tokens before the patches (class, distillation, registers).
     """
 
     kind: Literal["channels_first", "channels_last", "tokens"]
@@ -46,7 +77,7 @@ class SpatialLayout:
         return patches.transpose(1, 2).reshape(-1, patches.shape[2], *self.grid)
 
     def from_map(self, maps: Tensor, like: Tensor) -> Tensor:
-        """Maps ``(N, K, *grid)`` arranged as the layer's output, with the tokens in front as in ``like``."""
+        """Maps ``(N, K, *grid)`` arranged as the layer's output, with the prefix tokens of ``like``."""
         if self.kind == "channels_first":
             return maps
         if self.kind == "channels_last":
@@ -55,18 +86,21 @@ class SpatialLayout:
         return torch.cat([like[:, : self.prefix], patches], 1) if self.prefix else patches
 
 
-def find_layout(shape: Sequence[int], image_shape: Sequence[int]) -> SpatialLayout | None:
+def find_layout(
+    shape: Sequence[int], image_shape: Sequence[int], patches: PatchEmbedding | None = None
+) -> SpatialLayout | None:
     """Read a layer's output shape as a spatial map of the image, or ``None`` if it is none.
 
-    Where more than one reading is possible, the grid whose aspect ratio is nearest to the image's
-    wins, channels first on a tie. In a graph that is being traced with open dimensions, it is read as
+    Where the shape fits both orders, channels are last only if that grid has one stride in all directions and the other
+    has not. In a graph that is being traced with open dimensions, the shape is read as
     the example has it, and the grid is open as well.
 
     Args:
         shape: the layer's output shape.
         image_shape: ``(N, C, *spatial)`` with one to three spatial dimensions.
+        patches: the network's patch embedding, which tells the grid of tokens in one and three dimensions.
     """
-    layout = _find_layout(_at_example(shape), _at_example(image_shape)[2:])
+    layout = _find_layout(at_example(shape), at_example(image_shape)[2:], patches)
     if layout is None or all(isinstance(n, int) for n in image_shape[2:]):
         return layout
     if layout.kind == "tokens":
@@ -74,23 +108,59 @@ def find_layout(shape: Sequence[int], image_shape: Sequence[int]) -> SpatialLayo
     return replace(layout, grid=tuple(shape[2:] if layout.kind == "channels_first" else shape[1:-1]))
 
 
-def _find_layout(shape: Sequence[int], size: Sequence[int]) -> SpatialLayout | None:
+def _find_layout(shape: Sequence[int], size: Sequence[int], patches: PatchEmbedding | None) -> SpatialLayout | None:
+    if len(shape) == 3 and len(size) == 1:  # (N, K, L) and (N, tokens, K) look alike
+        tokens = _patch_token_layout(shape[1], size, patches)
+        is_signal = tokens is None or any(shape[2] == -(-tokens.grid[0] // 2**merge) for merge in range(MERGES))
+        return SpatialLayout("channels_first", tuple(shape[2:])) if is_signal else tokens
     if len(shape) == len(size) + 2:
-        readings = [
+        first, last = (
             SpatialLayout("channels_first", tuple(shape[2:])),
             SpatialLayout("channels_last", tuple(shape[1:-1])),
-        ]
-        if len(size) == 1:  # (N, K, L) and (N, L, K) cannot be told apart: the convolution's order
-            return readings[0]
-        fitting = [r for r in readings if all(0 < g <= s for g, s in zip(r.grid, size, strict=True))]
-        return min(fitting, key=lambda reading: _distortion(reading.grid, size), default=None)
+        )
+        fits_first, fits_last = _fits(first.grid, size), _fits(last.grid, size)
+        if fits_first and fits_last:
+            # Convolutions may have a stride for each direction; networks with channels last have one for all.
+            is_last = stride_distortion(last.grid, size) == 0 < stride_distortion(first.grid, size)
+            return last if is_last else first
+        return first if fits_first else last if fits_last else None
     if len(shape) == 3 and len(size) == 2:
         return _token_layout(shape[1], size)
+    if len(shape) == 3 and len(size) == 3:
+        return _patch_token_layout(shape[1], size, patches) or _cube_token_layout(shape[1], size)
     return None
 
 
-def _distortion(grid: Sequence[int], size: Sequence[int]) -> float:
-    """How far the grid's proportions are from the image's: 0 for the same stride in every direction."""
+def _fits(grid: Sequence[int], size: Sequence[int]) -> bool:
+    return all(0 < cells <= length for cells, length in zip(grid, size, strict=True))
+
+
+def _patch_token_layout(tokens: int, size: Sequence[int], patches: PatchEmbedding | None) -> SpatialLayout | None:
+    """The grid of the patch embedding, its height and width perhaps halved some times by merging."""
+    if patches is None or len(patches.stride) != len(size):
+        return None
+    frames = len(size) - 2  # what comes before height and width is not merged
+    grid = patches.grid(size)
+    for merge in range(MERGES if frames >= 0 else 1):
+        merged = tuple(length if axis < frames else -(-length // 2**merge) for axis, length in enumerate(grid))
+        prefix = tokens - math.prod(merged)
+        if prefix in PREFIX_TOKENS and math.prod(merged) > 1:
+            return SpatialLayout("tokens", merged, prefix)
+    return None
+
+
+def _cube_token_layout(tokens: int, size: Sequence[int]) -> SpatialLayout | None:
+    """The grid of cubes with one edge in all directions, for patches that no convolution cut."""
+    for prefix in PREFIX_TOKENS:
+        for edge in range(2, min(size) + 1):
+            grid = tuple(length // edge for length in size)
+            if math.prod(grid) == tokens - prefix > 1 and all(length % edge == 0 for length in size):
+                return SpatialLayout("tokens", grid, prefix)
+    return None
+
+
+def stride_distortion(grid: Sequence[int], size: Sequence[int]) -> float:
+    """How far a grid's proportions are from the image's: 0 for the same stride in every direction."""
     strides = [math.log(s / g) for g, s in zip(grid, size, strict=True)]
     # A grid is rounded up or down to whole cells, which small grids feel most.
     slack = max(math.log((g + 1) / g) for g in grid)
@@ -98,10 +168,10 @@ def _distortion(grid: Sequence[int], size: Sequence[int]) -> float:
 
 
 def _token_layout(tokens: int, size: Sequence[int]) -> SpatialLayout | None:
-    """The grid with the image's proportions and the fewest tokens in front of it.
+    """The grid with the image's proportions and the fewest tokens before it.
 
     Grids whose cells cover the image exactly, as patches do, come first: nine tokens of a 28 by 28 image are two
-    by two patches behind a class token and four registers, not three by three.
+    by two patches after a class token and four registers, not three by three.
     """
     height, width = size
     rounded: SpatialLayout | None = None
@@ -112,13 +182,17 @@ def _token_layout(tokens: int, size: Sequence[int]) -> SpatialLayout | None:
             grid = (rows, patches // rows)
             if height % rows == width % grid[1] == 0 and height // rows == width // grid[1]:
                 return SpatialLayout("tokens", grid, prefix)
-            if rounded is None and _distortion(grid, size) == 0:
+            if rounded is None and stride_distortion(grid, size) == 0:
                 rounded = SpatialLayout("tokens", grid, prefix)
     return rounded
 
 
 def layout_of(
-    name: str, activations: Tensor, image: Tensor, reshape_transform: ReshapeTransform | None
+    name: str,
+    activations: Tensor,
+    image: Tensor,
+    reshape_transform: ReshapeTransform | None,
+    patches: PatchEmbedding | None = None,
 ) -> ReshapeTransform:
     """The function that reads this layer's output as ``(N, K, *spatial)``.
 
@@ -126,9 +200,9 @@ def layout_of(
         LayerError: the output is not a spatial map of the image, or ``reshape_transform`` does not
             make one.
     """
-    expected = "(N, K, *grid), (N, *grid, K) or, for an image of height and width, (N, tokens, K)"
+    expected = "(N, K, *grid), (N, *grid, K) or (N, tokens, K) with the tokens of a grid of patches"
     if reshape_transform is None:
-        layout = find_layout(activations.shape, image.shape)
+        layout = find_layout(activations.shape, image.shape, patches)
         if layout is None or activations.shape[0] != image.shape[0]:
             raise LayerError(
                 f"target_layer {name!r} has no spatial map: its output has shape "
@@ -145,15 +219,15 @@ def layout_of(
     return reshape_transform
 
 
-def _at_example(shape: Sequence[Any]) -> list[int]:
-    """A shape as it was for the example, where some dimensions are open in a graph that is being traced."""
+def at_example(shape: Sequence[Any]) -> list[int]:
+    """A shape in whole numbers: the example's, where a graph is being traced with open dimensions."""
     return [size if isinstance(size, int) else int(size.node.hint) for size in shape]
 
 
 def _open_grid(grid: Sequence[int], size: Sequence[Any]) -> tuple[Any, ...]:
     """A grid of tokens for an image of open size, in cells of the example's stride."""
     opened = []
-    for cells, open_length, length in zip(grid, size, _at_example(size), strict=True):
+    for cells, open_length, length in zip(grid, size, at_example(size), strict=True):
         stride = round(length / cells)
         rounded_down = length // stride == cells
         opened.append(open_length // stride if rounded_down else (open_length + stride - 1) // stride)

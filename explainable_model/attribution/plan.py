@@ -7,10 +7,10 @@ from typing import Any, TypedDict, Unpack
 
 from torch import Tensor, nn
 
-from explainable_model.attribution.layout import ReshapeTransform
+from explainable_model.attribution.layout import PatchEmbedding, ReshapeTransform, patch_embedding
 from explainable_model.attribution.method import Fusion, Method
 from explainable_model.attribution.postprocess import Postprocess
-from explainable_model.attribution.scores import Select
+from explainable_model.attribution.prediction import Select
 from explainable_model.attribution.targets import ClassScore, Target, as_target, target_name
 
 IMAGE_LAYER = ""
@@ -36,6 +36,7 @@ class PlanArguments(TypedDict, total=False):
     options: Mapping[str, Any] | None
     chunk_size: int
     reshape_transform: ReshapeTransform | None
+    call: int | None
 
 
 RECORDED_ARGUMENTS = (
@@ -48,6 +49,7 @@ RECORDED_ARGUMENTS = (
     "shared_scale",
     "fusion",
     "augment",
+    "call",
 )
 
 
@@ -70,6 +72,9 @@ class Plan:
         side_taps: names of layers whose outputs the method needs besides those it explains.
         side_values: a tensor for each of them, such as its bias.
         reshape_transform: from a layer's output to ``(N, K, *spatial)``.
+        patches: the network's patch embedding, which tells the grid of its tokens.
+        call: which call of a layer that runs several times is explained, counted from 0; ``-1`` or ``None`` for the
+            last.
     """
 
     model: str
@@ -86,6 +91,8 @@ class Plan:
     side_taps: tuple[str, ...] = ()
     side_values: tuple[Tensor, ...] = ()
     reshape_transform: ReshapeTransform | None = None
+    patches: PatchEmbedding | None = None
+    call: int | None = None
 
     @classmethod
     def from_arguments(
@@ -131,6 +138,8 @@ class Plan:
             side_taps=tuple(name for name, _ in side_taps),
             side_values=tuple(value for _, value in side_taps),
             reshape_transform=arguments.get("reshape_transform"),
+            patches=patch_embedding(model),
+            call=_check_call(arguments.get("call")),
         )
 
     @property
@@ -156,6 +165,7 @@ class Plan:
             "options": {**self.method.options, **self.options},
             "passes": self.method.passes,
             "target_layers": list(self.layers),
+            "call": self.call,
             "fusion": self.fusion.name,
             "target": target_name(self.target),
             "top_k": self.top_k,
@@ -190,6 +200,14 @@ def _refuse_unknown(arguments: Mapping[str, Any]) -> None:
             close = get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(known)}."
             raise TypeError(f"ExplainableModel has no argument {name!r}. {hint}")
+
+
+def _check_call(call: int | None) -> int | None:
+    if call is not None and call < -1:
+        raise ValueError(
+            f"call is {call}; expected 0 for the first call of the layer, 1 for the second, -1 for the last."
+        )
+    return call
 
 
 def _postprocess(arguments: PlanArguments) -> Postprocess:

@@ -1,4 +1,4 @@
-"""What is explained: one score per image and class, made from the network's output."""
+"""Targets: each makes the score that is explained, one per image and class, from the network's output."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from explainable_model.attribution.scores import Select, class_scores, find_logits, resolve_class_idx
+from explainable_model.attribution.prediction import Select, check_class_scores, find_prediction
+from explainable_model.attribution.scores import class_scores, resolve_class_idx
 from explainable_model.errors import InputError, ModelError
 
 
@@ -18,9 +19,9 @@ class ClassScore:
     inputs: ClassVar[int] = 0
     linear: ClassVar[bool] = True
 
-    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+    def matrix(self, logits: Tensor, image_shape: Sequence[Any], inputs: Sequence[Tensor]) -> Tensor:
         """``(N, classes)``."""
-        return class_scores(logits, batch)
+        return class_scores(logits, image_shape[0])
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Binary:
     inputs: ClassVar[int] = 0
     linear: ClassVar[bool] = True
 
-    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+    def matrix(self, logits: Tensor, image_shape: Sequence[Any], inputs: Sequence[Tensor]) -> Tensor:
         """``(N, 2)``.
 
         Raises:
             ModelError: the network has more than one logit.
         """
-        single = class_scores(logits, batch)
+        single = class_scores(logits, image_shape[0])
         if single.shape[1] != 1:
             raise ModelError(f"Binary() needs a network with one logit; this one has {single.shape[1]} classes.")
         return torch.cat([self.threshold - single, single - self.threshold], 1)
@@ -60,13 +61,13 @@ class Difference:
     inputs: ClassVar[int] = 0
     linear: ClassVar[bool] = True
 
-    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+    def matrix(self, logits: Tensor, image_shape: Sequence[Any], inputs: Sequence[Tensor]) -> Tensor:
         """``(N, classes)``.
 
         Raises:
             InputError: the network has no class ``other``.
         """
-        scores = class_scores(logits, batch)
+        scores = class_scores(logits, image_shape[0])
         if not 0 <= self.other < scores.shape[1]:
             raise InputError(f"Difference(other={self.other}): the network has {scores.shape[1]} classes.")
         return scores - scores[:, self.other : self.other + 1]
@@ -76,14 +77,19 @@ class Difference:
 class Segmentation:
     """The score of a class summed over some pixels of a segmentation map ``(N, classes, *spatial)``.
 
+    With ``"own"`` the class that wins most pixels is the predicted one.
+
     Source: Vinogradova et al. 2020, arXiv 2002.11434, equation 2.
 
     Attributes:
         mask: which pixels: ``None`` for all, ``"own"`` for those that are predicted to be of the class,
             ``"input"`` for a mask ``(N, *spatial)`` given with each call, or a fixed one ``(*spatial)``.
+        threshold: with ``"own"`` and one channel, the score above which a pixel is foreground: 0 for a logit, 0.5 for
+            a network that ends in sigmoid.
     """
 
     mask: Tensor | Literal["own", "input"] | None = None
+    threshold: float = 0.0
     linear: ClassVar[bool] = True
 
     @property
@@ -91,27 +97,44 @@ class Segmentation:
         """How many extra inputs each call gives."""
         return 1 if isinstance(self.mask, str) and self.mask == "input" else 0
 
-    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+    def matrix(self, logits: Tensor, image_shape: Sequence[Any], inputs: Sequence[Tensor]) -> Tensor:
         """``(N, classes)``.
 
         Raises:
-            ModelError: the logits have no spatial dimensions.
+            ModelError: the logits have no spatial dimensions, or one channel of probabilities and threshold 0.
         """
-        if logits.ndim < 3:
+        if logits.ndim < 3 or logits.ndim != len(image_shape):
             raise ModelError(
                 f"Segmentation() needs logits (N, classes, *spatial); the network returned {tuple(logits.shape)}."
             )
         if self.mask is None:
-            return class_scores(logits, batch)
-        if isinstance(self.mask, str):
-            if self.mask == "input":
-                pixels = inputs[0].to(logits.dtype).unsqueeze(1)
-            else:
-                # The class that wins a pixel, without a gradient of its own; ties count for each.
-                pixels = (logits.detach() == logits.detach().amax(1, keepdim=True)).to(logits.dtype)
-        else:
+            return class_scores(logits, image_shape[0])
+        if isinstance(self.mask, Tensor):
             pixels = self.mask.to(logits).unsqueeze(0)
+        elif self.mask == "input":
+            pixels = inputs[0].to(logits.dtype).unsqueeze(1)
+        else:
+            pixels = self._own_pixels(logits)
         return (logits * pixels).flatten(2).sum(2)
+
+    def ranking(self, logits: Tensor, values: Tensor) -> Tensor:
+        """``(N, classes)``, largest for the predicted class: pixels won for ``"own"``, the scores otherwise."""
+        if not isinstance(self.mask, str) or self.mask != "own" or logits.shape[1] == 1:
+            return values
+        return self._own_pixels(logits).flatten(2).sum(2)
+
+    def _own_pixels(self, logits: Tensor) -> Tensor:
+        """``(N, classes, *spatial)``: one where the class is predicted, without a gradient; ties count for each."""
+        scores = logits.detach()
+        if logits.shape[1] > 1:
+            return (scores == scores.amax(1, keepdim=True)).to(logits.dtype)
+        in_memory = scores.device.type == "cpu" and not torch.compiler.is_exporting()
+        if in_memory and self.threshold == 0 and bool(((scores >= 0) & (scores <= 1)).all()):
+            raise ModelError(
+                "Segmentation('own') of one channel takes pixels with a logit above 0, and every value lies between 0 "
+                "and 1, as after a sigmoid. Write Segmentation('own', threshold=0.5)."
+            )
+        return (scores > self.threshold).to(logits.dtype)
 
 
 @dataclass(frozen=True)
@@ -121,7 +144,7 @@ class Similarity:
     inputs: ClassVar[int] = 1
     linear: ClassVar[bool] = False
 
-    def matrix(self, logits: Tensor, batch: Any, inputs: Sequence[Tensor]) -> Tensor:
+    def matrix(self, logits: Tensor, image_shape: Sequence[Any], inputs: Sequence[Tensor]) -> Tensor:
         """``(N, 1)``."""
         embedding, reference = logits.flatten(1), inputs[0].flatten(1)
         norms = (embedding * embedding).sum(1) * (reference * reference).sum(1)
@@ -131,6 +154,9 @@ class Similarity:
 @dataclass(frozen=True)
 class Custom:
     """A score of one's own: ``score(output, class_idx, *inputs) -> (N,)``, differentiated as it stands.
+
+    Where the output holds no class scores, as a detector's, ``class_idx`` is handed on (``-1`` as 0), and the
+    explanation's logits are the scores ``(N, k)``.
 
     Attributes:
         score: a function of whatever the network returns and of ``class_idx (N,)``; it must trace.
@@ -197,33 +223,66 @@ class Scores:
 
 
 def score_output(
-    target: Target, output: Any, select: Select, class_idx: Tensor, inputs: Sequence[Tensor], batch: Any
+    target: Target, output: Any, select: Select, class_idx: Tensor, inputs: Sequence[Tensor], image_shape: Sequence[Any]
 ) -> Scores:
-    """Everything that follows from a network's output; traces.
+    """The prediction, the classes and their scores in a network's output; traces.
 
     Args:
         target: what is explained.
         output: what the network returned.
         select: which part of it is the prediction.
         class_idx: ``(N,)`` or ``(N, k)`` int64, with ``-1`` in column j for the class predicted j-th.
-        inputs: the target's own.
-        batch: N.
+        inputs: the target's extra inputs.
+        image_shape: ``(N, C, *spatial)``.
 
     Raises:
         ModelError: the output is not what the target needs.
     """
-    logits = find_logits(output, select)
     class_idx = class_idx.unsqueeze(1) if class_idx.ndim == 1 else class_idx
-    if not isinstance(target, Custom):
-        values = target.matrix(logits, batch, inputs)
-        class_idx = resolve_class_idx(class_idx, values)
-        return Scores(logits, class_idx, values, class_idx, values.shape[1])
-    predictions = class_scores(logits, batch)
-    class_idx = resolve_class_idx(class_idx, predictions)
+    if isinstance(target, Custom):
+        return _score_custom(target, output, select, class_idx, inputs, image_shape)
+    prediction = find_prediction(output, select)
+    if isinstance(target, (ClassScore, Binary, Difference)):
+        check_class_scores(prediction, image_shape)
+    logits = prediction.tensor
+    values = target.matrix(logits, image_shape, inputs)
+    ranking = target.ranking(logits, values) if isinstance(target, Segmentation) else values
+    class_idx = resolve_class_idx(class_idx, ranking)
+    return Scores(logits, class_idx, values, class_idx, values.shape[1])
+
+
+def _score_custom(
+    target: Custom,
+    output: Any,
+    select: Select,
+    class_idx: Tensor,
+    inputs: Sequence[Tensor],
+    image_shape: Sequence[Any],
+) -> Scores:
+    """The user's score; where the output holds no class scores, it is the prediction too and ``-1`` stands for 0."""
+    logits = _class_prediction(output, select, image_shape)
+    if logits is None:
+        class_idx = class_idx.clamp_min(0)
+    else:
+        class_idx = resolve_class_idx(class_idx, class_scores(logits, image_shape[0]))
     columns = [target.score(output, class_idx[:, j], *inputs) for j in range(class_idx.shape[1])]
     for column in columns:
         if not isinstance(column, Tensor) or column.ndim != 1:
             got = tuple(column.shape) if isinstance(column, Tensor) else type(column).__name__
             raise ModelError(f"The target's score is {got}; expected one value per image, shape (N,).")
+    values = torch.stack(columns, 1)
     index = torch.zeros_like(class_idx) + torch.arange(len(columns), device=class_idx.device)
-    return Scores(logits, class_idx, torch.stack(columns, 1), index, predictions.shape[1])
+    logits = values if logits is None else logits
+    return Scores(logits, class_idx, values, index, logits.shape[1] if logits.ndim > 1 else 1)
+
+
+def _class_prediction(output: Any, select: Select, image_shape: Sequence[Any]) -> Tensor | None:
+    """The prediction, or ``None`` for an output without class scores, such as a detector's."""
+    if select is not None:
+        find_prediction(output, select)  # a wrong selection is an error for every target
+    try:
+        prediction = find_prediction(output, select)
+        check_class_scores(prediction, image_shape)
+    except ModelError:
+        return None
+    return prediction.tensor

@@ -16,13 +16,13 @@ from explainable_model.errors import ModelError
 
 
 class Graph(NamedTuple):
-    """What autograd has kept.
+    """The tensors of a run with the graph that autograd has kept.
 
     Attributes:
-        scores: with their graph.
+        scores: the scores, with their graph.
         activations: the output of each tap, with its graph.
-        names: of the taps.
-        values: every node's value, where the network ran as a graph.
+        names: the names of the taps.
+        values: the value of every node, where the network ran as a graph.
     """
 
     scores: Scores
@@ -32,7 +32,7 @@ class Graph(NamedTuple):
 
 
 def detached_run(image: Tensor, inputs: Sequence[Tensor], graph: Graph) -> ForwardRun:
-    """A run whose tensors carry no graph; the graph is its state."""
+    """A run whose tensors carry no graph; its state keeps the graph."""
     scores = graph.scores
     plain = Scores(scores.logits.detach(), scores.class_idx, scores.values.detach(), scores.columns, scores.classes)
     return ForwardRun(image, tuple(inputs), plain, tuple(tensor.detach() for tensor in graph.activations), graph)
@@ -50,20 +50,20 @@ def gradients(plan: Plan, run: ForwardRun, weights: Tensor | None) -> list[Tenso
         seeds = torch.stack([one_hot(column, scores.values) for column in scores.columns.unbind(1)])
     else:
         seeds = weights.transpose(0, 1)
-    found = _differentiated(graph, seeds, through_final=not plan.target.linear)
+    tap_gradients = _differentiate(graph, seeds, through_final=not plan.target.linear)
     return [
-        _present(plan, name, tensor, gradient, len(seeds))
-        for name, tensor, gradient in zip(graph.names, graph.activations, found, strict=True)
+        _require_gradient(plan, name, tensor, gradient, len(seeds))
+        for name, tensor, gradient in zip(graph.names, graph.activations, tap_gradients, strict=True)
     ]
 
 
-def _differentiated(graph: Graph, seeds: Tensor, *, through_final: bool) -> list[Tensor | None]:
+def _differentiate(graph: Graph, seeds: Tensor, *, through_final: bool) -> list[Tensor | None]:
     """``(k, N, ...)`` for the output of each tap, or ``None``."""
     scores, several = graph.scores, len(seeds) > 1
     if not scores.values.requires_grad:
         return [None for _ in graph.activations]
     with torch.enable_grad():
-        found = score_gradient(
+        tap_gradients = score_gradient(
             scores.logits,
             scores.values,
             seeds if several else seeds[0],
@@ -72,10 +72,11 @@ def _differentiated(graph: Graph, seeds: Tensor, *, through_final: bool) -> list
             keep_graph=True,
             batched=several,
         )
-    return [gradient if gradient is None or several else gradient.unsqueeze(0) for gradient in found]
+    return [gradient if gradient is None or several else gradient.unsqueeze(0) for gradient in tap_gradients]
 
 
-def _present(plan: Plan, name: str, activations: Tensor, gradient: Tensor | None, count: int) -> Tensor:
+def _require_gradient(plan: Plan, name: str, activations: Tensor, gradient: Tensor | None, count: int) -> Tensor:
+    """``(N, k, ...)``; zeros for a side tap that the score does not depend on."""
     if gradient is not None:
         return gradient.transpose(0, 1)
     if name not in plan.layers:
@@ -87,7 +88,7 @@ def _present(plan: Plan, name: str, activations: Tensor, gradient: Tensor | None
     )
 
 
-def _differentiated_again(inner: Tensor, activations: Tensor) -> Tensor | None:
+def _differentiate_again(inner: Tensor, activations: Tensor) -> Tensor | None:
     """Gradient of a gradient.
 
     Raises:
@@ -120,7 +121,7 @@ def curvature(plan: Plan, run: ForwardRun, tap: int) -> Tensor:
             product = None
             if gradient is not None and gradient.requires_grad:
                 inner = (gradient * activations.detach()).sum()
-                product = _differentiated_again(inner, activations)
+                product = _differentiate_again(inner, activations)
         products.append(torch.zeros_like(run.activations[tap]) if product is None else product)
     return torch.stack(products, 1)
 
@@ -142,9 +143,8 @@ def score_gradient(
 ) -> list[Tensor | None]:
     """Gradient of ``(values * seed).sum()`` with respect to the activations.
 
-    Where the network ends in sigmoid or softmax, the score is the logit under it: the gradient is
-    started at that function's input, so that a saturated prediction (whose own derivative rounds to
-    zero) still has a map.
+    Where the network ends in sigmoid or softmax, the score is the logit before it: the gradient starts at the input
+    of that function, so that a saturated prediction, whose own derivative rounds to zero, still has a map.
 
     Args:
         logits: the network's output, with its graph.

@@ -1,4 +1,4 @@
-"""Networks that write to their own buffers: what they are asked must not depend on what they were asked before."""
+"""Restore the buffers that a network writes to while it runs, so that one answer does not depend on earlier ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ from torch import nn
 
 @contextmanager
 def restored_buffers(network: nn.Module) -> Iterator[None]:
-    """Whatever the network writes to its buffers in here is undone at the end.
+    """Undo at the end whatever the network writes to its buffers inside the context.
 
-    A running mean or a counter of calls is state, and a lowered network has none: it answers as the
-    network would at its next call, every time.
+    A running mean or a counter of calls is state, and a lowered network has none: it answers every time as the
+    network would at its next call.
     """
-    found = [
+    saved = [
         (module, name, buffer, buffer._version, buffer.detach().clone())
         for module in network.modules()
         for name, buffer in module.named_buffers(recurse=False)
@@ -23,7 +23,7 @@ def restored_buffers(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for module, name, buffer, version, value in found:
+            for module, name, buffer, version, value in saved:
                 setattr(module, name, buffer)
                 if buffer._version != version:
                     buffer.copy_(value)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model.attribution.inputs import check_image
-from explainable_model.errors import InputError, ModelError
+from explainable_model.errors import ExplainableModelError, InputError, ModelError
 
 MODE_DEPENDENT = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -76,6 +76,8 @@ def explained_shape_errors(model: nn.Module, image: Tensor) -> Iterator[None]:
     """
     try:
         yield
+    except ExplainableModelError:
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
         first = next((m for m in model.modules() if isinstance(m, CONVOLUTIONS)), None)
         if first is not None and len(first.kernel_size) + 2 != image.ndim:

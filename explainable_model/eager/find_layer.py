@@ -1,31 +1,32 @@
 """The layers of a network that can be explained, and the one to choose by default."""
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
-from explainable_model.attribution.containers import floating_tensors
-from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLayout, _distortion, find_layout
-from explainable_model.attribution.scores import Select, class_scores, find_logits, one_hot
+from explainable_model.attribution.inputs import predicted_class_idx
+from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLayout, stride_distortion
+from explainable_model.attribution.prediction import Select, find_prediction
+from explainable_model.attribution.scores import one_hot
+from explainable_model.attribution.targets import ClassScore, Scores, Target, score_output
 from explainable_model.eager.autograd import score_gradient
-from explainable_model.eager.tap import ActivationCapture, LayerTap
+from explainable_model.eager.record import OutputRecord
+from explainable_model.eager.tap import LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError
 
 # The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
-FEW = 2
+FEW_IMAGES = 2
 
-# It asks for the gradients of the 8 likeliest layers first, then of the 64 after them, then of the rest: each time
-# costs a forward, whose graph reaches back to the earliest of those asked.
-AT_ONCE = (8, 64)
+# It takes the gradients of the 8 likeliest layers first, then of the 64 after them, then of the rest: each time
+# costs a forward, whose graph reaches back to the earliest of these layers.
+GROUP_SIZES = (8, 64)
 
-# Never the automatic choice: they only repeat, pool or rearrange what another layer made, or make
+# Never the automatic choice: these only repeat, pool or rearrange what another layer made, or make
 # queries, keys and values that mix one map with three meanings.
 PASSIVE_TYPES = (nn.Linear, nn.Identity, nn.Dropout, nn.Flatten, nn.Unflatten)
 PASSIVE_WORDS = ("Pool", "Dropout", "DropPath", "StochasticDepth", "Permute")
@@ -33,33 +34,49 @@ PASSIVE_WORDS = ("Pool", "Dropout", "DropPath", "StochasticDepth", "Permute")
 
 @dataclass(frozen=True)
 class LayerCandidate:
-    """A layer whose output has a spatial map, as one example showed it."""
+    """A layer whose output has a spatial map, as one example showed it.
+
+    Attributes:
+        name: of the layer.
+        type: class name of the layer.
+        shape: of its output.
+        layout: how the output is arranged.
+        calls: how often the layer ran; ``call=`` chooses the one to explain.
+    """
 
     name: str
     type: str
     shape: tuple[int, ...]
     layout: SpatialLayout
+    calls: int = 1
 
 
 def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
     """The name, inside ``model``, of a layer given by name or as a module of it.
 
+    A module with several names may be given by any of them, and ``module.``, which ``DataParallel`` puts before
+    every name, may stay.
+
     Raises:
         LayerError: no such layer.
     """
-    names: dict[int, str] = {id(module): name for name, module in model.named_modules(remove_duplicate=False)}
+    modules: dict[str, nn.Module] = {
+        name: module for name, module in model.named_modules(remove_duplicate=False) if name
+    }
     if isinstance(target_layer, nn.Module):
-        name = names.get(id(target_layer))
-        if name:
-            return name
+        for name, module in modules.items():
+            if module is target_layer:
+                return name
         raise LayerError(
             f"target_layer is a {type(target_layer).__name__} that is not a module of "
             f"{type(model).__name__}; expected one of its submodules or their names."
         )
-    known = set(names.values()) - {""}
-    if target_layer in known:
-        return target_layer
-    raise LayerError(f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, known)}")
+    for name in (target_layer, target_layer.removeprefix("module.")):
+        if name in modules:
+            return name
+    raise LayerError(
+        f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, set(modules))}"
+    )
 
 
 def _suggest(wrong: str, known: set[str]) -> str:
@@ -68,47 +85,59 @@ def _suggest(wrong: str, known: set[str]) -> str:
     near = difflib.get_close_matches(wrong, known, n=3)
     top = sorted(name for name in known if "." not in name)
     hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
-    listing = "find_layers(model, image), or the command explainable-model layers, lists those with a spatial map"
+    listing = "find_layers(model, image) and the command explainable-model layers list those with a spatial map"
     return f"{hint}Its top-level layers are {', '.join(top)}; {listing}."
 
 
 def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
     """Every layer whose output has a spatial map, in the order in which they ran.
 
-    A layer that ran several times is listed where it ran last. Layers without a gradient, which the
-    automatic choice passes over, are listed as well.
+    A layer that ran several times is listed where it ran last, with the number of its ``calls``. Layers that the
+    automatic choice passes over, such as those without a gradient, are listed as well.
 
     Args:
         model: the network, in evaluation mode.
         image: ``(N, C, *spatial)``, an example that the network accepts.
     """
     with torch.inference_mode(False), torch.no_grad():
-        return _probe(model, image.detach().clone())
+        example = _Example(model, (image.detach(),))
+        record, output = _record_outputs(example, image.detach().clone())
+        prediction = None
+        with suppress(ModelError):  # the layers are the same, whatever is explained of the output
+            prediction = find_prediction(output).tensor
+        return _candidates(record, prediction)
 
 
-def default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None) -> str:
-    """The last layer with a spatial map all of which the prediction can depend on.
+def default_layer(
+    model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None, target: Target | None = None
+) -> str:
+    """The last layer with a spatial map on all of which the prediction can depend.
 
     The gradient of the predicted class decides: the patch tokens after a transformer's last
     attention get none where only the class token is read, so the choice there is the last block's
     first norm; a layer that already is the class map (one channel per class) is passed over too.
-    The first two images of a batch decide, where they can.
+    Tokens count only where the run shows a map with their grid, as the patch embedding makes one; attention
+    probabilities never count. The first two images of a batch decide, where they can.
 
     Args:
         model: the network, in evaluation mode.
         image: ``(N, C, *spatial)``, an example that the network accepts.
-        inputs: what else the network takes.
+        inputs: what else the network takes, then what the target takes.
         output: which part of the network's output is the prediction.
+        target: what is explained; ``None`` for the class.
 
     Raises:
         LayerError: no layer has a spatial map with a gradient.
+        ModelError: the network's output is not what the target needs.
     """
+    target = ClassScore() if target is None else target
     layer, candidates = None, 0
-    if image.shape[0] > FEW:  # each look costs a forward, and memory
+    if image.shape[0] > FEW_IMAGES:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
-            layer, _ = _default_layer(model, image[:FEW], *(each[:FEW] for each in inputs), output=output)
+            few = (image[:FEW_IMAGES], *(tensor[:FEW_IMAGES] for tensor in inputs))
+            layer, _ = _choose_layer(_Example(model, few, output, target))
     if layer is None:
-        layer, candidates = _default_layer(model, image, *inputs, output=output)
+        layer, candidates = _choose_layer(_Example(model, (image, *inputs), output, target))
     if layer is not None:
         return layer
     raise LayerError(
@@ -119,44 +148,73 @@ def default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Sele
     )
 
 
-def _default_layer(model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None) -> tuple[str | None, int]:
-    """The layer, or ``None``, and how many have a spatial map."""
+@dataclass(frozen=True)
+class _Example:
+    """A network, what it is given, and what of its output is explained."""
+
+    model: nn.Module
+    arguments: tuple[Tensor, ...]
+    output: Select = None
+    target: Target = field(default_factory=ClassScore)
+
+    @property
+    def image(self) -> Tensor:
+        return self.arguments[0]
+
+    def run(self, image: Tensor) -> Any:
+        """What the network returns for the image."""
+        return self.model(image, *self.arguments[1 : len(self.arguments) - self.target.inputs])
+
+    def score(self, output: Any) -> Scores:
+        """The scores of the predicted class."""
+        extra = self.arguments[len(self.arguments) - self.target.inputs :]
+        return score_output(
+            self.target, output, self.output, predicted_class_idx(self.image, None), extra, self.image.shape
+        )
+
+
+def _choose_layer(example: _Example) -> tuple[str | None, int]:
+    """The layer, or ``None``, and how many layers have a spatial map."""
     with torch.inference_mode(False):
-        image = image.detach()
+        image = example.image.detach()
+        example = _Example(example.model, (image, *example.arguments[1:]), example.output, example.target)
         with torch.no_grad():
-            found = _probe(model, image.clone(), *inputs, output=output)
-        likely = [each for each in reversed(found) if not _is_passive(model.get_submodule(each.name))]
-        likely.sort(key=lambda candidate: _is_doubtful(candidate, image))
+            record, output = _record_outputs(example, image.clone())
+            candidates = _candidates(record, example.score(output).logits)
+        likely = [candidate for candidate in reversed(candidates) if _is_likely(candidate, record)]
+        likely.sort(key=lambda candidate: _doubt(candidate, record))
         begin = 0
-        for count in (*AT_ONCE, len(likely)):
-            layer = _first_with_gradient(model, likely[begin : begin + count], image, *inputs, output=output)
+        for count in (*GROUP_SIZES, len(likely)):
+            layer = _first_with_gradient(example, likely[begin : begin + count])
             if layer is not None:
-                return layer, len(found)
+                return layer, len(candidates)
             begin += count
-    return None, len(found)
+    return None, len(candidates)
 
 
-def _first_with_gradient(
-    model: nn.Module, candidates: Sequence[LayerCandidate], image: Tensor, *inputs: Tensor, output: Select
-) -> str | None:
+def _first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]) -> str | None:
     """The first of these whose map has a gradient; only what follows them is differentiated."""
     if not candidates:
         return None
-    captures = [ActivationCapture() for _ in candidates]
-    for grad_mode in (torch.no_grad(), torch.enable_grad()):  # a layer under a no_grad of the network's loses its graph
-        with grad_mode, ExitStack() as stack:
-            for candidate, capture in zip(candidates, captures, strict=True):
-                stack.enter_context(LayerTap().listen(model.get_submodule(candidate.name), capture))
-            logits = find_logits(model(image.clone(), *inputs), output)
-        if logits.requires_grad:
-            break
+    names, taps = [candidate.name for candidate in candidates], [LayerTap() for _ in candidates]
+    scores, captures = run_with_tail(
+        example.model, names, taps, example.image, lambda image: example.score(example.run(image))
+    )
+    if not scores.values.requires_grad:
+        return None
     with torch.enable_grad():
-        scores = class_scores(logits, image.shape[0])
-        seed = one_hot(scores.argmax(1), scores)
+        seed = one_hot(scores.columns[:, 0], scores.values)
         for candidate, capture in zip(candidates, captures, strict=True):
-            if capture.activations is None or not scores.requires_grad:
+            if capture.activations is None:
                 continue
-            (gradients,) = score_gradient(logits, scores, seed, [capture.activations], keep_graph=True)
+            (gradients,) = score_gradient(
+                scores.logits,
+                scores.values,
+                seed,
+                [capture.activations],
+                through_final=not example.target.linear,
+                keep_graph=True,
+            )
             if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
                 return candidate.name
     return None
@@ -168,79 +226,56 @@ def _reaches_the_map(gradients: Tensor) -> bool:
     return int(channels.max()) > min(1, gradients.shape[1] - 1)
 
 
-def _is_doubtful(candidate: LayerCandidate, image: Tensor) -> bool:
-    return _distortion(candidate.layout.grid, image.shape[2:]) > DOUBTFUL_DISTORTION
+def _is_likely(candidate: LayerCandidate, record: OutputRecord) -> bool:
+    """Whether the automatic choice may take a layer."""
+    entry = record.outputs[candidate.name]
+    if entry.is_attention or is_passive(record.model.get_submodule(candidate.name)):
+        return False
+    if candidate.layout.kind == "tokens":
+        return record.is_map(entry)
+    is_square = entry.shape[-1] == entry.shape[-2]
+    return not (is_square and record.is_token_table(entry))
 
 
-def _is_passive(layer: nn.Module) -> bool:
+def _doubt(candidate: LayerCandidate, record: OutputRecord) -> int:
+    """How doubtful the reading of an output is: layers with less doubt come first."""
+    entry = record.outputs[candidate.name]
+    channels = entry.shape[1] if candidate.layout.kind == "channels_first" else entry.shape[-1]
+    if channels == 1:  # a mask, such as the prediction of a binary segmentation
+        return 2
+    if record.is_map(entry):
+        return 0
+    is_uneven = stride_distortion(candidate.layout.grid, record.image_shape[2:]) > DOUBTFUL_DISTORTION
+    return int(is_uneven or record.is_token_table(entry))
+
+
+def is_passive(layer: nn.Module) -> bool:
+    """Whether a layer only repeats, pools or rearranges what another one made."""
     name = type(layer).__name__
     return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
 
 
-def _probe(model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None) -> list[LayerCandidate]:
-    """Run once and list, in the order of completion, each layer whose output is a spatial map of its own."""
-    record = _Record()
-    with record.listening(model):
-        logits = find_logits(model(image, *inputs), output)
+def _record_outputs(example: _Example, image: Tensor) -> tuple[OutputRecord, Any]:
+    """What the layers and the network returned in one run."""
+    record = OutputRecord(example.model, image)
+    with record.listening():
+        output = example.run(image)
+    return record, output
+
+
+def _candidates(record: OutputRecord, prediction: Tensor | None) -> list[LayerCandidate]:
+    """In the order of completion, each layer whose output is a spatial map of its own, and not the prediction."""
+    number = None if prediction is None else record.number(prediction)
     # Several names may stand for one tensor: a container ends after its last part, and counts.
     outermost = {
-        tensor: name for name, (tensor, _) in record.outputs.items() if not _is_passive(model.get_submodule(name))
+        entry.number: name for name, entry in record.outputs.items() if not is_passive(record.model.get_submodule(name))
     }
-    found = []
-    for name, (tensor, shape) in record.outputs.items():
-        layout = find_layout(shape, image.shape)
-        own = outermost.get(tensor, name) == name and shape[0] == image.shape[0]
-        if layout is not None and math.prod(layout.grid) > 1 and own and tensor != record.number(logits):
-            found.append(LayerCandidate(name, type(model.get_submodule(name)).__name__, shape, layout))
-    return found
-
-
-class _Record:
-    """What the layers of a network returned. It keeps no tensor, so that the run needs no more memory than another.
-
-    Attributes:
-        outputs: by layer, in the order of their last calls, the number of its first tensor, and the shape.
-    """
-
-    def __init__(self) -> None:
-        self.outputs: dict[str, tuple[int, tuple[int, ...]]] = {}
-        self._numbers = WeakIdKeyDictionary()  # a tensor that is gone does not lend its identity to another
-        self._count = 0
-        self._thread = threading.get_ident()  # the network may be running in others at the same time
-
-    def number(self, tensor: Tensor) -> int:
-        """The same for the same tensor."""
-        if tensor not in self._numbers:
-            self._numbers[tensor] = self._count
-            self._count += 1
-        return int(self._numbers[tensor])
-
-    @contextmanager
-    def listening(self, model: nn.Module) -> Iterator[None]:
-        """Record what the layers return."""
-        states: dict[int, int] = {}  # how often each output had been written to when it was last seen
-
-        def recorder(name: str) -> Callable[..., None]:
-            def record(module: nn.Module, inputs: Any, output: Any) -> None:
-                tensors = list(floating_tensors(output))
-                if not tensors or threading.get_ident() != self._thread:
-                    return
-                tensor, numbers = tensors[0], [self.number(each) for each in tensors]
-                self.outputs.pop(name, None)  # keep the order of the last calls
-                # What is only handed on is another layer's output; an in-place operation makes its own of it.
-                handed_on = any(tensor is value for value in inputs)
-                # A backbone returns the map of its last layer and what it pooled from it; the prediction may depend on
-                # the latter alone.
-                known = {number for number, _ in self.outputs.values()}
-                handed_on |= len(tensors) > 1 and numbers[0] in known
-                if not handed_on or states.get(numbers[0]) != tensor._version:
-                    self.outputs[name] = numbers[0], tuple(tensor.shape)
-                states[numbers[0]] = tensor._version
-
-            return record
-
-        with ExitStack() as stack:
-            for name, module in model.named_modules():
-                if name:
-                    stack.enter_context(module.register_forward_hook(recorder(name)))
-            yield
+    return [
+        LayerCandidate(name, type(record.model.get_submodule(name)).__name__, entry.shape, entry.layout, entry.calls)
+        for name, entry in record.outputs.items()
+        if entry.layout is not None
+        and math.prod(entry.layout.grid) > 1
+        and entry.shape[0] == record.image_shape[0]
+        and outermost.get(entry.number, name) == name
+        and entry.number != number
+    ]

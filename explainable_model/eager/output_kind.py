@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explainable_model.artifact.output_kind import OutputKind
-from explainable_model.attribution.scores import Select, find_logits
+from explainable_model.attribution.prediction import Select, find_prediction
+from explainable_model.output_kind import OutputKind
 
 REARRANGING = {
     "Alias", "AsStrided", "Clone", "Detach", "Expand", "Index", "IndexSelect", "Permute", "ReshapeAlias", "Select",
@@ -35,7 +35,7 @@ def find_output_kind(
         like probabilities although neither operation made them.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        values = find_logits(model(image.detach().clone().requires_grad_(), *inputs), output)
+        values = find_prediction(model(image.detach().clone().requires_grad_(), *inputs), output).tensor
     if values.ndim > 2 and values[0, 0].numel() > 1:
         return None
     classes = values.shape[1] if values.ndim > 1 else 1

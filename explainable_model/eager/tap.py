@@ -1,8 +1,8 @@
-"""The forward hook: where the target layer's activations leave the network."""
+"""The forward hook that takes the target layer's activations from the network and hands them back."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from explainable_model.attribution.containers import Change, first_tensor, replace_tensor
+from explainable_model.attribution.plan import IMAGE_LAYER
+from explainable_model.attribution.targets import Scores
 
 
 class LayerTap:
-    """A forward hook that is there only while somebody listens, and hears only its own thread.
+    """A forward hook that is there only while somebody listens, and sees only the calls of its own thread.
 
-    The hook is put on the layer by the first listener and taken off by the last, so a network at
-    rest carries no hook of ours; each thread sees the outputs of its own calls alone.
+    The first listener puts the hook on the layer and the last one takes it off, so a network at rest carries no hook
+    of this library; each thread sees the outputs of its own calls alone.
     """
 
     def __init__(self) -> None:
@@ -56,21 +58,30 @@ class LayerTap:
 
 
 class ActivationCapture:
-    """Turns the layer's output into the leaf of a new graph, so autograd sees only the tail.
+    """Turns one output of a layer into the leaf of a new graph, so that autograd sees only the tail.
 
-    An output that already hangs on a graph (another layer's, further up) stays on it. Where a layer
-    runs several times in one forward, the last call is the one explained.
+    An output that already hangs on a graph (that of a tap further up) stays on it. What the layer itself computed from
+    its output before it returned does not count: the gradient is taken through what is handed on.
+
+    Args:
+        call: which call of the layer is captured, counted from 0; ``-1`` or ``None`` for the last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, call: int | None = None) -> None:
         self.activations: Tensor | None = None
+        self.calls = 0
+        self._call = -1 if call is None else call
 
     def __call__(self, output: Tensor, inputs: tuple[Any, ...]) -> Tensor:
-        attached = output.requires_grad
-        kept = output if attached else output.detach()
-        if _shares_storage(output, inputs):
-            kept = kept.clone()  # the layer returned (a view of) its input: others may overwrite it
-        self.activations = kept if attached else kept.requires_grad_()
+        self.calls += 1
+        if self._call not in (-1, self.calls - 1):
+            return output
+        if output.requires_grad:
+            self.activations = output.clone()
+        else:
+            # The layer may have returned its input, or a view of it, to which others may write.
+            kept = output.detach()
+            self.activations = (kept.clone() if _shares_storage(output, inputs) else kept).requires_grad_()
         torch.set_grad_enabled(True)
         # In-place operations after the layer must not overwrite what was captured.
         return self.activations.clone()
@@ -84,3 +95,41 @@ def _shares_storage(output: Tensor, inputs: tuple[Any, ...]) -> bool:
         and value.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
         for value in inputs
     )
+
+
+def run_with_tail(
+    model: nn.Module,
+    names: Sequence[str],
+    taps: Sequence[LayerTap],
+    image: Tensor,
+    score: Callable[[Tensor], Scores],
+    call: int | None = None,
+) -> tuple[Scores, list[ActivationCapture]]:
+    """Run a network so that autograd keeps the graph of what follows its first tap.
+
+    What comes before the first tap runs without a graph. Where a layer lies under a ``no_grad`` of the network itself,
+    the tail loses its graph as well; then the network runs once more, all of it with a graph.
+
+    Args:
+        model: the network.
+        names: of the layers that are captured; the first may stand for the image.
+        taps: one for each of these layers.
+        image: ``(N, C, *spatial)``.
+        score: runs the network on the image and scores its output.
+        call: see ``ActivationCapture``.
+
+    Returns:
+        The scores and a capture for each name.
+    """
+    for grad_mode in (torch.no_grad(), torch.enable_grad()):
+        captures = [ActivationCapture(None if name == IMAGE_LAYER else call) for name in names]
+        with grad_mode, ExitStack() as stack:
+            layers = [pair for pair in zip(names, captures, strict=True) if pair[0] != IMAGE_LAYER]
+            for (name, capture), tap in zip(layers, taps, strict=True):
+                stack.enter_context(tap.listen(model.get_submodule(name), capture))
+            # The network may write to its image.
+            seen = captures[0](image, (image,)) if IMAGE_LAYER in names else image.clone()
+            scores = score(seen)
+        if scores.values.requires_grad:
+            break
+    return scores, captures

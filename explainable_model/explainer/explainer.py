@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explainable_model.artifact.output_kind import OutputKind
 from explainable_model.errors import ExplainableModelError, InputError, ModelError
 from explainable_model.explainer.answers import (
     Answer,
@@ -25,6 +24,7 @@ from explainable_model.imaging.overlay import OverlayStyle, hottest_point, overl
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
 from explainable_model.imaging.sheets import panel, save_picture
 from explainable_model.imaging.tiles import Tile, tile_sheet
+from explainable_model.output_kind import OutputKind
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -37,7 +37,8 @@ def attention_layers(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _token_grid(context: "MethodContext", attention: Tensor) -> tuple[tuple[int, ...], int]:
-    layout = find_layout((*context.image.shape[:1], attention.shape[-1], 1), context.image.shape)
+    shape = (*context.image.shape[:1], attention.shape[-1], 1)
+    layout = find_layout(shape, context.image.shape, context.plan.patches)
     if layout is None or layout.kind != "tokens":
         raise LayerError(
             f"Method {context.plan.method.name!r} needs attention over the whole image; this network's is over "

@@ -213,3 +213,28 @@ def test_default_layer_where_few_images_do_not_show_it() -> None:
     assert default_layer(network.eval(), batch) == "1"
     with pytest.raises(LayerError, match="No layer"):
         default_layer(network, batch[:2])
+
+
+class TwoNames(nn.Module):
+    """Every layer of the backbone has a second name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = TinyResNet()
+        self.features = nn.Sequential(*list(self.backbone.children())[:-1])
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.features(image).mean((2, 3)))
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, nn.DataParallel])
+def test_every_name_of_a_layer_is_right(wrap: type[nn.Module]) -> None:
+    network = seeded(TwoNames())
+    listed = [layer.name for layer in find_layers(network, images(1))]
+    assert listed[-1] == "features"
+    expected = ExplainableModel(network, network.backbone.layer2)(images(1)).cam
+    for name in ("backbone.layer2", "features.3", "module.features.3", network.features[3]):
+        assert torch.equal(ExplainableModel(wrap(network), name)(images(1)).cam, expected)
+    for name in listed:
+        assert ExplainableModel(network, name).target_layer == name

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -162,6 +163,9 @@ def volume() -> nn.Module:
     )  # fmt: skip
 
 
+# What else the explanation of these networks needs.
+ARGUMENTS: dict[Any, dict[str, Any]] = {Aliases: {"output": 0}, SharedLayer: {"call": -1}, Recurrent: {"call": -1}}
+
 # Network, layer, size of the image
 CASES: list[tuple[Callable[[], nn.Module], str, tuple[int, ...]]] = [
     (signal, "0", (3, 40)),
@@ -192,7 +196,7 @@ def test_lowered_and_every_format(
 ) -> None:
     network = seeded(build())
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    explainable = ExplainableModel(network, layer)
+    explainable = ExplainableModel(network, layer, **ARGUMENTS.get(build, {}))
     lowered = lower(explainable, images(2, size))
     assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
     mutable = [n.target for n in lowered.graph_module.graph.nodes if getattr(n.target, "_schema", None)]

@@ -15,7 +15,6 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-from explainable_model.attribution.containers import Change
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import ATTENTION_LAYERS, IMAGE_LAYER, Plan
 from explainable_model.attribution.targets import score_output
@@ -46,7 +45,7 @@ class _Scored(nn.Module):
         seen = TAP(image, IMAGE_LAYER) if IMAGE_LAYER in plan.tap_names else image
         with self._autocast():
             output = self.model(seen, *inputs[:count])
-        scores = score_output(plan.target, output, plan.output, class_idx, inputs[count:], image.shape[0])
+        scores = score_output(plan.target, output, plan.output, class_idx, inputs[count:], image.shape)
         return scores.logits, scores.class_idx, scores.values, scores.columns
 
 
@@ -78,7 +77,7 @@ def capture(
         stack.enter_context(without_autocast(image.device.type))
         for name in plan.named_taps:
             if name != ATTENTION_LAYERS:
-                stack.enter_context(LayerTap().listen(model.get_submodule(name), _mark(name)))
+                stack.enter_context(LayerTap().listen(model.get_submodule(name), _Mark(name, plan.call)))
         try:
             program = export(scored, (image, class_idx, *inputs), shapes)
         except ExplainableModelError:
@@ -115,8 +114,15 @@ def without_autocast(device: str) -> Any:
     return torch.autocast(device, enabled=False) if enabled else contextlib.nullcontext()
 
 
-def _mark(name: str) -> Change:
-    return lambda output, inputs: TAP(output, name)
+class _Mark:
+    """Marks the outputs of a layer with a ``tap``: those of all its calls, or of the call that is explained."""
+
+    def __init__(self, name: str, call: int | None) -> None:
+        self._name, self._call, self._calls = name, -1 if call is None else call, 0
+
+    def __call__(self, output: Tensor, inputs: tuple[Any, ...]) -> Tensor:
+        self._calls += 1
+        return TAP(output, self._name) if self._call in (-1, self._calls - 1) else output
 
 
 def at_least_two(example: Tensor) -> Tensor:

@@ -1,0 +1,163 @@
+"""Record what the layers of a network return, and which grids are maps of the image."""
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from explainable_model.attribution.containers import floating_tensors
+from explainable_model.attribution.layout import PatchEmbedding, SpatialLayout, find_layout, patch_embedding
+
+# Layers that make a map of the image from a map of the image.
+MAP_WORDS = ("Conv", "Pool", "Upsample", "PixelShuffle", "PixelUnshuffle")
+
+SOFTMAX_NAMES = ("Softmax", "Softmax2d", "Softmin", "LogSoftmax")
+
+
+@dataclass(frozen=True)
+class RecordedOutput:
+    """What one layer returned at its last call.
+
+    Attributes:
+        number: the same for the same tensor.
+        shape: of its first floating point tensor.
+        layout: how that tensor is read as a map of the image, or ``None``.
+        calls: how often the layer ran.
+        is_attention: whether it holds attention probabilities.
+    """
+
+    number: int
+    shape: tuple[int, ...]
+    layout: SpatialLayout | None
+    calls: int = 1
+    is_attention: bool = False
+
+
+class OutputRecord:
+    """What the layers of a network return. It keeps no tensor, so that the run needs no more memory than another.
+
+    Attributes:
+        outputs: by layer, in the order of their last calls.
+        grids: spatial sizes of the outputs that are maps of the image: those of convolutions and pooling, of patches
+            cut out of the image, and of tokens that were merged from such a grid.
+        model: the network.
+        image_shape: ``(N, C, *spatial)``.
+        token_counts: how many tokens the sequences ``(N, tokens, K)`` of the run have.
+    """
+
+    def __init__(self, model: nn.Module, image: Tensor) -> None:
+        self.outputs: dict[str, RecordedOutput] = {}
+        self.grids: set[tuple[int, ...]] = {tuple(image.shape[2:])}
+        self.token_counts: set[int] = set()
+        self.model = model
+        self.image_shape = tuple(image.shape)
+        self._patches: PatchEmbedding | None = patch_embedding(model)
+        self._numbers = WeakIdKeyDictionary()  # a tensor that is gone does not lend its identity to another
+        self._count = 0
+        self._thread = threading.get_ident()  # the network may be running in others at the same time
+
+    def number(self, tensor: Tensor) -> int:
+        """The same for the same tensor."""
+        if tensor not in self._numbers:
+            self._numbers[tensor] = self._count
+            self._count += 1
+        return int(self._numbers[tensor])
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Record what the layers return."""
+        with ExitStack() as stack:
+            versions: dict[int, int] = {}  # how often each output had been written to when it was last seen
+            for name, module in self.model.named_modules():
+                if name:
+                    stack.enter_context(module.register_forward_hook(self._recorder(name, versions)))
+            yield
+
+    def _recorder(self, name: str, versions: dict[int, int]) -> Callable[..., None]:
+        def record(module: nn.Module, inputs: Any, output: Any) -> None:
+            tensors = list(floating_tensors(output))
+            if not tensors or threading.get_ident() != self._thread:
+                return
+            tensor, numbers = tensors[0], [self.number(tensor) for tensor in tensors]
+            layout = find_layout(tensor.shape, self.image_shape, self._patches)
+            self._record_grid(module, inputs, tensor, layout)
+            earlier = self.outputs.pop(name, None)  # keep the order of the last calls
+            # An output that is only handed on belongs to another layer, unless the layer wrote to it in place.
+            is_handed_on = any(tensor is value for value in inputs)
+            # A backbone returns the map of its last layer beside what it pooled from it; the prediction may depend on
+            # the latter alone.
+            known = {entry.number for entry in self.outputs.values()}
+            is_handed_on |= len(tensors) > 1 and numbers[0] in known
+            if not is_handed_on or versions.get(numbers[0]) != tensor._version:
+                self.outputs[name] = RecordedOutput(
+                    numbers[0],
+                    tuple(tensor.shape),
+                    layout,
+                    earlier.calls + 1 if earlier else 1,
+                    _is_attention(module, tensor),
+                )
+            versions[numbers[0]] = tensor._version
+
+        return record
+
+    def _record_grid(self, module: nn.Module, inputs: Any, tensor: Tensor, layout: SpatialLayout | None) -> None:
+        """Learn which grids are maps of the image, from the layers that make maps."""
+        source = next((value for value in inputs if isinstance(value, Tensor)), None)
+        if source is None or tensor.shape[0] != self.image_shape[0]:
+            return
+        for sequence in (source, tensor):
+            if sequence.ndim == 3:
+                self.token_counts.add(sequence.shape[1])
+                self._record_cut_patches(sequence)
+        is_map = tensor.ndim == source.ndim == len(self.image_shape)
+        if is_map and any(word in type(module).__name__ for word in MAP_WORDS):
+            is_spatial = max(_kernel(module)) > 1 and min(_kernel(module)) > 0
+            if is_spatial or tuple(source.shape[2:]) in self.grids:
+                self.grids.add(tuple(tensor.shape[2:]))
+        elif layout is not None and layout.kind == "tokens":
+            self._record_merge(source, layout)
+
+    def _record_cut_patches(self, sequence: Tensor) -> None:
+        """``(N, tokens, K)`` with as many values as the image has pixels holds its patches, cut out."""
+        layout = find_layout(sequence.shape, self.image_shape, self._patches)
+        size = math.prod(self.image_shape[1:])
+        if layout is not None and layout.kind == "tokens" and math.prod(sequence.shape[1:]) == size:
+            self.grids.add(layout.grid)
+
+    def _record_merge(self, source: Tensor, layout: SpatialLayout) -> None:
+        """Tokens that a layer made of tokens with a known grid, of half its height and width."""
+        before = find_layout(source.shape, self.image_shape, self._patches)
+        if before is None or before.grid not in self.grids or before.kind == "channels_first":
+            return
+        halved = (*before.grid[:-2], *(-(-length // 2) for length in before.grid[-2:]))
+        if layout.grid == halved and layout.prefix == before.prefix:
+            self.grids.add(layout.grid)
+
+    def is_map(self, entry: RecordedOutput) -> bool:
+        """Whether the entry is known to be a map of the image, and not only shaped like one."""
+        return entry.layout is not None and not entry.is_attention and entry.layout.grid in self.grids
+
+    def is_token_table(self, entry: RecordedOutput) -> bool:
+        """Whether the entry may be ``(N, heads, tokens, ...)``: tokens by tokens, or tokens by width."""
+        return len(entry.shape) > 3 and entry.shape[-2] in self.token_counts and not self.is_map(entry)
+
+
+def _kernel(module: nn.Module) -> tuple[int, ...]:
+    kernel = getattr(module, "kernel_size", 0)
+    return (kernel,) if isinstance(kernel, int) else tuple(kernel or (0,))
+
+
+def _is_attention(module: nn.Module, tensor: Tensor) -> bool:
+    """Whether an output is a softmax's, or a square table whose rows sum to one."""
+    if type(module).__name__.endswith(SOFTMAX_NAMES):
+        return True
+    if tensor.ndim < 4 or tensor.shape[-1] != tensor.shape[-2] or not tensor.numel():
+        return False
+    rows = tensor.detach()[:1].float()
+    return bool((rows >= 0).all()) and torch.allclose(rows.sum(-1), torch.ones(()).to(rows), atol=1e-3)
