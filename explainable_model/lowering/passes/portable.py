@@ -2,7 +2,7 @@
 
 Runtimes for devices lack some operators of a lowered graph, compute them wrongly or crash: 64-bit integers,
 comparisons, selections, gathers, expansions, transposed convolutions with padding. The graph is therefore traced once
-more, with every size known and **every value a float32 tensor**: a condition is a tensor of zeros and ones, a class is a
+more, with every size known and **every value a float32 tensor**: a condition is a tensor of zeros and ones, a class a
 whole number. Only ``class_idx`` is an integer, where it enters and where it is returned. OpenVINO, tract and MNN were
 run and compared; ncnn, LiteRT and Core ML were not.
 """
