@@ -2,9 +2,9 @@
 
 Runtimes for devices lack some operators of a lowered graph, compute them wrongly or crash: 64-bit integers,
 comparisons, selections, gathers, expansions, transposed convolutions with padding. The graph is therefore traced once
-more, with every size known and **every value a float32 tensor**: a condition is a tensor of zeros and ones, and a
-class is a whole number. Only ``class_idx`` is an integer, where it enters and where it is returned. OpenVINO, tract
-and MNN were run and compared; ncnn, LiteRT and Core ML were not.
+more, with every size known and **every value a float32 tensor**: a condition is a tensor of zeros and ones, and a class
+is a whole number. Only ``class_idx`` is an integer, where it enters and where it is returned. OpenVINO, tract and MNN
+were run and compared; ncnn, LiteRT and Core ML were not.
 """
 
 from collections import Counter
