@@ -19,3 +19,4 @@ kind               classes                                  probabilities
 """
 
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
+PROBABILITY_KINDS: tuple[OutputKind, ...] = ("softmax", "sigmoid", "binary")  # the values are probabilities already

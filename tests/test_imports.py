@@ -29,6 +29,7 @@ cli
 """
 LOWERING = """
 graph shapes
+output_kind
 rules
 dynamic_shapes scripted
 capture

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from explainable_model.artifact.metadata import Metadata, Reference
+from explainable_model.artifact.output_kind import OUTPUT_KINDS, PROBABILITY_KINDS, OutputKind
 from explainable_model.artifact.reference import REFERENCE_BATCH, make_reference, reference_array
 from explainable_model.artifact.runner import as_array
 from explainable_model.artifact.shapes import shape_problem
@@ -19,7 +20,11 @@ from explainable_model.verify.samples import example_like, tested_sizes
 
 
 def describe(
-    lowered: LoweredModel, format: str, preprocess: Preprocess | None, class_names: Sequence[str] | None
+    lowered: LoweredModel,
+    format: str,
+    preprocess: Preprocess | None,
+    class_names: Sequence[str] | None,
+    output_kind: OutputKind | None = None,
 ) -> Metadata:
     """Describe an artifact.
 
@@ -28,10 +33,11 @@ def describe(
         format: key of ``FORMATS``.
         preprocess: how a photo becomes the input, if known.
         class_names: one name per class, if known.
+        output_kind: how the output is read as probabilities; ``None`` finds it.
 
     Raises:
-        InputError: the number of class names is not the number of classes, or the preprocessing makes an input of
-            another shape than the example.
+        InputError: ``output_kind`` does not fit the output, the number of class names is not the number of classes,
+            or the preprocessing makes an input of another shape than the example.
     """
     if class_names is not None and len(class_names) != lowered.classes:
         raise InputError(f"class_names has {len(class_names)} names; the network has {lowered.classes} classes.")
@@ -59,8 +65,29 @@ def describe(
         reference=answer_reference(lowered),
         precision=lowered.precision,
         profile=lowered.profile,
+        output_kind=_choose_output_kind(lowered, output_kind),
         versions=_find_versions(),
     )
+
+
+def _choose_output_kind(lowered: LoweredModel, output_kind: str | None) -> OutputKind:
+    kind = next((kind for kind in OUTPUT_KINDS if kind == output_kind), None)
+    if output_kind is None:
+        return lowered.output_kind
+    logits = lowered.outputs[0]
+    classes = logits.shape[1] if logits.ndim > 1 else 1
+    problem = ""
+    if kind is None:
+        problem = f"known kinds: {', '.join(OUTPUT_KINDS)}"
+    elif kind != "scores" and (classes == 1) != kind.startswith("binary"):
+        problem = f"the output has {classes} channel(s), and only the binary kinds are for a single one"
+    elif kind in PROBABILITY_KINDS and not bool(((logits >= 0) & (logits <= 1)).all()):
+        problem = f"the output has values from {logits.min():.3g} to {logits.max():.3g}, which are no probabilities"
+    elif kind == "softmax" and not bool(((logits.double().sum(1) - 1).abs() < 1e-2).all()):
+        problem = "the output does not sum to one over the classes"
+    if kind is None or problem:
+        raise InputError(f"output_kind is {output_kind!r}; {problem}. Leave it out to have it found from the graph.")
+    return kind
 
 
 def _check_preprocess(preprocess: Preprocess, lowered: LoweredModel, image_shape: Sequence[int | None]) -> None:

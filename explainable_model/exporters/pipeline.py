@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
+from explainable_model.artifact.output_kind import OutputKind
 from explainable_model.artifact.runner import Array
 from explainable_model.errors import InputError
 from explainable_model.explanation import OVERLAY, Progress
@@ -33,6 +34,7 @@ def export(
     format: str | None = None,
     preprocess: Preprocess | None = None,
     class_names: Sequence[str] | None = None,
+    output_kind: OutputKind | None = None,
     dynamic_size: bool = False,
     dynamic_batch: bool = True,
     pixels: str | None = None,
@@ -57,6 +59,9 @@ def export(
         preprocess: how a photo becomes the input; stored in the metadata, and put into the graph where ``pixels`` is
             given.
         class_names: one name per class, for the metadata.
+        output_kind: how the output is read as probabilities, for the metadata, see ``OutputKind``; ``None`` finds it
+            from the graph. A multi-label network without a sigmoid needs ``"sigmoid_logits"``, a regression
+            ``"scores"``: their graphs do not tell.
         dynamic_size: leave height and width open as well, see ``lower``.
         dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that need to know every size.
             Formats of fixed size always have a fixed batch.
@@ -103,7 +108,7 @@ def export(
             profile=profile,
         )
         lowered = with_pixels(lowered, preprocess, pixels, render)
-        metadata = describe(lowered, fmt.name, preprocess, class_names)
+        metadata = describe(lowered, fmt.name, preprocess, class_names, output_kind)
         file = staged.folder / path.name
         fmt.write(lowered, file, metadata.to_json())
         runner, _ = fmt.open(file, None)

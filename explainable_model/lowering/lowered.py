@@ -9,6 +9,7 @@ from torch.export import ExportedProgram
 from torch.fx.traceback import preserve_node_meta
 
 from explainable_model.artifact.metadata import Profile
+from explainable_model.artifact.output_kind import OutputKind
 from explainable_model.artifact.shapes import SizeRange, format_shape, shape_problem, spatial
 from explainable_model.attribution.explain import explain
 from explainable_model.attribution.inputs import (
@@ -25,6 +26,7 @@ from explainable_model.explanation import DrawnExplanation, Explanation, as_expl
 from explainable_model.lowering.capture.export import quiet_export, without_autocast
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
 from explainable_model.lowering.imaging import PhotoIO
+from explainable_model.lowering.output_kind import OutputEnding, classify_output
 
 
 class TracedExplanation(nn.Module):
@@ -56,6 +58,7 @@ class LoweredModel(nn.Module):
         dynamic_batch: whether any batch size is accepted, or only that of the example.
         photo_io: how it prepares photos and draws on them; ``None`` where it takes the network's own input.
         profile: ``portable`` where the graph keeps to the operators that strict runtimes have, else ``full``.
+        ending: the operators that the network's output ends with.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class LoweredModel(nn.Module):
         sizes: Sequence[SizeRange] | None = None,
         photo_io: PhotoIO | None = None,
         profile: Profile = "full",
+        ending: OutputEnding,
     ) -> None:
         super().__init__()
         self.graph_module = graph_module
@@ -81,6 +85,7 @@ class LoweredModel(nn.Module):
         self.sizes = sizes
         self.photo_io = photo_io
         self.profile = profile
+        self.ending = ending
         self.eval()
 
     def forward(
@@ -122,6 +127,11 @@ class LoweredModel(nn.Module):
         dtypes = {value.dtype for value in values if isinstance(value, Tensor) and value.is_floating_point()}
         coarsest = max(dtypes | {self.dtype}, key=lambda dtype: torch.finfo(dtype).eps)
         return str(coarsest).removeprefix("torch.")
+
+    @cached_property
+    def output_kind(self) -> OutputKind:
+        """How the prediction is read as probabilities, see ``OutputKind``."""
+        return classify_output(self.ending, self.outputs[0])
 
     @cached_property
     def outputs(self) -> tuple[Tensor, ...]:

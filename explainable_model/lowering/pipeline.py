@@ -29,9 +29,10 @@ from explainable_model.lowering.capture.export import (
 from explainable_model.lowering.capture.fake_quant import fixed_scales
 from explainable_model.lowering.capture.trace_errors import reason_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes
-from explainable_model.lowering.graph import get_attribute, layer_of
+from explainable_model.lowering.graph import get_attribute, layer_of, output_nodes
 from explainable_model.lowering.imaging import PhotoIO, PhotoModel, fresh_photos, photo_sizes
 from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
+from explainable_model.lowering.output_kind import find_ending
 from explainable_model.lowering.passes.contiguous import copy_transposed_factors
 from explainable_model.lowering.passes.devices import free_of_devices
 from explainable_model.lowering.passes.fold import fold_batch_norm, fold_constants
@@ -73,6 +74,7 @@ def with_photo_io(lowered: LoweredModel, photo_io: PhotoIO) -> LoweredModel:
         dynamic_batch=lowered.dynamic_batch,
         sizes=(SizeRange(1), SizeRange(1)),
         photo_io=photo_io,
+        ending=lowered.ending,
     )
 
 
@@ -120,6 +122,7 @@ def lower_network(
         dynamic_batch=dims.batch,
         sizes=find_sizes([captured, program], arguments, batches) if dims.size else None,
         profile=profile,
+        ending=find_ending(output_nodes(graph_of(captured).graph)[0]),
     )
 
 
