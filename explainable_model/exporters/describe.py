@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from explainable_model.artifact.metadata import Metadata, Reference
-from explainable_model.artifact.output_kind import OUTPUT_KINDS, PROBABILITY_KINDS, OutputKind
 from explainable_model.artifact.reference import REFERENCE_BATCH, make_reference, reference_array
 from explainable_model.artifact.runner import as_array
 from explainable_model.artifact.shapes import shape_problem
@@ -16,6 +15,7 @@ from explainable_model.errors import InputError
 from explainable_model.exporters import FORMATS
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.lowering.lowered import LoweredModel
+from explainable_model.output_kind import OUTPUT_KINDS, PROBABILITY_KINDS, OutputKind
 from explainable_model.verify.samples import example_like, tested_sizes
 
 

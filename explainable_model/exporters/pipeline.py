@@ -6,7 +6,6 @@ from pathlib import Path
 from torch import Tensor
 
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
-from explainable_model.artifact.output_kind import OutputKind
 from explainable_model.artifact.runner import Array
 from explainable_model.errors import InputError
 from explainable_model.explanation import OVERLAY, Progress
@@ -21,6 +20,7 @@ from explainable_model.lowering.imaging import make_photo_io
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import with_photo_io
 from explainable_model.model import ExplainableModel, lower
+from explainable_model.output_kind import OutputKind
 from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images
 from explainable_model.verify.parity import require_parity
 from explainable_model.verify.samples import example_like, tested_sizes

@@ -9,7 +9,6 @@ from torch.export import ExportedProgram
 from torch.fx.traceback import preserve_node_meta
 
 from explainable_model.artifact.metadata import Profile
-from explainable_model.artifact.output_kind import OutputKind
 from explainable_model.artifact.shapes import SizeRange, format_shape, shape_problem, spatial
 from explainable_model.attribution.explain import explain
 from explainable_model.attribution.inputs import (
@@ -27,6 +26,7 @@ from explainable_model.lowering.capture.export import quiet_export, without_auto
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
 from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.lowering.output_kind import OutputEnding, classify_output
+from explainable_model.output_kind import OutputKind
 
 
 class TracedExplanation(nn.Module):
