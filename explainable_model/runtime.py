@@ -11,7 +11,7 @@ from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.shapes import array_dtype, format_shape, shape_problem
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, as_explanation
-from explainable_model.exporters import format_of
+from explainable_model.exporters import FORMATS, format_of
 from explainable_model.exporters.format import Format
 
 
@@ -103,23 +103,33 @@ def _to_array(values: Any) -> Array:
     return np.asarray(values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values)
 
 
-def load(path: str | Path, *, threads: int | None = None) -> Session:
+def load(path: str | Path, *, threads: int | None = None, device: str | None = None) -> Session:
     """Open an artifact in its own runtime.
 
     Args:
         path: a file made by ``export``; the suffix tells the format.
         threads: how many threads the runtime may use; ``None`` leaves the number to the runtime.
+        device: where it runs, such as ``cuda:0``, for TorchScript; ``None`` for the CPU.
 
     Raises:
         ArtifactError: the file is missing, damaged, foreign or of a newer schema, or its suffix is unknown.
         MissingRuntimeError: the runtime is not installed.
+        InputError: a device for a format that runs on the CPU alone.
 
     Example:
         >>> session = load("resnet50.onnx")                        # doctest: +SKIP
         >>> logits, class_idx, cam = session(image)                # doctest: +SKIP
     """
     path, fmt = _find_artifact(path)
-    runner, metadata = fmt.open(path, threads)
+    if device is None:
+        runner, metadata = fmt.open(path, threads)
+    elif fmt.open_on is not None:
+        runner, metadata = fmt.open_on(path, threads, device)
+    else:
+        able = ", ".join(name for name, row in FORMATS.items() if row.open_on is not None)
+        raise InputError(
+            f"device is {device!r}; {path.name} runs on the CPU alone. A device can be chosen for: {able}."
+        )
     return Session(path, parse_metadata(metadata, path), runner)
 
 

@@ -28,6 +28,14 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {suffix: export(lowered, folder / f"net{suffix}") for suffix in SUFFIXES}
 
 
+def test_a_device_is_for_formats_that_have_one(artifacts: dict[str, Path]) -> None:
+    image = images(2).numpy()
+    answer, again = load(artifacts[".ts"])(image), load(artifacts[".ts"], device="cpu")(image)
+    assert all(np.array_equal(a, b) for a, b in zip(answer, again, strict=True))
+    with pytest.raises(InputError, match=r"device is 'cpu'; net.onnx runs on the CPU alone.* for: torchscript\."):
+        load(artifacts[".onnx"], device="cpu")
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_refuses_what_the_artifact_cannot_take(artifacts: dict[str, Path], suffix: str) -> None:
     session = load(artifacts[suffix])

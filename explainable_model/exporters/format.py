@@ -27,6 +27,7 @@ class Format:
         write: writes the file, and files beside it where the format has some, with the metadata text.
         open: opens a file with a number of threads, ``None`` for all; returns a runner and the metadata text.
         read_metadata: returns the metadata text of a file.
+        open_on: the same with the name of a device, such as ``cuda:0``, where the runtime can choose one.
         precisions: the values of ``export(..., precision=...)`` that the format can be written in.
         fixed_size: whether the runtime plans its memory for one batch size and one image size.
         quick: whether a file is written in seconds, without a compiler; every method is tested in these formats.
@@ -40,6 +41,7 @@ class Format:
     write: Callable[["LoweredModel", Path, str], None]
     open: Callable[[Path, int | None], tuple[Runner, str]]
     read_metadata: Callable[[Path], str]
+    open_on: Callable[[Path, int | None, str], tuple[Runner, str]] | None = None
     precisions: tuple[Precision, ...] = ()
     fixed_size: bool = False
     quick: bool = False

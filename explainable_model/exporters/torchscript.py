@@ -85,6 +85,7 @@ TORCHSCRIPT = Format(
     extra=None,
     write=write,
     open=open_,
+    open_on=open_,
     read_metadata=read_zip_metadata,
     quick=True,
 )

@@ -14,9 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # the archive's explainable_model comes before an installed one
 
-from explainable_model import Session
-from explainable_model.artifact.metadata import parse_metadata
-from explainable_model.exporters.torchscript import open_ as open_torchscript
+from explainable_model import load
 from explainable_model.serving import Request, Service, Settings
 
 log = logging.getLogger(__name__)
@@ -34,8 +32,7 @@ class ExplainHandler:
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
         torch.backends.cudnn.allow_tf32 = False  # the artifact must reproduce its recorded answer
         threads = options.pop("threads", None)
-        runner, metadata = open_torchscript(path, threads, device)
-        session = Session(path, parse_metadata(metadata, path), runner)
+        session = load(path, threads=threads, device=device)
         settings = Settings(colormap=np.load(folder / "palette.npy"), **options)
         self.service = Service(session, session.metadata, settings)
         log.info("%s explained at %s is ready on %s", session.metadata.model, session.metadata.target_layer, device)
