@@ -13,6 +13,7 @@ from explainable_model import ExplainableModel, lower
 from explainable_model.errors import InputError, LayerError, ModelError
 from tests.support.nets import Case, TinyMobileNet, TinyResNet, TinyViT, XrayClassifier, images, seeded
 from tests.support.reference import finished, gradcam
+from tests.support.steady import steadiest
 
 
 def prefix_of(network: nn.Module) -> int | None:
@@ -20,19 +21,28 @@ def prefix_of(network: nn.Module) -> int | None:
 
 
 @pytest.mark.parametrize("where", ["last", "early"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_equals_the_reference(case: Case, network: nn.Module, where: str, dtype: torch.dtype, tolerance: float) -> None:
-    layer = getattr(case, where)
-    network = network.to(dtype)
-    image = images(3, case.size).to(dtype)
+def test_equals_the_reference(case: Case, network: nn.Module, where: str) -> None:
+    layer, network = getattr(case, where), network.double()
+    image = images(3, case.size).double()
     class_idx, signed = gradcam(network, layer, image, prefix_tokens=prefix_of(network))
     raw = ExplainableModel(network, layer, normalize=False, upsample=False)(image)
     assert torch.equal(raw.class_idx, class_idx)
-    assert (raw.cam - signed.clamp(min=0)).abs().max() <= tolerance * signed.abs().max()
+    assert (raw.cam - signed.clamp(min=0)).abs().max() <= 1e-10 * signed.abs().max()
     assert (raw.cam > 0).any(), "a map of zeros would prove nothing"
     full = ExplainableModel(network, layer)(image)
     assert full.cam.shape == (3, *case.size[1:])
-    assert (full.cam - finished(signed, case.size[1:])).abs().max() <= 10 * tolerance
+    assert (full.cam - finished(signed, case.size[1:])).abs().max() <= 1e-9
+
+
+@pytest.mark.parametrize("where", ["last", "early"])
+def test_float32_is_float64_but_for_rounding(case: Case, network: nn.Module, where: str) -> None:
+    layer = getattr(case, where)
+    exact = ExplainableModel(copy.deepcopy(network).double(), layer)
+    image, classes = steadiest(exact, images(8, case.size), torch.arange(8) % 3, 3)
+    single, double = ExplainableModel(network, layer)(image, classes), exact(image.double(), classes)
+    assert single.cam.dtype == torch.float32
+    assert (single.cam - double.cam).abs().max() <= 2e-5
+    assert (single.logits - double.logits).abs().max() <= 1e-5 * double.logits.abs().max()
 
 
 def test_hand_computed_two_by_two() -> None:
