@@ -15,7 +15,7 @@ from explainable_model.cli.methods import HEAD, list_methods, to_markdown
 from explainable_model.imaging.overlay import UNSEEN, overlay
 from tests.support import cli_nets
 from tests.support.cli_run import NAMED, Run
-from tests.support.nets import TinyResNet, seeded
+from tests.support.nets import QUICK_FORMATS, TinyResNet, seeded
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,7 +147,7 @@ def test_what_was_not_measured_says_so() -> None:
     table = to_markdown(list_methods({"gradcam": {"cost": 1.25}}))
     rows = table.splitlines()
     assert rows[0] == f"| {' | '.join(HEAD)} |"
-    assert rows[2].endswith("| 1.2 |  | torchscript, onnx, pt2 |")
+    assert rows[2].endswith(f"| 1.2 |  | {', '.join(fmt.name for fmt in QUICK_FORMATS)} |")
     assert rows[3].count("not measured") == 1
 
 

@@ -116,6 +116,30 @@ def hyperbolic_cosine(call: Call, grad: Tensor, self: Tensor) -> Gradients:
     return {"self": grad * torch.sinh(self)}
 
 
+def inverse_hyperbolic_sine(call: Call, grad: Tensor, self: Tensor) -> Gradients:
+    """asinh(Tensor self) -> Tensor"""
+    return {"self": grad * torch.rsqrt(self * self + 1)}
+
+
+def inverse_hyperbolic_cosine(call: Call, grad: Tensor, self: Tensor) -> Gradients:
+    """acosh(Tensor self) -> Tensor"""
+    return {"self": grad * torch.rsqrt(self * self - 1)}
+
+
+def inverse_hyperbolic_tangent(call: Call, grad: Tensor, self: Tensor) -> Gradients:
+    """atanh(Tensor self) -> Tensor"""
+    return {"self": grad / (1 - self * self)}
+
+
+def logit(call: Call, grad: Tensor, self: Tensor, eps: float | None = None) -> Gradients:
+    """logit(Tensor self, float? eps=None) -> Tensor"""
+    if eps is None:
+        return {"self": grad / (self * (1 - self))}
+    inside = self.clamp(eps, 1 - eps)  # a mask times an infinite slope would not be zero
+    outside = (self < eps) | (self > 1 - eps)
+    return {"self": torch.where(outside, 0.0, grad / (inside * (1 - inside)))}
+
+
 def erf(call: Call, grad: Tensor, self: Tensor) -> Gradients:
     """erf(Tensor self) -> Tensor"""
     return {"self": grad * (2 / math.sqrt(math.pi)) * torch.exp(-self * self)}
@@ -174,6 +198,10 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.acos.default: arc_cosine,
     aten.sinh.default: hyperbolic_sine,
     aten.cosh.default: hyperbolic_cosine,
+    aten.asinh.default: inverse_hyperbolic_sine,
+    aten.acosh.default: inverse_hyperbolic_cosine,
+    aten.atanh.default: inverse_hyperbolic_tangent,
+    aten.logit.default: logit,
     aten.erf.default: erf,
     aten._to_copy.default: convert,
     aten.to.dtype: convert,

@@ -83,9 +83,9 @@ ARITHMETIC = [
 
 _ANYWHERE = [
     aten.neg, aten.abs, aten.exp, aten.exp2, aten.expm1, aten.sin, aten.cos, aten.tan, aten.atan, aten.sinh,
-    aten.cosh, aten.erf, aten.reciprocal, aten.relu, aten.relu6, aten.leaky_relu, aten.elu, aten.celu, aten.selu,
-    aten.sigmoid, aten.log_sigmoid, aten.tanh, aten.silu, aten.gelu, aten.hardtanh, aten.hardsigmoid, aten.hardswish,
-    aten.softplus, aten.softshrink, aten.mish, aten.glu, aten.clone, aten.alias, aten.contiguous,
+    aten.asinh, aten.cosh, aten.erf, aten.reciprocal, aten.relu, aten.relu6, aten.leaky_relu, aten.elu, aten.celu,
+    aten.selu, aten.sigmoid, aten.log_sigmoid, aten.tanh, aten.silu, aten.gelu, aten.hardtanh, aten.hardsigmoid,
+    aten.hardswish, aten.softplus, aten.softshrink, aten.mish, aten.glu, aten.clone, aten.alias, aten.contiguous,
     aten.lift_fresh_copy, aten.floor, aten.ceil, aten.round, aten.trunc, aten.sign,
 ]  # fmt: skip
 _POSITIVE = [aten.log, aten.log2, aten.log10, aten.log1p, aten.sqrt, aten.rsqrt]
@@ -93,7 +93,11 @@ _POSITIVE = [aten.log, aten.log2, aten.log10, aten.log1p, aten.sqrt, aten.rsqrt]
 FUNCTIONS = [
     *(example(op.default, 2.5 * normal(4, 24)) for op in _ANYWHERE),
     *(example(op.default, positive(4, 6)) for op in _POSITIVE),
-    *(example(op.default, 0.7 * positive(4, 6) - 0.5) for op in (aten.asin, aten.acos)),
+    *(example(op.default, 0.7 * positive(4, 6) - 0.5) for op in (aten.asin, aten.acos, aten.atanh)),
+    example(aten.acosh.default, 1 + positive(4, 6)),
+    example(aten.logit.default, 0.7 * positive(4, 6)),
+    example(aten.logit.default, normal(4, 24), 0.2, note="eps"),
+    example(aten.logit.default, rectified(4, 6), 0.2, note="eps-zero"),
     example(aten.abs.default, rectified(4, 6), note="zero"),
     example(aten.relu.default, rectified(4, 6), note="zero"),
     example(aten.leaky_relu.default, normal(4, 6), 0.2, note="slope"),
@@ -140,6 +144,7 @@ DYNAMIC = [
     example(aten.glu.default, normal(2, 6, 3), 1),
     example(aten._to_copy.default, normal(2, 3), dtype=torch.float64),
     example(aten.sqrt.default, positive(2, 3)),
+    example(aten.logit.default, normal(2, 9), 0.2),
 ]
 
 
