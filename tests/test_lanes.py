@@ -21,6 +21,7 @@ ELSEWHERE = {
     "errors": "tests/test_model.py",
     "explanation": "tests/test_model.py",
     "lowering/backward": "tests/lowering/test_lowering.py",
+    "output_kind": "tests/lowering/test_output_kind.py",
     "targets": "tests/attribution/test_targets.py",
 }
 TARGETS = {name for name in targets.__all__ if inspect.isclass(getattr(targets, name)) and name != "Target"}
