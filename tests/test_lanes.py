@@ -21,13 +21,14 @@ ELSEWHERE = {
     "errors": "tests/test_model.py",
     "explanation": "tests/test_model.py",
     "lowering/backward": "tests/lowering/test_lowering.py",
+    "output_kind": "tests/lowering/test_output_kind.py",
     "targets": "tests/attribution/test_targets.py",
 }
 TARGETS = {name for name in targets.__all__ if inspect.isclass(getattr(targets, name)) and name != "Target"}
 
 
 LANES = Lanes.read()
-FOLDERS = ("attribution", "lowering", "methods")
+FOLDERS = ("attribution", "exporters", "lowering", "methods")
 
 
 def rooms() -> list[str]:
@@ -63,10 +64,10 @@ def test_every_room_has_a_fast_test(fast: list[pytest.Item]) -> None:
 
 
 def _names(value: Any) -> set[str]:
-    """What a parameter stands for: a text, the operator of an example, a function."""
+    """What a parameter stands for: a text, the operator of an example, a format, a function."""
     if isinstance(value, str):
-        return {value, f".{value}"}
-    return {str(getattr(value, "op", value)), getattr(value, "__name__", "")}
+        return {value}
+    return {str(getattr(value, "op", "")), getattr(value, "name", ""), getattr(value, "__name__", "")}
 
 
 def _target(asked: Asked) -> Any:
@@ -87,15 +88,9 @@ def test_every_row_of_every_table_is_the_parameter_of_a_fast_test(fast: list[pyt
     asked = {name: {key for key, row in ASKED.items() if type(_target(row)).__name__ == name} for name in TARGETS}
     assert _not_run(methods, rooms_of["methods"]) == []
     assert _not_run(operators, rooms_of["lowering"]) == []
+    assert _not_run({name: {name} for name in FORMATS}, rooms_of["exporters"]) == []
     assert _not_run(fusions, rooms_of["methods"]) == []
     assert _not_run(asked, rooms_of["attribution"]) == []
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_every_format_is_written_and_read_by_a_fast_test(name: str, fast: list[pytest.Item]) -> None:
-    own = [item for item in fast if item.nodeid.startswith(f"tests/exporters/test_{name}.py")]
-    names = {name: {name, *FORMATS[name].suffixes}}
-    assert own or not _not_run(names, [item for item in fast if item.nodeid.startswith("tests/exporters/")])
 
 
 def test_a_pattern_names_a_file_a_function_or_one_test() -> None:

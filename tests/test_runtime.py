@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from explainable_model import ExplainableModel, export, load, lower, read_metadata
+from explainable_model import export, load, read_metadata
 from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.exporters.torchscript import quiet_torchscript
 from explainable_model.lowering.capture.export import quiet_export
 from tests.support.nets import QUICK_FORMATS, TinyResNet, images, seeded
+from tests.support.shared import lowered
 
 SUFFIXES = [fmt.suffixes[0] for fmt in QUICK_FORMATS]
 
@@ -24,8 +25,7 @@ SUFFIXES = [fmt.suffixes[0] for fmt in QUICK_FORMATS]
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("artifacts")
-    lowered = lower(ExplainableModel(seeded(TinyResNet()), "layer2"), images(1))
-    return {suffix: export(lowered, folder / f"net{suffix}") for suffix in SUFFIXES}
+    return {suffix: export(lowered(TinyResNet, "layer2"), folder / f"net{suffix}") for suffix in SUFFIXES}
 
 
 def test_a_device_is_for_formats_that_have_one(artifacts: dict[str, Path]) -> None:

@@ -62,7 +62,7 @@ def test_isolated_measurements_run_elsewhere_with_quiet_threads() -> None:
     assert found["process"] != os.getpid()
     assert found["argument"] == 3
     assert (found["threads"], found["policy"]) == ("2", "passive")
-    with pytest.raises(MeasurementError, match=r"ValueError: no such thing \(test_bench.py:\d+\)"):
+    with pytest.raises(MeasurementError, match=r"ValueError: no such thing \(test_measuring.py:\d+\)"):
         run_isolated(_refuse)
     with pytest.raises(MeasurementError, match="the process ended with code 3"):
         run_isolated(_crash)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from explainable_model import ExplainableModel, LoweredModel, Preprocess, export, load, lower, read_metadata
+from explainable_model import ExplainableModel, LoweredModel, Preprocess, export, load, read_metadata
 from explainable_model.artifact.reference import check_reference
 from explainable_model.artifact.tolerances import AgreementBound
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
@@ -22,14 +22,14 @@ from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.verify.agreement import measure_agreement, require_agreement
 from explainable_model.verify.calibration import MINIMUM, resize_photo
 from explainable_model.verify.parity import correlation
+from tests.support import shared
 from tests.support.cli_run import NAMED, Run
-from tests.support.nets import TinyResNet, images, seeded
+from tests.support.nets import TinyResNet, images
 
 
 @pytest.fixture(scope="module")
 def made() -> tuple[ExplainableModel, LoweredModel]:
-    explainable = ExplainableModel(seeded(TinyResNet()), "layer1")
-    return explainable, lower(explainable, images(1))
+    return shared.explained(TinyResNet, "layer1"), shared.lowered(TinyResNet, "layer1")
 
 
 def folder_of(path: Path, count: int) -> Path:

@@ -11,16 +11,14 @@ from torch import Tensor
 
 from explainable_model import ExplainableModel, export, load
 from explainable_model.artifact.tolerances import TOLERANCES
-from explainable_model.cli import methods as method_table
-from explainable_model.exporters import FORMATS
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.methods import METHODS
 from explainable_model.model import lower
-from tests.support.nets import SmallNet, TinyViT, images, seeded
+from tests.support.nets import QUICK_FORMATS, SmallNet, TinyViT, images, seeded
 
 SIZE = (3, 16, 16)
 OPTIONS = {"samples": 2, "steps": 3}
-SUFFIXES = [FORMATS[name].suffixes[0] for name in method_table.FORMATS]
+SUFFIXES = [fmt.suffixes[0] for fmt in QUICK_FORMATS]
 
 
 def explainable(method: str, dtype: torch.dtype, **options: Any) -> ExplainableModel:

@@ -14,7 +14,7 @@ from explainable_model import ExplainableModel, export, load, lower
 from explainable_model.artifact.tolerances import TOLERANCES
 from tests.support.nets import QUICK_FORMATS, images
 from tests.support.reference import finished, gradcam
-from tests.support.steady import steadiest
+from tests.support.steady import lively_classes, steadiest
 
 # Network, last layer, middle layer
 NETWORKS = [
@@ -80,7 +80,8 @@ def test_formats(name: str, last: str, middle: str, where: str, tmp_path: Path) 
     network, layer = built(name), {"last": last, "middle": middle}[where]
     exact = ExplainableModel(in_float64(name), layer)
     pool = images(20, SIZES[where], seed=99)
-    chosen, classes = steadiest(exact, pool, torch.arange(20) % CLASSES, 10)
+    classes = lively_classes(exact, pool, torch.arange(20) % CLASSES)
+    chosen, classes = steadiest(exact, pool, classes, 10)
     explainable = ExplainableModel(network, layer)
     lowered = lower(explainable, pool[:1])
     batches = [slice(0, 1), slice(1, 3), slice(3, 10)]

@@ -32,5 +32,11 @@ def steadiest(exact: ExplainableModel, pool: Tensor, classes: Tensor, count: int
     return pool[order], classes[order]
 
 
+def lively_classes(exact: ExplainableModel, pool: Tensor, classes: Tensor) -> Tensor:
+    """The given classes ``(N,)``, but the predicted one for an image whose map of the given class is blank."""
+    cam = exact(pool.double(), classes).cam.flatten(1)
+    return torch.where(cam.amax(1) > 0.5, classes, exact(pool.double()).class_idx)
+
+
 def _shape(image: Tensor) -> tuple[int, tuple[int, ...]]:
     return image.shape[0], tuple(image.shape[1:])

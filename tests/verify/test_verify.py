@@ -14,14 +14,14 @@ from explainable_model.exporters.describe import describe
 from explainable_model.exporters.torch_runner import torch_runner
 from explainable_model.verify.parity import check_parity
 from explainable_model.verify.samples import fresh_images
+from tests.support import shared
 from tests.support.nets import TinyResNet, images, seeded
 
 
 @pytest.fixture(scope="module")
 def made() -> tuple[ExplainableModel, LoweredModel, Metadata]:
-    explainable = ExplainableModel(seeded(TinyResNet()), "layer1")
-    lowered = lower(explainable, images(1))
-    return explainable, lowered, describe(lowered, "torchscript", None, None)
+    lowered = shared.lowered(TinyResNet, "layer1")
+    return shared.explained(TinyResNet, "layer1"), lowered, describe(lowered, "torchscript", None, None)
 
 
 def altered(lowered: LoweredModel, change: Callable[..., tuple[Any, Any, Any]]) -> Any:
