@@ -33,6 +33,10 @@ class RepeatedLayerWarning(UserWarning):
     """The target layer runs several times in one forward, and no call was chosen: the last one is explained."""
 
 
+class LowRangeWarning(UserWarning):
+    """A picture of 16 bits uses few of its values: it becomes nearly black, and the answer may not help."""
+
+
 class ArtifactError(ExplainableModelError, ValueError):
     """A file that is missing, corrupt, foreign, of a newer schema, or cannot be written."""
 

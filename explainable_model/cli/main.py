@@ -13,7 +13,7 @@ from explainable_model.artifact.metadata import PRECISIONS, PROFILES
 from explainable_model.artifact.shapes import PIXELS
 from explainable_model.cli import demo, explain, export, inspect, layers, methods, verify
 from explainable_model.cli.console import PROGRAM, Console
-from explainable_model.cli.method_options import add_method_options, parse_count, parse_size
+from explainable_model.cli.method_options import add_method_options, parse_count, parse_photo_window, parse_size
 from explainable_model.cli.outcome import FAILED, USAGE
 from explainable_model.errors import ExplainableModelError, InputError, VerificationError
 from explainable_model.exporters import FORMATS
@@ -122,6 +122,12 @@ def _add_explain(children: "argparse._SubParsersAction[_Parser]") -> None:
     add_method_options(parser, all_methods=True)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument("--class", dest="class_name", metavar="N|NAME", help="default: the predicted class")
+    parser.add_argument(
+        "--window",
+        type=parse_photo_window,
+        metavar="BLACK,WHITE",
+        help="values that become black and white in photos of more than 8 bits; default: those of the file or its type",
+    )
     _add_style(parser)
     parser.add_argument(
         "--threshold", type=float, default=0.0, metavar="T", help="value of the map, 0 to 1, below which --hide applies"

@@ -21,7 +21,7 @@ from explainable_model.imaging.overlay import (
     resize_map,
     round_box,
 )
-from explainable_model.imaging.preprocess import Box
+from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,8 +62,9 @@ def panel(
     """
     from PIL import Image, ImageDraw
 
+    photo = upright_rgb(photo, box.window if isinstance(box, Preprocess | AsDecoded) else None)
     size = _fit_pane(photo.size)
-    original = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    original = photo.resize(size, Image.Resampling.LANCZOS)
     colors = colormap if colormap is not None else choose_colormap(signed=signed)
     small = _scale_box(find_box(box, np.shape(cam), photo.size), photo.size, size)
     region = round_box(small, size)

@@ -151,6 +151,20 @@ def test_explain_a_segmentation_network(capsys: pytest.CaptureFixture[str], phot
     assert re.match(rf"{re.escape(str(photos[0]))}: class 1, score \S+ ->", run.out)
 
 
+def test_explain_a_photo_of_twelve_bits(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint16)
+    deep, plain = tmp_path / "deep.png", tmp_path / "plain.png"
+    Image.fromarray(levels * 16).save(deep)
+    Image.fromarray(levels.astype(np.uint8)).save(plain)
+    dark = Run(capsys, "explain", deep, "--model", NAMED, "--out", tmp_path / "out", "--json")
+    assert re.search(rf"explainable-model: warning: {re.escape(str(deep))} has values .*\n$", dark.err)
+    arguments = ("--model", NAMED, "--out", tmp_path / "out", "--json", "--window", "0,4080")
+    (windowed,), (wanted,) = (Run(capsys, "explain", path, *arguments).record["photos"] for path in (deep, plain))
+    assert windowed["score"] == wanted["score"]
+    wrong = Run(capsys, "explain", deep, *arguments[:-1], "0-4080")
+    assert (wrong.code, "BLACK,WHITE" in wrong.err) == (2, True)
+
+
 # Classes and probabilities
 
 
