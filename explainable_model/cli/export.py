@@ -60,6 +60,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             profile=arguments.profile,
             precision=arguments.precision,
             calibration=arguments.calibrate,
+            output_kind=named.output_kind,
             progress=progress,
         )
     metadata = read_metadata(path)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.cli.console import Console
-from explainable_model.errors import InputError, LowRangeWarning, StaticBatchWarning
+from explainable_model.errors import ExplainableModelWarning, InputError
 
 if TYPE_CHECKING:
     from explainable_model.artifact.metadata import Metadata
 
 FAILED = 1  # exit code of a verification that did not pass
-OWN_WARNINGS = (StaticBatchWarning, LowRangeWarning)
 USAGE = 2  # exit code of a mistake in what was asked for
 
 
@@ -39,11 +38,10 @@ class Outcome:
 def show_warnings(console: Console) -> Iterator[None]:
     """Show the library's own warnings on the console; others are issued again as they are."""
     with warnings.catch_warnings(record=True) as caught:
-        for category in OWN_WARNINGS:
-            warnings.simplefilter("always", category)
+        warnings.simplefilter("always", ExplainableModelWarning)
         yield
     for warning in caught:
-        if issubclass(warning.category, OWN_WARNINGS):
+        if issubclass(warning.category, ExplainableModelWarning):
             console.warn(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

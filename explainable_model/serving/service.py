@@ -223,7 +223,8 @@ class Service:
         return Response(HTTPStatus.OK, JSON, json.dumps(record).encode())
 
     def _describe(self, answer: Answer, top: int) -> dict[str, Any]:
-        return describe_classes(answer, self.metadata.class_names, self.metadata.output_kind, top)
+        metadata = self.metadata
+        return describe_classes(answer, metadata.class_names, metadata.output_kind, top, classes=metadata.classes)
 
     def _draw_heatmap(self, answer: Answer) -> dict[str, Any]:
         """Draw the map in 8 bits, and name the values of 0 and 255: the artifact's bounds, or else the map's own."""

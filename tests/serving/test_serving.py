@@ -36,8 +36,8 @@ def make_photo() -> Image.Image:
     return coarse.resize((120, 90), Image.Resampling.BICUBIC)
 
 
-GOOD: dict[str, bytes] = PICTURES["good"](make_photo())
-BAD: dict[str, tuple[bytes, int]] = PICTURES["bad"](make_photo())
+GOOD: dict[str, bytes] = PICTURES["make_good"](make_photo())
+BAD: dict[str, tuple[bytes, int]] = PICTURES["make_bad"](make_photo())
 
 
 @pytest.fixture(params=["onnx", "ts"])
