@@ -64,6 +64,32 @@ def test_an_artifact_that_prepares_photos(pixels: str, photos: list[Path], run, 
         assert drawn.size == photo.size
 
 
+@pytest.mark.parametrize(
+    ("kind", "logits", "classes", "wanted"),
+    [
+        ("logits", [0.0, np.log(3)], 2, 0.75),
+        ("softmax", [0.2, 0.8], 2, 0.8),
+        ("sigmoid", [0.971, 0.953], 2, 0.953),
+        ("sigmoid_logits", [0.0, np.log(3)], 2, 0.75),
+        ("binary", [0.034], 2, 0.034),  # both sides of one output can be explained
+        ("scores", [0.2, 0.8], 2, None),
+        (None, [0.2, 0.8], 2, None),
+    ],
+)
+def test_the_kind_of_output_says_what_the_probabilities_are(
+    kind: str | None, logits: list[float], classes: int, wanted: float | None
+) -> None:
+    record = {"output_kind": kind, "classes": classes, "class_names": None}
+    answer = edge.Answer(1, np.array(logits, np.float32), np.eye(2), (0, 0, 2, 2))
+    described = edge.describe_answer(answer, record)
+    assert described.get("probability") == (None if wanted is None else pytest.approx(wanted, rel=1e-6))
+    assert described["score"] == pytest.approx(logits[-1], rel=1e-6)
+    binary = edge.describe_answer(answer._replace(class_idx=0, logits=np.array([0.25])), {**record, "classes": 1})
+    assert binary.get("probability") == (
+        0.25 if kind in ("softmax", "sigmoid", "binary") else binary.get("probability")
+    )
+
+
 def test_the_readmes_binding_runs(folder: Path, photos: list[Path]) -> None:
     session = onnxruntime.InferenceSession(folder / "explained.onnx", providers=["CPUExecutionProvider"])
     record = json.loads(session.get_modelmeta().custom_metadata_map[edge.KEY])
