@@ -35,9 +35,9 @@ class Preprocess:
     """How a photo becomes the network's input: ``(pixel / 255 - mean) / std`` after resizing.
 
     Attributes:
-        size: ``(height, width)`` of the input.
-        mean: per channel, in units of [0, 1].
-        std: per channel, in units of [0, 1].
+        size: ``(height, width)`` of the input; one number for a square.
+        mean: per channel, in units of [0, 1]; one number for a gray input.
+        std: per channel, in units of [0, 1]; one number for a gray input.
         resize: length of the shorter side before the center crop; ``None`` squashes the whole photo
             to ``size``.
         interpolation: one of nearest, bilinear, bicubic, lanczos.
@@ -53,6 +53,12 @@ class Preprocess:
     window: Window | None = None
 
     def __post_init__(self) -> None:
+        size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+        mean, std = ((value,) if isinstance(value, (int, float)) else tuple(value) for value in (self.mean, self.std))
+        for name, value in (("size", size), ("mean", mean), ("std", std)):
+            object.__setattr__(self, name, value)
+        if len(self.size) != 2:
+            raise ValueError(f"size is {self.size}; expected (height, width), for example (224, 224).")
         if self.interpolation not in INTERPOLATIONS:
             known = ", ".join(INTERPOLATIONS)
             raise ValueError(f"Unknown interpolation {self.interpolation!r}; expected one of {known}.")
