@@ -37,6 +37,7 @@ constexpr const char* kUsage = R"(usage: explain PHOTO ARTIFACT [options]
 )";
 
 constexpr std::size_t kTop = 5;
+constexpr int kDark = 64;  // a quarter of 8 bits
 
 struct UsageError : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -189,6 +190,10 @@ void print_answer(const json& answer) {
 
 void run(const Options& options) {
   const Picture photo = read_picture(options.files[0]);
+  if (photo.deep && *std::max_element(photo.rgb.begin(), photo.rgb.end()) < kDark) {
+    std::cerr << "warning: " << options.files[0]
+              << " uses less than a quarter of its 16 bits, so it is nearly black; convert it to 8 bits.\n";
+  }
   const Explainer explainer(options.files[1], options.threads);
   const std::vector<Explanation> explanations = explainer.explain_top(photo, options.class_idx);
   const Explanation& explanation = explanations.front();

@@ -152,6 +152,11 @@ std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64
     throw ArtifactError(name_ +
                         " does not say how a photo becomes its input; export it with preprocess=Preprocess(...).");
   }
+  if (photo.deep && metadata_.preprocess && metadata_.preprocess->window) {
+    throw InputError("The photo has 16 bits for each value, and " + name_ +
+                     " chooses the values that become black and white; this program reads the full range alone. "
+                     "Convert the photo to 8 bits.");
+  }
   const Box whole{0, 0, static_cast<double>(photo.width), static_cast<double>(photo.height)};
   const Box box = takes_photos ? whole : find_box(*metadata_.preprocess, photo.width, photo.height);
   Image image = takes_photos ? copy_levels(photo, metadata_.pixels) : to_image(*metadata_.preprocess, photo);

@@ -21,6 +21,7 @@ struct Preprocess {
   std::vector<float> std;           // one per channel, in units of [0, 1]
   std::optional<int> resize;        // the shorter side before the center crop; empty: the whole photo is squashed
   Interpolation interpolation = Interpolation::bilinear;
+  bool window = false;              // whether a range of 16-bit values becomes black to white
 };
 
 // The sizes that an artifact takes along an open dimension of the image.

@@ -266,6 +266,19 @@ def test_other_networks(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
     assert "does not say how a photo becomes its input" in kit.refuses(photos[0], path)
 
 
+def test_a_photo_of_twelve_bits(quick_kit: Kit, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path, photo = tmp_path / f"gray{quick_kit.suffix}", tmp_path / "deep.png"
+    Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)).save(photo)
+    for window in (None, (0, 4095)):
+        preprocess = Preprocess((24, 24), (0.4,), (0.3,), window=window)
+        export(ExplainableModel(Gray().eval(), "features"), path, torch.rand(1, 1, 24, 24), preprocess=preprocess)
+        if window is None:
+            assert "nearly black" in quick_kit.run("explain", photo, path).stderr
+        else:
+            assert "reads the full range alone" in quick_kit.run("explain", photo, path).stderr
+
+
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid", "binary", "binary_logits", "scores"])
 def test_probabilities_follow_the_kind_of_output(kind: str, quick_kit: Kit, photos: list[Path], tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -4,10 +4,11 @@ Every script of this folder uses this file. It needs Python 3.8, NumPy and Pillo
 """
 
 import json
+import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 KEY = "explainable_model.json"  # the name of the metadata in an artifact
 SCHEMA_VERSION = 1
@@ -63,6 +64,26 @@ def read_record(model, path):
     if record["extra_inputs"]:
         raise ValueError(f"{path} takes {len(record['extra_inputs'])} input(s) beside the image; expected none.")
     return record
+
+
+def open_photo(path, window=None):
+    """A photo upright as RGB; of more than 8 bits, the values from ``window`` become black to white.
+
+    Without a window, black is 0 and white 65535.
+    """
+    photo = Image.open(path)
+    if not photo.mode.startswith(("I", "F")):
+        return ImageOps.exif_transpose(photo).convert("RGB")
+    values = np.asarray(photo, np.float64)
+    low, high = window or (0, 65535)
+    if window is None and (photo.mode.startswith("F") or values.min() < low or values.max() > high):
+        raise ValueError(f"{path} has values from {values.min():g} to {values.max():g}; convert it to 8 bits.")
+    if window is None and values.max() < high / 4:
+        message = f"{path} has values up to {values.max():g} of 65535, so it is nearly black; convert it to 8 bits."
+        warnings.warn(message, stacklevel=2)
+    levels = Image.fromarray(np.uint8(np.round((np.clip(values, low, high) - low) * (255 / (high - low)))))
+    levels.info.update(photo.info)
+    return ImageOps.exif_transpose(levels).convert("RGB")
 
 
 def find_box(width, height, preprocess):

@@ -64,6 +64,18 @@ def test_an_artifact_that_prepares_photos(pixels: str, photos: list[Path], run, 
         assert drawn.size == photo.size
 
 
+def test_sixteen_bits_are_the_projects(tmp_path: Path) -> None:
+    levels = np.arange(240, dtype=np.uint16).reshape(12, 20)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "deep.png"
+    for values, window in ((levels * 257, None), (levels * 16, (0, 4080))):
+        Image.fromarray(values).save(path, exif=exif)
+        assert np.array_equal(edge.open_photo(path, window), open_photo(path, window))
+    with pytest.warns(UserWarning, match="nearly black"):
+        edge.open_photo(path)
+
+
 @pytest.mark.parametrize(
     ("kind", "logits", "classes", "wanted"),
     [
