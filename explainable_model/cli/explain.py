@@ -15,6 +15,7 @@ from explainable_model.errors import InputError
 if TYPE_CHECKING:
     from explainable_model.explainer.explainer import Explainer
     from explainable_model.imaging.window import Window
+    from explainable_model.networks.named import NamedModel
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
 
     if arguments.artifact is not None:
         reason = "an artifact has that inside"
-        refuse_without_model(arguments, "checkpoint", "pretrained", "classes", *OPTIONS, reason=reason)
+        refuse_without_model(arguments, "checkpoint", "pretrained", "classes", "output_kind", *OPTIONS, reason=reason)
         explainer = artifact_explainer(arguments.artifact)
     elif arguments.method == ALL:
         return _explain_with_all(arguments, console)
@@ -77,7 +78,7 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
     return PhotoCommand(run, explainer.class_names, explainer.preprocess.window, _describe_record)
 
 
-def _make_explainer(arguments: argparse.Namespace, named: Any, method: str | None = None) -> "Explainer":
+def _make_explainer(arguments: argparse.Namespace, named: "NamedModel", method: str | None = None) -> "Explainer":
     from explainable_model.explainer.explainer import model_explainer
 
     options = wrapper_arguments(arguments, method)

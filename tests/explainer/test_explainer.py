@@ -286,3 +286,13 @@ def test_both_sides_of_a_single_logit(class_idx: int, tmp_path: Path) -> None:
         assert (record["class_name"], record["probability"]) == (names[class_idx], pytest.approx(wanted, rel=1e-4))
         assert [entry["class_name"] for entry in record["top"]] == (["ill", "healthy"] if present > 0.5 else [*names])
         assert label_class(record) == f"{names[class_idx]}, {wanted:.0%}"
+
+
+def test_the_kind_of_output_is_an_option(
+    capsys: pytest.CaptureFixture[str], photos: list[Path], tmp_path: Path
+) -> None:
+    arguments = ("explain", photos[0], "--out", tmp_path / "out", "--json", "--output-kind", "sigmoid_logits")
+    (record,) = Run(capsys, *arguments, "--model", NAMED).record["photos"]
+    assert record["probability"] == pytest.approx(1 / (1 + np.exp(-record["score"])))
+    refused = Run(capsys, *arguments, "--artifact", tmp_path / "net.ts")
+    assert (refused.code, "--output-kind belongs to --model" in refused.err) == (2, True)
