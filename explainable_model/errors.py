@@ -25,12 +25,20 @@ class TraceError(LoweringError):
     """``torch.export`` cannot follow the network, perhaps only because a dimension was left open."""
 
 
-class StaticBatchWarning(UserWarning):
+class ExplainableModelWarning(UserWarning):
+    """Base of every warning that is this library's own."""
+
+
+class StaticBatchWarning(ExplainableModelWarning):
     """The network refuses an open batch size: what was made takes the example's batch size only."""
 
 
-class RepeatedLayerWarning(UserWarning):
+class RepeatedLayerWarning(ExplainableModelWarning):
     """The target layer runs several times in one forward, and no call was chosen: the last one is explained."""
+
+
+class LowRangeWarning(ExplainableModelWarning):
+    """A picture of 16 bits uses few of its values: it becomes nearly black, and the answer may not help."""
 
 
 class ArtifactError(ExplainableModelError, ValueError):

@@ -36,7 +36,15 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 def as_progress(function: Progress | Callable[[int, int], None] | None) -> Progress | None:
-    """A ``Progress``; a function that requires two arguments is called with the two numbers alone."""
+    """A ``Progress``; a function that requires two arguments is called with the two numbers alone.
+
+    Raises:
+        TypeError: something that cannot be called.
+    """
+    if function is not None and not callable(function):
+        raise TypeError(
+            f"progress is {function!r}; expected a function that is called with (step, done, total), for example print."
+        )
     if function is None or not _requires_two_arguments(function):
         return cast(Progress | None, function)
     tell = cast(Callable[[int, int], None], function)

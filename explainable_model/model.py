@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 from explainable_model.artifact.metadata import Profile
 from explainable_model.attribution.context import MethodContext
 from explainable_model.attribution.explain import explain
-from explainable_model.attribution.inputs import check_class_idx, check_inputs, predicted_class_idx
+from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_inputs
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
 from explainable_model.eager.buffers import restored_buffers
@@ -150,7 +150,7 @@ class ExplainableModel(nn.Module):
         """Names of all layers that are explained."""
         return self._plan.layers
 
-    def forward(self, image: Tensor, class_idx: Tensor | None = None, *inputs: Tensor) -> Explanation[Tensor]:
+    def forward(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Explanation[Tensor]:
         """Predict and explain.
 
         Works under ``no_grad`` and ``inference_mode``, with frozen parameters, and from several
@@ -160,7 +160,8 @@ class ExplainableModel(nn.Module):
         Args:
             image: ``(N, C, H, W)``, or one or three spatial dimensions; the network's dtype.
             class_idx: ``(N,)`` int64 (``(N, k)`` with ``top_k=k``), the classes to explain; ``-1`` for the
-                predicted, in column j the class predicted j-th; ``None`` stands for ``-1`` everywhere.
+                predicted, in column j the class predicted j-th; ``None`` stands for ``-1`` everywhere. A list or an
+                array works too, and one number stands for every image.
             inputs: what else the network takes, then what the target takes; each with the batch first.
 
         Returns:
@@ -176,7 +177,7 @@ class ExplainableModel(nn.Module):
             with explained_shape_errors(self.model, image):
                 return Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
 
-    def attribute(self, image: Tensor, class_idx: Tensor | None = None, *inputs: Tensor) -> Attribution:
+    def attribute(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Attribution:
         """Return the activations of the layer and the gradients of the score, which the CAM methods work with.
 
         Arguments and errors as ``forward``; the output of the first layer and its gradient, for the first
@@ -200,14 +201,12 @@ class ExplainableModel(nn.Module):
             self._ready(image, None, inputs)
 
     def _ready(
-        self, image: Tensor, class_idx: Tensor | None, inputs: tuple[Tensor, ...]
+        self, image: Tensor, class_idx: ClassIdx, inputs: tuple[Tensor, ...]
     ) -> tuple[DifferentiableNetwork, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
         refuse_training_mode(self.model)
         check_image_for(self.model, image)
         plan = self._plan
-        if class_idx is None:
-            class_idx = predicted_class_idx(image, plan.top_k)
-        check_class_idx(class_idx, image.shape[0], plan.top_k)
+        classes = as_class_idx(class_idx, image, plan.top_k)
         check_inputs(inputs, image.shape[0], plan.target.inputs)
         if image.is_inference():
             image = image.clone()  # autograd cannot save a tensor made under inference_mode
@@ -216,7 +215,7 @@ class ExplainableModel(nn.Module):
             with explained_shape_errors(self.model, image):
                 layer = default_layer(self.model, image, *inputs, output=plan.output, target=plan.target)
             plan = self._plan = replace(plan, layers=(layer,))
-        return self._network(plan, image, inputs), plan, image, class_idx, inputs
+        return self._network(plan, image, inputs), plan, image, classes, inputs
 
     def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> DifferentiableNetwork:
         if not plan.method.needs_graph:

@@ -37,7 +37,7 @@ class Session:
             image: ``(N, C, *spatial)``, an array or CPU tensor in the artifact's dtype; photos, uint8 RGB of any size,
                 for an artifact that prepares them (``metadata.pixels``).
             class_idx: ``(N,)`` int64 (``(N, k)`` with ``top_k=k``), the classes to explain; ``-1`` or ``None`` for
-                the predicted class.
+                the predicted class. A list works too, and one number stands for every image.
             inputs: the other inputs of the network and the target, as in ``metadata.extra_inputs``.
 
         Returns:
@@ -50,7 +50,7 @@ class Session:
         """
         checked = self._check_image(_to_array(image))
         shape = (len(checked), *(int(n or 1) for n in self.metadata.class_idx_shape[1:]))
-        classes = np.full(shape, PREDICTED, np.int64) if class_idx is None else np.asarray(class_idx)
+        classes = _to_classes(PREDICTED if class_idx is None else class_idx, shape)
         others = self._check_inputs([_to_array(values) for values in inputs], len(checked))
         outputs = self._run(checked, self._check_class_idx(classes, shape), *others)
         return as_explanation(outputs)
@@ -96,6 +96,15 @@ class Session:
                 f"{classes - 1}, or {PREDICTED} for the predicted class."
             )
         return np.ascontiguousarray(class_idx)
+
+
+def _to_classes(class_idx: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """The classes as an array, integers as int64; without ``top_k``, one number stands for all images."""
+    classes = np.asarray(class_idx)
+    if classes.dtype.kind in "iu":
+        classes = classes.astype(np.int64)
+    whole = classes.ndim == 0 and (len(shape) == 1 or classes == PREDICTED)
+    return np.full(shape, classes) if whole else classes
 
 
 def _to_array(values: Any) -> Array:

@@ -430,9 +430,10 @@ def test_training_mode_is_refused() -> None:
         (torch.tensor([5]), "class_idx 5 is out of range; the network has 5"),
         (torch.tensor([-2]), "class_idx -2 is out of range"),
         (torch.tensor([0, 1]), r"class_idx has shape \(2,\); expected \(1,\)"),
-        (torch.tensor(0), r"class_idx has shape \(\); expected \(1,\)"),
         (torch.tensor([0.0]), "class_idx is a torch.float32 tensor; expected an int64"),
-        (3, "class_idx is int; expected an int64 tensor"),
+        ("cat", "class_idx is str; expected an int64 tensor"),
+        ([0, 1], r"class_idx has shape \(2,\); expected \(1,\)"),
+        (True, "class_idx is a torch.bool tensor"),
     ],
 )
 def test_bad_class_idx(class_idx: object, message: str) -> None:

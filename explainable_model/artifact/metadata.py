@@ -157,7 +157,9 @@ class Metadata:
     @property
     def preparation(self) -> Preprocess | AsDecoded | None:
         """How a photo becomes the image, if known; an artifact that takes photos takes them as decoded."""
-        return self.preprocess if self.pixels is None else AsDecoded(self.pixels)
+        if self.pixels is None:
+            return self.preprocess
+        return AsDecoded(self.pixels, self.preprocess.window if self.preprocess else None)
 
     @property
     def image_dtype(self) -> str:
@@ -234,7 +236,7 @@ def _restored(record: Mapping[str, Any]) -> Metadata:
     fields = {name: record[name] for name in Metadata.__dataclass_fields__ if name in record}
     if fields.get("preprocess"):
         preprocess = fields["preprocess"]
-        tuples = {name: tuple(preprocess[name]) for name in ("size", "mean", "std")}
+        tuples = {name: tuple(preprocess[name]) for name in ("size", "mean", "std", "window") if preprocess.get(name)}
         fields["preprocess"] = Preprocess(**{**preprocess, **tuples})
     if fields.get("sizes"):
         fields["sizes"] = [SizeRange(**size) for size in fields["sizes"]]

@@ -1,12 +1,17 @@
 """What a network of ours takes: checks of images, classes and extra inputs."""
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from explainable_model.errors import InputError
 from explainable_model.explanation import PREDICTED
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32)
 
 
 def check_inputs(inputs: Sequence[Tensor], batch: int, expected: int) -> None:
@@ -33,7 +38,10 @@ def check_image(image: Tensor) -> None:
             dimensions, empty, or (in host memory) with NaN or infinity.
     """
     if not isinstance(image, Tensor):
-        raise InputError(f"image is {type(image).__name__}; expected a torch.Tensor of shape (N, C, H, W).")
+        hint = " Convert it: torch.from_numpy(image)." if isinstance(image, np.ndarray) else ""
+        if hasattr(image, "convert"):  # a picture of Pillow
+            hint = " Prepare a photo: torch.from_numpy(Preprocess((224, 224), resize=256)(photo))."
+        raise InputError(f"image is {type(image).__name__}; expected a torch.Tensor of shape (N, C, H, W).{hint}")
     if not 3 <= image.ndim <= 5:
         hint = " Add the batch dimension: image.unsqueeze(0)." if image.ndim == 2 else ""
         raise InputError(
@@ -59,6 +67,31 @@ def predicted_class_idx(image: Tensor, top_k: int | None) -> Tensor:
     """The ``class_idx`` that asks for the predicted class of each image, or for its ``top_k`` first ones."""
     shape = image.shape[:1] if top_k is None else (image.shape[0], top_k)
     return torch.full(shape, PREDICTED, dtype=torch.int64, device=image.device)
+
+
+ClassIdx: TypeAlias = Tensor | Sequence[int] | NDArray[Any] | int | None
+"""The classes to explain, as a user passes them."""
+
+
+def as_class_idx(class_idx: Any, image: Tensor, top_k: int | None) -> Tensor:
+    """Turn the classes that a user asks for into a tensor: one number for all images, a list, an array, or ``None``.
+
+    Raises:
+        InputError: as ``check_class_idx``.
+    """
+    if class_idx is None:
+        return predicted_class_idx(image, top_k)
+    if not isinstance(class_idx, Tensor):
+        try:
+            class_idx = torch.as_tensor(class_idx, device=image.device)
+        except (TypeError, ValueError, RuntimeError):
+            check_class_idx(class_idx, image.shape[0], top_k)
+    if class_idx.dtype in INTEGERS:
+        class_idx = class_idx.to(torch.int64)
+    if class_idx.ndim == 0 and top_k is None:
+        class_idx = class_idx.expand(image.shape[0])
+    check_class_idx(class_idx, image.shape[0], top_k)
+    return cast(Tensor, class_idx)
 
 
 def check_class_idx(class_idx: Tensor, batch: int, top_k: int | None = None) -> None:

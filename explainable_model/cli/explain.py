@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from explainable_model.cli.console import Console
 from explainable_model.cli.method_options import ALL, OPTIONS, wrapper_arguments
 from explainable_model.cli.network import load_network, refuse_without_model
-from explainable_model.cli.outcome import USAGE, Outcome, make_folder
+from explainable_model.cli.outcome import USAGE, Outcome, make_folder, show_warnings
 from explainable_model.errors import InputError
 
 if TYPE_CHECKING:
     from explainable_model.explainer.explainer import Explainer
+    from explainable_model.imaging.window import Window
+    from explainable_model.networks.named import NamedModel
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,13 @@ class PhotoCommand:
     Attributes:
         run: ``(photo, path, class_idx, style, target) -> record``; writes the pictures.
         class_names: one per class, if known.
+        window: of the network's preparation, see ``Preprocess``.
         describe: a record as text.
     """
 
     run: Callable[..., dict[str, Any]]
     class_names: Sequence[str] | None
+    window: "Window | None"
     describe: Callable[[dict[str, Any]], str]
 
 
@@ -47,7 +51,8 @@ def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     work = list(zip(arguments.photos, choose_stems(arguments.photos, out), strict=True))
     for path, stem in console.iterate(work, "explaining"):
         try:
-            photo = open_photo(path)
+            with show_warnings(console):
+                photo = open_photo(path, arguments.window or command.window)
         except InputError as error:
             failures.append({"photo": str(path), "error": str(error)})
         else:
@@ -63,16 +68,17 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
 
     if arguments.artifact is not None:
         reason = "an artifact has that inside"
-        refuse_without_model(arguments, "checkpoint", "pretrained", "classes", *OPTIONS, reason=reason)
+        refuse_without_model(arguments, "checkpoint", "pretrained", "classes", "output_kind", *OPTIONS, reason=reason)
         explainer = artifact_explainer(arguments.artifact)
     elif arguments.method == ALL:
         return _explain_with_all(arguments, console)
     else:
         explainer = _make_explainer(arguments, load_network(arguments, console))
-    return PhotoCommand(functools.partial(explain_photo, explainer), explainer.class_names, _describe_record)
+    run = functools.partial(explain_photo, explainer)
+    return PhotoCommand(run, explainer.class_names, explainer.preprocess.window, _describe_record)
 
 
-def _make_explainer(arguments: argparse.Namespace, named: Any, method: str | None = None) -> "Explainer":
+def _make_explainer(arguments: argparse.Namespace, named: "NamedModel", method: str | None = None) -> "Explainer":
     from explainable_model.explainer.explainer import model_explainer
 
     options = wrapper_arguments(arguments, method)
@@ -108,4 +114,5 @@ def _explain_with_all(arguments: argparse.Namespace, console: Console) -> PhotoC
             console.warn(f"{METHODS[failure['method']].title} does not fit this network: {failure['error']}")
         return record
 
-    return PhotoCommand(run, named.class_names, describe_sheet)
+    window = named.preprocess.window if named.preprocess else None
+    return PhotoCommand(run, named.class_names, window, describe_sheet)

@@ -18,26 +18,21 @@ from explainable_model.cli.outcome import (
 from explainable_model.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
+    from explainable_model.artifact.metadata import Metadata
+    from explainable_model.exporters.format import Format
     from explainable_model.imaging.overlay import OverlayStyle
 
 
 def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Write one artifact, which is compared with the network before it is renamed to its path."""
     from explainable_model.explainer.explainer import wrap_network_errors
-    from explainable_model.exporters import format_by_suffix, format_of
     from explainable_model.exporters.pipeline import export as write
     from explainable_model.model import ExplainableModel
     from explainable_model.networks.named import resize_preprocess
     from explainable_model.runtime import read_metadata
 
     path: Path = arguments.out
-    fmt = format_of(path, arguments.format)
-    if format_by_suffix(path) is not fmt:
-        fitting = path.with_name(path.name.split(".")[0] + fmt.suffixes[0])
-        raise ArtifactError(
-            f"The suffix of {path} is not that of the format {fmt.name}, whose files end in "
-            f"{' or '.join(fmt.suffixes)}; expected for example -o {fitting}. The suffix tells every reader the format."
-        )
+    fmt = _choose_format(path, arguments.format)
     named = load_network(arguments, console)
     image = make_example_image(named, arguments.size, arguments.batch or 1)
     preprocess = named.preprocess and resize_preprocess(named.preprocess, (image.shape[2], image.shape[3]))
@@ -60,9 +55,31 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             profile=arguments.profile,
             precision=arguments.precision,
             calibration=arguments.calibrate,
+            output_kind=named.output_kind,
             progress=progress,
         )
-    metadata = read_metadata(path)
+    return _describe_export(path, read_metadata(path))
+
+
+def _choose_format(path: Path, name: str | None) -> "Format":
+    """Choose the format by its name or the suffix, which must agree.
+
+    Raises:
+        ArtifactError: they do not, or there is no such format.
+    """
+    from explainable_model.exporters import format_by_suffix, format_of
+
+    fmt = format_of(path, name)
+    if format_by_suffix(path) is not fmt:
+        fitting = path.with_name(path.name.split(".")[0] + fmt.suffixes[0])
+        raise ArtifactError(
+            f"The suffix of {path} is not that of the format {fmt.name}, whose files end in "
+            f"{' or '.join(fmt.suffixes)}; expected for example -o {fitting}. The suffix tells every reader the format."
+        )
+    return fmt
+
+
+def _describe_export(path: Path, metadata: "Metadata") -> Outcome:
     size = path.stat().st_size
     text = f"{path}: {describe_artifact(metadata)}, {format_bytes(size)}. "
     text += "It agrees with the network." if metadata.agreement is None else describe_agreement(metadata)

@@ -13,11 +13,12 @@ from explainable_model.artifact.metadata import PRECISIONS, PROFILES
 from explainable_model.artifact.shapes import PIXELS
 from explainable_model.cli import demo, explain, export, inspect, layers, methods, verify
 from explainable_model.cli.console import PROGRAM, Console
-from explainable_model.cli.method_options import add_method_options, parse_count, parse_size
+from explainable_model.cli.method_options import add_method_options, parse_count, parse_photo_window, parse_size
 from explainable_model.cli.outcome import FAILED, USAGE
 from explainable_model.errors import ExplainableModelError, InputError, VerificationError
 from explainable_model.exporters import FORMATS
 from explainable_model.imaging.overlay import ALPHA, COLORMAP, HIDE, SIGNED_COLORMAP
+from explainable_model.output_kind import OUTPUT_KINDS
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -119,9 +120,16 @@ def _add_explain(children: "argparse._SubParsersAction[_Parser]") -> None:
     source.add_argument("--model", metavar="NAME", help=MODEL_HELP)
     source.add_argument("--artifact", type=Path, metavar="FILE", help="a file made by export")
     _add_weights(parser)
+    _add_output_kind(parser)
     add_method_options(parser, all_methods=True)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument("--class", dest="class_name", metavar="N|NAME", help="default: the predicted class")
+    parser.add_argument(
+        "--window",
+        type=parse_photo_window,
+        metavar="BLACK,WHITE",
+        help="values that become black and white in photos of more than 8 bits; default: those of the file or its type",
+    )
     _add_style(parser)
     parser.add_argument(
         "--threshold", type=float, default=0.0, metavar="T", help="value of the map, 0 to 1, below which --hide applies"
@@ -135,6 +143,7 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
     parser = _command(children, "export", export.export, "write one artifact that predicts and explains")
     parser.add_argument("--model", required=True, metavar="NAME", help=MODEL_HELP)
     _add_weights(parser)
+    _add_output_kind(parser)
     add_method_options(parser)
     _add_size(parser)
     parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
@@ -203,6 +212,14 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     weights.add_argument("--pretrained", action="store_true", help="let torchvision or timm download its weights")
     parser.add_argument(
         "--classes", type=int, metavar="N", help="number of classes; default: that of torchvision or timm"
+    )
+
+
+def _add_output_kind(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output-kind",
+        choices=OUTPUT_KINDS,
+        help="how the output becomes probabilities; default: found from the network",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from explainable_model.errors import InputError
+from explainable_model.imaging.window import Window, parse_window
 
 METHOD = "gradcam"
 ALL = "all"
@@ -123,6 +124,14 @@ def parse_count(text: str) -> int:
     if re.fullmatch(r"[1-9]\d*", text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of images; expected 1 or more, for example 1")
     return int(text)
+
+
+def parse_photo_window(text: str) -> Window:
+    """Parse ``BLACK,WHITE``."""
+    try:
+        return parse_window(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _parse_pair(text: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """The network and the example image that a command asks for."""
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from explainable_model.cli.console import Console
@@ -36,7 +37,8 @@ def load_network(arguments: argparse.Namespace, console: Console) -> "NamedModel
     )
     if has_random_weights(arguments.model, arguments.checkpoint, arguments.pretrained):
         console.warn(f"{arguments.model} has random weights; name trained ones with --checkpoint or --pretrained.")
-    return named
+    kind = getattr(arguments, "output_kind", None)
+    return named if kind is None else replace(named, output_kind=kind)
 
 
 def make_example_image(named: "NamedModel", size: tuple[int, int] | None, batch: int = 1) -> "Tensor":

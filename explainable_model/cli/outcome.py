@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.cli.console import Console
-from explainable_model.errors import InputError, StaticBatchWarning
+from explainable_model.errors import ExplainableModelWarning, InputError
 
 if TYPE_CHECKING:
     from explainable_model.artifact.metadata import Metadata
@@ -38,10 +38,10 @@ class Outcome:
 def show_warnings(console: Console) -> Iterator[None]:
     """Show the library's own warnings on the console; others are issued again as they are."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", StaticBatchWarning)
+        warnings.simplefilter("always", ExplainableModelWarning)
         yield
     for warning in caught:
-        if issubclass(warning.category, StaticBatchWarning):
+        if issubclass(warning.category, ExplainableModelWarning):
             console.warn(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -76,7 +76,12 @@ def split_classes(answer: Answer) -> list[Answer]:
 
 
 def describe_classes(
-    answer: Answer, class_names: Sequence[str] | None, kind: OutputKind | None, top: int = TOP
+    answer: Answer,
+    class_names: Sequence[str] | None,
+    kind: OutputKind | None,
+    top: int = TOP,
+    *,
+    classes: int | None = None,
 ) -> dict[str, Any]:
     """Describe the explained class and the best classes, for JSON.
 
@@ -85,6 +90,7 @@ def describe_classes(
         class_names: one per class, if known.
         kind: how the output is read as probabilities; ``None`` for unknown.
         top: how many of the best classes to list.
+        classes: how many classes can be explained; two of a single output are its absence and its presence.
 
     Returns:
         ``output_kind``; ``class_idx``, ``class_name``, ``score`` and ``probability`` of the explained class; ``top``,
@@ -94,6 +100,9 @@ def describe_classes(
     """
     scores = _sum_scores(answer.logits)
     odds = probabilities(answer.logits, kind)
+    two_sided = odds is not None and len(odds) == 1 and classes == 2
+    if odds is not None and two_sided:
+        odds, scores = np.append(1 - odds, odds), np.append(scores, scores)
 
     def describe(class_idx: int) -> dict[str, Any]:
         column = 0 if len(scores) == 1 else class_idx
@@ -104,11 +113,11 @@ def describe_classes(
             "score": float(scores[column]) if column < len(scores) else None,
             "probability": probability,
         }
-        if kind in INDEPENDENT and probability is not None:
+        if kind in INDEPENDENT and probability is not None and not two_sided:
             record["present"] = probability >= PRESENT
         return record
 
-    one_per_class = answer.logits[0].size == len(scores)
+    one_per_class = answer.logits[0].size == len(scores) or two_sided
     best = np.argsort(-(scores if odds is None else odds), kind="stable")[:top] if one_per_class else ()
     explained = describe(int(answer.class_idx[0]))
     return {"output_kind": kind, **explained, "top": [describe(int(class_idx)) for class_idx in best]}
@@ -155,7 +164,7 @@ def label_class(record: dict[str, Any]) -> str:
     if probability is None:
         return str(name) if record["score"] is None else f"{name}, score {record['score']:.3g}"
     share = f"{probability:.0%}" if probability >= 0.005 else "below 1%"
-    absent = record["output_kind"] in BINARY and not record["present"]
+    absent = record["output_kind"] in BINARY and not record.get("present", True)
     return f"no {name}, {share}" if absent else f"{name}, {share}"
 
 

@@ -43,6 +43,7 @@ class Explainer:
         top_k: how many classes it explains at once; ``None`` for one.
         signed: whether its maps are signed: zero is no evidence, negative values speak against the class.
         output_kind: how the output is read as probabilities; ``None`` for unknown.
+        classes: how many classes can be explained, if known.
     """
 
     run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
@@ -51,6 +52,11 @@ class Explainer:
     top_k: int | None = None
     signed: bool = False
     output_kind: OutputKind | None = None
+    classes: int | None = None
+
+    def describe(self, answer: Answer) -> dict[str, Any]:
+        """Describe the explained class and the best classes, see ``describe_classes``."""
+        return describe_classes(answer, self.class_names, self.output_kind, classes=self.classes)
 
 
 def artifact_explainer(path: Path) -> Explainer:
@@ -77,7 +83,15 @@ def artifact_explainer(path: Path) -> Explainer:
         classes = None if class_idx is None else expand_class_idx(np.repeat(class_idx, copies), metadata.top_k)
         return take_first(session(batch, classes))
 
-    return Explainer(run, preparation, metadata.class_names, metadata.top_k, metadata.diverging, metadata.output_kind)
+    return Explainer(
+        run,
+        preparation,
+        metadata.class_names,
+        metadata.top_k,
+        metadata.diverging,
+        metadata.output_kind,
+        metadata.classes,
+    )
 
 
 def model_explainer(
@@ -91,6 +105,7 @@ def model_explainer(
     """
     import torch
 
+    from explainable_model.attribution.targets import Binary
     from explainable_model.model import ExplainableModel
 
     if named.preprocess is None:
@@ -110,19 +125,24 @@ def model_explainer(
         return take_first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
     kind = named.output_kind or _find_kind(named, plan.output)
-    return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.postprocess.diverging, kind)
+    classes = 2 if isinstance(plan.target, Binary) else None
+    return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.postprocess.diverging, kind, classes)
 
 
 def _find_kind(named: "NamedModel", output: Any) -> OutputKind | None:
-    """Find how the output of a network is read, with a black image of its size."""
+    """Find how the output of a network is read, with an image of noise."""
     import torch
 
-    from explainable_model.eager.output_kind import find_output_kind
+    from explainable_model.explainer.output_kind import find_output_kind
 
     assert named.preprocess is not None
-    image = torch.zeros(1, len(named.preprocess.mean), *named.preprocess.size, dtype=find_dtype(named.model))
-    with wrap_network_errors(named.model, tuple(image.shape)):
-        return find_output_kind(named.model, image, output=output)
+    shape = (1, len(named.preprocess.mean), *named.preprocess.size)
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(find_dtype(named.model))
+    try:
+        with wrap_network_errors(named.model, tuple(image.shape)):
+            return find_output_kind(named.model, image, output=output)
+    except ModelError:  # told where the network explains its first photo, unless its target reads the output itself
+        return None
 
 
 def find_dtype(model: Any) -> Any:
@@ -167,7 +187,7 @@ def explain_photo(
     box = explainer.preprocess.box(*photo.size)
     records = [
         {
-            **describe_classes(answer, explainer.class_names, explainer.output_kind),
+            **explainer.describe(answer),
             "hottest": list(hottest_point(answer.cam[0], box)),
         }
         for answer in answers

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explainable_model.errors import ExplainableModelError, InputError
-from explainable_model.explainer.answers import Answer, describe_classes, label_class
+from explainable_model.explainer.answers import Answer, label_class
 from explainable_model.explainer.explainer import Explainer, draw_overlay
 from explainable_model.imaging.overlay import OverlayStyle, hottest_point
 from explainable_model.imaging.sheets import save_picture
@@ -87,7 +87,7 @@ def explain_with_all(
         if attempt.answer is None or explainer is None:
             failures.append({"method": method, "error": attempt.reason})
             continue
-        record = record or describe_classes(attempt.answer, explainer.class_names, explainer.output_kind)
+        record = record or explainer.describe(attempt.answer)
         box = explainer.preprocess.box(*photo.size)
         picture = draw_overlay(photo, attempt.answer.cam[0], box, style, signed=explainer.signed)
         tiles.append(Tile(picture, METHODS[method].title, f"{attempt.seconds:.2f} s"))

@@ -1,14 +1,15 @@
 """From an explainable network to a verified file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
 from explainable_model.artifact.runner import Array
 from explainable_model.errors import InputError
-from explainable_model.explanation import OVERLAY, Progress
+from explainable_model.explanation import OVERLAY, Progress, as_progress
 from explainable_model.exporters import FORMATS, format_of
 from explainable_model.exporters.describe import describe
 from explainable_model.exporters.format import Format
@@ -20,6 +21,7 @@ from explainable_model.lowering.imaging import make_photo_io
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import with_photo_io
 from explainable_model.model import ExplainableModel, lower
+from explainable_model.networks.transforms import as_preprocess
 from explainable_model.output_kind import OutputKind
 from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images
 from explainable_model.verify.parity import require_parity
@@ -32,7 +34,7 @@ def export(
     image: Tensor | None = None,
     *inputs: Tensor,
     format: str | None = None,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | Callable[..., Any] | None = None,
     class_names: Sequence[str] | None = None,
     output_kind: OutputKind | None = None,
     dynamic_size: bool = False,
@@ -57,7 +59,7 @@ def export(
         inputs: examples of the other inputs of the network and the target.
         format: key of ``FORMATS``, for a file with another suffix.
         preprocess: how a photo becomes the input; stored in the metadata, and put into the graph where ``pixels`` is
-            given.
+            given. A ``Compose`` of torchvision or timm is translated.
         class_names: one name per class, for the metadata.
         output_kind: how the output is read as probabilities, for the metadata, see ``OutputKind``; ``None`` finds it
             from the graph. A multi-label network without a sigmoid needs ``"sigmoid_logits"``, a regression
@@ -96,6 +98,7 @@ def export(
     """
     path = Path(path)
     fmt = format_of(path, format)
+    preparation, progress = as_preprocess(preprocess), as_progress(progress)
     check_request(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile)
     check_precision(fmt, precision, calibration)
     with StagedOutput(path) as staged:
@@ -107,8 +110,8 @@ def export(
             dynamic_batch=dynamic_batch and not fmt.fixed_size,
             profile=profile,
         )
-        lowered = with_pixels(lowered, preprocess, pixels, render)
-        metadata = describe(lowered, fmt.name, preprocess, class_names, output_kind)
+        lowered = with_pixels(lowered, preparation, pixels, render)
+        metadata = describe(lowered, fmt.name, preparation, class_names, output_kind)
         file = staged.folder / path.name
         fmt.write(lowered, file, metadata.to_json())
         runner, _ = fmt.open(file, None)

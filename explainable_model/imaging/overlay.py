@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
-from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
+from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -149,7 +149,7 @@ def overlay(
     """Draw the map over the part of the photo that the network saw: ``(1 - alpha) photo + alpha heatmap``.
 
     Args:
-        photo: of any size and mode.
+        photo: of any size and mode; it is put upright.
         cam: ``(h, w)``, as of ``heatmap``; resized to the box.
         colormap: a name that matplotlib knows, or colors as from ``palette``; the default depends on ``signed``.
         alpha: 0 shows the photo alone, 1 the heatmap alone.
@@ -171,7 +171,7 @@ def overlay(
 
     colors = colormap if colormap is not None else choose_colormap(signed=signed)
     check_style(colors, alpha, threshold)
-    picture = photo.convert("RGB")
+    picture = upright_rgb(photo, box.window if isinstance(box, Preprocess | AsDecoded) else None)
     region = round_box(find_box(box, np.shape(cam), picture.size), picture.size)
     values = resize_map(cam, region, signed=signed)
     seen = picture.crop(region)

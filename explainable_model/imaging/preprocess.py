@@ -1,7 +1,8 @@
 """Turns a photo into the network's input, with Pillow and NumPy alone."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explainable_model.errors import InputError
+from explainable_model.errors import InputError, LowRangeWarning
+from explainable_model.imaging.window import (
+    Window,
+    check_high_bytes,
+    check_window,
+    is_deep,
+    keeps_high_bytes,
+    to_eight_bits,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,12 +35,14 @@ class Preprocess:
     """How a photo becomes the network's input: ``(pixel / 255 - mean) / std`` after resizing.
 
     Attributes:
-        size: ``(height, width)`` of the input.
-        mean: per channel, in units of [0, 1].
-        std: per channel, in units of [0, 1].
+        size: ``(height, width)`` of the input; one number for a square.
+        mean: per channel, in units of [0, 1]; one number for a gray input.
+        std: per channel, in units of [0, 1]; one number for a gray input.
         resize: length of the shorter side before the center crop; ``None`` squashes the whole photo
             to ``size``.
         interpolation: one of nearest, bilinear, bicubic, lanczos.
+        window: ``(black, white)``: the values of a picture of more than 8 bits that become black and white; ``None``
+            takes them from the file, or the range of its type.
     """
 
     size: tuple[int, int]
@@ -39,8 +50,15 @@ class Preprocess:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     resize: int | None = None
     interpolation: str = "bilinear"
+    window: Window | None = None
 
     def __post_init__(self) -> None:
+        size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+        mean, std = ((value,) if isinstance(value, (int, float)) else tuple(value) for value in (self.mean, self.std))
+        for name, value in (("size", size), ("mean", mean), ("std", std)):
+            object.__setattr__(self, name, value)
+        if len(self.size) != 2:
+            raise ValueError(f"size is {self.size}; expected (height, width), for example (224, 224).")
         if self.interpolation not in INTERPOLATIONS:
             known = ", ".join(INTERPOLATIONS)
             raise ValueError(f"Unknown interpolation {self.interpolation!r}; expected one of {known}.")
@@ -50,6 +68,8 @@ class Preprocess:
             )
         if min(self.size) < 1 or min(self.std) <= 0:
             raise ValueError(f"size {self.size} and std {self.std} must be positive.")
+        if self.window is not None:
+            check_window(self.window)
 
     @property
     def value_range(self) -> tuple[float, float]:
@@ -99,10 +119,10 @@ class Preprocess:
         return left, top, left + crop_width, top + crop_height
 
     def __call__(self, photo: "Image") -> FloatArray:
-        """Turn a photo into ``(1, C, H, W)`` float32."""
+        """Turn a photo of any mode, which is put upright, into ``(1, C, H, W)`` float32."""
         from PIL import Image
 
-        picture = photo.convert("RGB" if len(self.mean) == 3 else "L")
+        picture = upright_rgb(photo, self.window).convert("RGB" if len(self.mean) == 3 else "L")
         resample = Image.Resampling[self.interpolation.upper()]
         height, width = self.size
         picture = picture.resize((width, height), resample, box=self.box(*picture.size))
@@ -117,9 +137,11 @@ class AsDecoded:
 
     Attributes:
         pixels: layout, ``NCHW`` or ``NHWC``.
+        window: as of ``Preprocess``.
     """
 
     pixels: str
+    window: Window | None = None
 
     def box(self, width: int, height: int) -> Box:
         """The maps cover the whole photo."""
@@ -127,50 +149,79 @@ class AsDecoded:
 
     def __call__(self, photo: "Image") -> NDArray[np.uint8]:
         """Turn a photo into ``(1, 3, H, W)`` or ``(1, H, W, 3)`` uint8."""
-        levels = np.array(photo.convert("RGB"), np.uint8)[None]
+        levels = np.array(upright_rgb(photo, self.window), np.uint8)[None]
         return levels if self.pixels == "NHWC" else np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
 
 
-def open_photo(path: str | Path) -> "Image":
+def open_photo(path: str | Path, window: Window | None = None) -> "Image":
     """Read a picture of any mode as RGB, upright (EXIF orientation applied).
 
+    Args:
+        path: the file.
+        window: as of ``Preprocess``.
+
     Raises:
-        InputError: the file is missing, not a picture, truncated, or larger than 100 megapixels.
+        InputError: the file is missing, not a picture, truncated, or larger than 100 megapixels; or its values need a
+            window.
+
+    Warns:
+        LowRangeWarning: a picture of 16 bits that becomes nearly black.
     """
     from PIL import UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of oddities; it raises on what it cannot read
-            return _read(path)
+        with quiet_pillow():
+            return _read(path, window)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG or the like.") from error
-    except InputError:
+    except (InputError, LowRangeWarning):  # a warning is raised where warnings are errors
         raise
     except Exception as error:  # Pillow's decoders raise errors of many types on damaged files
         raise InputError(f"{path} cannot be read: {error}. Is it truncated or damaged?") from error
 
 
-def _read(path: str | Path) -> "Image":
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Silence Pillow's warnings: it raises on what it cannot read."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+        yield
+
+
+def _read(path: str | Path, window: Window | None) -> "Image":
     from PIL import Image
 
     with Image.open(path) as photo:
         if photo.width * photo.height > MAX_PIXELS:
             raise InputError(f"{path} has {photo.width} x {photo.height} pixels; expected at most {MAX_PIXELS:,}.")
-        return upright_rgb(photo)
+        return upright_rgb(photo, window)
 
 
-def upright_rgb(photo: "Image") -> "Image":
-    """Turn a picture of any mode into RGB: EXIF orientation applied, 16 bits scaled to 8, transparency over white."""
-    from PIL import Image, ImageOps
+def upright_rgb(photo: "Image", window: Window | None = None) -> "Image":
+    """Turn a picture of any mode into RGB: EXIF orientation applied, transparency over white, 16 bits made 8.
 
+    Every entrance decodes photos with this function.
+
+    Args:
+        photo: of any mode; an upright RGB picture stays as it is.
+        window: as of ``Preprocess``.
+
+    Raises, warns: as ``to_eight_bits``.
+    """
+    from PIL import ExifTags, Image, ImageOps
+
+    if is_deep(photo):  # before the rotation, which loses the tags of the file
+        orientation = photo.getexif().get(ExifTags.Base.Orientation)
+        photo = to_eight_bits(photo, window)
+        photo.getexif()[ExifTags.Base.Orientation] = orientation or 1
+    elif keeps_high_bytes(photo):
+        photo = check_high_bytes(photo, window)
     photo = ImageOps.exif_transpose(photo)
-    if photo.mode.startswith(("I", "F")):  # 16 bits and more: Pillow's own conversion would clip
-        values = np.nan_to_num(np.asarray(photo, dtype=np.float64), posinf=0.0, neginf=0.0)
-        top = 65535.0 if photo.mode.startswith("I") else max(float(values.max()), 1e-12)
-        return Image.fromarray((values.clip(0, top) / top * 255).round().astype(np.uint8)).convert("RGB")
     if photo.mode in ("RGBA", "LA", "PA") or "transparency" in photo.info:
         background = Image.new("RGBA", photo.size, "white")
         return Image.alpha_composite(background, photo.convert("RGBA")).convert("RGB")

@@ -21,7 +21,7 @@ from explainable_model.imaging.overlay import (
     resize_map,
     round_box,
 )
-from explainable_model.imaging.preprocess import Box
+from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,17 +60,25 @@ def panel(
         alpha: of the heatmap in the overlay.
         masking: ``threshold`` and ``hide`` of the overlay.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
+    photo = upright_rgb(photo, box.window if isinstance(box, Preprocess | AsDecoded) else None)
     size = _fit_pane(photo.size)
-    original = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    original = photo.resize(size, Image.Resampling.LANCZOS)
     colors = colormap if colormap is not None else choose_colormap(signed=signed)
     small = _scale_box(find_box(box, np.shape(cam), photo.size), photo.size, size)
     region = round_box(small, size)
     heat = Image.new("RGB", size, UNSEEN)
     heat.paste(Image.fromarray(heatmap(resize_map(cam, region, signed=signed), colors)), region[:2])
     blended = overlay(original, cam, colormap=colors, alpha=alpha, box=small, signed=signed, **masking)
+    return _arrange((original, heat, blended), caption)
 
+
+def _arrange(pictures: Sequence["Image"], caption: str) -> "Image":
+    """Arrange three pictures of one size side by side on white, under a caption."""
+    from PIL import Image, ImageDraw
+
+    size = pictures[0].size
     width = 2 * MARGIN + 3 * PANE + 2 * GAP
     font = load_font()
     lines = _wrap(caption, font, width - 2 * MARGIN)
@@ -79,7 +87,7 @@ def panel(
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
         draw.text((MARGIN, MARGIN + number * LINE_HEIGHT), line, font=font, fill=INK)
-    for column, picture in enumerate((original, heat, blended)):
+    for column, picture in enumerate(pictures):
         left = MARGIN + column * (PANE + GAP) + (PANE - size[0]) // 2
         sheet.paste(picture, (left, top))
     return sheet

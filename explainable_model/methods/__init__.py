@@ -216,11 +216,24 @@ METHODS: Mapping[str, Method] = {row.name: row for row in ROWS}
 
 
 def find_method(name: str) -> Method:
-    """The method of that name.
+    """The method of that name, or of that title: ``GradCAM`` and ``Grad-CAM`` are ``gradcam``.
 
     Raises:
         ValueError: no such method; the known ones are listed.
     """
-    if name not in METHODS:
-        raise ValueError(f"Unknown method {name!r}; known methods: {', '.join(METHODS)}.")
-    return METHODS[name]
+    if not isinstance(name, str):
+        raise ValueError(
+            f"method is {type(name).__name__}; expected the name of one method, for example 'gradcam'. Wrap the "
+            "network once for each method: {name: ExplainableModel(model, layer, name) for name in names}."
+        )
+    if name in METHODS:
+        return METHODS[name]
+    spelled = {_simplify(spelling): method for method in METHODS.values() for spelling in (method.title, method.name)}
+    if _simplify(name) in spelled:
+        return spelled[_simplify(name)]
+    raise ValueError(f"Unknown method {name!r}; known methods: {', '.join(METHODS)}.")
+
+
+def _simplify(name: str) -> str:
+    """Drop capitals and punctuation, but for plus signs."""
+    return "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")

@@ -16,6 +16,7 @@ from explainable_model.errors import MissingRuntimeError, ModelError
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.checkpoint import load_checkpoint
 from explainable_model.networks.transformers import load_classifier, read_class_names, read_preprocess
+from explainable_model.networks.transforms import as_preprocess, torchvision_preprocess
 from explainable_model.output_kind import OutputKind
 
 
@@ -25,7 +26,7 @@ class NamedModel:
 
     Attributes:
         model: in evaluation mode.
-        preprocess: from a photo to the network's input, if known.
+        preprocess: from a photo to the network's input, if known; a ``Compose`` of torchvision is translated.
         class_names: one per class, if known.
         output_kind: how the output is read as probabilities, see ``OUTPUT_KINDS``; ``None`` finds it from the network.
     """
@@ -34,6 +35,9 @@ class NamedModel:
     preprocess: Preprocess | None = None
     class_names: tuple[str, ...] | None = None
     output_kind: OutputKind | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "preprocess", as_preprocess(self.preprocess))
 
 
 Source = Callable[[str, bool, int | None], NamedModel]
@@ -123,20 +127,6 @@ def from_torchvision(name: str, pretrained: bool, classes: int | None) -> NamedM
         return NamedModel(model)
     names = tuple(weights.meta.get("categories") or ())
     return NamedModel(model, torchvision_preprocess(weights.transforms()), names if names and classes is None else None)
-
-
-def torchvision_preprocess(preset: Any) -> Preprocess | None:
-    """Translate an ``ImageClassification`` preset into ``Preprocess``; ``None`` for presets without a fixed size."""
-    if type(preset).__name__ != "ImageClassification":
-        return None
-    crop, shorter = tuple(preset.crop_size), tuple(preset.resize_size)
-    return Preprocess(
-        size=(crop[0], crop[-1]),
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        resize=shorter[0],
-        interpolation=str(preset.interpolation.value),
-    )
 
 
 def from_timm(name: str, pretrained: bool, classes: int | None) -> NamedModel:

@@ -4,13 +4,14 @@ import base64
 import binascii
 import io
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.imaging.preprocess import upright_rgb
+from explainable_model.errors import InputError, LowRangeWarning
+from explainable_model.imaging.preprocess import quiet_pillow, upright_rgb
+from explainable_model.imaging.window import Window, parse_window
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,8 +27,9 @@ class Request:
 
     Attributes:
         fields: ``image``: the encoded picture, as bytes or base64 text; optional: ``class`` (number or name of
-            the class to explain), ``top`` (how many of the best classes to list) and ``accept`` (for clients that
-            cannot set a header). Values are text or bytes, as from a form, or what JSON holds.
+            the class to explain), ``top`` (how many of the best classes to list), ``window`` (``0,4095``: the values of
+            a picture of more than 8 bits that become black and white) and ``accept`` (for clients that cannot set a
+            header). Values are text or bytes, as from a form, or what JSON holds.
         accept: the ``Accept`` header.
     """
 
@@ -90,8 +92,13 @@ def read_image_field(fields: Mapping[str, Any]) -> bytes:
     return bytes(image)
 
 
-def read_photo(image: bytes, max_pixels: int) -> "Image":
+def read_photo(image: bytes, max_pixels: int, window: Window | None = None) -> "Image":
     """Decode a picture of any mode as RGB, upright.
+
+    Args:
+        image: the encoded picture.
+        max_pixels: a picture with more pixels is refused.
+        window: as of ``Preprocess``.
 
     Raises:
         RequestError: 415 for bytes that are no picture, 413 for a picture that is too large (checked before it is
@@ -100,15 +107,13 @@ def read_photo(image: bytes, max_pixels: int) -> "Image":
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of oddities; it raises on what it cannot read
-            with Image.open(io.BytesIO(image), formats=PICTURES) as photo:
-                if photo.width * photo.height > max_pixels:
-                    size = f"{photo.width} x {photo.height} pixels"
-                    raise RequestError(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The picture has {size}; expected at most {max_pixels:,}."
-                    )
-                return upright_rgb(photo)
+        with quiet_pillow(), Image.open(io.BytesIO(image), formats=PICTURES) as photo:
+            if photo.width * photo.height > max_pixels:
+                size = f"{photo.width} x {photo.height} pixels"
+                raise RequestError(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The picture has {size}; expected at most {max_pixels:,}."
+                )
+            return upright_rgb(photo, window)
     except UnidentifiedImageError as error:
         known = ", ".join(PICTURES)
         raise RequestError(
@@ -116,8 +121,10 @@ def read_photo(image: bytes, max_pixels: int) -> "Image":
         ) from error
     except Image.DecompressionBombError as error:
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The picture is too large: {error}") from error
-    except RequestError:
+    except (RequestError, LowRangeWarning):  # a warning is raised where warnings are errors
         raise
+    except InputError as error:
+        raise RequestError(HTTPStatus.BAD_REQUEST, str(error)) from error
     except Exception as error:  # Pillow's decoders raise errors of many types on damaged files
         raise RequestError(HTTPStatus.BAD_REQUEST, f"The picture is damaged: {error}.") from error
 
@@ -128,3 +135,16 @@ def read_text_field(fields: Mapping[str, Any], name: str) -> str | None:
     if isinstance(value, bytes | bytearray):
         value = value.decode("utf-8", errors="replace")
     return None if value is None else str(value)
+
+
+def read_window_field(fields: Mapping[str, Any]) -> Window | None:
+    """Read the field ``window``, ``None`` where it is missing.
+
+    Raises:
+        RequestError: 400 for another text than two numbers.
+    """
+    text = read_text_field(fields, "window")
+    try:
+        return None if text is None else parse_window(text)
+    except ValueError as error:
+        raise RequestError(HTTPStatus.BAD_REQUEST, str(error)) from error

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.reference import check_reference
-from explainable_model.errors import ArtifactError, InputError
+from explainable_model.errors import ArtifactError, InputError, LowRangeWarning
 from explainable_model.explainer.answers import (
     TOP,
     Answer,
@@ -35,6 +36,7 @@ from explainable_model.serving.contract import (
     read_image_field,
     read_photo,
     read_text_field,
+    read_window_field,
     wants_picture,
 )
 
@@ -90,6 +92,7 @@ class _Job:
     top: int
     size: tuple[int, int]  # width, height of the photo
     picture: "Image | None"  # under the overlay, where the client asks for one
+    warnings: list[str]  # why the answer may not help
 
 
 class Service:
@@ -152,8 +155,14 @@ class Service:
             self._read_class(read_text_field(fields, "class")),
             self._read_top(read_text_field(fields, "top")),
         )
-        photo = read_photo(read_image_field(fields), self.settings.max_pixels)
-        return _Job(self._prepare(photo), class_idx, top, photo.size, self._shrink(photo) if as_picture else None)
+        window = read_window_field(fields) or self._preprocess.window
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", LowRangeWarning)
+            photo = read_photo(read_image_field(fields), self.settings.max_pixels, window)
+        notes = [str(warning.message) for warning in caught if warning.category is LowRangeWarning]
+        return _Job(
+            self._prepare(photo), class_idx, top, photo.size, self._shrink(photo) if as_picture else None, notes
+        )
 
     def _prepare(self, photo: "Image") -> NDArray[Any]:
         return self._preprocess(photo).astype(self.metadata.array_dtype)
@@ -202,6 +211,8 @@ class Service:
             raise RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "The network's answer to this picture is not finite.")
         first, *others = split_classes(answer)
         record = self._describe(first, job.top)
+        if job.warnings:
+            record["warnings"] = job.warnings
         if job.picture is not None:
             headers = {EXPLANATION_HEADER: json.dumps({key: value for key, value in record.items() if key != "top"})}
             return Response(HTTPStatus.OK, PNG, _encode_png(self._draw_overlay(job.picture, first.cam[0])), headers)
@@ -212,7 +223,8 @@ class Service:
         return Response(HTTPStatus.OK, JSON, json.dumps(record).encode())
 
     def _describe(self, answer: Answer, top: int) -> dict[str, Any]:
-        return describe_classes(answer, self.metadata.class_names, self.metadata.output_kind, top)
+        metadata = self.metadata
+        return describe_classes(answer, metadata.class_names, metadata.output_kind, top, classes=metadata.classes)
 
     def _draw_heatmap(self, answer: Answer) -> dict[str, Any]:
         """Draw the map in 8 bits, and name the values of 0 and 255: the artifact's bounds, or else the map's own."""

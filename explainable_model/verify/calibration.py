@@ -70,7 +70,7 @@ def _read_photos(paths: Sequence[str | Path], metadata: Metadata, progress: Prog
             f"calibrate with an array of shape {format_shape(metadata.image_shape)}."
         )
     for number, path in enumerate(paths, 1):
-        photo = open_photo(path)
+        photo = open_photo(path, metadata.preprocess.window)
         if metadata.pixels is None:
             yield metadata.preprocess(photo)[0].astype(metadata.array_dtype)
         else:

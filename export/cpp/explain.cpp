@@ -37,6 +37,7 @@ constexpr const char* kUsage = R"(usage: explain PHOTO ARTIFACT [options]
 )";
 
 constexpr std::size_t kTop = 5;
+constexpr int kDark = 64;  // a quarter of 8 bits
 
 struct UsageError : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -94,15 +95,19 @@ Options parse_options(const std::vector<std::string>& arguments) {
 json write_name(const std::string& name) { return name.empty() ? json(nullptr) : json(name); }
 
 json list_top_classes(const Explanation& explanation, const Metadata& metadata) {
-  const std::vector<double>& odds = explanation.probabilities;
-  std::vector<std::size_t> order(odds.size());
+  const std::vector<double>&odds = explanation.probabilities, &scores = explanation.scores;
+  const std::vector<double>& ranking = odds.empty() ? scores : odds;
+  std::vector<std::size_t> order(ranking.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return odds[a] > odds[b]; });
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return ranking[a] > ranking[b]; });
   order.resize(std::min(order.size(), kTop));
   json top = json::array();
   for (const std::size_t n : order) {
     const std::string name = metadata.class_name(static_cast<std::int64_t>(n));
-    top.push_back({{"class_idx", n}, {"class_name", write_name(name)}, {"probability", odds[n]}});
+    top.push_back({{"class_idx", n},
+                   {"class_name", write_name(name)},
+                   {"score", scores.at(scores.size() == 1 ? 0 : n)},
+                   {"probability", odds.empty() ? json(nullptr) : json(odds[n])}});
   }
   return top;
 }
@@ -120,6 +125,8 @@ json describe(const Explanation& explanation, const Metadata& metadata) {
   const Box& box = explanation.box;
   return {{"class_idx", explanation.class_idx},
           {"class_name", write_name(explanation.class_name)},
+          {"output_kind", write_name(metadata.output_kind)},
+          {"score", explanation.score},
           {"probability", explanation.probability ? json(*explanation.probability) : json(nullptr)},
           {"top", list_top_classes(explanation, metadata)},
           {"hottest", find_hottest(explanation.heatmap, box)},
@@ -154,12 +161,21 @@ json describe(const Timing& timing) {
           {"cpu_ms", timing.cpu},    {"calls_per_second", timing.calls_per_second}};
 }
 
+// Whether a binary output says that its one class is absent.
+bool is_absent(const json& answer) {
+  const std::string kind = answer["output_kind"].is_null() ? "" : answer["output_kind"].get<std::string>();
+  const bool binary = kind == "binary" || kind == "binary_logits";
+  return binary && answer["top"].size() == 1 && answer["probability"].get<double>() < 0.5;
+}
+
 void print_answer(const json& answer) {
   const json& name = answer["class_name"];
-  std::cout << answer["photo"].get<std::string>() << ": "
+  std::cout << answer["photo"].get<std::string>() << ": " << (is_absent(answer) ? "no " : "")
             << (name.is_null() ? "class " + answer["class_idx"].dump() : name.get<std::string>());
   if (!answer["probability"].is_null()) {
     std::cout << ", " << std::round(answer["probability"].get<double>() * 1000) / 10 << "%";
+  } else {
+    std::cout << ", score " << answer["score"].get<double>();
   }
   std::cout << "\n";
   if (answer.contains("bench")) {
@@ -174,6 +190,10 @@ void print_answer(const json& answer) {
 
 void run(const Options& options) {
   const Picture photo = read_picture(options.files[0]);
+  if (photo.deep && *std::max_element(photo.rgb.begin(), photo.rgb.end()) < kDark) {
+    std::cerr << "warning: " << options.files[0]
+              << " uses less than a quarter of its 16 bits, so it is nearly black; convert it to 8 bits.\n";
+  }
   const Explainer explainer(options.files[1], options.threads);
   const std::vector<Explanation> explanations = explainer.explain_top(photo, options.class_idx);
   const Explanation& explanation = explanations.front();

@@ -78,18 +78,41 @@ void check_classes(const Classes& classes, const Metadata& metadata, std::int64_
   }
 }
 
-// Softmax over one image's logits. Logits that are a distribution stay; the result is empty where the logits are not
-// one per class.
-std::vector<double> compute_probabilities(const Outputs& outputs) {
-  if (outputs.logits_shape.size() != 2 || outputs.logits_shape[1] < 2) return {};
-  std::vector<double> odds(outputs.logits.begin(), outputs.logits.begin() + outputs.logits_shape[1]);
-  const double sum = std::accumulate(odds.begin(), odds.end(), 0.0);
-  const auto [smallest, largest] = std::minmax_element(odds.begin(), odds.end());
-  if (*smallest >= 0 && std::abs(sum - 1) < 1e-3) return odds;
-  const double top = *largest;
-  for (double& value : odds) value = std::exp(value - top);
-  const double total = std::accumulate(odds.begin(), odds.end(), 0.0);
-  for (double& value : odds) value /= total;
+std::int64_t count_classes(const Outputs& outputs) {
+  return outputs.logits_shape.size() < 2 ? 1 : outputs.logits_shape[1];
+}
+
+bool has_one_value_per_class(const Outputs& outputs) {
+  return count_values(outputs.logits_shape) == outputs.logits_shape.at(0) * count_classes(outputs);
+}
+
+// The network's own output for each class of the first image, summed over pixels.
+std::vector<double> sum_scores(const Outputs& outputs) {
+  const std::int64_t classes = count_classes(outputs);
+  const std::int64_t pixels = count_values(outputs.logits_shape) / outputs.logits_shape.at(0) / classes;
+  std::vector<double> scores(static_cast<std::size_t>(classes), 0.0);
+  for (std::int64_t n = 0; n < classes * pixels; ++n) {
+    scores[static_cast<std::size_t>(n / pixels)] += outputs.logits[static_cast<std::size_t>(n)];
+  }
+  return scores;
+}
+
+// The probability of each class of the first image; empty where the artifact does not say how its output is read, and
+// where the output has none.
+std::vector<double> compute_probabilities(const Outputs& outputs, const Metadata& metadata) {
+  const std::string& kind = metadata.output_kind;
+  const std::int64_t classes = count_classes(outputs);
+  if (kind.empty() || kind == "scores" || !has_one_value_per_class(outputs)) return {};
+  std::vector<double> odds(outputs.logits.begin(), outputs.logits.begin() + classes);
+  if (kind == "logits") {
+    const double top = *std::max_element(odds.begin(), odds.end());
+    for (double& value : odds) value = std::exp(value - top);
+    const double total = std::accumulate(odds.begin(), odds.end(), 0.0);
+    for (double& value : odds) value /= total;
+  } else if (kind == "sigmoid_logits" || kind == "binary_logits") {
+    for (double& value : odds) value = 0.5 * (1 + std::tanh(value / 2));
+  }
+  if (classes == 1 && metadata.classes == 2) odds.insert(odds.begin(), 1 - odds[0]);  // absent, present
   return odds;
 }
 
@@ -129,6 +152,11 @@ std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64
     throw ArtifactError(name_ +
                         " does not say how a photo becomes its input; export it with preprocess=Preprocess(...).");
   }
+  if (photo.deep && metadata_.preprocess && metadata_.preprocess->window) {
+    throw InputError("The photo has 16 bits for each value, and " + name_ +
+                     " chooses the values that become black and white; this program reads the full range alone. "
+                     "Convert the photo to 8 bits.");
+  }
   const Box whole{0, 0, static_cast<double>(photo.width), static_cast<double>(photo.height)};
   const Box box = takes_photos ? whole : find_box(*metadata_.preprocess, photo.width, photo.height);
   Image image = takes_photos ? copy_levels(photo, metadata_.pixels) : to_image(*metadata_.preprocess, photo);
@@ -136,14 +164,17 @@ std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64
   repeat(image, copies);
   const std::vector<std::int64_t> shape = make_classes_shape(metadata_, copies);
   const Outputs outputs = run(image, {shape, std::vector(static_cast<std::size_t>(count_values(shape)), class_idx)});
-  const std::vector<double> odds = compute_probabilities(outputs);
+  const std::vector<double> odds = compute_probabilities(outputs, metadata_);
+  const std::vector<double> scores = sum_scores(outputs);
+  const std::vector<double> ranked = has_one_value_per_class(outputs) ? scores : std::vector<double>();
   std::vector<Explanation> explanations;
   for (std::size_t n = 0; n < static_cast<std::size_t>(metadata_.maps()); ++n) {
     const std::int64_t explained = outputs.class_idx.at(n);
     std::optional<double> probability;
     if (!odds.empty()) probability = odds.at(static_cast<std::size_t>(explained));
+    const double score = scores.at(scores.size() == 1 ? 0 : static_cast<std::size_t>(explained));
     explanations.push_back(
-        {explained, metadata_.class_name(explained), probability, odds, read_cam(outputs, n), box});
+        {explained, metadata_.class_name(explained), score, probability, ranked, odds, read_cam(outputs, n), box});
   }
   return explanations;
 }

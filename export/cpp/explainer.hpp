@@ -53,7 +53,9 @@ std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int
 struct Explanation {
   std::int64_t class_idx = 0;           // the class that was explained
   std::string class_name;               // empty if unknown
-  std::optional<double> probability;    // of that class; empty where the logits are not one per class
+  double score = 0;                     // the network's own output for that class, summed over pixels
+  std::optional<double> probability;    // of that class; empty where the output has none, or its kind is unknown
+  std::vector<double> scores;           // of every class, or of the single output; empty for an output per pixel
   std::vector<double> probabilities;    // of every class, or empty
   Grid heatmap;                         // in [0, 1], unless the artifact was exported with another normalization
   Box box;                              // the part of the photo that the heatmap covers

@@ -37,6 +37,7 @@ Preprocess parse_preprocess(const json& record) {
   preprocess.std = record.at("std").get<std::vector<float>>();
   preprocess.resize = read_optional<int>(record, "resize");
   preprocess.interpolation = parse_interpolation(record.at("interpolation"));
+  preprocess.window = read_optional<std::vector<double>>(record, "window").has_value();
   const bool channels = preprocess.mean.size() == 1 || preprocess.mean.size() == 3;
   const bool positive = preprocess.height > 0 && preprocess.width > 0 && preprocess.resize.value_or(1) > 0;
   if (!channels || preprocess.std.size() != preprocess.mean.size() || !positive) {
@@ -80,6 +81,7 @@ Metadata parse_record(const json& record) {
     throw ArtifactError("pixels is " + metadata.pixels + ", expected NCHW or NHWC");
   }
   metadata.diverging = record.at("cam_range").at(0) != 0;
+  metadata.output_kind = read_optional<std::string>(record, "output_kind").value_or("");
   metadata.classes = record.at("classes");
   metadata.top_k = read_optional<std::int64_t>(record, "top_k").value_or(0);
   metadata.extra_inputs = record.value("extra_inputs", json::array()).size();

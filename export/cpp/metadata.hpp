@@ -21,6 +21,7 @@ struct Preprocess {
   std::vector<float> std;           // one per channel, in units of [0, 1]
   std::optional<int> resize;        // the shorter side before the center crop; empty: the whole photo is squashed
   Interpolation interpolation = Interpolation::bilinear;
+  bool window = false;              // whether a range of 16-bit values becomes black to white
 };
 
 // The sizes that an artifact takes along an open dimension of the image.
@@ -39,6 +40,7 @@ struct Metadata {
   std::string dtype;                      // of logits and cam, and of the image where the artifact takes no photos
   std::string pixels;                     // NCHW or NHWC, the layout of photos; empty where the artifact takes a prepared image
   bool diverging = false;                 // the maps range from negative to positive values
+  std::string output_kind;  // how the output is read as probabilities; empty where the artifact does not say so
   std::int64_t classes = 0;
   std::int64_t top_k = 0;         // the number of classes that are explained at once; 0 without top_k
   std::size_t extra_inputs = 0;  // the number of inputs besides the image

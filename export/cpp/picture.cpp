@@ -17,6 +17,7 @@
 namespace explainable {
 namespace {
 
+constexpr std::size_t kBitDepthAt = 24;  // in the header of a PNG
 constexpr std::uintmax_t kMaxFileSize = std::uintmax_t{1} << 30;
 
 bool starts_with(const Bytes& bytes, std::initializer_list<std::uint8_t> magic) {
@@ -56,7 +57,9 @@ Picture decode_picture(const Bytes& bytes, const std::string& name) {
   if (!jpeg && !png) throw InputError(name + " is not a picture that this program can read; expected JPEG or PNG.");
   try {
     Decoded decoded = jpeg ? decode_jpeg(bytes) : decode_png(bytes);
-    return turn_upright(std::move(decoded.picture), read_orientation(decoded.exif));
+    Picture picture = turn_upright(std::move(decoded.picture), read_orientation(decoded.exif));
+    picture.deep = png && bytes.at(kBitDepthAt) == 16;
+    return picture;
   } catch (const InputError& error) {
     throw InputError(name + " cannot be read: " + error.what());
   }

@@ -266,6 +266,46 @@ def test_other_networks(kit: Kit, photos: list[Path], tmp_path: Path) -> None:
     assert "does not say how a photo becomes its input" in kit.refuses(photos[0], path)
 
 
+def test_a_photo_of_twelve_bits(quick_kit: Kit, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path, photo = tmp_path / f"gray{quick_kit.suffix}", tmp_path / "deep.png"
+    Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)).save(photo)
+    for window in (None, (0, 4095)):
+        preprocess = Preprocess((24, 24), (0.4,), (0.3,), window=window)
+        export(ExplainableModel(Gray().eval(), "features"), path, torch.rand(1, 1, 24, 24), preprocess=preprocess)
+        if window is None:
+            assert "nearly black" in quick_kit.run("explain", photo, path).stderr
+        else:
+            assert "reads the full range alone" in quick_kit.run("explain", photo, path).stderr
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "binary", "binary_logits", "scores"])
+def test_probabilities_follow_the_kind_of_output(kind: str, quick_kit: Kit, photos: list[Path], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    endings = {"softmax": nn.Softmax(1), "sigmoid": nn.Sigmoid(), "binary": nn.Sigmoid()}
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 1 if "binary" in kind else 3), endings.get(kind, nn.Identity()),
+    ).eval()  # fmt: skip
+    nn.init.constant_(network[4].bias, -2)  # every class is absent
+    path = tmp_path / f"kind{quick_kit.suffix}"
+    names = ["ill"] if "binary" in kind else None
+    image, preprocess = torch.zeros(1, 3, 40, 40), Preprocess((40, 40))
+    option = "scores" if kind == "scores" else None
+    export(ExplainableModel(network, "1"), path, image, preprocess=preprocess, class_names=names, output_kind=option)
+    found = quick_kit.explain(photos[0], path)
+    output = network(torch.from_numpy(preprocess(open_photo(photos[0]))))[0].detach().double().numpy()
+    odds = {"binary_logits": 1 / (1 + np.exp(-output)), "scores": None}.get(kind, output)
+    best = int(output.argmax())
+    assert (found["output_kind"], found["class_idx"]) == (kind, best)
+    assert found["score"] == pytest.approx(output[best], rel=1e-4)
+    assert found["probability"] == (None if odds is None else pytest.approx(odds[best], rel=1e-4))
+    assert [entry["class_idx"] for entry in found["top"]] == np.argsort(-output).tolist()
+    words = quick_kit.run("explain", photos[0], path).stdout
+    expected = f"score {output[best]:.2f}"[:9] if odds is None else f"{round(float(odds[best]) * 100, 1):g}%"
+    assert f"{'no ill' if 'binary' in kind else f'class {best}'}, {expected}" in words
+
+
 def test_mistakes_in_what_is_asked(kit: Kit, lite0: Path, photos: list[Path], tmp_path: Path) -> None:
     assert "class 1000 is out of range" in kit.refuses(photos[0], lite0, "--class", 1000)
     assert "--class is cat; expected a whole number" in kit.refuses(photos[0], lite0, "--class", "cat")

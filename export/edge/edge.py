@@ -4,10 +4,11 @@ Every script of this folder uses this file. It needs Python 3.8, NumPy and Pillo
 """
 
 import json
+import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 KEY = "explainable_model.json"  # the name of the metadata in an artifact
 SCHEMA_VERSION = 1
@@ -65,6 +66,26 @@ def read_record(model, path):
     return record
 
 
+def open_photo(path, window=None):
+    """A photo upright as RGB; of more than 8 bits, the values from ``window`` become black to white.
+
+    Without a window, black is 0 and white 65535.
+    """
+    photo = Image.open(path)
+    if not photo.mode.startswith(("I", "F")):
+        return ImageOps.exif_transpose(photo).convert("RGB")
+    values = np.asarray(photo, np.float64)
+    low, high = window or (0, 65535)
+    if window is None and (photo.mode.startswith("F") or values.min() < low or values.max() > high):
+        raise ValueError(f"{path} has values from {values.min():g} to {values.max():g}; convert it to 8 bits.")
+    if window is None and values.max() < high / 4:
+        message = f"{path} has values up to {values.max():g} of 65535, so it is nearly black; convert it to 8 bits."
+        warnings.warn(message, stacklevel=2)
+    levels = Image.fromarray(np.uint8(np.round((np.clip(values, low, high) - low) * (255 / (high - low)))))
+    levels.info.update(photo.info)
+    return ImageOps.exif_transpose(levels).convert("RGB")
+
+
 def find_box(width, height, preprocess):
     """The part of a photo that the network sees: the whole photo, or its center after a resize and a crop."""
     size, resize, box = np.array([width, height]), preprocess["resize"], (0, 0, width, height)
@@ -114,14 +135,31 @@ def explain(model, record, photo, class_idx):
     return Answer(int(explained.flat[0]), logits[0], cam.reshape(-1, *cam.shape[-2:])[0], box)
 
 
+def compute_probabilities(logits, record):
+    """The probability of each class; ``None`` where the output has none or its kind is not recorded."""
+    kind, values = record.get("output_kind"), logits.ravel().astype(np.float64)
+    if kind in (None, "scores") or (logits.ndim > 0 and len(values) != len(logits)):
+        return None
+    if kind == "logits":
+        odds = np.exp(values - values.max())
+        return odds / odds.sum()
+    odds = 0.5 * (1 + np.tanh(values / 2)) if kind in ("sigmoid_logits", "binary_logits") else values
+    return np.append(1 - odds, odds) if len(odds) == 1 and record["classes"] == 2 else odds
+
+
 def describe_answer(answer, record):
-    """Class, name, probability and the heatmap's hottest point, for JSON."""
+    """Class, name, score, probability and the heatmap's hottest point, for JSON.
+
+    The score is the network's own output for the class, summed over pixels. Without a probability, it stands alone.
+    """
     class_idx, logits, cam, (left, top, right, bottom) = answer
     names = record["class_names"]
     described = {"class_idx": class_idx, "class_name": names[class_idx] if names else None}
-    if logits.ndim == 1 and len(logits) > 1:
-        odds = np.exp((logits - logits.max()).astype(np.float64))
-        described["probability"] = float(odds[class_idx] / odds.sum())
+    scores = logits.astype(np.float64).reshape(len(logits) if logits.ndim else 1, -1).sum(1)
+    described["score"] = float(scores[0 if len(scores) == 1 else class_idx])
+    odds = compute_probabilities(logits, record)
+    if odds is not None:
+        described["probability"] = float(odds[class_idx])
     row, column = np.unravel_index(int(cam.argmax()), cam.shape)
     x = left + (column + 0.5) * (right - left) / cam.shape[1]
     y = top + (row + 0.5) * (bottom - top) / cam.shape[0]

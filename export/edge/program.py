@@ -6,8 +6,16 @@ import sys
 
 import numpy as np
 from bench import measure, measure_start
-from edge import describe_answer, draw_overlay, explain, make_inputs, measure_parity, prepare_image, read_record
-from PIL import Image, ImageOps
+from edge import (
+    describe_answer,
+    draw_overlay,
+    explain,
+    make_inputs,
+    measure_parity,
+    open_photo,
+    prepare_image,
+    read_record,
+)
 
 
 def parse_arguments(description):
@@ -35,9 +43,9 @@ def run_program(open_model, description):
     options = parse_arguments(description)
     if options.alone:
         return measure_start(open_model, options)
-    photo = ImageOps.exif_transpose(Image.open(options.photo)).convert("RGB")
     model = open_model(options.artifact, options.threads)
     record = read_record(model, options.artifact)
+    photo = open_photo(options.photo, (record["preprocess"] or {}).get("window"))
     parity = measure_parity(model, record)
     if not parity["within_tolerance"]:
         raise ValueError(f"on this device the artifact does not give its recorded answer: {parity}")

@@ -64,6 +64,44 @@ def test_an_artifact_that_prepares_photos(pixels: str, photos: list[Path], run, 
         assert drawn.size == photo.size
 
 
+def test_sixteen_bits_are_the_projects(tmp_path: Path) -> None:
+    levels = np.arange(240, dtype=np.uint16).reshape(12, 20)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "deep.png"
+    for values, window in ((levels * 257, None), (levels * 16, (0, 4080))):
+        Image.fromarray(values).save(path, exif=exif)
+        assert np.array_equal(edge.open_photo(path, window), open_photo(path, window))
+    with pytest.warns(UserWarning, match="nearly black"):
+        edge.open_photo(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "logits", "classes", "wanted"),
+    [
+        ("logits", [0.0, np.log(3)], 2, 0.75),
+        ("softmax", [0.2, 0.8], 2, 0.8),
+        ("sigmoid", [0.971, 0.953], 2, 0.953),
+        ("sigmoid_logits", [0.0, np.log(3)], 2, 0.75),
+        ("binary", [0.034], 2, 0.034),  # both sides of one output can be explained
+        ("scores", [0.2, 0.8], 2, None),
+        (None, [0.2, 0.8], 2, None),
+    ],
+)
+def test_the_kind_of_output_says_what_the_probabilities_are(
+    kind: str | None, logits: list[float], classes: int, wanted: float | None
+) -> None:
+    record = {"output_kind": kind, "classes": classes, "class_names": None}
+    answer = edge.Answer(1, np.array(logits, np.float32), np.eye(2), (0, 0, 2, 2))
+    described = edge.describe_answer(answer, record)
+    assert described.get("probability") == (None if wanted is None else pytest.approx(wanted, rel=1e-6))
+    assert described["score"] == pytest.approx(logits[-1], rel=1e-6)
+    binary = edge.describe_answer(answer._replace(class_idx=0, logits=np.array([0.25])), {**record, "classes": 1})
+    assert binary.get("probability") == (
+        0.25 if kind in ("softmax", "sigmoid", "binary") else binary.get("probability")
+    )
+
+
 def test_the_readmes_binding_runs(folder: Path, photos: list[Path]) -> None:
     session = onnxruntime.InferenceSession(folder / "explained.onnx", providers=["CPUExecutionProvider"])
     record = json.loads(session.get_modelmeta().custom_metadata_map[edge.KEY])

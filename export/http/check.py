@@ -20,7 +20,7 @@ from load import Load, Shot, fire
 from pictures import make_bad, make_good
 from PIL import Image
 
-from explainable_model.explainer.answers import describe_classes, split_classes
+from explainable_model.explainer.answers import split_classes
 from explainable_model.explainer.explainer import Explainer, artifact_explainer, model_explainer
 from explainable_model.imaging.overlay import overlay
 from explainable_model.imaging.preprocess import upright_rgb
@@ -70,9 +70,7 @@ class Check:
         classes = None if class_idx is None else np.asarray([class_idx], np.int64)
         answer = split_classes(self.explainer.run(self.explainer.preprocess(photo), classes))[0]
         box = self.explainer.preprocess.box(*photo.size)
-        return Expected(
-            describe_classes(answer, self.explainer.class_names, self.explainer.output_kind), answer.cam[0], photo, box
-        )
+        return Expected(self.explainer.describe(answer), answer.cam[0], photo, box)
 
 
 @dataclass(frozen=True)

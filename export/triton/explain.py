@@ -100,7 +100,7 @@ def explain(model: Model, photos: Sequence[Path], class_idx: int, out: Path) -> 
         answer = split_classes(model(model.preprocess(photo), [class_idx]))[0]
         box = model.preprocess.box(*photo.size)
         picture = draw_overlay(photo, answer.cam[0], box, OverlayStyle(), signed=model.diverging)
-        words = label_class(describe_classes(answer, None, model.output_kind))
+        words = label_class(describe_classes(answer, None, model.output_kind, classes=model.classes))
         print(f"{save_picture(picture, out / f'{path.stem}-overlay.png')}: {words}")
 
 

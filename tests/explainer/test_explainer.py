@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from explainable_model import ExplainableModel
+from explainable_model import ExplainableModel, NamedModel, export, targets
 from explainable_model.cli.main import main
 from explainable_model.errors import InputError
 from explainable_model.explainer.answers import label_class, probabilities, resolve_class
-from explainable_model.explainer.explainer import choose_stems
+from explainable_model.explainer.explainer import artifact_explainer, choose_stems, model_explainer
 from explainable_model.imaging.overlay import overlay
 from tests.support import cli_nets
 from tests.support.cli_run import NAMED, Run
@@ -151,6 +151,20 @@ def test_explain_a_segmentation_network(capsys: pytest.CaptureFixture[str], phot
     assert re.match(rf"{re.escape(str(photos[0]))}: class 1, score \S+ ->", run.out)
 
 
+def test_explain_a_photo_of_twelve_bits(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint16)
+    deep, plain = tmp_path / "deep.png", tmp_path / "plain.png"
+    Image.fromarray(levels * 16).save(deep)
+    Image.fromarray(levels.astype(np.uint8)).save(plain)
+    dark = Run(capsys, "explain", deep, "--model", NAMED, "--out", tmp_path / "out", "--json")
+    assert re.search(rf"explainable-model: warning: {re.escape(str(deep))} has values .*\n$", dark.err)
+    arguments = ("--model", NAMED, "--out", tmp_path / "out", "--json", "--window", "0,4080")
+    (windowed,), (wanted,) = (Run(capsys, "explain", path, *arguments).record["photos"] for path in (deep, plain))
+    assert windowed["score"] == wanted["score"]
+    wrong = Run(capsys, "explain", deep, *arguments[:-1], "0-4080")
+    assert (wrong.code, "BLACK,WHITE" in wrong.err) == (2, True)
+
+
 # Classes and probabilities
 
 
@@ -217,7 +231,7 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("source", ["eager", "onnx"])
+@pytest.mark.parametrize("source", ["eager", "ts"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_probabilities_are_those_that_the_network_predicts(
     capsys: pytest.CaptureFixture[str], photos: list[Path], tmp_path: Path, kind: str, source: str
@@ -225,7 +239,7 @@ def test_probabilities_are_those_that_the_network_predicts(
     name = f"tests.support.cli_nets:{kind}"
     which: list[object] = ["--model", name]
     if source != "eager":
-        which = ["--artifact", tmp_path / "net.onnx"]
+        which = ["--artifact", tmp_path / "net.ts"]
         assert Run(capsys, "export", "--model", name, "-o", which[1]).code == 0
     run = Run(capsys, "explain", photos[0], *which, "--out", tmp_path / "out", "--json")
     assert run.code == 0
@@ -256,3 +270,29 @@ def test_scores_have_no_percentage(capsys: pytest.CaptureFixture[str], photos: l
     words = Run(capsys, *arguments).out
     assert f", score {record['score']:.3g} ->" in words
     assert "%" not in words
+
+
+@pytest.mark.parametrize("class_idx", [0, 1])
+def test_both_sides_of_a_single_logit(class_idx: int, tmp_path: Path) -> None:
+    model, image = cli_nets.binary_logits().model, torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    explainable = ExplainableModel(model, target=targets.Binary())
+    names = ("healthy", "ill")
+    export(explainable, tmp_path / "net.ts", image, preprocess=cli_nets.PREPROCESS, class_names=names)
+    named = NamedModel(model, cli_nets.PREPROCESS, names)
+    present = float(model(image).detach().sigmoid())
+    wanted = (1 - present, present)[class_idx]
+    for explainer in (artifact_explainer(tmp_path / "net.ts"), model_explainer(named, target=targets.Binary())):
+        record = explainer.describe(explainer.run(image.numpy(), np.array([class_idx])))
+        assert (record["class_name"], record["probability"]) == (names[class_idx], pytest.approx(wanted, rel=1e-4))
+        assert [entry["class_name"] for entry in record["top"]] == (["ill", "healthy"] if present > 0.5 else [*names])
+        assert label_class(record) == f"{names[class_idx]}, {wanted:.0%}"
+
+
+def test_the_kind_of_output_is_an_option(
+    capsys: pytest.CaptureFixture[str], photos: list[Path], tmp_path: Path
+) -> None:
+    arguments = ("explain", photos[0], "--out", tmp_path / "out", "--json", "--output-kind", "sigmoid_logits")
+    (record,) = Run(capsys, *arguments, "--model", NAMED).record["photos"]
+    assert record["probability"] == pytest.approx(1 / (1 + np.exp(-record["score"])))
+    refused = Run(capsys, *arguments, "--artifact", tmp_path / "net.ts")
+    assert (refused.code, "--output-kind belongs to --model" in refused.err) == (2, True)

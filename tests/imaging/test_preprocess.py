@@ -3,18 +3,20 @@
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as torchvision_functional
 
-from explainable_model.errors import InputError
-from explainable_model.imaging.preprocess import Preprocess, open_photo
+from explainable_model.errors import InputError, LowRangeWarning
+from explainable_model.imaging.overlay import overlay
+from explainable_model.imaging.preprocess import AsDecoded, Preprocess, open_photo
 
 
 def gradient_photo(width: int, height: int) -> Image.Image:
@@ -98,6 +100,10 @@ def test_preprocess_refuses(fields: dict[str, object], message: str) -> None:
         Preprocess(**{"size": (4, 4), **fields})  # type: ignore[arg-type]
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
 def opened(photo: Image.Image, path: Path, **options: object) -> NDArray[np.int64]:
     photo.save(path, **options)  # type: ignore[arg-type]
     read = open_photo(path)
@@ -120,6 +126,70 @@ def test_sixteen_bit_photos_keep_their_range(tmp_path: Path) -> None:
     assert np.array_equal(got, levels.astype(np.int64)[..., None].repeat(3, 2))
     floats = Image.fromarray(np.array([[0.0, 0.5, 1.0, np.nan]], np.float32))
     assert np.array_equal(opened(floats, tmp_path / "float.tiff")[0, :, 0], [0, 128, 255, 0])
+
+
+def test_every_entrance_decodes_sixteen_bits_alike(tmp_path: Path) -> None:
+    """The full range, 12 of 16 bits with a window, and floats: by path, as an open file, and as decoded."""
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    plain = Preprocess((16, 16))
+    expected = plain(Image.fromarray(levels.astype(np.uint8)))
+    for name, values, window in (("full.png", levels * 257, None), ("twelve.png", levels * 16 + 7, (7, 4087))):
+        path = tmp_path / name
+        Image.fromarray(values).save(path)
+        prepare = replace(plain, window=window)
+        assert np.abs(prepare(Image.open(path)) - expected).max() < 1e-6
+        assert np.abs(plain(open_photo(path, window)) - expected).max() < 1e-6
+        assert np.array_equal(AsDecoded("NHWC", window)(Image.open(path))[0, ..., 0], levels)
+        drawn = overlay(Image.open(path), np.zeros((4, 4)), alpha=0, box=prepare)
+        assert np.array_equal(np.asarray(drawn)[..., 0], levels)
+
+
+def test_a_low_range_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "twelve.png"
+    Image.fromarray(np.array([[0, 4095]], np.uint16)).save(path)
+    with pytest.warns(LowRangeWarning, match=r"twelve.png has values from 0 to 4095 of .* 65535.*window=\(0, 4095\)"):
+        assert np.asarray(open_photo(path)).max() == 16
+    assert np.asarray(open_photo(path, (0, 4095))).max() == 255
+    with pytest.warns(LowRangeWarning):
+        Preprocess((1, 2))(Image.open(path))
+    rows = b"".join(b"\0" + bytes(12) for _ in range(2))
+    colors = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0))
+    path.write_bytes(colors + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    with pytest.warns(LowRangeWarning, match="values up to about 0 of a range to 65535"):
+        open_photo(path)
+    with pytest.raises(InputError, match="a window needs one channel"):
+        open_photo(path, (0, 4095))
+
+
+def test_the_window_of_a_tiff_file(tmp_path: Path) -> None:
+    values = Image.fromarray(np.array([[100, 600, 1100]], np.uint16))
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[280], tags[281] = 100, 1100
+    path = tmp_path / "measured.tiff"
+    values.save(path, tiffinfo=tags)
+    assert np.asarray(open_photo(path))[0, :, 0].tolist() == [0, 128, 255]
+    assert np.asarray(open_photo(path, (0, 2200)))[0, :, 0].tolist() == [12, 70, 128], "a chosen window wins"
+
+
+def test_values_beyond_sixteen_bits_need_a_window(tmp_path: Path) -> None:
+    path = tmp_path / "hounsfield.tiff"
+    Image.fromarray(np.array([[-1000, 0, 1000]], np.int32)).save(path)
+    with pytest.raises(InputError, match=r"hounsfield.tiff has values from -1000 to 1000.*window=\(-1000, 1000\)"):
+        open_photo(path)
+    assert np.asarray(open_photo(path, (-1000, 1000)))[0, :, 0].tolist() == [0, 128, 255]
+    with pytest.raises(ValueError, match="black < white"):
+        Preprocess((4, 4), window=(5, 5))
+
+
+def test_deep_photos_are_turned_upright(tmp_path: Path) -> None:
+    levels = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2000
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(levels).save(tmp_path / "turned.png", exif=exif)
+    expected = np.rot90(np.round(levels / 257), -1)
+    assert np.array_equal(np.asarray(open_photo(tmp_path / "turned.png"))[..., 0], expected)
+    with Image.open(tmp_path / "turned.png") as photo:
+        assert np.array_equal(AsDecoded("NHWC")(photo)[0, ..., 0], expected)
 
 
 def test_transparent_photos_are_laid_on_white(tmp_path: Path) -> None:
@@ -188,9 +258,6 @@ def test_bad_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", [9_800, 10_001, 40_000])
 def test_huge_photos(tmp_path: Path, side: int) -> None:
     """Pillow warns beyond 89 megapixels and raises beyond 179; ours is one error from 100 on."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     path = tmp_path / "huge.png"

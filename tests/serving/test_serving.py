@@ -87,6 +87,30 @@ def test_every_good_picture_is_answered_as_by_the_network(service: Service, kind
     assert record["box"] == list(PREPROCESS.box(*size))
 
 
+def test_a_picture_of_twelve_bits(service: Service) -> None:
+    levels = np.asarray(make_photo().convert("L"))
+    deep, plain = io.BytesIO(), io.BytesIO()
+    Image.fromarray(levels.astype(np.uint16) * 16).save(deep, format="PNG")
+    Image.fromarray(levels).save(plain, format="PNG")
+    dark, windowed, wanted, wrong = ask(
+        service,
+        Request({"image": deep.getvalue()}),
+        Request({"image": deep.getvalue(), "window": "0,4080"}),
+        Request({"image": plain.getvalue()}),
+        Request({"image": deep.getvalue(), "window": "4080"}),
+    )
+    assert "nearly black" in json.loads(dark.body)["warnings"][0]
+    score = pytest.approx(json.loads(wanted.body)["score"], rel=1e-5)
+    assert json.loads(windowed.body)["score"] == score
+    assert "warnings" not in json.loads(windowed.body)
+    assert wrong.status == 400
+    assert "BLACK,WHITE" in json.loads(wrong.body)["message"]
+    window = Service(service._run, replace(service.metadata, preprocess=replace(PREPROCESS, window=(0, 4080))))
+    (recorded,) = ask(window, Request({"image": deep.getvalue()}))
+    assert json.loads(recorded.body)["score"] == score
+    assert json.loads(dark.body)["score"] != score
+
+
 def test_a_broken_picture_fails_alone(service: Service) -> None:
     """All bad ones and all good ones in one batch: each gets the answer that it gets alone."""
     pictures = [picture for pair in zip(BAD.values(), GOOD.values(), strict=False) for picture in (pair[0][0], pair[1])]

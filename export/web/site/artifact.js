@@ -3,6 +3,7 @@
 import { UserError } from "./errors.js";
 import { readMetadata } from "./metadata.js";
 import { prepare } from "./prepare.js";
+import { computeProbabilities, readScores } from "./probabilities.js";
 import { findReferenceFailure } from "./reference.js";
 import { listBackends, openSession } from "./runtime.js";
 
@@ -26,7 +27,7 @@ export async function openArtifact(model, name, { backend = null, threads = null
       const inputs = new WeakMap(); // by photo: another class uses the same input
       const explain = (photo, classIdx = PREDICTED) => {
         if (!inputs.has(photo)) inputs.set(photo, timeCall(() => prepare(photo, metadata)));
-        return explainWith(session.run, inputs.get(photo), classIdx);
+        return explainWith(session.run, metadata, inputs.get(photo), classIdx);
       };
       return { metadata, label: session.label, note: failures.join(" "), explain, close: session.release };
     }
@@ -57,16 +58,19 @@ function timeCall(compute) {
   return { ...result, ms: performance.now() - start };
 }
 
-async function explainWith(run, { image, box, ms }, classIdx) {
+async function explainWith(run, metadata, { image, box, ms }, classIdx) {
   const start = performance.now();
   const { logits, explained_class_idx: explained, cam } = await run(image, classIdx);
   const runMs = performance.now() - start;
   const [, height, width] = cam.dims;
-  const odds = computeProbabilities(logits);
+  const probabilities = computeProbabilities(logits, metadata);
+  const scores = readScores(logits);
+  const ranking = probabilities ?? scores;
   return {
     classIdx: Number(explained.data[0]),
-    probabilities: odds,
-    top: odds ? findBest(odds) : [Number(explained.data[0])],
+    probabilities,
+    scores,
+    top: ranking ? findBest(ranking) : [Number(explained.data[0])],
     logits: logits.data,
     cam: { values: cam.data, height, width },
     box,
@@ -75,18 +79,6 @@ async function explainWith(run, { image, box, ms }, classIdx) {
   };
 }
 
-/** Softmax of logits (1, classes); logits that are a distribution stay; null for another shape. */
-export function computeProbabilities({ data, dims }) {
-  if (dims.length !== 2 || dims[1] < 2) return null;
-  const values = Float64Array.from(data);
-  const sum = values.reduce((a, b) => a + b, 0);
-  if (values.every((value) => value >= 0) && Math.abs(sum - 1) < 1e-3) return values;
-  const highest = values.reduce((a, b) => Math.max(a, b));
-  const odds = values.map((value) => Math.exp(value - highest));
-  const total = odds.reduce((a, b) => a + b, 0);
-  return odds.map((odd) => odd / total);
-}
-
-function findBest(odds) {
-  return Array.from(odds.keys()).sort((a, b) => odds[b] - odds[a] || a - b).slice(0, TOP);
+function findBest(values) {
+  return Array.from(values.keys()).sort((a, b) => values[b] - values[a] || a - b).slice(0, TOP);
 }

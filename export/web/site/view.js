@@ -3,6 +3,7 @@
 import { drawHeatmap } from "./heatmap.js";
 
 const SWEEP_MS = 900;
+const PRESENT = 0.5; // the smallest probability of a class that is present
 const find = (id) => document.getElementById(id);
 let frame = 0; // the animation frame of the current sweep
 
@@ -56,9 +57,10 @@ export function showAnswer(answer, metadata, { width, height }, look) {
 }
 
 /** Show the top five classes, which stay in place when another of them is explained. */
-function showClasses({ top, classIdx, probabilities }, { class_names: names }) {
+function showClasses(answer, metadata) {
+  const { top, classIdx } = answer;
   const rows = top.includes(classIdx) ? top : [...top, classIdx];
-  const labels = rows.map((index) => makeClassRow(index, index === classIdx, names?.[index], probabilities?.[index]));
+  const labels = rows.map((index) => makeClassRow(index, index === classIdx, answer, metadata));
   const list = find("classes");
   const focused = list.contains(document.activeElement);
   list.replaceChildren(...labels);
@@ -66,8 +68,12 @@ function showClasses({ top, classIdx, probabilities }, { class_names: names }) {
   find("spoken").textContent = `Explained: ${list.querySelector("label:has(:checked)").innerText}`;
 }
 
-function makeClassRow(index, chosen, fullName = `class ${index}`, probability = undefined) {
-  const [name, ...others] = fullName.split(", ");
+/** The class with its probability, or with its score where there is none; "no" before the absent class of a binary output. */
+function makeClassRow(index, chosen, { probabilities, scores }, { class_names: names, output_kind: kind, classes }) {
+  const [known, ...others] = (names?.[index] ?? `class ${index}`).split(", ");
+  const probability = probabilities?.[index];
+  const absent = kind?.startsWith("binary") && classes === 1 && probability < PRESENT;
+  const name = absent ? `no ${known}` : known;
   const row = document.createElement("label");
   const radio = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: index });
   radio.checked = chosen;
@@ -75,6 +81,8 @@ function makeClassRow(index, chosen, fullName = `class ${index}`, probability = 
   if (probability !== undefined) {
     row.append(makeSpan("share", formatPercentage(probability)), makeSpan("bar", ""));
     row.style.setProperty("--share", probability);
+  } else if (scores?.[index] !== undefined) {
+    row.append(makeSpan("share", `score ${scores[index].toPrecision(3)}`));
   }
   return row;
 }

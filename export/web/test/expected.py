@@ -16,7 +16,9 @@ from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export, load
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
+from explainable_model.explainer.answers import probabilities
 from explainable_model.imaging.preprocess import open_photo
+from explainable_model.output_kind import OUTPUT_KINDS
 
 METADATA_KEY = "explainable_model.json"
 PIXELS = ("NCHW", "NHWC")
@@ -104,8 +106,8 @@ def explain(explainable: ExplainableModel, preprocess: Preprocess, folder: Path,
     files = {name: f"{prefix}-{photo}-{name}.f32" for name in arrays}
     for name, array in arrays.items():
         array.numpy().tofile(folder / files[name])
-    probabilities = logits.softmax(1)[0, top].tolist()
-    return {"class_idx": int(class_idx), "top": top, "probabilities": probabilities, "maps": maps, **files}
+    shares = logits.softmax(1)[0, top].tolist()
+    return {"class_idx": int(class_idx), "top": top, "probabilities": shares, "maps": maps, **files}
 
 
 def explain_as_decoded(pixels: str, folder: Path, photo: str) -> object:
@@ -144,6 +146,18 @@ def write_resamplings(folder: Path) -> list[dict[str, object]]:
     return cases
 
 
+def list_probabilities() -> list[dict[str, object]]:
+    """Outputs of every kind, with the probabilities that Python computes of them."""
+    random = np.random.default_rng(0)
+    cases: list[dict[str, object]] = []
+    for kind in (*OUTPUT_KINDS, None):
+        classes = 1 if kind is not None and kind.startswith("binary") else 4
+        values = random.random((1, classes)).astype(np.float32)
+        odds = probabilities(values, kind)
+        cases.append({"kind": kind, "logits": values[0].tolist(), "odds": None if odds is None else odds.tolist()})
+    return cases
+
+
 def main() -> None:
     if int(PIL.__version__.split(".")[0]) < 13:
         raise SystemExit(f"Pillow is {PIL.__version__}; the page resizes tall pictures as Pillow 13 does.")
@@ -158,6 +172,7 @@ def main() -> None:
         "second": {photo: explain(second, CROPPING, folder, photo, "second") for photo in ("tall.png", "photo.jpg")},
         **{pixels: {photo: explain_as_decoded(pixels, folder, photo) for photo in AS_DECODED} for pixels in PIXELS},
         "resamplings": write_resamplings(folder),
+        "probabilities": list_probabilities(),
     }
     (folder / "expected.json").write_text(json.dumps(expected))
 

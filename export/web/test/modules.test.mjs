@@ -5,6 +5,7 @@ import { test } from "node:test";
 
 import { UserError } from "../site/errors.js";
 import { readMetadata } from "../site/metadata.js";
+import { computeProbabilities } from "../site/probabilities.js";
 import { resample } from "../site/resample.js";
 import { readBytes, expected, findLargestDifference } from "./support/expected.mjs";
 
@@ -23,6 +24,17 @@ for (const interpolation of ["nearest", "bilinear", "bicubic", "lanczos"]) {
     }
   });
 }
+
+test("probabilities of every kind of output are Python's", () => {
+  for (const { kind, logits, odds } of expected.probabilities) {
+    const output = { data: Float32Array.from(logits), dims: [1, logits.length] };
+    const computed = computeProbabilities(output, { output_kind: kind, classes: logits.length });
+    if (odds === null) assert.equal(computed, null);
+    else assert.ok(findLargestDifference(computed, odds) < 1e-7, kind);
+  }
+  const single = { data: Float32Array.of(0.25), dims: [1, 1] };
+  assert.deepEqual([...computeProbabilities(single, { output_kind: "binary", classes: 2 })], [0.75, 0.25]);
+});
 
 test("the metadata are read from the artifact", () => {
   const metadata = readMetadata(readBytes("second.onnx"), "second.onnx");

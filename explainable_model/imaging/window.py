@@ -1,0 +1,154 @@
+"""Brings pictures of more than 8 bits to 8 bits: X-rays, depth maps, scientific cameras."""
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explainable_model.errors import InputError, LowRangeWarning
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Window: TypeAlias = tuple[float, float]  # the values that become black and white
+
+SIXTEEN_BITS: Window = (0.0, 65535.0)
+FLOAT_WINDOWS: tuple[Window, ...] = ((0.0, 1.0), (0.0, 255.0), SIXTEEN_BITS)
+LOW_SHARE = 0.25  # of the window: below it, 256 gray levels become 64 or fewer
+BITS_PER_SAMPLE, SMALLEST, LARGEST = 258, (280, 340), (281, 341)  # tags of TIFF
+
+
+def is_deep(photo: "Image") -> bool:
+    """Whether a picture has more than 8 bits for each value."""
+    return photo.mode.startswith(("I", "F"))
+
+
+def check_window(window: Window) -> None:
+    """Refuse a window without a width.
+
+    Raises:
+        ValueError: not two finite values, the smaller one first.
+    """
+    if len(window) != 2 or not all(map(math.isfinite, window)) or window[0] >= window[1]:
+        raise ValueError(f"window is {window}; expected (black, white) with black < white, for example (0, 4095).")
+
+
+def parse_window(text: str) -> Window:
+    """Parse ``BLACK,WHITE``, for example ``0,4095``.
+
+    Raises:
+        ValueError: another text.
+    """
+    parts = text.split(",")
+    try:
+        black, white = map(float, parts)
+    except ValueError as error:
+        raise ValueError(f"window is {text!r}; expected BLACK,WHITE, for example 0,4095.") from error
+    check_window((black, white))
+    return black, white
+
+
+def to_eight_bits(photo: "Image", window: Window | None = None) -> "Image":
+    """Map the values of a deep picture to 0 to 255: black and below become 0, white and above 255.
+
+    Args:
+        photo: one channel of 16 or 32 bits; NaN and infinity become 0.
+        window: the values that become black and white. By default those that a TIFF file names, else the range of the
+            type: 0 to 65535 of integers, and the first of 0 to 1, 255 and 65535 that holds the values of floats.
+
+    Returns:
+        One channel of 8 bits.
+
+    Raises:
+        InputError: values outside the range of the type, and no window.
+
+    Warns:
+        LowRangeWarning: the values fill less than a quarter of a window that nobody chose.
+    """
+    from PIL import Image
+
+    name = _name(photo)
+    values = np.nan_to_num(np.asarray(photo, dtype=np.float64), posinf=0.0, neginf=0.0)
+    chosen = window or read_window(photo)
+    black, white = chosen or _guess_window(photo.mode, values, name)
+    if chosen is None:
+        _warn_of_low_range(values, black, white, name)
+    levels = (values.clip(black, white) - black) / (white - black) * 255
+    return Image.fromarray(levels.round().astype(np.uint8))
+
+
+def keeps_high_bytes(photo: "Image") -> bool:
+    """Whether Pillow keeps only the high byte of each value: of PNG files with several channels of 16 bits."""
+    tiles: Any = getattr(photo, "tile", ())
+    return any(";16" in str(tile[3]) for tile in tiles)
+
+
+def check_high_bytes(photo: "Image", window: Window | None) -> "Image":
+    """Check a picture of which Pillow keeps the high bytes alone; returns it.
+
+    Raises:
+        InputError: a window, which needs the low bytes too.
+
+    Warns:
+        LowRangeWarning: the high bytes are small.
+    """
+    name = _name(photo)
+    if window is not None:
+        raise InputError(
+            f"{name} has several channels of 16 bits, of which Pillow reads 8; a window needs one channel. Convert the "
+            "picture to 8 bits or to one channel."
+        )
+    high = 256 * int(np.asarray(photo.convert("RGB")).max())
+    if high < LOW_SHARE * SIXTEEN_BITS[1]:
+        warnings.warn(
+            f"{name} has values up to about {high} of a range to 65535, so it is nearly black. Convert it to 8 bits.",
+            LowRangeWarning,
+            stacklevel=3,
+        )
+    return photo
+
+
+def read_window(photo: "Image") -> Window | None:
+    """Read the smallest and largest value, or the number of bits, that a TIFF file names."""
+    tags: Any = getattr(photo, "tag_v2", None)
+    if tags is None:
+        return None
+    black, white = (next((_first(tags[tag]) for tag in names if tag in tags), None) for names in (SMALLEST, LARGEST))
+    if white is not None and white > (black or 0.0):
+        return black or 0.0, white
+    bits = _first(tags.get(BITS_PER_SAMPLE, 16))
+    return (0.0, 2.0**bits - 1) if 8 < bits < 16 else None
+
+
+def _first(value: Any) -> float:
+    return float(value[0] if isinstance(value, tuple) else value)
+
+
+def _name(photo: "Image") -> str:
+    return str(getattr(photo, "filename", "") or "The picture")
+
+
+def _guess_window(mode: str, values: NDArray[np.float64], name: str) -> Window:
+    low, high = float(values.min()), float(values.max())
+    windows = FLOAT_WINDOWS if mode.startswith("F") else (SIXTEEN_BITS,)
+    window = next((window for window in windows if window[0] <= low and high <= window[1]), None)
+    if window is None:
+        raise InputError(
+            f"{name} has values from {low:g} to {high:g}; expected 0 to 65535. Choose the values that become black "
+            f"and white: window=({low:g}, {high:g})."
+        )
+    return window
+
+
+def _warn_of_low_range(values: NDArray[np.float64], black: float, white: float, name: str) -> None:
+    high = float(values.max())
+    if high - black < LOW_SHARE * (white - black):
+        suggestion = 2 ** math.ceil(math.log2(high + 1)) - 1 if white > 1 else high
+        warnings.warn(
+            f"{name} has values from {values.min():g} to {high:g} of a range from {black:g} to {white:g}, so it is "
+            f"nearly black. Choose the values that become black and white, for example window=(0, {suggestion:g}).",
+            LowRangeWarning,
+            stacklevel=3,
+        )
