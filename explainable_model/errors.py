@@ -29,6 +29,10 @@ class StaticBatchWarning(UserWarning):
     """The network refuses an open batch size: what was made takes the example's batch size only."""
 
 
+class AgreementWarning(UserWarning):
+    """An artifact in less precision often predicts another class than the one in float32."""
+
+
 class ArtifactError(ExplainableModelError, ValueError):
     """A file that is missing, corrupt, foreign, of a newer schema, or cannot be written."""
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.cli.console import Console
-from explainable_model.errors import InputError, StaticBatchWarning
+from explainable_model.errors import AgreementWarning, InputError, StaticBatchWarning
 
 if TYPE_CHECKING:
     from explainable_model.artifact.metadata import Metadata
 
+
+OWN_WARNINGS = (StaticBatchWarning, AgreementWarning)
 
 FAILED = 1  # exit code of a verification that did not pass
 
@@ -41,10 +43,11 @@ class Outcome:
 def _said_in_one_line(console: Console) -> Iterator[None]:
     """Our own warnings as the console says them; others stay as they are."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", StaticBatchWarning)
+        for category in OWN_WARNINGS:
+            warnings.simplefilter("always", category)
         yield
     for warning in caught:
-        if issubclass(warning.category, StaticBatchWarning):
+        if issubclass(warning.category, OWN_WARNINGS):
             console.warn(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
