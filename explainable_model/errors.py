@@ -41,6 +41,10 @@ class LowRangeWarning(ExplainableModelWarning):
     """A picture of 16 bits uses few of its values: it becomes nearly black, and the answer may not help."""
 
 
+class AgreementWarning(ExplainableModelWarning):
+    """An artifact in less precision often predicts another class than the one in float32."""
+
+
 class ArtifactError(ExplainableModelError, ValueError):
     """A file that is missing, corrupt, foreign, of a newer schema, or cannot be written."""
 

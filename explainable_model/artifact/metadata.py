@@ -35,7 +35,8 @@ _RENAMED = {"worst": "min_correlation"}  # fields of ``agreement`` by their name
 class Reference:
     """The artifact's answer to a fixed image, so that any device can check its own answer.
 
-    Element i of image n, counted over (C, *spatial), is ``sin(i + n)``; the extra inputs are made in the same way.
+    Element i of image n, counted over (C, *spatial), is ``sin(i + n)``; extra inputs that ``inputs`` does not hold are
+    made in the same way.
 
     Attributes:
         size: spatial size of the image.
@@ -43,6 +44,8 @@ class Reference:
         logits: up to 16 values of each image's logits, at equal distances.
         cam: each map reduced to its mean over an 8 x 8 grid of cells, row by row.
         logits_tolerance, cam_tolerance: how much a device may differ.
+        inputs: the values of each extra input, ``None`` for one that is made like the image; ``None`` for all in
+            artifacts of earlier versions.
     """
 
     class_idx: list[int] | list[list[int]]
@@ -51,6 +54,7 @@ class Reference:
     logits_tolerance: float
     cam_tolerance: float
     size: list[int] | None = None
+    inputs: list[Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The answer to a fixed image: an artifact carries it, so that any device can check its own answer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,15 @@ def reference_array(shape: Sequence[int | None], dtype: str, batch: int) -> Arra
 def reference_arrays(metadata: Metadata) -> list[Array]:
     """The fixed image and the fixed extra inputs of an artifact."""
     batch = metadata.batch or REFERENCE_BATCH
-    image = {"shape": [None, *metadata.example_shape], "dtype": metadata.image_dtype}
-    return [reference_array(entry["shape"], entry["dtype"], batch) for entry in (image, *metadata.extra_inputs)]
+    image = reference_array([None, *metadata.example_shape], metadata.image_dtype, batch)
+    recorded = metadata.reference.inputs if metadata.reference is not None else None
+    inputs = [
+        reference_array(extra["shape"], extra["dtype"], batch)
+        if values is None
+        else np.asarray(values, array_dtype(extra["dtype"]))
+        for extra, values in zip(metadata.extra_inputs, recorded or [None] * len(metadata.extra_inputs), strict=True)
+    ]
+    return [image, *inputs]
 
 
 def record_reference(metadata: Metadata, runner: Runner, precision: str) -> Reference:
@@ -49,7 +57,14 @@ def record_reference(metadata: Metadata, runner: Runner, precision: str) -> Refe
     return make_reference(logits, class_idx, cam, tolerance_of(precision), size)
 
 
-def make_reference(logits: Array, class_idx: Array, cam: Array, tolerance: Tolerance, size: Sequence[int]) -> Reference:
+def make_reference(
+    logits: Array,
+    class_idx: Array,
+    cam: Array,
+    tolerance: Tolerance,
+    size: Sequence[int],
+    inputs: list[Any] | None = None,
+) -> Reference:
     """Reduce an answer to the fixed image to what the metadata stores.
 
     Args:
@@ -58,6 +73,7 @@ def make_reference(logits: Array, class_idx: Array, cam: Array, tolerance: Toler
         cam: ``(N, ...)``, their maps.
         tolerance: how much the same kernels may differ; a device may differ ten times as much.
         size: spatial size of the image.
+        inputs: values of the extra inputs, see ``Reference``.
     """
     return Reference(
         class_idx=class_idx.tolist(),
@@ -66,6 +82,7 @@ def make_reference(logits: Array, class_idx: Array, cam: Array, tolerance: Toler
         logits_tolerance=DEVICE_FACTOR * tolerance.logits,
         cam_tolerance=DEVICE_FACTOR * tolerance.cam,
         size=list(size),
+        inputs=inputs,
     )
 
 

@@ -55,10 +55,12 @@ class AgreementBound:
     Attributes:
         classes: smallest share of images whose predicted class is the same.
         correlation: smallest mean correlation of their maps.
+        usual_classes: a smaller share than this one gives a warning.
     """
 
     classes: float
     correlation: float
+    usual_classes: float = 0.95
 
 
 AGREEMENTS: Mapping[str, AgreementBound] = {

@@ -5,6 +5,7 @@ from importlib import metadata as distributions
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from explainable_model.artifact.metadata import Metadata, Reference
 from explainable_model.artifact.reference import REFERENCE_BATCH, make_reference, reference_array
@@ -16,7 +17,7 @@ from explainable_model.exporters import FORMATS
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.output_kind import OUTPUT_KINDS, PROBABILITY_KINDS, OutputKind
-from explainable_model.verify.samples import example_like, tested_sizes
+from explainable_model.verify.samples import example_like, fresh_input, takes_any_value, tested_sizes
 
 
 def describe(
@@ -130,15 +131,24 @@ def _find_versions() -> dict[str, str]:
 def answer_reference(lowered: LoweredModel) -> Reference:
     """The lowered model's answer to the fixed image."""
     batch = REFERENCE_BATCH if lowered.dynamic_batch else len(lowered.example)
-    examples = (lowered.example, *lowered.example_inputs)
-    image, *inputs = (_fixed_tensor(example, batch) for example in examples)
+    image = _make_waves(lowered.example, batch)
+    recorded = [None if takes_any_value(extra) else fresh_input(extra, batch, 0) for extra in lowered.example_inputs]
+    inputs = [
+        _make_waves(extra, batch) if values is None else values
+        for extra, values in zip(lowered.example_inputs, recorded, strict=True)
+    ]
     with torch.no_grad():
         logits, class_idx, cam, *_ = lowered(image, None, *inputs)
-    tolerance = tolerance_of(lowered.precision, photos=lowered.photo_io is not None)
-    answer = as_array(logits.float()), as_array(class_idx), as_array(cam.double())
-    return make_reference(*answer, tolerance, lowered.size)
+    return make_reference(
+        as_array(logits.float()),
+        as_array(class_idx),
+        as_array(cam.double()),
+        tolerance_of(lowered.precision, photos=lowered.photo_io is not None),
+        lowered.size,
+        [None if values is None else values.tolist() for values in recorded] or None,
+    )
 
 
-def _fixed_tensor(example: torch.Tensor, batch: int) -> torch.Tensor:
+def _make_waves(example: Tensor, batch: int) -> Tensor:
     dtype = "uint8" if example.dtype is torch.uint8 else "float64"
     return torch.from_numpy(reference_array([None, *example.shape[1:]], dtype, batch)).to(example)

@@ -67,7 +67,7 @@ def reduce_precision(
     runner, _ = open_(path, None)
     shape = [metadata.batch or 1, *(int(n or 1) for n in metadata.class_idx_shape[1:])]
     agreement = measure_agreement(full, runner, images, shape, photos=photos, progress=progress)
-    require_agreement(agreement, precision)
+    require_agreement(agreement, precision, metadata.class_names)
     _record_precision(reduced, path, metadata, precision, agreement, runner)
     return agreement
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 TRANSPOSED = {"ConvolutionBackpropData": [1, 0], "GroupConvolutionBackpropData": [0, 2, 1]}
 """The transposed convolutions, and the order that swaps the two channel axes of their weights."""
+
+VIEWS = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Convert")
+"""Operators that OpenVINO may fold into a product that reads a constant through them."""
 
 PILLOW = {"linear_onnx": "bilinear_pillow", "linear": "bilinear_pillow", "cubic": "bicubic_pillow"}
 """OpenVINO's antialiased mode for each mode that it translates ONNX's resizing to."""
@@ -50,50 +55,88 @@ def _separate_weights_of_transposed_convolutions(model: Any) -> None:
     was packed for the first, and the map is wrong without an error. A plain copy of the weights does not help, since
     OpenVINO stores equal constants once when it writes the file.
     """
+    from openvino import opset13 as operators
+
     for node in model.get_ordered_ops():
         swap = TRANSPOSED.get(node.get_type_name())
         weights = node.input_value(1).get_node() if swap else None
         if swap is None or weights is None or weights.get_type_name() != "Constant":
             continue
-        _read_swapped_copy(node, weights, [*swap, *range(len(swap), weights.data.ndim)])
+        axes = [*swap, *range(len(swap), weights.data.ndim)]  # swaps forth and back
+        name = f"{weights.get_friendly_name()}_swapped"
+        swapped = operators.constant(weights.data.transpose(axes).copy(), name=name)
+        node.input(1).replace_source_output(operators.transpose(swapped, axes).output(0))
     model.validate_nodes_and_infer_types()
 
 
 def _separate_weights_of_square_products(model: Any) -> None:
-    """The same for the gradient of a linear layer with as many outputs as inputs.
+    """Give a product weights of its own where another product reads the same constant in another order.
 
-    It multiplies by the layer's weights, where the layer multiplies by their transpose. OpenVINO tells the two apart
-    by the shape of what it packed, so that those of a square matrix are taken for one another.
+    The gradient of a linear layer multiplies by the layer's weights, and the layer by their transpose. OpenVINO folds
+    transposes and reshapes of the weights into the products, and finds what it has packed by address and shape. Two
+    orders of one shape, as of a square matrix, are therefore taken for one another.
     """
+    products: dict[str, list[tuple[Any, list[Any]]]] = {}
     for node in model.get_ordered_ops():
-        weights = node.input_value(1).get_node() if node.get_type_name() == "MatMul" else None
-        if weights is None or weights.get_type_name() != "Constant" or len(set(weights.shape[-2:])) != 1:
-            continue
-        products = [each.get_node() for each in weights.output(0).get_target_inputs()]
-        others = [each for each in products if each.get_type_name() == "MatMul" and each.get_name() != node.get_name()]
-        if any(_transposes_weights(other) for other in others) and not _transposes_weights(node):
-            first = len(weights.shape) - 2
-            _read_swapped_copy(node, weights, [*range(first), first + 1, first])
+        views = _find_views_of_constant(node) if node.get_type_name() == "MatMul" else []
+        if views:
+            products.setdefault(views[-1].get_name(), []).append((node, views))
+    for readers in products.values():
+        first_orders: dict[tuple[int, int], Array] = {}
+        for node, views in readers if len(readers) > 1 else []:
+            shape = _read_shape(node)
+            if shape not in first_orders and sum(_read_shape(other) == shape for other, _ in readers) == 1:
+                continue
+            order = _read_order(node, views).ravel()
+            if not np.array_equal(order, first_orders.setdefault(shape, order)):
+                _read_own_copy(node, views)
     model.validate_nodes_and_infer_types()
 
 
-def _transposes_weights(product: Any) -> bool:
-    return bool(product.get_attributes()["transpose_b"])
+def _find_views_of_constant(product: Any) -> list[Any]:
+    """The nodes from a product's second input back to a constant, which comes last; empty where there is none."""
+    views, node = [], product.input_value(1).get_node()
+    while node.get_type_name() in VIEWS and node.get_output_partial_shape(0).is_static:
+        views.append(node)
+        node = node.input_value(0).get_node()
+    is_matrix = len(product.input_value(1).get_partial_shape()) > 1
+    return [*views, node] if node.get_type_name() == "Constant" and is_matrix else []
 
 
-def _read_swapped_copy(node: Any, weights: Any, axes: list[int]) -> None:
-    """Let the node read a constant, its second input, through a copy whose axes are swapped in the file.
+def _read_shape(product: Any) -> tuple[int, int]:
+    """Rows and columns of the second factor as the product multiplies by it."""
+    *_, rows, columns = product.input_value(1).get_shape()
+    return (columns, rows) if product.get_attributes()["transpose_b"] else (rows, columns)
 
-    Args:
-        node: reads the constant.
-        weights: the constant.
-        axes: an order of the axes that is its own inverse.
-    """
+
+def _read_order(product: Any, views: list[Any]) -> Array:
+    """The positions of the constant's values in the second factor, in the order that the product reads them."""
+    constant = views[-1]
+    positions = _apply_views(views, np.arange(constant.data.size, dtype=np.int32).reshape(constant.data.shape))
+    return positions.swapaxes(-1, -2) if product.get_attributes()["transpose_b"] else positions
+
+
+def _apply_views(views: list[Any], values: Array) -> Array:
+    for view in reversed(views[:-1]):
+        if view.get_type_name() == "Transpose":
+            values = values.transpose(view.input_value(1).get_node().data)
+        else:
+            values = values.reshape(view.get_output_shape(0))
+    return values
+
+
+def _read_own_copy(product: Any, views: list[Any]) -> None:
+    """Let the product read a copy of the constant in another order, since OpenVINO stores equal constants once."""
     from openvino import opset13 as operators
 
-    name = f"{weights.get_friendly_name()}_swapped"
-    swapped = operators.constant(weights.data.transpose(axes).copy(), name=name)
-    node.input(1).replace_source_output(operators.transpose(swapped, axes).output(0))
+    constant = views[-1]
+    factor = _apply_views(views, constant.data)
+    axes = [*range(factor.ndim - 2), factor.ndim - 1, factor.ndim - 2]
+    as_stored = np.array_equal(factor.ravel(), constant.data.ravel())
+    copy = factor.transpose(axes) if as_stored else factor
+    own = operators.constant(np.ascontiguousarray(copy), name=f"{product.get_friendly_name()}_weights")
+    read = operators.transpose(own, axes) if as_stored else own
+    product.input(1).replace_source_output(read.output(0))
 
 
 def _restore_antialiasing(model: Any) -> None:

@@ -23,7 +23,7 @@ from explainable_model.lowering.pipeline import with_photo_io
 from explainable_model.model import ExplainableModel, lower
 from explainable_model.networks.transforms import as_preprocess
 from explainable_model.output_kind import OutputKind
-from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images
+from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images, check_calibration
 from explainable_model.verify.parity import require_parity
 from explainable_model.verify.samples import example_like, tested_sizes
 
@@ -100,7 +100,7 @@ def export(
     fmt = format_of(path, format)
     preparation, progress = as_preprocess(preprocess), as_progress(progress)
     check_request(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile)
-    check_precision(fmt, precision, calibration)
+    check_precision(fmt, precision, calibration, preparation)
     with StagedOutput(path) as staged:
         lowered = ensure_lowered(
             explainable,
@@ -203,11 +203,14 @@ def comparison_images(
     return [example_like(lowered, batch, seed, size).cpu().numpy() for seed in range(MINIMUM)]
 
 
-def check_precision(fmt: Format, precision: str | None, calibration: Calibration | None) -> None:
+def check_precision(
+    fmt: Format, precision: str | None, calibration: Calibration | None, preprocess: Preprocess | None
+) -> None:
     """Refuse a precision that the format does not have, before any work is done.
 
     Raises:
-        InputError: the precision is unknown, the format does not have it, or int8 has no images to calibrate with.
+        InputError: the precision is unknown, the format does not have it, or there are too few images to calibrate
+            with.
     """
     if precision is None:
         if calibration is not None:
@@ -228,3 +231,5 @@ def check_precision(fmt: Format, precision: str | None, calibration: Calibration
             f"precision='int8' needs calibration=: a folder of {MINIMUM} or more photos of the kind that the network "
             "will see, their paths, or an array of what it takes."
         )
+    if calibration is not None:
+        check_calibration(calibration, preprocess)

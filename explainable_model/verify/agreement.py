@@ -1,5 +1,6 @@
 """How far an artifact in less precision agrees with the one in full precision, class by class. Needs no torch."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,9 +9,11 @@ import numpy as np
 
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.tolerances import AGREEMENTS
-from explainable_model.errors import VerificationError
+from explainable_model.errors import AgreementWarning, VerificationError
 from explainable_model.explanation import PREDICTED, Progress
 from explainable_model.verify.parity import correlation
+
+NAMED_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -86,19 +89,37 @@ def _average(rows: Sequence[tuple[bool, float]]) -> dict[str, float]:
     return {"classes": float(np.mean(same_class)), "correlation": float(np.mean(similarity))}
 
 
-def require_agreement(agreement: Agreement, precision: str) -> None:
-    """Refuse an artifact that answers differently.
+def require_agreement(agreement: Agreement, precision: str, class_names: Sequence[str] | None = None) -> None:
+    """Refuse an artifact that answers differently, and warn of one that often predicts another class.
+
+    Args:
+        agreement: of the artifact with the one in float32.
+        precision: key of ``AGREEMENTS``.
+        class_names: one name per class, if known.
 
     Raises:
         VerificationError: the share of equal classes or the correlation is below the bound in ``AGREEMENTS``.
     """
     bound = AGREEMENTS[precision]
-    if agreement.classes >= bound.classes and agreement.correlation >= bound.correlation:
-        return
     images = "photos" if agreement.photos else "made-up images (give photos with calibration=)"
-    raise VerificationError(
-        f"In {precision} the network predicts the same class for {agreement.classes:.0%} of {agreement.images} "
-        f"{images}, and its maps correlate by {agreement.correlation:.3f} with those in float32; expected at least "
-        f"{bound.classes:.0%} and {bound.correlation}. Nothing was written. Calibrate with more photos of the kind "
-        "that the network will see, explain a later layer, or export in another precision."
-    )
+    figures = f"In {precision} the network predicts the same class for {agreement.classes:.0%} of {agreement.images} "
+    figures += f"{images}{_name_lost_classes(agreement, class_names)}"
+    advice = "Calibrate with more photos of the kind that the network will see, explain a later layer, or export in "
+    advice += "another precision."
+    if agreement.classes < bound.classes or agreement.correlation < bound.correlation:
+        raise VerificationError(
+            f"{figures}, and its maps correlate by {agreement.correlation:.3f} with those in float32; expected at "
+            f"least {bound.classes:.0%} and {bound.correlation}. Nothing was written. {advice}"
+        )
+    if agreement.classes < bound.usual_classes:
+        warnings.warn(f"{figures}; {bound.usual_classes:.0%} are usual. {advice}", AgreementWarning, stacklevel=2)
+
+
+def _name_lost_classes(agreement: Agreement, class_names: Sequence[str] | None) -> str:
+    """The classes that the artifact never predicts where float32 does, for the middle of a sentence."""
+    lost = [row["class_idx"] for row in agreement.by_class if row["classes"] == 0]
+    names = [class_names[index] if class_names is not None else str(index) for index in lost]
+    if not names:
+        return ""
+    more = f" and {len(names) - NAMED_CLASSES} more" if len(names) > NAMED_CLASSES else ""
+    return f" (for none of those of class {', '.join(names[:NAMED_CLASSES])}{more})"

@@ -36,14 +36,35 @@ def calibration_images(calibration: Calibration, metadata: Metadata, progress: P
         InputError: there are fewer photos than ``MINIMUM``, a photo cannot be read, the metadata has no preprocessing
             for photos, or the images have another size or dtype, or NaN.
     """
-    if isinstance(calibration, (str, Path)):
-        calibration = _list_photos(Path(calibration))
-    if isinstance(calibration, Sequence) and all(isinstance(item, (str, Path)) for item in calibration):
-        _check_count(len(calibration))
+    calibration = check_calibration(calibration, metadata.preprocess)
+    if isinstance(calibration, list):
         images = list(_read_photos(calibration, metadata, progress))
     else:
         images = _check_array(calibration, metadata)
     return [np.ascontiguousarray(np.repeat(image[None], metadata.batch or 1, axis=0)) for image in images]
+
+
+def check_calibration(calibration: Calibration, preprocess: Preprocess | None) -> "list[str | Path] | Any":
+    """Check the images before any work is done: how many there are, and whether photos can become inputs.
+
+    Returns:
+        The paths of the photos, or the array as it was given.
+
+    Raises:
+        InputError: there are fewer images than ``MINIMUM``, or photos without a preprocessing.
+    """
+    if isinstance(calibration, (str, Path)):
+        calibration = _list_photos(Path(calibration))
+    of_paths = isinstance(calibration, Sequence) and all(isinstance(item, (str, Path)) for item in calibration)
+    _check_count(len(calibration))
+    if not of_paths:
+        return calibration
+    if preprocess is None:
+        raise InputError(
+            "Nothing says how a photo becomes the network's input: give export(..., preprocess=Preprocess(...)), or "
+            "calibrate with an array of what the network takes."
+        )
+    return list(calibration)
 
 
 def _list_photos(folder: Path) -> list[Path]:
@@ -64,11 +85,7 @@ def _check_count(count: int) -> None:
 
 
 def _read_photos(paths: Sequence[str | Path], metadata: Metadata, progress: Progress | None) -> Iterator[Array]:
-    if metadata.preprocess is None:
-        raise InputError(
-            "Nothing says how a photo becomes the network's input: give export(..., preprocess=Preprocess(...)), or "
-            f"calibrate with an array of shape {format_shape(metadata.image_shape)}."
-        )
+    assert metadata.preprocess is not None  # check_calibration has refused photos without it
     for number, path in enumerate(paths, 1):
         photo = open_photo(path, metadata.preprocess.window)
         if metadata.pixels is None:
@@ -110,7 +127,6 @@ def _check_array(calibration: Calibration, metadata: Metadata) -> list[Array]:
             f"The images to calibrate with are {images.dtype} of shape {images.shape}; expected {metadata.array_dtype} "
             f"of shape {format_shape(expected)}{problem or ''}, {kind}; or photos."
         )
-    _check_count(len(images))
     if not np.isfinite(images).all():
         raise InputError("The images to calibrate with have NaN or infinite values; expected finite ones.")
     return list(images)

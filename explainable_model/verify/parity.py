@@ -20,7 +20,7 @@ from explainable_model.artifact.tolerances import (
 )
 from explainable_model.errors import VerificationError
 from explainable_model.explanation import PREDICTED
-from explainable_model.verify.samples import example_like, fresh_images, tested_sizes
+from explainable_model.verify.samples import example_like, fresh_input, tested_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ def check_parity(
     for seed, batch in enumerate(batches):
         size = sizes[seed % len(sizes)]
         image = example_like(lowered, batch, seed, size)
-        inputs = [fresh_images(example, batch, seed) for example in lowered.example_inputs]
+        inputs = [fresh_input(example, batch, seed) for example in lowered.example_inputs]
         expected = _answer_network(explainable, metadata.classes, image, inputs, tolerance, lowered.photo_io)
         rows += _compare_batch(expected, runner, tolerance)
     return _summarize(rows, batches)

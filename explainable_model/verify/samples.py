@@ -38,6 +38,30 @@ def other_sizes(size: Sequence[int], allowed: Sequence[SizeRange] | None) -> lis
     return [list(size), larger, smaller]
 
 
+def takes_any_value(example: "Tensor") -> bool:
+    """Whether an extra input may hold any numbers: floats, and more than one for each image."""
+    return example.is_floating_point() and example.ndim > 1
+
+
+def fresh_input(example: "Tensor", batch: int, seed: int) -> "Tensor":
+    """Make a new extra input.
+
+    Where a value has a meaning (an age, a category, a token, a length, a mask), rows of the example are permuted: no
+    other values are known to be valid. Floats of more dimensions are made like images.
+
+    Args:
+        example: ``(N, ...)``.
+        batch: how many rows to make.
+        seed: which rows come first, or seed of the noise.
+    """
+    import torch
+
+    if takes_any_value(example):
+        return fresh_images(example, batch, seed)
+    rows = (torch.arange(batch) + seed + 1) % len(example)
+    return example[rows.to(example.device)]
+
+
 def fresh_images(example: "Tensor", batch: int, seed: int, size: Sequence[int] | None = None) -> "Tensor":
     """Make new images: flipped and shifted copies of the example's, with noise of the same spread.
 

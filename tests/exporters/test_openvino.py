@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 from explainable_model import ExplainableModel, Preprocess, Session, export, load, lower, read_metadata
 from explainable_model.artifact.tolerances import TOLERANCES
 from explainable_model.errors import ArtifactError, InputError, MissingRuntimeError
 from explainable_model.exporters import FORMATS
+from explainable_model.exporters.openvino import _separate_weights_of_square_products
 from explainable_model.lowering.imaging import PhotoIO
 from tests.support.nets import CASES, SmallNet, images, seeded
 
@@ -98,6 +100,44 @@ def test_a_square_layer_and_its_gradient_share_no_weights(tmp_path: Path) -> Non
     session = load(export(explainable, tmp_path / "net.xml", images(1)), threads=1)
     for batch in (1, 3):
         assert_equals_eager(session, explainable, images(batch, seed=batch))
+
+
+def test_a_square_layer_behind_a_transpose(tmp_path: Path) -> None:
+    """A transformer's projection reads its weights through a transpose; with shared weights, the map is off by 1."""
+    network = VisionTransformer(
+        image_size=16, patch_size=8, num_layers=1, num_heads=2, hidden_dim=96, mlp_dim=8, num_classes=5
+    )
+    nn.init.normal_(network.heads.head.weight)
+    explainable = ExplainableModel(seeded(network), "encoder.layers.encoder_layer_0.ln_1")
+    session = load(export(explainable, tmp_path / "net.xml", images(1, SIZE)), threads=1)
+    assert_equals_eager(session, explainable, images(3, SIZE, seed=4))
+
+
+@pytest.mark.parametrize("start", range(5))
+def test_products_that_read_one_constant_in_several_orders(start: int, tmp_path: Path) -> None:
+    from openvino import Core, Model, save_model
+    from openvino import opset13 as operators
+
+    rng = np.random.default_rng(0)
+    weights, image = (rng.standard_normal((n, 96)).astype(np.float32) for n in (96, 4))
+    x, constant = operators.parameter([-1, 96], np.float32), operators.constant(weights)
+    stack = operators.reshape(constant, [1, 96, 96], False)
+    turned = operators.transpose(constant, [1, 0])
+    factors = [
+        (constant, False, weights),
+        (constant, True, weights.T),
+        (turned, False, weights.T),
+        (operators.transpose(stack, [0, 2, 1]), False, weights.T[None]),
+        (operators.reshape(operators.transpose(stack, [0, 2, 1]), [96, 96], False), True, weights),
+    ]
+    factors = factors[start:] + factors[:start]
+    products = [operators.matmul(x, factor, False, transpose) for factor, transpose, _ in factors]
+    model = Model(products, [x])
+    _separate_weights_of_square_products(model)
+    save_model(model, tmp_path / "net.xml", compress_to_fp16=False)
+    answers = Core().compile_model(tmp_path / "net.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image)
+    for answer, (*_, factor) in zip(answers.values(), factors, strict=True):
+        assert np.abs(answer - image @ factor).max() < 1e-3
 
 
 def test_open_sizes_and_several_classes(tmp_path: Path) -> None:

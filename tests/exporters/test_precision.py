@@ -14,7 +14,7 @@ from explainable_model import ExplainableModel, LoweredModel, Preprocess, export
 from explainable_model.artifact.reference import check_reference
 from explainable_model.artifact.tolerances import AgreementBound
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
-from explainable_model.errors import InputError, VerificationError
+from explainable_model.errors import AgreementWarning, InputError, VerificationError
 from explainable_model.exporters.onnx import open_
 from explainable_model.exporters.onnx_precision import EXACT_CONVOLUTIONS
 from explainable_model.imaging.preprocess import AsDecoded, open_photo
@@ -122,6 +122,36 @@ def test_agreement_by_hand() -> None:
         require_agreement(broken, "float16")
 
 
+def predicting(answers: list[int]) -> Any:
+    """A runner that predicts these classes in turn, with a map that never changes."""
+    turn = iter(answers)
+    ramp = np.arange(4.0).reshape(1, 2, 2)
+
+    def run(image: Any, asked: Any) -> Any:
+        return np.zeros((1, 3)), np.where(asked == -1, next(turn) if asked.min() < 0 else 0, asked), ramp
+
+    return run
+
+
+def test_classes_that_are_lost_are_named() -> None:
+    full = [0] * 12 + [1] * 5 + [2] * 3  # 20 images
+    batches = [np.zeros((1, 1, 2, 2))] * len(full)
+    rare = measure_agreement(predicting(full), predicting([0] * 12 + [1] * 5 + [0] * 3), batches, [1])
+    message = r"int8 the network predicts the same class for 85% of 20 photos \(for none of those of class 2\); 95% are"
+    with pytest.warns(AgreementWarning, match=message):
+        require_agreement(rare, "int8")
+    with pytest.warns(AgreementWarning, match=r"none of those of class bird\)"):
+        require_agreement(rare, "int8", ["cat", "dog", "bird"])
+    with pytest.raises(VerificationError, match=r"85% of 20 photos \(for none of those of class bird\), and its maps"):
+        require_agreement(rare, "float16", ["cat", "dog", "bird"])
+    one = measure_agreement(predicting(full), predicting([1, *full[1:]]), batches, [1])
+    assert one.classes == 0.95
+    require_agreement(one, "int8")  # no warning
+    half = measure_agreement(predicting(full), predicting([0] * 12 + [0] * 8), batches, [1])
+    with pytest.raises(VerificationError, match=r"60% of 20 photos \(for none of those of class 1, 2\).*at least 75%"):
+        require_agreement(half, "int8")
+
+
 def test_an_artifact_that_disagrees_is_not_written(
     made: tuple[ExplainableModel, LoweredModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +163,9 @@ def test_an_artifact_that_disagrees_is_not_written(
     assert (tmp_path / "net.onnx").read_text() == "the artifact of yesterday"
 
 
-def test_bad_requests(made: tuple[ExplainableModel, LoweredModel], tmp_path: Path) -> None:
+def test_bad_requests(
+    made: tuple[ExplainableModel, LoweredModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lowered, path = made[1], tmp_path / "net.onnx"
 
     def refused(message: str, **options: Any) -> None:
@@ -147,7 +179,15 @@ def test_bad_requests(made: tuple[ExplainableModel, LoweredModel], tmp_path: Pat
     refused("format torchscript is written in the network's own", precision="float16", path=tmp_path / "net.ts")
     refused("calibration is for precision='int8'", calibration=images(8))
     arrays = {"precision": "int8"}
-    refused("7 image.*expected 8 or more", calibration=images(7), **arrays)
+    with monkeypatch.context() as patch:  # before any work is done
+        patch.setattr("explainable_model.exporters.pipeline.lower", None)
+        few = folder_of(tmp_path / "few", 3)
+        for model in (lowered, made[0]):
+            refused("7 image.*expected 8 or more", calibration=images(7), model=model, **arrays)
+            refused("3 image.*expected 8 or more", calibration=few, model=model, **arrays)
+        refused(
+            "Nothing says how a photo becomes the network", calibration=[*few.iterdir()] * 3, model=made[0], **arrays
+        )
     refused(
         r"float32 of shape \(8, 3, 16, 16\); expected float32 of shape \(N, 3, 32",
         calibration=images(8, (3, 16, 16)),
@@ -156,8 +196,6 @@ def test_bad_requests(made: tuple[ExplainableModel, LoweredModel], tmp_path: Pat
     refused("are float64 of shape", calibration=images(8).double(), **arrays)
     refused("NaN or infinite", calibration=images(8) / 0, **arrays)
     refused("not a folder", calibration=tmp_path / "nowhere", **arrays)
-    few = folder_of(tmp_path / "few", 3)
-    refused("3 image.*expected 8 or more", calibration=few, **arrays)
     (tmp_path / "empty").mkdir()
     refused("holds no photo", calibration=tmp_path / "empty", **arrays)
     photos = folder_of(tmp_path / "photos", 8)
