@@ -11,6 +11,7 @@ from torch._ops import OpOverload
 from explainable_model.artifact.metadata import Profile
 from explainable_model.attribution.context import MethodContext
 from explainable_model.attribution.explain import explain
+from explainable_model.attribution.frames import check_frames
 from explainable_model.attribution.inputs import check_class_idx, check_inputs, predicted_class_idx
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
@@ -71,6 +72,8 @@ class ExplainableModel(nn.Module):
             a function; ``None`` finds it.
         call: which call of a layer that runs several times is explained: 0 for the first, -1 for the last; ``None`` for
             the last, with a ``RepeatedLayerWarning``.
+        frames: the axis of the image's frames, 1 for ``(N, T, C, H, W)``: the map is ``(N, T, H, W)``, whether the
+            network folds the frames into the batch or not.
         chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
             copies of a large image are run, for speed.
         progress: called by these methods with (``"copies"``, copies done, copies in all); a function of two
@@ -205,6 +208,8 @@ class ExplainableModel(nn.Module):
         refuse_training_mode(self.model)
         check_image_for(self.model, image)
         plan = self._plan
+        if plan.frames is not None:
+            check_frames(image.shape, plan.frames)
         if class_idx is None:
             class_idx = predicted_class_idx(image, plan.top_k)
         check_class_idx(class_idx, image.shape[0], plan.top_k)
@@ -214,7 +219,9 @@ class ExplainableModel(nn.Module):
         inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
         if plan.method.needs_layer and not plan.layers:
             with explained_shape_errors(self.model, image):
-                layer = default_layer(self.model, image, *inputs, output=plan.output, target=plan.target)
+                layer = default_layer(
+                    self.model, image, *inputs, output=plan.output, target=plan.target, frames=plan.frames
+                )
             plan = self._plan = replace(plan, layers=(layer,))
         return self._network(plan, image, inputs), plan, image, class_idx, inputs
 

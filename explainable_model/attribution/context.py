@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
-from explainable_model.attribution.layout import SpatialLayout, find_layout, layout_of
+from explainable_model.attribution.frames import frames_first, layout_of, read_layout
+from explainable_model.attribution.layout import SpatialLayout
 from explainable_model.attribution.network import CurvedNetwork, DifferentiableNetwork, ForwardRun, ReplayableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import resize_maps
@@ -48,8 +49,8 @@ class MethodContext:
 
     @property
     def size(self) -> Sequence[Any]:
-        """Spatial size of the image."""
-        return self.first.image.shape[2:]
+        """Spatial size of the image, with its frames first where it has some."""
+        return frames_first(self.image.shape, self.plan.frames)[2:]
 
     @property
     def classes(self) -> int:
@@ -64,7 +65,8 @@ class MethodContext:
     def to_map(self) -> Callable[[Tensor], Tensor]:
         """From the layer's output ``(M, ...)`` to ``(M, K, *grid)``."""
         name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
-        return layout_of(name, activations, self.image, self.plan.reshape_transform, self.plan.patches)
+        plan = self.plan
+        return layout_of(name, activations, self.image, plan.reshape_transform, plan.patches, plan.frames)
 
     @cached_property
     def layout(self) -> SpatialLayout:
@@ -74,11 +76,12 @@ class MethodContext:
             LayerError: a function of the user's rearranges it, which cannot be undone.
         """
         name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
-        layout = find_layout(activations.shape, self.image.shape, self.plan.patches)
-        if self.plan.reshape_transform is not None or layout is None:
+        layout = read_layout(activations.shape, self.image.shape, self.plan.frames, self.plan.patches)
+        if self.plan.reshape_transform is not None or not isinstance(layout, SpatialLayout):
             raise LayerError(
                 f"{self.plan.method.name} changes the output of {name!r} and needs to know how it is arranged; with "
-                "reshape_transform it does not. Choose a layer whose output is (N, K, *grid), (N, *grid, K) or tokens."
+                "reshape_transform, or frames folded into the batch, it does not. Choose a layer whose output is "
+                "(N, K, *grid), (N, *grid, K) or tokens."
             )
         return layout
 
@@ -121,6 +124,10 @@ class MethodContext:
         return self.shared
 
     def _mapped(self, gradients: Tensor) -> Tensor:
+        frames = gradients.shape[0] // self.image.shape[0]
+        if self.plan.frames is not None and frames > 1:  # (N * T, k, ...) -> (N, k, T, ...)
+            gradients = gradients.reshape(-1, frames, *gradients.shape[1:]).transpose(1, 2)
+            return split(self.to_map(gradients.flatten(0, 2)), self.classes)
         return split(self.to_map(gradients.flatten(0, 1)), self.classes)
 
     def upsampled(self, maps: Tensor) -> Tensor:
@@ -167,6 +174,11 @@ class MethodContext:
         Returns:
             ``(N, k, copies)``.
         """
+        if self.plan.frames is not None:
+            raise LayerError(
+                f"Method {self.plan.method.name!r} changes the image, which it cannot do for an image with frames. "
+                "Choose a method that takes gradients at a layer, such as gradcam."
+            )
         parts = []
         for start, stop in self.image_chunks(copies):
             parts.append(split(self.rerun(make(start, stop)).scores, stop - start))

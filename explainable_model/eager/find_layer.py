@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from explainable_model.attribution.frames import FoldedLayout
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLayout, stride_distortion
 from explainable_model.attribution.prediction import Select, find_prediction
@@ -47,8 +48,13 @@ class LayerCandidate:
     name: str
     type: str
     shape: tuple[int, ...]
-    layout: SpatialLayout
+    layout: SpatialLayout | FoldedLayout
     calls: int = 1
+
+    @property
+    def kind(self) -> str:
+        """``channels_first``, ``channels_last`` or ``tokens``."""
+        return (self.layout.layout if isinstance(self.layout, FoldedLayout) else self.layout).kind
 
 
 def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
@@ -60,9 +66,8 @@ def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
     Raises:
         LayerError: no such layer.
     """
-    modules: dict[str, nn.Module] = {
-        name: module for name, module in model.named_modules(remove_duplicate=False) if name
-    }
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    del modules[""]
     if isinstance(target_layer, nn.Module):
         for name, module in modules.items():
             if module is target_layer:
@@ -89,7 +94,7 @@ def _suggest(wrong: str, known: set[str]) -> str:
     return f"{hint}Its top-level layers are {', '.join(top)}; {listing}."
 
 
-def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
+def find_layers(model: nn.Module, image: Tensor, *, frames: int | None = None) -> list[LayerCandidate]:
     """Every layer whose output has a spatial map, in the order in which they ran.
 
     A layer that ran several times is listed where it ran last, with the number of its ``calls``. Layers that the
@@ -98,9 +103,10 @@ def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
     Args:
         model: the network, in evaluation mode.
         image: ``(N, C, *spatial)``, an example that the network accepts.
+        frames: the axis of the image's frames, where it has some.
     """
     with torch.inference_mode(False), torch.no_grad():
-        example = _Example(model, (image.detach(),))
+        example = _Example(model, (image.detach(),), frames=frames)
         record, output = _record_outputs(example, image.detach().clone())
         prediction = None
         with suppress(ModelError):  # the layers are the same, whatever is explained of the output
@@ -109,7 +115,12 @@ def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
 
 
 def default_layer(
-    model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None, target: Target | None = None
+    model: nn.Module,
+    image: Tensor,
+    *inputs: Tensor,
+    output: Select = None,
+    target: Target | None = None,
+    frames: int | None = None,
 ) -> str:
     """The last layer with a spatial map on all of which the prediction can depend.
 
@@ -125,6 +136,7 @@ def default_layer(
         inputs: what else the network takes, then what the target takes.
         output: which part of the network's output is the prediction.
         target: what is explained; ``None`` for the class.
+        frames: the axis of the image's frames, where it has some.
 
     Raises:
         LayerError: no layer has a spatial map with a gradient.
@@ -135,9 +147,9 @@ def default_layer(
     if image.shape[0] > FEW_IMAGES:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
             few = (image[:FEW_IMAGES], *(tensor[:FEW_IMAGES] for tensor in inputs))
-            layer, _ = _choose_layer(_Example(model, few, output, target))
+            layer, _ = _choose_layer(_Example(model, few, output, target, frames))
     if layer is None:
-        layer, candidates = _choose_layer(_Example(model, (image, *inputs), output, target))
+        layer, candidates = _choose_layer(_Example(model, (image, *inputs), output, target, frames))
     if layer is not None:
         return layer
     raise LayerError(
@@ -156,6 +168,7 @@ class _Example:
     arguments: tuple[Tensor, ...]
     output: Select = None
     target: Target = field(default_factory=ClassScore)
+    frames: int | None = None
 
     @property
     def image(self) -> Tensor:
@@ -177,7 +190,7 @@ def _choose_layer(example: _Example) -> tuple[str | None, int]:
     """The layer, or ``None``, and how many layers have a spatial map."""
     with torch.inference_mode(False):
         image = example.image.detach()
-        example = _Example(example.model, (image, *example.arguments[1:]), example.output, example.target)
+        example = replace(example, arguments=(image, *example.arguments[1:]))
         with torch.no_grad():
             record, output = _record_outputs(example, image.clone())
             candidates = _candidates(record, example.score(output).logits)
@@ -231,7 +244,7 @@ def _is_likely(candidate: LayerCandidate, record: OutputRecord) -> bool:
     entry = record.outputs[candidate.name]
     if entry.is_attention or is_passive(record.model.get_submodule(candidate.name)):
         return False
-    if candidate.layout.kind == "tokens":
+    if candidate.kind == "tokens":
         return record.is_map(entry)
     is_square = entry.shape[-1] == entry.shape[-2]
     return not (is_square and record.is_token_table(entry))
@@ -240,7 +253,7 @@ def _is_likely(candidate: LayerCandidate, record: OutputRecord) -> bool:
 def _doubt(candidate: LayerCandidate, record: OutputRecord) -> int:
     """How doubtful the reading of an output is: layers with less doubt come first."""
     entry = record.outputs[candidate.name]
-    channels = entry.shape[1] if candidate.layout.kind == "channels_first" else entry.shape[-1]
+    channels = entry.shape[1] if candidate.kind == "channels_first" else entry.shape[-1]
     if channels == 1:  # a mask, such as the prediction of a binary segmentation
         return 2
     if record.is_map(entry):
@@ -257,7 +270,7 @@ def is_passive(layer: nn.Module) -> bool:
 
 def _record_outputs(example: _Example, image: Tensor) -> tuple[OutputRecord, Any]:
     """What the layers and the network returned in one run."""
-    record = OutputRecord(example.model, image)
+    record = OutputRecord(example.model, image, example.frames)
     with record.listening():
         output = example.run(image)
     return record, output
@@ -275,7 +288,6 @@ def _candidates(record: OutputRecord, prediction: Tensor | None) -> list[LayerCa
         for name, entry in record.outputs.items()
         if entry.layout is not None
         and math.prod(entry.layout.grid) > 1
-        and entry.shape[0] == record.image_shape[0]
         and outermost.get(entry.number, name) == name
         and entry.number != number
     ]
