@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import torch
@@ -17,8 +18,9 @@ from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.checks import check_image_for, explained_shape_errors, refuse_training_mode, unwrap
-from explainable_model.eager.find_layer import default_layer, resolve_layer
+from explainable_model.eager.find_layer import default_layer
 from explainable_model.eager.hooked import HookedNetwork
+from explainable_model.eager.layer_name import resolve_layer
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError, LayerError
 from explainable_model.explanation import Explanation, Progress, as_progress
@@ -226,8 +228,12 @@ class ExplainableModel(nn.Module):
         return self._network(plan, image, inputs), plan, image, class_idx, inputs
 
     def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> DifferentiableNetwork:
-        if not plan.method.needs_graph:
-            return HookedNetwork(self.model, plan, [self._taps.setdefault(n, LayerTap()) for n in plan.named_taps])
+        if plan.method.needs_graph:
+            return self._captured(plan, image, inputs)
+        taps = [self._taps.setdefault(name, LayerTap()) for name in plan.named_taps]
+        return HookedNetwork(self.model, plan, taps, partial(self._captured, plan))
+
+    def _captured(self, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> DifferentiableNetwork:
         from explainable_model.lowering.backward.networks import captured_network
 
         key = (plan.layers, image.shape[1:], image.dtype, image.device)

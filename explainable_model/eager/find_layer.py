@@ -16,6 +16,7 @@ from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.attribution.scores import one_hot
 from explainable_model.attribution.targets import ClassScore, Scores, Target, score_output
 from explainable_model.eager.autograd import score_gradient
+from explainable_model.eager.hooked import is_in_place_refusal
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError
@@ -55,43 +56,6 @@ class LayerCandidate:
     def kind(self) -> str:
         """``channels_first``, ``channels_last`` or ``tokens``."""
         return (self.layout.layout if isinstance(self.layout, FoldedLayout) else self.layout).kind
-
-
-def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
-    """The name, inside ``model``, of a layer given by name or as a module of it.
-
-    A module with several names may be given by any of them, and ``module.``, which ``DataParallel`` puts before
-    every name, may stay.
-
-    Raises:
-        LayerError: no such layer.
-    """
-    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
-    del modules[""]
-    if isinstance(target_layer, nn.Module):
-        for name, module in modules.items():
-            if module is target_layer:
-                return name
-        raise LayerError(
-            f"target_layer is a {type(target_layer).__name__} that is not a module of "
-            f"{type(model).__name__}; expected one of its submodules or their names."
-        )
-    for name in (target_layer, target_layer.removeprefix("module.")):
-        if name in modules:
-            return name
-    raise LayerError(
-        f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, set(modules))}"
-    )
-
-
-def _suggest(wrong: str, known: set[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(wrong, known, n=3)
-    top = sorted(name for name in known if "." not in name)
-    hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
-    listing = "find_layers(model, image) and the command explainable-model layers list those with a spatial map"
-    return f"{hint}Its top-level layers are {', '.join(top)}; {listing}."
 
 
 def find_layers(model: nn.Module, image: Tensor, *, frames: int | None = None) -> list[LayerCandidate]:
@@ -198,11 +162,24 @@ def _choose_layer(example: _Example) -> tuple[str | None, int]:
         likely.sort(key=lambda candidate: _doubt(candidate, record))
         begin = 0
         for count in (*GROUP_SIZES, len(likely)):
-            layer = _first_with_gradient(example, likely[begin : begin + count])
+            layer = _try_first_with_gradient(example, likely[begin : begin + count])
             if layer is not None:
                 return layer, len(candidates)
             begin += count
     return None, len(candidates)
+
+
+def _try_first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]) -> str | None:
+    """See ``_first_with_gradient``; an operation in place that autograd refuses is named as the reason."""
+    try:
+        return _first_with_gradient(example, candidates)
+    except RuntimeError as error:
+        if not is_in_place_refusal(error):
+            raise
+        raise LayerError(
+            f"{type(example.model).__name__} writes in place to a value that its gradient needs, so the automatic "
+            "choice cannot compare its layers. Name one with target_layer=; it is explained through the exported graph."
+        ) from error
 
 
 def _first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]) -> str | None:

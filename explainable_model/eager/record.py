@@ -55,7 +55,8 @@ class OutputRecord:
     def __init__(self, model: nn.Module, image: Tensor, frames: int | None = None) -> None:
         self.outputs: dict[str, RecordedOutput] = {}
         self.image_shape = frames_first(image.shape, frames)
-        self.grids: set[tuple[int, ...]] = {tuple(self.image_shape[2:]), tuple(self.image_shape[3:])}
+        size = tuple(self.image_shape[2:])
+        self.grids: set[tuple[int, ...]] = {size} if frames is None else {size, size[1:]}
         self.token_counts: set[int] = set()
         self.model = model
         self._given_shape, self._frames = tuple(image.shape), frames
@@ -132,7 +133,7 @@ class OutputRecord:
             self._record_merge(source, layout)
 
     def _record_cut_patches(self, sequence: Tensor) -> None:
-        """``(N, tokens, K)`` with as many values as the image has pixels holds its patches, cut out."""
+        """``(N, tokens, K)`` with as many values as the image holds its patches, cut out."""
         layout = self.layout_of(sequence)
         if _kind(layout) == "tokens" and sequence.numel() == math.prod(self.image_shape):
             self.grids.add(_frame_grid(layout))
