@@ -21,6 +21,11 @@ from explainable_model.explanation import Progress
 # leave the cache, and blocks of more than 32 MiB are mapped, zeroed and returned at every allocation.
 CPU_PIXELS = 2**18
 
+# A mean of gradients that cancel is rounding where it is so many times the dtype's precision smaller than they are; in
+# 16 bits, which have few digits to lose, one time.
+MEAN_ROUNDING = 32
+COARSE_EPS = 1e-5
+
 
 @dataclass(frozen=True)
 class MethodContext:
@@ -98,6 +103,15 @@ class MethodContext:
     def gradients(self, weights: Tensor | None = None) -> Tensor:
         """``(N, k, K, *grid)``: gradient of the scores, or of other weights of them ``(N, k, S)``."""
         return self._mapped(self._gradients(weights)[self._tap])
+
+    def averaged_gradients(self) -> Tensor:
+        """``(N, k, K, *grid)``: as ``gradients``, for a method that takes their spatial mean.
+
+        Instance normalization subtracts the mean of every channel, so the gradient before it has mean zero up to
+        rounding, and a map of such means would show rounding noise. These channels become zero.
+        """
+        gradients = self.gradients()
+        return without_rounded_means(gradients) if self.plan.has_instance_norm else gradients
 
     def curvature(self) -> Tensor:
         """``(N, k, K, *grid)``: Hessian of the scores times the activations."""
@@ -203,3 +217,12 @@ class MethodContext:
             values = cast(ReplayableNetwork, self.network).tail(self.first, self._tap, raw, count)
             parts.append(split(values.gather(1, repeat(self.first.scores.columns, count)), count))
         return torch.cat(parts, 1).transpose(1, 2)
+
+
+def without_rounded_means(gradients: Tensor) -> Tensor:
+    """Set each channel of ``(N, k, K, *grid)`` to zero whose spatial mean is zero up to rounding."""
+    eps = torch.finfo(gradients.dtype).eps
+    tolerance = (MEAN_ROUNDING if eps < COARSE_EPS else 1) * eps
+    cells = gradients.float().flatten(3) if eps >= COARSE_EPS else gradients.flatten(3)
+    keep = cells.mean(3).abs() > tolerance * cells.abs().mean(3)
+    return gradients * keep.to(gradients.dtype).reshape(*keep.shape, *[1] * (gradients.ndim - 3))

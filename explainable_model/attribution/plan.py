@@ -78,6 +78,7 @@ class Plan:
         call: which call of a layer that runs several times is explained, counted from 0; ``-1`` or ``None`` for the
             last.
         frames: the axis of the image's frames, which the network may fold into the batch; ``None`` for none.
+        has_instance_norm: whether the network normalizes each channel of each image by itself.
     """
 
     model: str
@@ -97,6 +98,7 @@ class Plan:
     patches: PatchEmbedding | None = None
     call: int | None = None
     frames: int | None = None
+    has_instance_norm: bool = False
 
     @classmethod
     def from_arguments(
@@ -145,6 +147,7 @@ class Plan:
             patches=patch_embedding(model),
             call=_check_call(arguments.get("call")),
             frames=_check_frames(arguments.get("frames"), method),
+            has_instance_norm=any(_is_instance_norm(module) for module in model.modules()),
         )
 
     @property
@@ -223,6 +226,12 @@ def _check_frames(frames: int | None, method: Method) -> int | None:
             "that explains at a layer, such as gradcam."
         )
     return frames
+
+
+def _is_instance_norm(module: nn.Module) -> bool:
+    if isinstance(module, nn.GroupNorm):
+        return module.num_groups == module.num_channels
+    return isinstance(module, nn.modules.instancenorm._InstanceNorm) and not module.track_running_stats
 
 
 def _postprocess(arguments: PlanArguments) -> Postprocess:
