@@ -21,6 +21,7 @@ from explainable_model.eager.checks import check_image_for, explained_shape_erro
 from explainable_model.eager.find_layer import default_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.layer_name import resolve_layer
+from explainable_model.eager.signature import check_signature
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError, LayerError
 from explainable_model.explanation import Explanation, Progress, as_progress
@@ -216,6 +217,7 @@ class ExplainableModel(nn.Module):
             class_idx = predicted_class_idx(image, plan.top_k)
         check_class_idx(class_idx, image.shape[0], plan.top_k)
         check_inputs(inputs, image.shape[0], plan.target.inputs)
+        check_signature(self.model, len(inputs) - plan.target.inputs)
         if image.is_inference():
             image = image.clone()  # autograd cannot save a tensor made under inference_mode
         inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)

@@ -1,4 +1,4 @@
-"""How a layer's output is arranged: channels first, channels last, or tokens."""
+"""The arrangement of a layer's output: channels first, channels last, or tokens."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ class PatchEmbedding:
     padding: tuple[int, ...]
 
     def grid(self, size: Sequence[int]) -> tuple[int, ...]:
-        """How many patches an image of this spatial size has in each direction."""
+        """The number of patches in each direction, for an image of this spatial size."""
         cut = zip(size, self.kernel, self.stride, self.padding, strict=True)
         return tuple((length + 2 * pad - kernel) // stride + 1 for length, kernel, stride, pad in cut)
 
@@ -52,7 +52,7 @@ def patch_embedding(model: nn.Module) -> PatchEmbedding | None:
 
 @dataclass(frozen=True)
 class SpatialLayout:
-    """How a layer's output is arranged.
+    """The arrangement of a layer's output.
 
     Attributes:
         kind: ``channels_first`` ``(N, K, *grid)``, ``channels_last`` ``(N, *grid, K)`` or ``tokens``

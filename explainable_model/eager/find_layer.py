@@ -24,8 +24,8 @@ from explainable_model.errors import LayerError, ModelError
 # The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
 FEW_IMAGES = 2
 
-# It takes the gradients of the 8 likeliest layers first, then of the 64 after them, then of the rest: each time
-# costs a forward, whose graph reaches back to the earliest of these layers.
+# It takes the gradients of the 8 likeliest layers first, then of the next 64, then of the rest. Each group costs a
+# forward, whose graph reaches back to the earliest layer of the group.
 GROUP_SIZES = (8, 64)
 
 # Never the automatic choice: these only repeat, pool or rearrange what another layer made, or make
