@@ -57,6 +57,7 @@ class OutputRecord:
         self.image_shape = frames_first(image.shape, frames)
         size = tuple(self.image_shape[2:])
         self.grids: set[tuple[int, ...]] = {size} if frames is None else {size, size[1:]}
+        self._map_sizes = {(math.prod(self.image_shape), size)}  # of each map, how many values it has, and its grid
         self.token_counts: set[int] = set()
         self.model = model
         self._given_shape, self._frames = tuple(image.shape), frames
@@ -121,22 +122,33 @@ class OutputRecord:
         folded = self.image_shape[0] * self.image_shape[2] if self._frames is not None else None
         if source is None or tensor.shape[0] not in (self.image_shape[0], folded):
             return
-        for sequence in (source, tensor):
+        for sequence in (source, tensor.mT if isinstance(module, nn.Unfold) else tensor):
             if sequence.ndim == 3:
-                self.token_counts.add(sequence.shape[1])
                 self._record_cut_patches(sequence)
+                self.token_counts.add(sequence.shape[1])
         ndim = len(self.image_shape) - (tensor.shape[0] == folded)
         if tensor.ndim == source.ndim == ndim and any(word in type(module).__name__ for word in MAP_WORDS):
             if max(_kernel(module)) > 1 or tuple(source.shape[2:]) in self.grids:
                 self.grids.add(tuple(tensor.shape[2:]))
+                self._map_sizes.add((tensor.numel(), tuple(tensor.shape[2:])))
         elif _kind(layout) == "tokens":
             self._record_merge(source, layout)
 
     def _record_cut_patches(self, sequence: Tensor) -> None:
-        """``(N, tokens, K)`` with as many values as the image holds its patches, cut out."""
+        """``(N, tokens, K)`` with as many values as the image holds its patches, cut out.
+
+        The first sequence of the run may hold the patches of a map as well; later ones, such as the hidden layer of a
+        decoder of queries, may have as many values by chance.
+        """
         layout = self.layout_of(sequence)
-        if _kind(layout) == "tokens" and sequence.numel() == math.prod(self.image_shape):
-            self.grids.add(_frame_grid(layout))
+        grid = _frame_grid(layout)
+        if _kind(layout) != "tokens":
+            return
+        image = (math.prod(self.image_shape), tuple(self.image_shape[2:]))
+        for count, whole in {image} if self.token_counts else self._map_sizes:
+            divides = len(grid) == len(whole) and all(w % g == 0 for w, g in zip(whole, grid, strict=True))
+            if count == sequence.numel() and divides:
+                self.grids.add(grid)
 
     def _record_merge(self, source: Tensor, layout: SpatialLayout | FoldedLayout | None) -> None:
         """Tokens that a layer made of tokens with a known grid, of half its height and width."""
