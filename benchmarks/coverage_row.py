@@ -14,7 +14,7 @@ from benchmarks.artifacts import write_unverified
 from benchmarks.networks import Network, build
 from explainable_model import FORMATS as TABLE
 from explainable_model import ExplainableModel, lower
-from explainable_model.attribution.layout import layout_of
+from explainable_model.attribution.frames import layout_of
 
 FORMATS = tuple(name for name, fmt in TABLE.items() if fmt.quick)
 BATCHES = (1, 2, 5)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import torch
@@ -11,13 +12,16 @@ from torch._ops import OpOverload
 from explainable_model.artifact.metadata import Profile
 from explainable_model.attribution.context import MethodContext
 from explainable_model.attribution.explain import explain
+from explainable_model.attribution.frames import check_frames
 from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_inputs
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.checks import check_image_for, explained_shape_errors, refuse_training_mode, unwrap
-from explainable_model.eager.find_layer import default_layer, resolve_layer
+from explainable_model.eager.find_layer import default_layer
 from explainable_model.eager.hooked import HookedNetwork
+from explainable_model.eager.layer_name import resolve_layer
+from explainable_model.eager.signature import check_signature
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError, LayerError
 from explainable_model.explanation import Explanation, Progress, as_progress
@@ -71,6 +75,8 @@ class ExplainableModel(nn.Module):
             a function; ``None`` finds it.
         call: which call of a layer that runs several times is explained: 0 for the first, -1 for the last; ``None`` for
             the last, with a ``RepeatedLayerWarning``.
+        frames: the axis of the image's frames, 1 for ``(N, T, C, H, W)``: the map is ``(N, T, H, W)``, whether the
+            network folds the frames into the batch or not.
         chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
             copies of a large image are run, for speed.
         progress: called by these methods with (``"copies"``, copies done, copies in all); a function of two
@@ -207,19 +213,28 @@ class ExplainableModel(nn.Module):
         check_image_for(self.model, image)
         plan = self._plan
         classes = as_class_idx(class_idx, image, plan.top_k)
+        if plan.frames is not None:
+            check_frames(image.shape, plan.frames)
         check_inputs(inputs, image.shape[0], plan.target.inputs)
+        check_signature(self.model, len(inputs) - plan.target.inputs)
         if image.is_inference():
             image = image.clone()  # autograd cannot save a tensor made under inference_mode
         inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
         if plan.method.needs_layer and not plan.layers:
             with explained_shape_errors(self.model, image):
-                layer = default_layer(self.model, image, *inputs, output=plan.output, target=plan.target)
+                layer = default_layer(
+                    self.model, image, *inputs, output=plan.output, target=plan.target, frames=plan.frames
+                )
             plan = self._plan = replace(plan, layers=(layer,))
         return self._network(plan, image, inputs), plan, image, classes, inputs
 
     def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> DifferentiableNetwork:
-        if not plan.method.needs_graph:
-            return HookedNetwork(self.model, plan, [self._taps.setdefault(n, LayerTap()) for n in plan.named_taps])
+        if plan.method.needs_graph:
+            return self._captured(plan, image, inputs)
+        taps = [self._taps.setdefault(name, LayerTap()) for name in plan.named_taps]
+        return HookedNetwork(self.model, plan, taps, partial(self._captured, plan))
+
+    def _captured(self, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> DifferentiableNetwork:
         from explainable_model.lowering.backward.networks import captured_network
 
         key = (plan.layers, image.shape[1:], image.dtype, image.device)

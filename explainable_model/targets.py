@@ -1,4 +1,4 @@
-"""What is explained: one score per image and class, made from the network's output."""
+"""Targets make the score that is explained, one per image and class, from the network's output."""
 
 from explainable_model.attribution.targets import (
     Binary,

@@ -69,6 +69,7 @@ class Metadata:
         passes: what the method runs besides one forward pass of the network.
         target_layers: names of the explained layers; empty where a method explains at the image itself.
         call: which call of a layer that runs several times is explained, counted from 0; ``None`` or -1 for the last.
+        frames: the axis of the image's frames; ``None`` for an image without.
         fusion: how the maps of several layers become one.
         target: the score that is explained.
         top_k: how many classes of an image are explained at once; ``None`` for one.
@@ -128,6 +129,7 @@ class Metadata:
     precision: str = "float32"
     agreement: Mapping[str, Any] | None = None
     call: int | None = None
+    frames: int | None = None
     profile: Profile = "full"
     output_kind: OutputKind | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
-from explainable_model.attribution.layout import SpatialLayout, find_layout, layout_of
+from explainable_model.attribution.frames import frames_first, layout_of, read_layout
+from explainable_model.attribution.layout import SpatialLayout
 from explainable_model.attribution.network import CurvedNetwork, DifferentiableNetwork, ForwardRun, ReplayableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import resize_maps
@@ -19,6 +20,11 @@ from explainable_model.explanation import Progress
 # Pixels that run at once on a CPU, in all copies of an image together. A larger batch is slower there: its activations
 # leave the cache, and blocks of more than 32 MiB are mapped, zeroed and returned at every allocation.
 CPU_PIXELS = 2**18
+
+# A mean of gradients that cancel is rounding where it is so many times the dtype's precision smaller than they are; in
+# 16 bits, which have few digits to lose, one time.
+MEAN_ROUNDING = 32
+COARSE_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,8 @@ class MethodContext:
 
     @property
     def size(self) -> Sequence[Any]:
-        """Spatial size of the image."""
-        return self.first.image.shape[2:]
+        """Spatial size of the image, with its frames first where it has some."""
+        return frames_first(self.image.shape, self.plan.frames)[2:]
 
     @property
     def classes(self) -> int:
@@ -64,7 +70,8 @@ class MethodContext:
     def to_map(self) -> Callable[[Tensor], Tensor]:
         """From the layer's output ``(M, ...)`` to ``(M, K, *grid)``."""
         name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
-        return layout_of(name, activations, self.image, self.plan.reshape_transform, self.plan.patches)
+        plan = self.plan
+        return layout_of(name, activations, self.image, plan.reshape_transform, plan.patches, plan.frames)
 
     @cached_property
     def layout(self) -> SpatialLayout:
@@ -74,11 +81,12 @@ class MethodContext:
             LayerError: a function of the user's rearranges it, which cannot be undone.
         """
         name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
-        layout = find_layout(activations.shape, self.image.shape, self.plan.patches)
-        if self.plan.reshape_transform is not None or layout is None:
+        layout = read_layout(activations.shape, self.image.shape, self.plan.frames, self.plan.patches)
+        if self.plan.reshape_transform is not None or not isinstance(layout, SpatialLayout):
             raise LayerError(
                 f"{self.plan.method.name} changes the output of {name!r} and needs to know how it is arranged; with "
-                "reshape_transform it does not. Choose a layer whose output is (N, K, *grid), (N, *grid, K) or tokens."
+                "reshape_transform, or frames folded into the batch, it does not. Choose a layer whose output is "
+                "(N, K, *grid), (N, *grid, K) or tokens."
             )
         return layout
 
@@ -95,6 +103,15 @@ class MethodContext:
     def gradients(self, weights: Tensor | None = None) -> Tensor:
         """``(N, k, K, *grid)``: gradient of the scores, or of other weights of them ``(N, k, S)``."""
         return self._mapped(self._gradients(weights)[self._tap])
+
+    def averaged_gradients(self) -> Tensor:
+        """``(N, k, K, *grid)``: as ``gradients``, for a method that takes their spatial mean.
+
+        Instance normalization subtracts the mean of every channel, so the gradient before it has mean zero up to
+        rounding, and a map of such means would show rounding noise. These channels become zero.
+        """
+        gradients = self.gradients()
+        return without_rounded_means(gradients) if self.plan.has_instance_norm else gradients
 
     def curvature(self) -> Tensor:
         """``(N, k, K, *grid)``: Hessian of the scores times the activations."""
@@ -121,6 +138,10 @@ class MethodContext:
         return self.shared
 
     def _mapped(self, gradients: Tensor) -> Tensor:
+        frames = gradients.shape[0] // self.image.shape[0]
+        if self.plan.frames is not None and frames > 1:  # (N * T, k, ...) -> (N, k, T, ...)
+            gradients = gradients.reshape(-1, frames, *gradients.shape[1:]).transpose(1, 2)
+            return split(self.to_map(gradients.flatten(0, 2)), self.classes)
         return split(self.to_map(gradients.flatten(0, 1)), self.classes)
 
     def upsampled(self, maps: Tensor) -> Tensor:
@@ -167,6 +188,11 @@ class MethodContext:
         Returns:
             ``(N, k, copies)``.
         """
+        if self.plan.frames is not None:
+            raise LayerError(
+                f"Method {self.plan.method.name!r} changes the image, which it cannot do for an image with frames. "
+                "Choose a method that takes gradients at a layer, such as gradcam."
+            )
         parts = []
         for start, stop in self.image_chunks(copies):
             parts.append(split(self.rerun(make(start, stop)).scores, stop - start))
@@ -191,3 +217,12 @@ class MethodContext:
             values = cast(ReplayableNetwork, self.network).tail(self.first, self._tap, raw, count)
             parts.append(split(values.gather(1, repeat(self.first.scores.columns, count)), count))
         return torch.cat(parts, 1).transpose(1, 2)
+
+
+def without_rounded_means(gradients: Tensor) -> Tensor:
+    """Set each channel of ``(N, k, K, *grid)`` to zero whose spatial mean is zero up to rounding."""
+    eps = torch.finfo(gradients.dtype).eps
+    tolerance = (MEAN_ROUNDING if eps < COARSE_EPS else 1) * eps
+    cells = gradients.float().flatten(3) if eps >= COARSE_EPS else gradients.flatten(3)
+    keep = cells.mean(3).abs() > tolerance * cells.abs().mean(3)
+    return gradients * keep.to(gradients.dtype).reshape(*keep.shape, *[1] * (gradients.ndim - 3))

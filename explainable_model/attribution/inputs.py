@@ -1,4 +1,4 @@
-"""What a network of ours takes: checks of images, classes and extra inputs."""
+"""Checks of what an explainable network is given: the image, the classes and the extra inputs."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
@@ -15,32 +15,38 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32)
 
 
 def check_inputs(inputs: Sequence[Tensor], batch: int, expected: int) -> None:
-    """Refuse extra inputs that are too few, or without the batch first.
+    """Refuse extra inputs that are too few, or that do not have the batch first.
 
     Raises:
-        InputError: what is wrong with them.
+        InputError: an input is missing, no tensor, or of another batch.
     """
     if len(inputs) < expected:
         raise InputError(
             f"{len(inputs)} extra input(s) given; the target takes {expected}: explainable(image, class_idx, ...)."
         )
-    for number, each in enumerate(inputs):
-        if not isinstance(each, Tensor) or each.ndim == 0 or each.shape[0] != batch:
-            got = f"of shape {tuple(each.shape)}" if isinstance(each, Tensor) else type(each).__name__
+    for number, extra in enumerate(inputs):
+        if not isinstance(extra, Tensor) or extra.ndim == 0 or extra.shape[0] != batch:
+            got = f"of shape {tuple(extra.shape)}" if isinstance(extra, Tensor) else type(extra).__name__
             raise InputError(f"Extra input {number} is {got}; expected a tensor with the batch of {batch} first.")
 
 
 def check_image(image: Tensor) -> None:
-    """Refuse what no network of ours takes.
+    """Refuse an image that no network can be explained for.
 
     Raises:
         InputError: not a floating point tensor with a batch, channels and 1 to 3 spatial
             dimensions, empty, or (in host memory) with NaN or infinity.
     """
     if not isinstance(image, Tensor):
-        hint = " Convert it: torch.from_numpy(image)." if isinstance(image, np.ndarray) else ""
-        if hasattr(image, "convert"):  # a picture of Pillow
+        hint = ""
+        if isinstance(image, np.ndarray):
+            hint = " Convert it: torch.from_numpy(image)."
+        elif hasattr(image, "convert"):  # a picture of Pillow
             hint = " Prepare a photo: torch.from_numpy(Preprocess((224, 224), resize=256)(photo))."
+        elif isinstance(image, (dict, list, tuple)):
+            hint = (
+                " A network that takes a container needs a wrapper that takes the tensor and makes the container of it."
+            )
         raise InputError(f"image is {type(image).__name__}; expected a torch.Tensor of shape (N, C, H, W).{hint}")
     if not 3 <= image.ndim <= 5:
         hint = " Add the batch dimension: image.unsqueeze(0)." if image.ndim == 2 else ""
@@ -49,7 +55,7 @@ def check_image(image: Tensor) -> None:
         )
     if not image.is_floating_point():
         raise InputError(
-            f"image is {image.dtype}; expected floating point, scaled and normalised as the network was trained "
+            f"image is {image.dtype}; expected floating point, scaled and normalized as the network was trained "
             "(e.g. image.float() / 255)."
         )
     if image.numel() == 0:
@@ -59,12 +65,12 @@ def check_image(image: Tensor) -> None:
 
 
 def _is_finite(image: Tensor) -> bool:
-    """Whether every value is finite; a sum shows it in a quarter of the time, unless it overflows itself."""
+    """Whether every value is finite; the sum, if it does not overflow, shows this in a quarter of the time."""
     return bool(torch.isfinite(image.sum())) or bool(torch.isfinite(image).all())
 
 
 def predicted_class_idx(image: Tensor, top_k: int | None) -> Tensor:
-    """The ``class_idx`` that asks for the predicted class of each image, or for its ``top_k`` first ones."""
+    """The ``class_idx`` that stands for the predicted class of each image, or for its ``top_k`` most likely ones."""
     shape = image.shape[:1] if top_k is None else (image.shape[0], top_k)
     return torch.full(shape, PREDICTED, dtype=torch.int64, device=image.device)
 
@@ -101,15 +107,15 @@ def check_class_idx(class_idx: Tensor, batch: int, top_k: int | None = None) -> 
         InputError: wrong type, dtype or shape.
     """
     shape = (batch,) if top_k is None else (batch, top_k)
-    each = "one class per image" if top_k is None else f"{top_k} classes per image"
+    meaning = "one class per image" if top_k is None else f"{top_k} classes per image"
     if not isinstance(class_idx, Tensor) or class_idx.dtype != torch.int64:
         got = f"a {class_idx.dtype} tensor" if isinstance(class_idx, Tensor) else type(class_idx).__name__
         raise InputError(
-            f"class_idx is {got}; expected an int64 tensor of shape {shape}, {each}, "
+            f"class_idx is {got}; expected an int64 tensor of shape {shape}, {meaning}, "
             f"e.g. torch.tensor([281]). Use {PREDICTED} or None for the predicted class."
         )
     if class_idx.shape != shape:
-        raise InputError(f"class_idx has shape {tuple(class_idx.shape)}; expected {shape}, {each}.")
+        raise InputError(f"class_idx has shape {tuple(class_idx.shape)}; expected {shape}, {meaning}.")
 
 
 def check_class_range(class_idx: Tensor, classes: int) -> None:

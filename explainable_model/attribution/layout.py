@@ -1,4 +1,4 @@
-"""How a layer's output is arranged: channels first, channels last, or tokens."""
+"""The arrangement of a layer's output: channels first, channels last, or tokens."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,8 +7,6 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-
-from explainable_model.errors import LayerError
 
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]  # layer output -> (N, K, *spatial)
 
@@ -37,7 +35,7 @@ class PatchEmbedding:
     padding: tuple[int, ...]
 
     def grid(self, size: Sequence[int]) -> tuple[int, ...]:
-        """How many patches an image of this spatial size has in each direction."""
+        """The number of patches in each direction, for an image of this spatial size."""
         cut = zip(size, self.kernel, self.stride, self.padding, strict=True)
         return tuple((length + 2 * pad - kernel) // stride + 1 for length, kernel, stride, pad in cut)
 
@@ -54,7 +52,7 @@ def patch_embedding(model: nn.Module) -> PatchEmbedding | None:
 
 @dataclass(frozen=True)
 class SpatialLayout:
-    """How a layer's output is arranged.
+    """The arrangement of a layer's output.
 
     Attributes:
         kind: ``channels_first`` ``(N, K, *grid)``, ``channels_last`` ``(N, *grid, K)`` or ``tokens``
@@ -185,38 +183,6 @@ def _token_layout(tokens: int, size: Sequence[int]) -> SpatialLayout | None:
             if rounded is None and stride_distortion(grid, size) == 0:
                 rounded = SpatialLayout("tokens", grid, prefix)
     return rounded
-
-
-def layout_of(
-    name: str,
-    activations: Tensor,
-    image: Tensor,
-    reshape_transform: ReshapeTransform | None,
-    patches: PatchEmbedding | None = None,
-) -> ReshapeTransform:
-    """The function that reads this layer's output as ``(N, K, *spatial)``.
-
-    Raises:
-        LayerError: the output is not a spatial map of the image, or ``reshape_transform`` does not
-            make one.
-    """
-    expected = "(N, K, *grid), (N, *grid, K) or (N, tokens, K) with the tokens of a grid of patches"
-    if reshape_transform is None:
-        layout = find_layout(activations.shape, image.shape, patches)
-        if layout is None or activations.shape[0] != image.shape[0]:
-            raise LayerError(
-                f"target_layer {name!r} has no spatial map: its output has shape "
-                f"{tuple(activations.shape)} for an image of shape {tuple(image.shape)}; expected {expected}. "
-                "Choose another layer, or pass reshape_transform to rearrange this one's output."
-            )
-        return layout.to_map
-    mapped = reshape_transform(activations)
-    if mapped.ndim != image.ndim or mapped.shape[0] != image.shape[0]:
-        raise LayerError(
-            f"reshape_transform made {tuple(mapped.shape)} of {tuple(activations.shape)}; expected "
-            f"{image.ndim} dimensions (N, K, *spatial) for an image of shape {tuple(image.shape)}."
-        )
-    return reshape_transform
 
 
 def at_example(shape: Sequence[Any]) -> list[int]:

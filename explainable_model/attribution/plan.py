@@ -37,6 +37,7 @@ class PlanArguments(TypedDict, total=False):
     chunk_size: int
     reshape_transform: ReshapeTransform | None
     call: int | None
+    frames: int | None
 
 
 RECORDED_ARGUMENTS = (
@@ -50,6 +51,7 @@ RECORDED_ARGUMENTS = (
     "fusion",
     "augment",
     "call",
+    "frames",
 )
 
 
@@ -75,6 +77,8 @@ class Plan:
         patches: the network's patch embedding, which tells the grid of its tokens.
         call: which call of a layer that runs several times is explained, counted from 0; ``-1`` or ``None`` for the
             last.
+        frames: the axis of the image's frames, which the network may fold into the batch; ``None`` for none.
+        has_instance_norm: whether the network normalizes each channel of each image by itself.
     """
 
     model: str
@@ -93,6 +97,8 @@ class Plan:
     reshape_transform: ReshapeTransform | None = None
     patches: PatchEmbedding | None = None
     call: int | None = None
+    frames: int | None = None
+    has_instance_norm: bool = False
 
     @classmethod
     def from_arguments(
@@ -140,6 +146,8 @@ class Plan:
             reshape_transform=arguments.get("reshape_transform"),
             patches=patch_embedding(model),
             call=_check_call(arguments.get("call")),
+            frames=_check_frames(arguments.get("frames"), method),
+            has_instance_norm=any(_is_instance_norm(module) for module in model.modules()),
         )
 
     @property
@@ -166,6 +174,7 @@ class Plan:
             "passes": self.method.passes,
             "target_layers": list(self.layers),
             "call": self.call,
+            "frames": self.frames,
             "fusion": self.fusion.name,
             "target": target_name(self.target),
             "top_k": self.top_k,
@@ -208,6 +217,21 @@ def _check_call(call: int | None) -> int | None:
             f"call is {call}; expected 0 for the first call of the layer, 1 for the second, -1 for the last."
         )
     return call
+
+
+def _check_frames(frames: int | None, method: Method) -> int | None:
+    if frames is not None and (not method.needs_layer or method.needs_image):
+        raise ValueError(
+            f"frames is {frames}, and method {method.name!r} explains at the image, frame by channel. Choose a method "
+            "that explains at a layer, such as gradcam."
+        )
+    return frames
+
+
+def _is_instance_norm(module: nn.Module) -> bool:
+    if isinstance(module, nn.GroupNorm):
+        return module.num_groups == module.num_channels
+    return isinstance(module, nn.modules.instancenorm._InstanceNorm) and not module.track_running_stats
 
 
 def _postprocess(arguments: PlanArguments) -> Postprocess:

@@ -90,7 +90,7 @@ def _refuse_detections(output: Any) -> None:
             f"The network returned {len(output)} dictionaries ({', '.join(map(str, output[0]))}), one per image, as "
             f"detectors do; they hold no scores of classes. {_target_hint('output[0][...]')}"
         )
-    boxes = [str(name) for name, _ in named_values(output) if BOX_NAMES.search(str(name))]
+    boxes = [name for path, _ in named_tensors(output) for name in map(str, path) if BOX_NAMES.search(name)]
     if boxes:
         raise ModelError(
             f"The network returned {type(output).__name__} with {boxes[0]!r}, as detectors do: its scores belong to "

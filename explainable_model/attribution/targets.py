@@ -1,4 +1,4 @@
-"""Targets: each makes the score that is explained, one per image and class, from the network's output."""
+"""Targets make the score that is explained, one per image and class, from the network's output."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Binary:
-    """Either side of a single logit z: class 1 has the score ``z - threshold``, class 0 its negative.
+    """Both sides of a single logit z: class 1 has the score ``z - threshold``, class 0 its negative.
 
     Attributes:
         threshold: where the prediction changes sides: 0 for a logit, 0.5 for a network that ends in
@@ -51,7 +51,7 @@ class Binary:
 
 @dataclass(frozen=True)
 class Difference:
-    """What speaks for a class and against another one: ``y_c - y_other``.
+    """The score of a class minus the score of another class: ``y_c - y_other``.
 
     Attributes:
         other: the class to compare with.
@@ -153,7 +153,7 @@ class Similarity:
 
 @dataclass(frozen=True)
 class Custom:
-    """A score of one's own: ``score(output, class_idx, *inputs) -> (N,)``, differentiated as it stands.
+    """A score that the user defines: ``score(output, class_idx, *inputs) -> (N,)``, differentiated as it stands.
 
     Where the output holds no class scores, as a detector's, ``class_idx`` is handed on (``-1`` as 0), and the
     explanation's logits are the scores ``(N, k)``.
@@ -190,7 +190,7 @@ def as_target(target: Target | Callable[..., Tensor] | None) -> Target:
 
 
 def target_name(target: Target) -> str:
-    """For the metadata: ``ClassScore``, ``Difference(other=3)``, the name of one's own function."""
+    """The target as the metadata names it: ``ClassScore()``, ``Difference(other=3)``, ``Custom(my_score)``."""
     if isinstance(target, Custom):
         return f"Custom({getattr(target.score, '__name__', type(target.score).__name__)})"
     if isinstance(target, Segmentation) and isinstance(target.mask, Tensor):
@@ -200,7 +200,7 @@ def target_name(target: Target) -> str:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a network's output says about the classes, and the scores to differentiate.
+    """The prediction in a network's output, and the scores to differentiate.
 
     Attributes:
         logits: the prediction.

@@ -24,5 +24,5 @@ def layers(arguments: argparse.Namespace, console: Console) -> Outcome:
     rows = [("", "layer", "type", "output")]
     rows += [("*" if c.name == default else "", c.name, c.type, " x ".join(map(str, c.shape))) for c in candidates]
     text = f"{align_columns(rows)}\n* marks the default." if default else f"{align_columns(rows)}\n{reason}"
-    records = [{"name": c.name, "type": c.type, "shape": list(c.shape), "layout": c.layout.kind} for c in candidates]
+    records = [{"name": c.name, "type": c.type, "shape": list(c.shape), "layout": c.kind} for c in candidates]
     return Outcome(text, {"model": arguments.model, "image": list(image.shape), "default": default, "layers": records})

@@ -1,4 +1,4 @@
-"""Gradients of a run whose graph autograd has kept."""
+"""Gradients of a run whose graph autograd keeps."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

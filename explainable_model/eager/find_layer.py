@@ -3,18 +3,20 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from explainable_model.attribution.frames import FoldedLayout
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLayout, stride_distortion
 from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.attribution.scores import one_hot
 from explainable_model.attribution.targets import ClassScore, Scores, Target, score_output
 from explainable_model.eager.autograd import score_gradient
+from explainable_model.eager.hooked import is_in_place_refusal
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError
@@ -22,8 +24,8 @@ from explainable_model.errors import LayerError, ModelError
 # The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
 FEW_IMAGES = 2
 
-# It takes the gradients of the 8 likeliest layers first, then of the 64 after them, then of the rest: each time
-# costs a forward, whose graph reaches back to the earliest of these layers.
+# It takes the gradients of the 8 likeliest layers first, then of the next 64, then of the rest. Each group costs a
+# forward, whose graph reaches back to the earliest layer of the group.
 GROUP_SIZES = (8, 64)
 
 # Never the automatic choice: these only repeat, pool or rearrange what another layer made, or make
@@ -47,49 +49,16 @@ class LayerCandidate:
     name: str
     type: str
     shape: tuple[int, ...]
-    layout: SpatialLayout
+    layout: SpatialLayout | FoldedLayout
     calls: int = 1
 
-
-def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
-    """The name, inside ``model``, of a layer given by name or as a module of it.
-
-    A module with several names may be given by any of them, and ``module.``, which ``DataParallel`` puts before
-    every name, may stay.
-
-    Raises:
-        LayerError: no such layer.
-    """
-    modules: dict[str, nn.Module] = {
-        name: module for name, module in model.named_modules(remove_duplicate=False) if name
-    }
-    if isinstance(target_layer, nn.Module):
-        for name, module in modules.items():
-            if module is target_layer:
-                return name
-        raise LayerError(
-            f"target_layer is a {type(target_layer).__name__} that is not a module of "
-            f"{type(model).__name__}; expected one of its submodules or their names."
-        )
-    for name in (target_layer, target_layer.removeprefix("module.")):
-        if name in modules:
-            return name
-    raise LayerError(
-        f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, set(modules))}"
-    )
+    @property
+    def kind(self) -> str:
+        """``channels_first``, ``channels_last`` or ``tokens``."""
+        return (self.layout.layout if isinstance(self.layout, FoldedLayout) else self.layout).kind
 
 
-def _suggest(wrong: str, known: set[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(wrong, known, n=3)
-    top = sorted(name for name in known if "." not in name)
-    hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
-    listing = "find_layers(model, image) and the command explainable-model layers list those with a spatial map"
-    return f"{hint}Its top-level layers are {', '.join(top)}; {listing}."
-
-
-def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
+def find_layers(model: nn.Module, image: Tensor, *, frames: int | None = None) -> list[LayerCandidate]:
     """Every layer whose output has a spatial map, in the order in which they ran.
 
     A layer that ran several times is listed where it ran last, with the number of its ``calls``. Layers that the
@@ -98,9 +67,10 @@ def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
     Args:
         model: the network, in evaluation mode.
         image: ``(N, C, *spatial)``, an example that the network accepts.
+        frames: the axis of the image's frames, where it has some.
     """
     with torch.inference_mode(False), torch.no_grad():
-        example = _Example(model, (image.detach(),))
+        example = _Example(model, (image.detach(),), frames=frames)
         record, output = _record_outputs(example, image.detach().clone())
         prediction = None
         with suppress(ModelError):  # the layers are the same, whatever is explained of the output
@@ -109,7 +79,12 @@ def find_layers(model: nn.Module, image: Tensor) -> list[LayerCandidate]:
 
 
 def default_layer(
-    model: nn.Module, image: Tensor, *inputs: Tensor, output: Select = None, target: Target | None = None
+    model: nn.Module,
+    image: Tensor,
+    *inputs: Tensor,
+    output: Select = None,
+    target: Target | None = None,
+    frames: int | None = None,
 ) -> str:
     """The last layer with a spatial map on all of which the prediction can depend.
 
@@ -125,6 +100,7 @@ def default_layer(
         inputs: what else the network takes, then what the target takes.
         output: which part of the network's output is the prediction.
         target: what is explained; ``None`` for the class.
+        frames: the axis of the image's frames, where it has some.
 
     Raises:
         LayerError: no layer has a spatial map with a gradient.
@@ -135,9 +111,9 @@ def default_layer(
     if image.shape[0] > FEW_IMAGES:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
             few = (image[:FEW_IMAGES], *(tensor[:FEW_IMAGES] for tensor in inputs))
-            layer, _ = _choose_layer(_Example(model, few, output, target))
+            layer, _ = _choose_layer(_Example(model, few, output, target, frames))
     if layer is None:
-        layer, candidates = _choose_layer(_Example(model, (image, *inputs), output, target))
+        layer, candidates = _choose_layer(_Example(model, (image, *inputs), output, target, frames))
     if layer is not None:
         return layer
     raise LayerError(
@@ -156,6 +132,7 @@ class _Example:
     arguments: tuple[Tensor, ...]
     output: Select = None
     target: Target = field(default_factory=ClassScore)
+    frames: int | None = None
 
     @property
     def image(self) -> Tensor:
@@ -177,7 +154,7 @@ def _choose_layer(example: _Example) -> tuple[str | None, int]:
     """The layer, or ``None``, and how many layers have a spatial map."""
     with torch.inference_mode(False):
         image = example.image.detach()
-        example = _Example(example.model, (image, *example.arguments[1:]), example.output, example.target)
+        example = replace(example, arguments=(image, *example.arguments[1:]))
         with torch.no_grad():
             record, output = _record_outputs(example, image.clone())
             candidates = _candidates(record, example.score(output).logits)
@@ -185,11 +162,24 @@ def _choose_layer(example: _Example) -> tuple[str | None, int]:
         likely.sort(key=lambda candidate: _doubt(candidate, record))
         begin = 0
         for count in (*GROUP_SIZES, len(likely)):
-            layer = _first_with_gradient(example, likely[begin : begin + count])
+            layer = _try_first_with_gradient(example, likely[begin : begin + count])
             if layer is not None:
                 return layer, len(candidates)
             begin += count
     return None, len(candidates)
+
+
+def _try_first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]) -> str | None:
+    """See ``_first_with_gradient``; an operation in place that autograd refuses is named as the reason."""
+    try:
+        return _first_with_gradient(example, candidates)
+    except RuntimeError as error:
+        if not is_in_place_refusal(error):
+            raise
+        raise LayerError(
+            f"{type(example.model).__name__} writes in place to a value that its gradient needs, so the automatic "
+            "choice cannot compare its layers. Name one with target_layer=; it is explained through the exported graph."
+        ) from error
 
 
 def _first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]) -> str | None:
@@ -231,7 +221,7 @@ def _is_likely(candidate: LayerCandidate, record: OutputRecord) -> bool:
     entry = record.outputs[candidate.name]
     if entry.is_attention or is_passive(record.model.get_submodule(candidate.name)):
         return False
-    if candidate.layout.kind == "tokens":
+    if candidate.kind == "tokens":
         return record.is_map(entry)
     is_square = entry.shape[-1] == entry.shape[-2]
     return not (is_square and record.is_token_table(entry))
@@ -240,7 +230,7 @@ def _is_likely(candidate: LayerCandidate, record: OutputRecord) -> bool:
 def _doubt(candidate: LayerCandidate, record: OutputRecord) -> int:
     """How doubtful the reading of an output is: layers with less doubt come first."""
     entry = record.outputs[candidate.name]
-    channels = entry.shape[1] if candidate.layout.kind == "channels_first" else entry.shape[-1]
+    channels = entry.shape[1] if candidate.kind == "channels_first" else entry.shape[-1]
     if channels == 1:  # a mask, such as the prediction of a binary segmentation
         return 2
     if record.is_map(entry):
@@ -257,7 +247,7 @@ def is_passive(layer: nn.Module) -> bool:
 
 def _record_outputs(example: _Example, image: Tensor) -> tuple[OutputRecord, Any]:
     """What the layers and the network returned in one run."""
-    record = OutputRecord(example.model, image)
+    record = OutputRecord(example.model, image, example.frames)
     with record.listening():
         output = example.run(image)
     return record, output
@@ -275,7 +265,6 @@ def _candidates(record: OutputRecord, prediction: Tensor | None) -> list[LayerCa
         for name, entry in record.outputs.items()
         if entry.layout is not None
         and math.prod(entry.layout.grid) > 1
-        and entry.shape[0] == record.image_shape[0]
         and outermost.get(entry.number, name) == name
         and entry.number != number
     ]

@@ -1,37 +1,47 @@
 """A network as it stands: forward hooks capture activations, ``torch.autograd.grad`` differentiates."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from explainable_model.attribution.network import ForwardRun
-from explainable_model.attribution.plan import IMAGE_LAYER, Plan
+from explainable_model.attribution.network import DifferentiableNetwork, ForwardRun
+from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Scores, score_output
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
 from explainable_model.eager.tap import ActivationCapture, LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError, RepeatedLayerWarning
 
+Capture = Callable[[Tensor, Sequence[Tensor]], DifferentiableNetwork]  # (image, inputs) -> the network as a graph
+
 
 class HookedNetwork:
     """A module whose layers are captured with forward hooks.
 
-    The first tap that runs starts a new graph, so that autograd differentiates only what follows.
+    The first tap that runs starts a new graph, so that autograd differentiates only what follows. A network that
+    overwrites values which its gradient needs is differentiated as an exported graph, which writes nothing in place.
 
     Args:
         model: the network.
         plan: which layers are captured and what is explained.
         taps: one per layer of the plan, shared by all threads.
+        capture: exports the network; ``None`` where autograd's refusal is to be raised.
     """
 
-    def __init__(self, model: nn.Module, plan: Plan, taps: Sequence[LayerTap]) -> None:
-        self._model, self._plan, self._taps = model, plan, taps
+    def __init__(self, model: nn.Module, plan: Plan, taps: Sequence[LayerTap], capture: Capture | None = None) -> None:
+        self._model, self._plan, self._taps, self._capture = model, plan, taps, capture
 
     def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> ForwardRun:
         """See ``DifferentiableNetwork.run``."""
+        try:
+            return self._run(image, class_idx, inputs)
+        except RuntimeError as error:
+            return self._exported(image, inputs, error).run(image, class_idx, inputs)
+
+    def _run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> ForwardRun:
         plan, names = self._plan, list(self._plan.tap_names)
         count = len(inputs) - plan.target.inputs  # the network's inputs come before the target's
 
@@ -45,6 +55,24 @@ class HookedNetwork:
             scores, captures = run_with_tail(self._model, names, self._taps, image, score, plan.call)
         activations = [self._captured(name, capture) for name, capture in zip(names, captures, strict=True)]
         return detached_run(image, inputs, Graph(scores, activations, names))
+
+    def _exported(self, image: Tensor, inputs: Sequence[Tensor], error: RuntimeError) -> DifferentiableNetwork:
+        """The network as a graph, where autograd refused its operations in place; any other error is raised."""
+        if "multiple views" in str(error):
+            raise ModelError(
+                f"{type(self._model).__name__} writes in place to one of several views (of split, chunk or unbind), "
+                "which neither autograd nor torch.export allows. Write the result to a new tensor: part = part * 2 "
+                f"instead of part *= 2. PyTorch says: {str(error).splitlines()[0]}"
+            ) from error
+        if self._capture is None or not is_in_place_refusal(error):
+            raise error
+        return self._capture(image, inputs)
+
+    def _run_again(self, run: ForwardRun, error: RuntimeError) -> ForwardRun:
+        """The same run of the exported graph."""
+        asked = run.scores.class_idx
+        class_idx = asked.squeeze(1) if self._plan.top_k is None else asked
+        return self._exported(run.image, run.inputs, error).run(run.image, class_idx, run.inputs)
 
     def _captured(self, name: str, capture: ActivationCapture) -> Tensor:
         """What a tap captured.
@@ -64,8 +92,7 @@ class HookedNetwork:
                 f"{type(model).__name__}. Containers such as ModuleList never run themselves: name a layer in them."
                 f"{_integer_hint(model)}"
             )
-        if capture.calls > 1 and call is None and name in self._plan.layers and name != IMAGE_LAYER:
-            warnings.warn(repeated_message(name, capture.calls), RepeatedLayerWarning, stacklevel=2)
+        warn_if_repeated(self._plan, name, capture.calls)
         return capture.activations
 
     def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
@@ -74,18 +101,31 @@ class HookedNetwork:
             return autograd.gradients(self._plan, run, weights)
         except ModelError as error:
             raise ModelError(f"{error}{_integer_hint(self._model)}") from error
+        except RuntimeError as error:
+            return autograd.gradients(self._plan, self._run_again(run, error), weights)
 
     def curvature(self, run: ForwardRun, tap: int) -> Tensor:
         """See ``CurvedNetwork.curvature``."""
-        return autograd.curvature(self._plan, run, tap)
+        try:
+            return autograd.curvature(self._plan, run, tap)
+        except RuntimeError as error:
+            return autograd.curvature(self._plan, self._run_again(run, error), tap)
 
 
-def repeated_message(name: str, calls: int) -> str:
-    """What to write for a layer that runs several times."""
-    return (
-        f"target_layer {name!r} runs {calls} times in one forward; the last call is explained. Choose one with call=0 "
-        f"to call={calls - 1}, or say call=-1 for the last."
-    )
+def is_in_place_refusal(error: RuntimeError) -> bool:
+    """Whether autograd refused an operation that overwrites a value which the gradient needs."""
+    return any(words in str(error) for words in ("inplace operation", "modified inplace", "in-place operation"))
+
+
+def warn_if_repeated(plan: Plan, name: str, calls: int) -> None:
+    """Warn that the last of several calls of a layer is explained, where the user chose none."""
+    if calls > 1 and plan.call is None and name in plan.layers:
+        warnings.warn(
+            f"target_layer {name!r} runs {calls} times in one forward; the last call is explained. Choose one with "
+            f"call=0 to call={calls - 1}, or say call=-1 for the last.",
+            RepeatedLayerWarning,
+            stacklevel=3,
+        )
 
 
 def _integer_hint(model: nn.Module) -> str:

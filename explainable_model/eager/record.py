@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from explainable_model.attribution.containers import floating_tensors
-from explainable_model.attribution.layout import PatchEmbedding, SpatialLayout, find_layout, patch_embedding
+from explainable_model.attribution.frames import FoldedLayout, frames_first, read_layout
+from explainable_model.attribution.layout import PatchEmbedding, SpatialLayout, patch_embedding
 
 # Layers that make a map of the image from a map of the image.
 MAP_WORDS = ("Conv", "Pool", "Upsample", "PixelShuffle", "PixelUnshuffle")
@@ -34,7 +35,7 @@ class RecordedOutput:
 
     number: int
     shape: tuple[int, ...]
-    layout: SpatialLayout | None
+    layout: SpatialLayout | FoldedLayout | None
     calls: int = 1
     is_attention: bool = False
 
@@ -47,20 +48,27 @@ class OutputRecord:
         grids: spatial sizes of the outputs that are maps of the image: those of convolutions and pooling, of patches
             cut out of the image, and of tokens that were merged from such a grid.
         model: the network.
-        image_shape: ``(N, C, *spatial)``.
+        image_shape: ``(N, C, *spatial)``, with the frames as the first spatial dimension.
         token_counts: how many tokens the sequences ``(N, tokens, K)`` of the run have.
     """
 
-    def __init__(self, model: nn.Module, image: Tensor) -> None:
+    def __init__(self, model: nn.Module, image: Tensor, frames: int | None = None) -> None:
         self.outputs: dict[str, RecordedOutput] = {}
-        self.grids: set[tuple[int, ...]] = {tuple(image.shape[2:])}
+        self.image_shape = frames_first(image.shape, frames)
+        size = tuple(self.image_shape[2:])
+        self.grids: set[tuple[int, ...]] = {size} if frames is None else {size, size[1:]}
+        self._map_sizes = {(math.prod(self.image_shape), size)}  # of each map, how many values it has, and its grid
         self.token_counts: set[int] = set()
         self.model = model
-        self.image_shape = tuple(image.shape)
+        self._given_shape, self._frames = tuple(image.shape), frames
         self._patches: PatchEmbedding | None = patch_embedding(model)
         self._numbers = WeakIdKeyDictionary()  # a tensor that is gone does not lend its identity to another
         self._count = 0
         self._thread = threading.get_ident()  # the network may be running in others at the same time
+
+    def layout_of(self, tensor: Tensor) -> SpatialLayout | FoldedLayout | None:
+        """How a tensor is read as a map of the images, or of their frames."""
+        return read_layout(tensor.shape, self._given_shape, self._frames, self._patches)
 
     def number(self, tensor: Tensor) -> int:
         """The same for the same tensor."""
@@ -85,7 +93,7 @@ class OutputRecord:
             if not tensors or threading.get_ident() != self._thread:
                 return
             tensor, numbers = tensors[0], [self.number(tensor) for tensor in tensors]
-            layout = find_layout(tensor.shape, self.image_shape, self._patches)
+            layout = self.layout_of(tensor)
             self._record_grid(module, inputs, tensor, layout)
             earlier = self.outputs.pop(name, None)  # keep the order of the last calls
             # An output that is only handed on belongs to another layer, unless the layer wrote to it in place.
@@ -106,46 +114,70 @@ class OutputRecord:
 
         return record
 
-    def _record_grid(self, module: nn.Module, inputs: Any, tensor: Tensor, layout: SpatialLayout | None) -> None:
+    def _record_grid(
+        self, module: nn.Module, inputs: Any, tensor: Tensor, layout: SpatialLayout | FoldedLayout | None
+    ) -> None:
         """Learn which grids are maps of the image, from the layers that make maps."""
         source = next((value for value in inputs if isinstance(value, Tensor)), None)
-        if source is None or tensor.shape[0] != self.image_shape[0]:
+        folded = self.image_shape[0] * self.image_shape[2] if self._frames is not None else None
+        if source is None or tensor.shape[0] not in (self.image_shape[0], folded):
             return
-        for sequence in (source, tensor):
+        for sequence in (source, tensor.mT if isinstance(module, nn.Unfold) else tensor):
             if sequence.ndim == 3:
-                self.token_counts.add(sequence.shape[1])
                 self._record_cut_patches(sequence)
-        is_map = tensor.ndim == source.ndim == len(self.image_shape)
-        if is_map and any(word in type(module).__name__ for word in MAP_WORDS):
-            is_spatial = max(_kernel(module)) > 1 and min(_kernel(module)) > 0
-            if is_spatial or tuple(source.shape[2:]) in self.grids:
+                self.token_counts.add(sequence.shape[1])
+        ndim = len(self.image_shape) - (tensor.shape[0] == folded)
+        if tensor.ndim == source.ndim == ndim and any(word in type(module).__name__ for word in MAP_WORDS):
+            if max(_kernel(module)) > 1 or tuple(source.shape[2:]) in self.grids:
                 self.grids.add(tuple(tensor.shape[2:]))
-        elif layout is not None and layout.kind == "tokens":
+                self._map_sizes.add((tensor.numel(), tuple(tensor.shape[2:])))
+        elif _kind(layout) == "tokens":
             self._record_merge(source, layout)
 
     def _record_cut_patches(self, sequence: Tensor) -> None:
-        """``(N, tokens, K)`` with as many values as the image has pixels holds its patches, cut out."""
-        layout = find_layout(sequence.shape, self.image_shape, self._patches)
-        size = math.prod(self.image_shape[1:])
-        if layout is not None and layout.kind == "tokens" and math.prod(sequence.shape[1:]) == size:
-            self.grids.add(layout.grid)
+        """``(N, tokens, K)`` with as many values as the image holds its patches, cut out.
 
-    def _record_merge(self, source: Tensor, layout: SpatialLayout) -> None:
-        """Tokens that a layer made of tokens with a known grid, of half its height and width."""
-        before = find_layout(source.shape, self.image_shape, self._patches)
-        if before is None or before.grid not in self.grids or before.kind == "channels_first":
+        The first sequence of the run may hold the patches of a map as well; later ones, such as the hidden layer of a
+        decoder of queries, may have as many values by chance.
+        """
+        layout = self.layout_of(sequence)
+        grid = _frame_grid(layout)
+        if _kind(layout) != "tokens":
             return
-        halved = (*before.grid[:-2], *(-(-length // 2) for length in before.grid[-2:]))
-        if layout.grid == halved and layout.prefix == before.prefix:
-            self.grids.add(layout.grid)
+        image = (math.prod(self.image_shape), tuple(self.image_shape[2:]))
+        for count, whole in {image} if self.token_counts else self._map_sizes:
+            divides = len(grid) == len(whole) and all(w % g == 0 for w, g in zip(whole, grid, strict=True))
+            if count == sequence.numel() and divides:
+                self.grids.add(grid)
+
+    def _record_merge(self, source: Tensor, layout: SpatialLayout | FoldedLayout | None) -> None:
+        """Tokens that a layer made of tokens with a known grid, of half its height and width."""
+        before = self.layout_of(source)
+        if _kind(before) not in ("tokens", "channels_last") or _frame_grid(before) not in self.grids:
+            return
+        grid = _frame_grid(before)
+        if _frame_grid(layout) == (*grid[:-2], *(-(-length // 2) for length in grid[-2:])):
+            self.grids.add(_frame_grid(layout))
 
     def is_map(self, entry: RecordedOutput) -> bool:
         """Whether the entry is known to be a map of the image, and not only shaped like one."""
-        return entry.layout is not None and not entry.is_attention and entry.layout.grid in self.grids
+        return not entry.is_attention and _frame_grid(entry.layout) in self.grids
 
     def is_token_table(self, entry: RecordedOutput) -> bool:
         """Whether the entry may be ``(N, heads, tokens, ...)``: tokens by tokens, or tokens by width."""
         return len(entry.shape) > 3 and entry.shape[-2] in self.token_counts and not self.is_map(entry)
+
+
+def _kind(layout: SpatialLayout | FoldedLayout | None) -> str:
+    """How each frame is arranged."""
+    layout = layout.layout if isinstance(layout, FoldedLayout) else layout
+    return "none" if layout is None else layout.kind
+
+
+def _frame_grid(layout: SpatialLayout | FoldedLayout | None) -> tuple[int, ...]:
+    """The grid of each frame where the frames are folded into the batch, of all of the image otherwise."""
+    layout = layout.layout if isinstance(layout, FoldedLayout) else layout
+    return () if layout is None else layout.grid
 
 
 def _kernel(module: nn.Module) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ ROWS = (
         "gradcam",
         "Grad-CAM",
         "Selvaraju et al. 2017, arXiv 1610.02391",
-        FromGradients(gradcam, repeats_activations=False),
+        FromGradients(gradcam, repeats_activations=False, averages_gradients=True),
         TAIL_GRADIENT,
     ),
     Method(

@@ -31,7 +31,7 @@ def guided_backprop(context: "MethodContext") -> Tensor:
 
 def guided_gradcam(context: "MethodContext") -> Tensor:
     """See ``input_gradient.guided_gradcam``."""
-    gradients = context.gradients().flatten(0, 1)
+    gradients = context.averaged_gradients().flatten(0, 1)
     cam = gradcam(repeat(context.activations, context.classes), gradients).relu()
     large = context.upsampled(split(cam, context.classes)).flatten(0, 1)
     guided = context.guided_image_gradients().flatten(0, 1)

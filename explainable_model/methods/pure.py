@@ -22,13 +22,15 @@ class FromGradients:
     Attributes:
         function: of activations and gradients.
         repeats_activations: whether it wants the activations of an image once for each class, as its gradients are.
+        averages_gradients: whether it takes the spatial mean of the gradients.
     """
 
     function: CamMethod
     repeats_activations: bool = True
+    averages_gradients: bool = False
 
     def __call__(self, context: MethodContext, **options: Any) -> Tensor:
-        gradients = context.gradients().flatten(0, 1)
+        gradients = (context.averaged_gradients() if self.averages_gradients else context.gradients()).flatten(0, 1)
         activations = context.activations
         if self.repeats_activations:
             activations = repeat(activations, context.classes)

@@ -14,10 +14,7 @@ from torch.nn import functional
 
 from explainable_model import ExplainableModel, export, load
 from explainable_model.artifact.tolerances import TOLERANCES
-from explainable_model.attribution.inputs import check_class_idx, check_class_range
-from explainable_model.attribution.scores import class_scores, resolve_class_idx
 from explainable_model.attribution.targets import Binary, Custom, Difference, Segmentation, Similarity
-from explainable_model.eager.autograd import score_gradient
 from explainable_model.errors import InputError, ModelError
 from explainable_model.model import lower
 from tests.support.nets import QUICK_FORMATS, SmallNet, images, seeded
@@ -27,53 +24,6 @@ from tests.support.nets import QUICK_FORMATS, SmallNet, images, seeded
 class HeadOutput:
     loss: Tensor
     logits: Tensor
-
-
-def test_class_scores() -> None:
-    assert class_scores(torch.tensor([[1.0, 2.0]]), 1).tolist() == [[1, 2]]
-    assert class_scores(torch.tensor([3.0, 4.0]), 2).tolist() == [[3], [4]]
-    assert class_scores(torch.tensor([3.0, 4.0]).reshape(2, 1, 1, 1), 2).tolist() == [[3], [4]]
-    segmentation = torch.arange(8.0).reshape(1, 2, 2, 2)
-    assert class_scores(segmentation, 1).tolist() == [[0 + 1 + 2 + 3, 4 + 5 + 6 + 7]]
-    for wrong in (torch.tensor(1.0), torch.zeros(3, 2)):
-        with pytest.raises(ModelError, match=r"logits of shape .* for 2 image"):
-            class_scores(wrong, 2)
-
-
-def test_resolve_class_idx() -> None:
-    scores = torch.tensor([[0.0, 1.0], [5.0, 1.0], [2.0, 2.0]])
-    assert resolve_class_idx(torch.full((3, 1), -1), scores).tolist() == [[1], [0], [0]]
-    assert resolve_class_idx(torch.tensor([[-1], [1], [-1]]), scores).tolist() == [[1], [1], [0]]
-    # In column j, -1 is the class predicted j-th.
-    assert resolve_class_idx(torch.tensor([[-1, -1], [-1, 0], [1, -1]]), scores)[:2].tolist() == [[1, 0], [0, 0]]
-    with pytest.raises(InputError, match=r"top_k is 3; the network has 2 class"):
-        resolve_class_idx(torch.full((3, 3), -1), scores)
-
-
-def test_checks() -> None:
-    check_class_idx(torch.tensor([0, -1]), 2)
-    check_class_range(torch.tensor([0, -1, 4]), 5)
-    with pytest.raises(InputError, match="int32"):
-        check_class_idx(torch.tensor([0], dtype=torch.int32), 1)
-    with pytest.raises(InputError, match=r"class_idx 5 is out of range; the network has 5 class"):
-        check_class_range(torch.tensor([0, 5]), 5)
-
-
-def test_score_gradient_of_the_logit_under_softmax() -> None:
-    activations = torch.tensor([[1.0, 2.0, 3.0]], requires_grad=True)
-    weight = torch.tensor([[1.0, 0.0, 2.0], [0.0, 5.0, 0.0]])
-    logits = activations @ weight.t()
-    seed = torch.tensor([[0.0, 1.0]])
-    for output in (logits, logits.softmax(1), (logits * 1.0).sigmoid().unsqueeze(2).squeeze(2), logits.log_softmax(1)):
-        (gradient,) = score_gradient(output, output, seed, [activations], keep_graph=True)
-        assert gradient is not None
-        assert gradient.tolist() == [[0, 5, 0]]
-    # A softmax that is not at the end is differentiated like anything else.
-    inner = logits.softmax(1) * 2
-    (expected,) = torch.autograd.grad(inner[0, 1], activations, retain_graph=True)
-    (gradient,) = score_gradient(inner, inner, seed, [activations])
-    assert gradient is not None
-    assert torch.allclose(gradient, expected)
 
 
 # On whole networks: against plain autograd, and in every format
@@ -265,56 +215,6 @@ def test_binary_sides() -> None:
         ExplainableModel(seeded(SmallNet()).double(), "block", target=Binary())(image)
 
 
-class Container(nn.Module):
-    """Gives its logits in some container beside others that are no prediction."""
-
-    def __init__(self, pack: Callable[[Tensor, Tensor], Any]) -> None:
-        super().__init__()
-        self.net, self.pack = SmallNet(5), pack
-
-    def forward(self, image: Tensor) -> Any:
-        logits = self.net(image)
-        return self.pack(logits, torch.zeros_like(logits) + image.mean())
-
-
-@pytest.mark.parametrize(
-    ("pack", "select"),
-    [
-        (lambda logits, other: {"aux": other, "scores": logits}, "scores"),
-        (lambda logits, other: (other, logits), 1),
-        (lambda logits, other: [other, logits], -1),
-        (lambda logits, other: HeadOutput(logits, other), "loss"),
-        (lambda logits, other: {"heads": (other, logits)}, lambda output: output["heads"][1]),
-    ],
-    ids=["key", "position", "from the end", "attribute", "function"],
-)
-def test_output_selectors(pack: Callable[[Tensor, Tensor], Any], select: Any) -> None:
-    network = seeded(Container(pack)).double()
-    image = pictures(2, seed=3)
-    expected = ExplainableModel(network.net, "block")(image)
-    explainable = ExplainableModel(network, "net.block", output=select)
-    for model in (explainable, lower(explainable, pictures(2, seed=0))):
-        found = model(image)
-        assert torch.equal(found.class_idx, expected.class_idx)
-        assert (found.logits - expected.logits).abs().max() < 1e-9
-        assert (found.cam - expected.cam).abs().max() < 1e-9
-
-
-@pytest.mark.parametrize(
-    ("select", "message"),
-    [
-        ("score", r"output='score' is not in what the network returned \(aux, scores, name\)"),
-        (7, r"output=7 is not in what the network returned"),
-        ("name", r"output='name' is str in what the network returned; expected a floating point tensor"),
-        (lambda output: output["nothing"], r"is not in what the network returned"),
-    ],
-)
-def test_wrong_selectors(select: Any, message: str) -> None:
-    network = seeded(Container(lambda logits, other: {"aux": other, "scores": logits, "name": "tiny"})).double()
-    with pytest.raises(ModelError, match=message):
-        ExplainableModel(network, "net.block", output=select)(pictures(1, seed=3))
-
-
 def test_wrong_targets() -> None:
     image, network = pictures(2, seed=3), seeded(SmallNet()).double()
 
@@ -333,58 +233,3 @@ def test_wrong_targets() -> None:
         refused(lambda output, class_idx: output)
     with pytest.raises(ModelError, match="target is int; expected one of explainable_model.targets or a function"):
         refused(3)
-
-
-class PixelNet(nn.Module):
-    """A segmentation network that ends in a function of its logits."""
-
-    def __init__(self, channels: int, end: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.conv, self.classify, self.end = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, channels, 1), end
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.end(self.classify(torch.tanh(self.conv(image))))
-
-
-def map_by_hand(network: PixelNet, image: Tensor, pixels: Tensor, channel: Tensor) -> Tensor:
-    leaf = network.conv(image).detach().requires_grad_()
-    logits = network.classify(torch.tanh(leaf))
-    score = (logits.gather(1, channel.reshape(-1, 1, 1, 1).expand(-1, 1, 16, 16))[:, 0] * pixels).sum()
-    (gradient,) = torch.autograd.grad(score, leaf)
-    return (gradient.mean((2, 3), keepdim=True) * leaf).sum(1).detach()
-
-
-@pytest.mark.parametrize(("end", "threshold"), [(lambda logits: logits, 0.0), (torch.sigmoid, 0.5)])
-def test_own_pixels_of_one_channel_are_the_foreground(end: Callable[[Tensor], Tensor], threshold: float) -> None:
-    network, image = seeded(PixelNet(1, end)).double(), pictures(2, seed=3)
-    with torch.no_grad():
-        foreground = (network(image)[:, 0] > threshold).double()
-    assert 0.1 < foreground.mean() < 0.9
-    options = {"normalize": False, "upsample": False, "signed": True}
-    target = Segmentation("own", threshold=threshold)
-    explainable = ExplainableModel(network, "conv", target=target, **options)
-    expected = map_by_hand(network, image, foreground, torch.zeros(2, dtype=torch.int64))
-    for run in (explainable, lower(explainable, pictures(2, seed=5))):
-        assert (run(image).cam - expected).abs().max() < 1e-9 * expected.abs().max()
-
-
-def test_own_pixels_of_a_probability_need_a_threshold() -> None:
-    with pytest.raises(ModelError, match=r"as after a sigmoid. Write Segmentation\('own', threshold=0.5\)"):
-        ExplainableModel(seeded(PixelNet(1, torch.sigmoid)).double(), "conv", target=Segmentation("own"))(
-            pictures(1, seed=3)
-        )
-
-
-@pytest.mark.parametrize("end", [lambda logits: logits, lambda logits: logits.log_softmax(1)])
-def test_the_class_of_own_pixels_wins_most_of_them(end: Callable[[Tensor], Tensor]) -> None:
-    network, image = seeded(PixelNet(4, end)).double(), pictures(2, seed=3)
-    with torch.no_grad():
-        network.classify.bias[2] -= 20  # a class that wins no pixel
-        winners = network(image).argmax(1)
-    expected = torch.stack([torch.bincount(image_winners.flatten(), minlength=4) for image_winners in winners])
-    assert (expected[:, 2] == 0).all()
-    explainable = ExplainableModel(network, "conv", target=Segmentation("own"), normalize=False, upsample=False)
-    explanation = explainable(image)
-    assert torch.equal(explanation.class_idx, expected.argmax(1))
-    assert torch.equal(lower(explainable, pictures(2, seed=5))(image).class_idx, expected.argmax(1))
-    assert explanation.cam.amax() > 0

@@ -6,7 +6,8 @@ from torch import nn
 
 from explainable_model import ExplainableModel, find_layers
 from explainable_model.attribution.layout import SpatialLayout, find_layout
-from explainable_model.eager.find_layer import default_layer, resolve_layer
+from explainable_model.eager.find_layer import default_layer
+from explainable_model.eager.layer_name import resolve_layer
 from explainable_model.errors import LayerError
 from tests.support.nets import CASES, TinyResNet, TinySegmenter, TinyViT, images, seeded
 

@@ -142,6 +142,31 @@ class LinearPatches(nn.Module):
         return self.head(self.block(self.embed(patches)).mean(1))
 
 
+class UnfoldedPatches(LinearPatches):
+    """Patches that a module cuts out, with their values before their positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unfold, self.mix = nn.Unfold(8, stride=8), nn.Linear(16, 16)
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = self.mix(self.embed(self.unfold(image).transpose(1, 2)).relu())
+        return self.head(self.block(torch.cat([tokens.mean(1, keepdim=True), tokens], 1)).mean(1))
+
+
+class MapPatches(nn.Module):
+    """Patches that are cut out of a map of finer resolution."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.pixels, self.norm, self.embed = nn.Conv2d(3, 4, 3, 2, 1), nn.LayerNorm(64), nn.Linear(64, width)
+        self.block, self.head = TransformerBlock(width, 2), nn.Linear(width, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        patches = functional.unfold(self.pixels(image), 4, stride=4).transpose(1, 2)
+        return self.head(self.block(self.embed(self.norm(patches))).mean(1))
+
+
 class MergedTokens(nn.Module):
     """Tokens whose height and width a layer halves, as hierarchical transformers do."""
 
@@ -222,6 +247,8 @@ CHOICES = {
     "volume": (lambda: VideoTransformer(patch=(8, 8, 8)), (3, 32, 32, 32), "blocks.1"),
     "signal": (SignalTransformer, (3, 96), "block"),
     "patches without convolution": (LinearPatches, (3, 32, 32), "block"),
+    "patches of a module": (UnfoldedPatches, (3, 32, 32), "block"),
+    "patches of a map": (MapPatches, (3, 32, 32), "block"),
     "merged tokens": (MergedTokens, (3, 32, 32), "second"),
     "text line": (text_line, (3, 64, 96), "6"),
     "binary segmentation": (BinarySegmenter, (3, 32, 32), "decoder"),

@@ -1,0 +1,42 @@
+"""The name of a layer inside its network, from what a user gave."""
+
+from torch import nn
+
+from explainable_model.errors import LayerError
+
+
+def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
+    """The name, inside ``model``, of a layer given by name or as a module of it.
+
+    A module with several names may be given by any of them, and ``module.``, which ``DataParallel`` puts before
+    every name, may stay.
+
+    Raises:
+        LayerError: no such layer.
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    del modules[""]
+    if isinstance(target_layer, nn.Module):
+        for name, module in modules.items():
+            if module is target_layer:
+                return name
+        raise LayerError(
+            f"target_layer is a {type(target_layer).__name__} that is not a module of "
+            f"{type(model).__name__}; expected one of its submodules or their names."
+        )
+    for name in (target_layer, target_layer.removeprefix("module.")):
+        if name in modules:
+            return name
+    raise LayerError(
+        f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, set(modules))}"
+    )
+
+
+def _suggest(wrong: str, known: set[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(wrong, known, n=3)
+    top = sorted(name for name in known if "." not in name)
+    hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
+    listing = "find_layers(model, image) and the command explainable-model layers list those with a spatial map"
+    return f"{hint}Its top-level layers are {', '.join(top)}; {listing}."
