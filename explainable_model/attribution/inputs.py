@@ -44,9 +44,7 @@ def check_image(image: Tensor) -> None:
         elif hasattr(image, "convert"):  # a picture of Pillow
             hint = " Prepare a photo: torch.from_numpy(Preprocess((224, 224), resize=256)(photo))."
         elif isinstance(image, (dict, list, tuple)):
-            hint = (
-                " A network that takes a container needs a wrapper that takes the tensor and makes the container of it."
-            )
+            hint = " Wrap the network in a module that takes the tensor and makes the container of it."
         raise InputError(f"image is {type(image).__name__}; expected a torch.Tensor of shape (N, C, H, W).{hint}")
     if not 3 <= image.ndim <= 5:
         hint = " Add the batch dimension: image.unsqueeze(0)." if image.ndim == 2 else ""
