@@ -11,7 +11,8 @@ from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.methods import METHODS
 from explainable_model.methods.fusion import FUSIONS
 from tests import conftest
-from tests.attribution.test_targets import ASKED, Asked
+from tests.attribution.test_targets import CASES as TARGET_CASES
+from tests.attribution.test_targets import Scored
 from tests.support.lanes import Lanes, Pattern, Row
 
 PACKAGE = Path(__file__).parents[1] / "explainable_model"
@@ -70,7 +71,7 @@ def _names(value: Any) -> set[str]:
     return {str(getattr(value, "op", "")), getattr(value, "name", ""), getattr(value, "__name__", "")}
 
 
-def _target(asked: Asked) -> Any:
+def _target(asked: Scored) -> Any:
     return asked.options.get("target", targets.ClassScore())
 
 
@@ -85,7 +86,9 @@ def test_every_row_of_every_table_is_the_parameter_of_a_fast_test(fast: list[pyt
     methods = {name: {name} for name in METHODS}
     operators = {str(op): {str(op)} for op in LOWERINGS}
     fusions = {name: {name, fusion.fuse.__name__} for name, fusion in FUSIONS.items()}
-    asked = {name: {key for key, row in ASKED.items() if type(_target(row)).__name__ == name} for name in TARGETS}
+    asked = {
+        name: {key for key, row in TARGET_CASES.items() if type(_target(row)).__name__ == name} for name in TARGETS
+    }
     assert _not_run(methods, rooms_of["methods"]) == []
     assert _not_run(operators, rooms_of["lowering"]) == []
     assert _not_run({name: {name} for name in FORMATS}, rooms_of["exporters"]) == []

@@ -5,7 +5,7 @@ import argparse
 from explainable_model.cli.console import Console
 from explainable_model.cli.network import load_network, make_example_image
 from explainable_model.cli.outcome import Outcome, align_columns
-from explainable_model.errors import LayerError
+from explainable_model.errors import LayerError, ModelError
 
 
 def layers(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -19,7 +19,7 @@ def layers(arguments: argparse.Namespace, console: Console) -> Outcome:
         candidates = find_layers(named.model, image)
         try:
             default, reason = default_layer(named.model, image), ""
-        except LayerError as error:
+        except (LayerError, ModelError) as error:
             default, reason = None, str(error)
     rows = [("", "layer", "type", "output")]
     rows += [("*" if c.name == default else "", c.name, c.type, " x ".join(map(str, c.shape))) for c in candidates]

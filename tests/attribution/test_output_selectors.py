@@ -43,10 +43,10 @@ def test_output_selectors(pack: Callable[[Tensor, Tensor], Any], select: Any) ->
     expected = ExplainableModel(network.net, "block")(image)
     explainable = ExplainableModel(network, "net.block", output=select)
     for model in (explainable, lower(explainable, pictures(2, seed=0))):
-        found = model(image)
-        assert torch.equal(found.class_idx, expected.class_idx)
-        assert (found.logits - expected.logits).abs().max() < 1e-9
-        assert (found.cam - expected.cam).abs().max() < 1e-9
+        got = model(image)
+        assert torch.equal(got.class_idx, expected.class_idx)
+        assert (got.logits - expected.logits).abs().max() < 1e-9
+        assert (got.cam - expected.cam).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ FIXED_MASK = (generated(16, 16, seed=5) > 0.5).double()
 
 
 @dataclass
-class Asked:
+class Scored:
     """A network, its layer, the options, the score by hand and the shapes of the extra inputs."""
 
     network: type[nn.Module]
@@ -115,48 +115,48 @@ class Asked:
         return ExplainableModel(self.seeded().to(dtype), self.layer, **self.options, **more)
 
     def extra(self, batch: int, dtype: torch.dtype, seed: int) -> list[Tensor]:
-        made = [generated(batch, *shape, seed=seed + n) for n, shape in enumerate(self.inputs)]
-        return [(each > 0).to(dtype) if self.mask else each.to(dtype) for each in made]
+        extras = [generated(batch, *shape, seed=seed + n) for n, shape in enumerate(self.inputs)]
+        return [(extra > 0).to(dtype) if self.mask else extra.to(dtype) for extra in extras]
 
 
-ASKED = {
+CASES = {
     # The side under a sigmoid is explained by the logit: class 1 by the logit itself, class 0 by its negative.
-    "binary": Asked(Sigmoid, "net.block", {"target": Binary(0.5)}, lambda out, c: logit_of(out[0, 0]) * (2 * c - 1)),
-    "difference": Asked(SmallNet, "block", {"target": Difference(2)}, lambda out, c: out[0, c] - out[0, 2]),
-    "segmentation": Asked(
+    "binary": Scored(Sigmoid, "net.block", {"target": Binary(0.5)}, lambda out, c: logit_of(out[0, 0]) * (2 * c - 1)),
+    "difference": Scored(SmallNet, "block", {"target": Difference(2)}, lambda out, c: out[0, c] - out[0, 2]),
+    "segmentation": Scored(
         Segmenter, "conv", {"target": Segmentation()}, lambda out, c: out["out"][0, c].sum()
     ),
-    "own pixels": Asked(Segmenter, "conv", {"target": Segmentation("own")}, own_pixels),
-    "given mask": Asked(
+    "own pixels": Scored(Segmenter, "conv", {"target": Segmentation("own")}, own_pixels),
+    "given mask": Scored(
         Segmenter, "conv", {"target": Segmentation("input")},
         lambda out, c, mask: (out["out"][0, c] * mask[0]).sum(), ((16, 16),), mask=True,
     ),
-    "fixed mask": Asked(
+    "fixed mask": Scored(
         Segmenter, "conv", {"target": Segmentation(FIXED_MASK)}, lambda out, c: (out["out"][0, c] * FIXED_MASK).sum()
     ),
-    "similarity": Asked(
+    "similarity": Scored(
         SmallNet, "block", {"target": Similarity()},
         lambda out, c, reference: functional.cosine_similarity(out, reference)[0], ((5,),),
     ),
-    "custom": Asked(SmallNet, "block", {"target": squared}, lambda out, c: out[0, c] ** 2),
-    "two inputs": Asked(WithMeta, "net.block", {"output": "logits"}, lambda out, c, meta: out.logits[0, c], ((3,),)),
-    "custom with an input": Asked(
+    "custom": Scored(SmallNet, "block", {"target": squared}, lambda out, c: out[0, c] ** 2),
+    "two inputs": Scored(WithMeta, "net.block", {"output": "logits"}, lambda out, c, meta: out.logits[0, c], ((3,),)),
+    "custom with an input": Scored(
         WithMeta, "net.block", {"target": Custom(weighed, inputs=1)},
         lambda out, c, meta, weight: out.logits[0, c] * weight[0, 0] + out.logits[0, 0], ((3,), (1,)),
     ),
 }  # fmt: skip
 
 
-def gradcam_by_hand(asked: Asked, image: Tensor, class_idx: int, inputs: list[Tensor]) -> Tensor:
+def gradcam_by_hand(case: Scored, image: Tensor, class_idx: int, inputs: list[Tensor]) -> Tensor:
     """Signed map of one image."""
-    network, kept = asked.seeded().double(), []
-    handle = network.get_submodule(asked.layer).register_forward_hook(lambda module, given, out: kept.append(out))
-    own = len(inspect.signature(network.forward).parameters) - 1
-    output = network(image, *inputs[:own])
+    network, outputs = case.seeded().double(), []
+    handle = network.get_submodule(case.layer).register_forward_hook(lambda module, given, out: outputs.append(out))
+    count = len(inspect.signature(network.forward).parameters) - 1
+    output = network(image, *inputs[:count])
     handle.remove()
-    score = asked.score(output, class_idx, *inputs)
-    (gradient,) = torch.autograd.grad(score, kept[0])
-    return (gradient[0].mean((1, 2))[:, None, None] * kept[0][0]).sum(0).detach()
+    score = case.score(output, class_idx, *inputs)
+    (gradient,) = torch.autograd.grad(score, outputs[0])
+    return (gradient[0].mean((1, 2))[:, None, None] * outputs[0][0]).sum(0).detach()
 
 
 def pictures(batch: int, seed: int) -> Tensor:
@@ -165,48 +165,48 @@ def pictures(batch: int, seed: int) -> Tensor:
 
 @pytest.mark.parametrize(
     ("name", "top_k"),
-    [(name, top_k) for name in ASKED for top_k in (None, 2) if (name, top_k) != ("similarity", 2)],  # it is one score
+    [(name, top_k) for name in CASES for top_k in (None, 2) if (name, top_k) != ("similarity", 2)],  # it is one score
 )
 def test_target_against_autograd(name: str, top_k: int | None) -> None:
-    asked = ASKED[name]
-    image, inputs = pictures(2, seed=3), asked.extra(2, torch.float64, seed=3)
-    explainable = asked.explainable(torch.float64, normalize=False, upsample=False, signed=True, top_k=top_k)
-    classes = torch.zeros(2, 1, dtype=torch.int64) if name == "similarity" else asked.classes
-    asked_idx = classes[:, 0] if top_k is None else classes
-    logits, class_idx, cam = explainable(image, asked_idx, *inputs)
-    assert torch.equal(class_idx, asked_idx)
+    case = CASES[name]
+    image, inputs = pictures(2, seed=3), case.extra(2, torch.float64, seed=3)
+    explainable = case.explainable(torch.float64, normalize=False, upsample=False, signed=True, top_k=top_k)
+    classes = torch.zeros(2, 1, dtype=torch.int64) if name == "similarity" else case.classes
+    class_idx_given = classes[:, 0] if top_k is None else classes
+    logits, class_idx, cam = explainable(image, class_idx_given, *inputs)
+    assert torch.equal(class_idx, class_idx_given)
     assert logits.shape[0] == 2
     maps = cam.unsqueeze(1) if top_k is None else cam
     for n in range(2):
         for j in range(maps.shape[1]):
-            one = [each[n : n + 1] for each in inputs]
-            expected = gradcam_by_hand(asked, image[n : n + 1], int(classes[n, j]), one)
+            one = [extra[n : n + 1] for extra in inputs]
+            expected = gradcam_by_hand(case, image[n : n + 1], int(classes[n, j]), one)
             assert expected.abs().max() > 0
             assert (maps[n, j] - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", CASES)
 def test_target_in_every_format(name: str, tmp_path: Path) -> None:
-    asked = ASKED[name]
+    case = CASES[name]
     top_k = 2 if name in ("custom", "fixed mask") else None
-    explainable = asked.explainable(torch.float32, top_k=top_k)
-    example = asked.extra(2, torch.float32, seed=3)
+    explainable = case.explainable(torch.float32, top_k=top_k)
+    example = case.extra(2, torch.float32, seed=3)
     lowered = lower(explainable, pictures(2, seed=3).float(), *example)
-    image, inputs = pictures(3, seed=4).float(), asked.extra(3, torch.float32, seed=8)
+    image, inputs = pictures(3, seed=4).float(), case.extra(3, torch.float32, seed=8)
     expected = explainable(image, None, *inputs)
     for suffix in (fmt.suffixes[0] for fmt in QUICK_FORMATS):
         session = load(export(lowered, tmp_path / f"artifact{suffix}"))
-        found = session(image.numpy(), None, *[each.numpy() for each in inputs])
-        assert np.array_equal(found.class_idx, expected.class_idx.numpy()), suffix
-        assert np.abs(found.cam - expected.cam.numpy()).max() < TOLERANCES["float32"].cam, suffix
+        got = session(image.numpy(), None, *[extra.numpy() for extra in inputs])
+        assert np.array_equal(got.class_idx, expected.class_idx.numpy()), suffix
+        assert np.abs(got.cam - expected.cam.numpy()).max() < TOLERANCES["float32"].cam, suffix
         if inputs:  # the extra input is read, not stored
-            other = session(image.numpy(), found.class_idx, *[each.roll(1, 0).numpy() for each in inputs])
-            assert np.abs(found.cam - other.cam).max() > 1e-3 or np.abs(found.logits - other.logits).max() > 1e-3
+            other = session(image.numpy(), got.class_idx, *[extra.roll(1, 0).numpy() for extra in inputs])
+            assert np.abs(got.cam - other.cam).max() > 1e-3 or np.abs(got.logits - other.logits).max() > 1e-3
 
 
 def test_binary_sides() -> None:
     image = pictures(8, seed=6)
-    explainable = ASKED["binary"].explainable(torch.float64)
+    explainable = CASES["binary"].explainable(torch.float64)
     logits, class_idx, _ = explainable(image)
     assert torch.equal(class_idx, (logits[:, 0] > 0.5).long())
     shifted = ExplainableModel(seeded(SmallNet(1)).double(), "block", target=Binary(float(logit_of(logits).median())))
