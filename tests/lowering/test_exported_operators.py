@@ -28,7 +28,28 @@ def running(values: Tensor) -> Tensor:
     return values.cummax(2).values - values.cummin(3).values - values.amax() + values.amin()
 
 
-FUNCTIONS = {"running": running}
+FILTER = torch.view_as_complex(torch.randn(4, 4, 3, 2, generator=torch.Generator().manual_seed(1)))
+
+
+def filtered(values: Tensor) -> Tensor:
+    """A global filter, as in GFNet."""
+    spectrum = torch.fft.rfft2(values, norm="ortho")
+    return torch.fft.irfft2(spectrum * FILTER.to(spectrum.dtype) + spectrum.roll(1, 2), s=(4, 4), norm="ortho")
+
+
+def odd_length(values: Tensor) -> Tensor:
+    """Transforms of an odd length, there and back, and a magnitude."""
+    spectrum = torch.fft.rfft(values[..., :3], dim=3)
+    return torch.fft.irfft(spectrum / 2, n=3, dim=3) * torch.fft.fft2(values[..., :3]).abs()
+
+
+def complex_parts(values: Tensor) -> Tensor:
+    """A complex tensor from its parts, and its parts again."""
+    spectrum = torch.fft.ifft(torch.complex(values, values * values), dim=2)
+    return spectrum.real * values + spectrum.imag
+
+
+FUNCTIONS = {"running": running, "filtered": filtered, "odd": odd_length, "parts": complex_parts}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

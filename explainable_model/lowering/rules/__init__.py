@@ -13,6 +13,7 @@ from explainable_model.lowering.rules import (
     concat,
     convolution,
     cumulative,
+    fourier,
     grid_sample,
     indexing,
     linear,
@@ -32,7 +33,7 @@ SavingForward: TypeAlias = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 FAMILIES: tuple[Any, ...] = (
     arithmetic, unary, activation, linear, attention, convolution, normalization, reduction, cumulative, pooling,
-    resample, padding, grid_sample, views, concat, indexing, unfold, quantization,
+    resample, padding, grid_sample, views, concat, indexing, unfold, quantization, fourier,
 )  # fmt: skip
 """The files of rules; each has a ``TABLE``."""
 
