@@ -12,6 +12,7 @@ from explainable_model.attribution.network import ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.scores import one_hot
 from explainable_model.attribution.targets import Scores
+from explainable_model.eager.saturation import exact_softmax
 from explainable_model.errors import ModelError
 
 
@@ -160,17 +161,17 @@ def score_gradient(
         A tensor shaped like each of the activations (with k in front where ``batched``), or ``None``
         where the score does not depend on them.
     """
-    activation = None if through_final else _final_activation(logits)
-    outputs: Sequence[Any] = [values]
-    if activation is not None:
-        edge = GradientEdge(activation, 0)
-        (seed,) = torch.autograd.grad([values], [edge], [seed], retain_graph=True, is_grads_batched=batched)
-        node, output = activation.next_functions[0]
-        if node is None:
-            return [None for _ in activations]
-        outputs = [GradientEdge(node, output)]
-    return list(
-        torch.autograd.grad(
+    with exact_softmax(values):
+        activation = None if through_final else final_activation(logits)
+        outputs: Sequence[Any] = [values]
+        if activation is not None:
+            edge = GradientEdge(activation, 0)
+            (seed,) = torch.autograd.grad([values], [edge], [seed], retain_graph=True, is_grads_batched=batched)
+            node, output = activation.next_functions[0]
+            if node is None:
+                return [None for _ in activations]
+            outputs = [GradientEdge(node, output)]
+        at_activations = torch.autograd.grad(
             outputs,
             list(activations),
             [seed],
@@ -179,10 +180,11 @@ def score_gradient(
             allow_unused=True,
             is_grads_batched=batched,
         )
-    )
+    return list(at_activations)
 
 
-def _final_activation(logits: Tensor) -> Node | None:
+def final_activation(logits: Tensor) -> Node | None:
+    """Autograd's node of the sigmoid or softmax in which a network ends, if it does."""
     node: Node | None = get_gradient_edge(logits).node
     while node is not None:
         kind = node.name().rstrip("0123456789")

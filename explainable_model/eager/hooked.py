@@ -12,6 +12,7 @@ from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Scores, score_output
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
+from explainable_model.eager.saturation import ExactSigmoid, has_saturated_sigmoid
 from explainable_model.eager.tap import ActivationCapture, LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError, RepeatedLayerWarning
 
@@ -53,6 +54,9 @@ class HookedNetwork:
         kernel = sdpa_kernel(SDPBackend.MATH) if plan.method.needs_curvature else nullcontext()
         with kernel:
             scores, captures = run_with_tail(self._model, names, self._taps, image, score, plan.call)
+            if self._is_saturated(scores):
+                with ExactSigmoid():
+                    scores, captures = run_with_tail(self._model, names, self._taps, image, score, plan.call)
         activations = [self._captured(name, capture) for name, capture in zip(names, captures, strict=True)]
         return detached_run(image, inputs, Graph(scores, activations, names))
 
@@ -73,6 +77,13 @@ class HookedNetwork:
         asked = run.scores.class_idx
         class_idx = asked.squeeze(1) if self._plan.top_k is None else asked
         return self._exported(run.image, run.inputs, error).run(run.image, class_idx, run.inputs)
+
+    def _is_saturated(self, scores: Scores) -> bool:
+        """Whether autograd has lost the gradient of a sigmoid that is not the end of the network."""
+        if not scores.values.requires_grad:
+            return False
+        final = autograd.final_activation(scores.logits) if self._plan.target.linear else None
+        return has_saturated_sigmoid(scores.values, final)
 
     def _captured(self, name: str, capture: ActivationCapture) -> Tensor:
         """What a tap captured.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
@@ -36,6 +37,8 @@ def unbroadcast(grad: Tensor, like: Any) -> Tensor | None:
 
 def cast(grad: Tensor, like: Tensor) -> Tensor:
     """A gradient in the dtype of its operand, without a node in the graph where it has it already."""
+    if grad.is_complex() and not like.is_complex():
+        grad = torch.view_as_real(grad).select(-1, 0)
     return grad if grad.dtype == like.dtype else grad.to(like.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Quantised networks: trained for it, with integer weights, and converted."""
+"""Quantized networks: trained for it, with integer weights, and converted."""
 
 import warnings
 from pathlib import Path
@@ -158,3 +158,30 @@ def test_the_operator_itself(tmp_path: Path) -> None:
         lowered = lower(explainable, images(2))
     assert torch.allclose(lowered(image).cam, explainable(image).cam, atol=1e-5)
     assert load(export(lowered, tmp_path / "net.onnx"))(image).cam == pytest.approx(explainable(image).cam, abs=1e-4)
+
+
+class FunctionalFakeQuantize(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.second, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        values = torch.fake_quantize_per_tensor_affine(self.conv(image).relu(), 0.01, 3, 0, 255)
+        zeros = torch.zeros(4, dtype=torch.int32)
+        weight = torch.fake_quantize_per_channel_affine(
+            self.second.weight, torch.full((4,), 0.02), zeros, 0, quant_min=-128, quant_max=127
+        )
+        values = nn.functional.conv2d(values, weight)
+        values = torch.fake_quantize_per_tensor_affine(values, torch.tensor(0.02), zeros[0], -128, 127)
+        return self.fc(values.mean((2, 3)))
+
+
+def test_functional_fake_quantization_takes_any_batch() -> None:
+    explainable = ExplainableModel(seeded(FunctionalFakeQuantize()), "conv")
+    lowered = lower(explainable, images(2, (3, 12, 12)))  # a StaticBatchWarning would be an error
+    image = images(5, (3, 12, 12), seed=3)
+    want, got = explainable(image), lowered(image)
+    assert lowered.dynamic_batch
+    assert torch.allclose(got.logits, want.logits, atol=1e-6)
+    assert (want.cam > 0).any()
+    assert torch.allclose(got.cam, want.cam, atol=1e-5)

@@ -32,6 +32,12 @@ class Numbers:
         values = torch.randn(shape, dtype=torch.float64, generator=self.generator)
         return values + 0.05 * torch.where(values < 0, -1.0, 1.0)
 
+    def like(self, tensor: Tensor) -> Tensor:
+        """Of a tensor's shape and dtype, complex ones with parts of either sign."""
+        if tensor.is_complex():
+            return torch.complex(self.normal(*tensor.shape), self.normal(*tensor.shape)).to(tensor.dtype)
+        return self.normal(*tensor.shape).to(tensor.dtype)
+
     def positive(self, *shape: int) -> Tensor:
         """Between 0.3 and 1.3."""
         return torch.rand(shape, dtype=torch.float64, generator=self.generator) + 0.3
@@ -92,7 +98,7 @@ def example(
 def _floating_arguments(op: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
     for argument, value in schema_arguments(op, args, kwargs):
         for index, item in enumerate(value if isinstance(value, (list, tuple)) else [value]):
-            if isinstance(item, Tensor) and item.is_floating_point():
+            if isinstance(item, Tensor) and (item.is_floating_point() or item.is_complex()):
                 yield (argument.name if item is value else f"{argument.name}[{index}]"), item
 
 
@@ -126,8 +132,9 @@ def difference(gradient: Tensor | None, expected: Tensor | None) -> float:
         return 0.0 if gradient is None else gradient.abs().max().item()
     if gradient is None:
         return expected.abs().max().item()
-    scale = expected.double().abs().max().item()
-    return (gradient.double() - expected.double()).abs().max().item() / (scale if scale > SMALLEST else 1.0)
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    scale = expected.to(wide).abs().max().item()
+    return (gradient.to(wide) - expected.to(wide)).abs().max().item() / (scale if scale > SMALLEST else 1.0)
 
 
 def compare(row: Example, dtype: torch.dtype = torch.float64) -> float:
@@ -144,7 +151,7 @@ def compare(row: Example, dtype: torch.dtype = torch.float64) -> float:
     outputs = [result] if isinstance(result, Tensor) else list(result)
     numbers = Numbers(0)
     grads = [
-        numbers.normal(*o.shape).to(o.dtype) if o.is_floating_point() and i not in row.unused else None
+        numbers.like(o) if (o.is_floating_point() or o.is_complex()) and i not in row.unused else None
         for i, o in enumerate(outputs)
     ]
     expected = reference(outputs, grads, list(wrt.values()))

@@ -12,8 +12,9 @@ from torch.fx.traceback import set_current_meta
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.backward.tail import Tail
 from explainable_model.lowering.graph import TAP, get_attribute, layer_of
-from explainable_model.lowering.rules import PORTABLE_FORWARDS, SAVING_FORWARDS
+from explainable_model.lowering.rules import LOWERINGS, PORTABLE_FORWARDS, SAVING_FORWARDS
 from explainable_model.lowering.rules.call import Call, Lowering, bind, gradient_for, schema_arguments
+from explainable_model.lowering.rules.fourier import refuse_complex
 from explainable_model.lowering.rules.missing import missing_lowering
 from explainable_model.lowering.rules.one_hot import OneHot, dense
 
@@ -142,6 +143,8 @@ def _differentiate_node(
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
     call = Call(op, values[node], frozenset(needed), saved)
     try:
+        if op in LOWERINGS and lowering is LOWERINGS[op]:
+            refuse_complex(op, {argument.name: value for argument, value in schema_arguments(op, args, kwargs)})
         result = lowering(call, grad, **bind(lowering, op, args, kwargs))
         for name, source in needed.items():
             if isinstance(source, fx.Node):

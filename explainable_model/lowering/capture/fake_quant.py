@@ -1,11 +1,14 @@
 """Fake quantizers of networks trained for quantization, as one operator with fixed scales."""
 
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from explainable_model.errors import ModelError
 from explainable_model.lowering.rules.quantization import FAKE_QUANTIZE
@@ -25,6 +28,7 @@ def fixed_scales(model: nn.Module) -> Iterator[None]:
     """
     kinds = getattr(sys.modules.get(MODULE), "FakeQuantizeBase", ())  # a network with such modules has imported it
     with ExitStack() as stack:
+        stack.enter_context(_TracedFakeQuantize())
         for name, module in model.named_modules():
             if isinstance(module, kinds):
                 stack.enter_context(_replace_forward(module, _fix_scale(name, module)))
@@ -51,6 +55,38 @@ def _fix_scale(name: str, module: Any) -> Any:
         return quantized
 
     return forward
+
+
+class _TracedFakeQuantize(TorchFunctionMode):
+    """Calls of PyTorch's functions for fake quantization become one operator that can be traced for any batch size."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in FUNCTIONS:
+            return func(*args, **(kwargs or {}))
+        given = inspect.signature(FUNCTIONS[func]).bind(*args, **(kwargs or {})).arguments
+        values, axis = given["input"], given.get("axis", 0)
+        shape = [1] * values.ndim
+        shape[axis] = -1
+        scale, zero_point = (_as_tensor(given[name], values).reshape(shape) for name in ("scale", "zero_point"))
+        return FAKE_QUANTIZE(values, scale, zero_point, given["quant_min"], given["quant_max"])
+
+
+def _as_tensor(number: Any, like: Tensor) -> Tensor:
+    return number if isinstance(number, Tensor) else like.new_full((1,), number)
+
+
+def _per_tensor(input: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> None:
+    """The arguments of ``torch.fake_quantize_per_tensor_affine``."""
+
+
+def _per_channel(input: Tensor, scale: Any, zero_point: Any, axis: int, quant_min: int, quant_max: int) -> None:
+    """The arguments of ``torch.fake_quantize_per_channel_affine``."""
+
+
+FUNCTIONS: Mapping[Any, Callable[..., None]] = {
+    torch.fake_quantize_per_tensor_affine: _per_tensor,
+    torch.fake_quantize_per_channel_affine: _per_channel,
+}
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from explainable_model.lowering.rules import (
     attention,
     concat,
     convolution,
+    cumulative,
+    fourier,
     grid_sample,
     indexing,
     linear,
@@ -30,8 +32,8 @@ from explainable_model.lowering.rules.call import Lowering
 SavingForward: TypeAlias = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 FAMILIES: tuple[Any, ...] = (
-    arithmetic, unary, activation, linear, attention, convolution, normalization, reduction, pooling, resample, padding,
-    grid_sample, views, concat, indexing, unfold, quantization,
+    arithmetic, unary, activation, linear, attention, convolution, normalization, reduction, cumulative, pooling,
+    resample, padding, grid_sample, views, concat, indexing, unfold, quantization, fourier,
 )  # fmt: skip
 """The files of rules; each has a ``TABLE``."""
 
@@ -43,7 +45,9 @@ SAVING_FORWARDS: Mapping[Any, SavingForward] = attention.SAVING_FORWARDS
 
 PORTABLE_FORWARDS: Mapping[Any, Callable[..., Any]] = {
     **attention.FORWARDS,
+    **cumulative.FORWARDS,
     **quantization.FORWARDS,
+    **reduction.FORWARDS,
     **resample.FORWARDS,
 }
 """The same values in operators that every runtime has."""

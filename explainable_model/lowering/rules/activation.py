@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from explainable_model.attribution.saturation import sigmoid_slope
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.rules.arithmetic import mask
 from explainable_model.lowering.rules.call import Call, Gradients, Lowering
@@ -83,7 +84,7 @@ def selu(call: Call, grad: Tensor, self: Tensor) -> Gradients:
 
 def sigmoid(call: Call, grad: Tensor, self: Tensor) -> Gradients:
     """sigmoid(Tensor self) -> Tensor"""
-    return {"self": grad * (call.output * (1 - call.output))}
+    return {"self": grad * sigmoid_slope(self)}
 
 
 def log_sigmoid(call: Call, grad: Tensor, self: Tensor) -> Gradients:

@@ -59,9 +59,18 @@ def rsub(call: Call, grad: Tensor, self: Tensor, other: Any, alpha: Any = 1) -> 
 def mul(call: Call, grad: Tensor, self: Tensor, other: Any) -> Gradients:
     """mul.Tensor(Tensor self, Tensor other) -> Tensor"""
     return {
-        "self": unbroadcast(grad * other, self) if call.needs("self") else None,
-        "other": unbroadcast(grad * self, other) if call.needs("other") else None,
+        "self": unbroadcast(grad * _conjugate(other), self) if call.needs("self") else None,
+        "other": unbroadcast(grad * _conjugate(self), other) if call.needs("other") else None,
     }
+
+
+def _conjugate(factor: Any) -> Any:
+    if isinstance(factor, complex):
+        return factor.conjugate()
+    if not isinstance(factor, Tensor) or not factor.is_complex():
+        return factor
+    real, imaginary = torch.view_as_real(factor).unbind(-1)
+    return torch.complex(real, -imaginary)
 
 
 def div(call: Call, grad: Tensor, self: Tensor, other: Any) -> Gradients:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from explainable_model.attribution.saturation import is_attention, log_softmax_gradient, shifted
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.rules.call import Call, Gradients, Lowering
 from explainable_model.lowering.shapes import cast, shape_of
@@ -173,13 +174,14 @@ def _only_the_first(grads: Sequence[Tensor | None]) -> Tensor:
 
 def softmax(call: Call, grad: Tensor, self: Tensor, dim: int, **_: Any) -> Gradients:
     """softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor; _softmax alike"""
+    grad = grad if is_attention(call.output, dim) else shifted(grad, call.output, dim)
     along = (grad * call.output).sum(dim, keepdim=True)
     return {"self": cast(call.output * (grad - along), self)}
 
 
 def log_softmax(call: Call, grad: Tensor, self: Tensor, dim: int, **_: Any) -> Gradients:
     """log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor; _log_softmax alike"""
-    return {"self": cast(grad - torch.exp(call.output) * grad.sum(dim, keepdim=True), self)}
+    return {"self": cast(log_softmax_gradient(grad, call.output, dim), self)}
 
 
 TABLE: Mapping[OpOverload, Lowering] = {

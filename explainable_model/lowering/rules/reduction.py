@@ -1,7 +1,7 @@
-"""Sums, means, extrema, norms and running sums."""
+"""Sums, means, extrema and norms."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -104,11 +104,6 @@ def ordered(call: Call, grad: Any, self: Tensor, dim: int = -1, **_: Any) -> Gra
     return {"self": torch.zeros_like(self).scatter(dim, call.output[1], grad[0])}
 
 
-def cumsum(call: Call, grad: Tensor, self: Tensor, dim: int, **_: Any) -> Gradients:
-    """cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor"""
-    return {"self": cast(grad, self).flip([dim]).cumsum(dim).flip([dim])}
-
-
 def logsumexp(call: Call, grad: Tensor, self: Tensor, dim: Any, keepdim: bool = False) -> Gradients:
     """logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor"""
     dims = _dims(self, dim)
@@ -167,8 +162,22 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.sort.default: ordered,
     aten.sort.stable: ordered,
     aten.topk.default: ordered,
-    aten.cumsum.default: cumsum,
     aten.logsumexp.default: logsumexp,
     aten.prod.dim_int: product,
     aten.linalg_vector_norm.default: vector_norm,
 }
+
+
+def _amax(self: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
+    return torch.amax(self, _dims(self, dim), keepdim)
+
+
+def _amin(self: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
+    return torch.amin(self, _dims(self, dim), keepdim)
+
+
+FORWARDS: Mapping[OpOverload, Callable[..., Tensor]] = {
+    aten.amax.default: _amax,
+    aten.amin.default: _amin,
+}
+"""ONNX's exporter refuses an extremum over all dimensions that names none."""

@@ -23,6 +23,9 @@ def neg(call: Call, grad: Tensor, self: Tensor) -> Gradients:
 
 def absolute(call: Call, grad: Tensor, self: Tensor) -> Gradients:
     """abs(Tensor self) -> Tensor"""
+    if self.is_complex():
+        direction = torch.where(call.output == 0, 0.0, grad / call.output)
+        return {"self": torch.view_as_complex(torch.view_as_real(self) * direction.unsqueeze(-1))}
     return {"self": grad * torch.sign(self)}
 
 

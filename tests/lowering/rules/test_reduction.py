@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 
 from explainable_model.errors import LoweringError
-from explainable_model.lowering.rules import LOWERINGS
+from explainable_model.lowering.rules import LOWERINGS, PORTABLE_FORWARDS
 from explainable_model.lowering.rules.call import Call
 from tests.support.rule_checks import TOLERANCE, Example, Numbers, compare, compare_at_another_batch, example
 
@@ -103,6 +104,7 @@ def _over_dims() -> list[Example]:
     return rows
 
 
+CUMULATIVE = [(aten.cumprod, ()), (aten.logcumsumexp, ()), (aten.cummax, (1,)), (aten.cummin, (1,))]
 REDUCTIONS = [
     *_over_dims(),
     *(example(op.default, normal(2, 5, 4)) for op in (aten.sum, aten.mean, aten.amax, aten.amin, aten.max, aten.min)),
@@ -119,6 +121,14 @@ REDUCTIONS = [
     example(aten.prod.dim_int, rectified(2, 5), 1, note="zeros"),
     example(aten.cumsum.default, normal(2, 5, 4), 1),
     example(aten.cumsum.default, normal(2, 5, 4), -1, note="last"),
+    *(
+        example(op.default, normal(2, 5, 4), dim, unused=unused, note=f"{dim}")
+        for op, unused in CUMULATIVE
+        for dim in (1, -1)
+    ),
+    example(aten.cumprod.default, rectified(2, 6), 1, note="zeros"),
+    example(aten.cummax.default, rectified(2, 6), 1, unused=(1,), note="ties"),
+    example(aten.logcumsumexp.default, 60 * normal(2, 6), 1, note="steep"),
     example(aten.sort.default, normal(2, 7), -1, True),
     example(aten.sort.default, normal(2, 7, 3), 1, note="dim"),
     example(aten.sort.stable, normal(2, 7, 3), stable=True, dim=1),
@@ -139,6 +149,7 @@ DYNAMIC = [
     example(aten.max.dim, normal(2, 5, 4), 1),
     example(aten.topk.default, normal(2, 7), 3),
     example(aten.cumsum.default, normal(2, 5, 4), 1),
+    *(example(op.default, normal(2, 5, 4), 1, unused=unused) for op, unused in CUMULATIVE),
     example(aten.prod.dim_int, normal(2, 5, 4), 1),
     example(aten.linalg_vector_norm.default, normal(2, 5, 4), 2, [-1], True),
 ]  # fmt: skip
@@ -173,3 +184,18 @@ def test_small_orders_of_a_norm_have_no_lowering() -> None:
     call = Call(aten.linalg_vector_norm.default, normal(2), frozenset({"self"}))
     with pytest.raises(LoweringError, match=r"ord=0\.5"):
         LOWERINGS[call.op](call, normal(2), image, 0.5, [1])
+
+
+@pytest.mark.parametrize("op", [aten.cumprod.default, aten.cummax.default, aten.cummin.default], ids=str)
+@pytest.mark.parametrize("length", [1, 2, 5, 8])
+def test_running_values_in_plain_operators(op: OpOverload, length: int) -> None:
+    values = rectified(2, length, 3)  # with zeros, which tie
+    got, want = PORTABLE_FORWARDS[op](values, 1), op(values, 1)
+    for part, expected in zip(got, want, strict=True):
+        assert torch.allclose(part, expected)
+
+
+def test_an_extremum_over_everything_in_plain_operators() -> None:
+    values = normal(2, 5, 4)
+    for op in (aten.amax.default, aten.amin.default):
+        assert torch.equal(PORTABLE_FORWARDS[op](values), op(values))

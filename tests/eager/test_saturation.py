@@ -1,0 +1,148 @@
+"""Thin wrappers around probabilities: exact in float32, eagerly and lowered, however sure the network is."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explainable_model import ExplainableModel, export, load, lower
+
+Ending = Callable[[Tensor], Tensor]
+CLASSES = 4
+
+
+def by_hand(logits: Tensor) -> Tensor:
+    powers = (logits - logits.amax(1, keepdim=True)).exp()
+    return powers / powers.sum(1, keepdim=True)
+
+
+def by_hand_unsqueezed(logits: Tensor) -> Tensor:
+    powers = torch.exp(logits - logits.max(1, keepdim=True).values)
+    return powers / powers.sum(1).unsqueeze(1)
+
+
+def two_way(logits: Tensor) -> Tensor:
+    p = torch.sigmoid(logits[:, :1] - logits[:, 1:2])
+    return torch.cat([1 - p, p], 1)
+
+
+def renormalized(logits: Tensor) -> Tensor:
+    p = logits.softmax(1)[:, :3]
+    return p / p.sum(1, keepdim=True)
+
+
+ENDINGS: dict[str, Ending] = {
+    "log": lambda z: z.softmax(1).log(),
+    "log-epsilon": lambda z: (z.softmax(1) + 1e-9).log(),
+    "epsilon": lambda z: z.softmax(1) + 1e-7,
+    "percent": lambda z: z.softmax(1) * 100,
+    "flip": lambda z: z.softmax(1).flip(1),
+    "reorder": lambda z: z.softmax(1)[:, [2, 0, 3, 1]],
+    "index-select": lambda z: z.softmax(1).index_select(1, torch.tensor([1, 0, 2])),
+    "twice": lambda z: z.softmax(1).softmax(1),
+    "exp-of-log-softmax": lambda z: z.log_softmax(1).exp(),
+    "minus-log-softmax": lambda z: -z.log_softmax(1),
+    "log-softmax-doubled": lambda z: z.log_softmax(1) * 2,
+    "by-hand": by_hand,
+    "by-hand-unsqueezed": by_hand_unsqueezed,
+    "renormalized": renormalized,
+    "clamp-below": lambda z: z.softmax(1).clamp_min(1e-30),
+    "complement": lambda z: 1 - z.softmax(1),
+    "two-way-of-softmax": lambda z: torch.stack([1 - z.softmax(1)[:, 0], z.softmax(1)[:, 0]], 1),
+    "two-way-of-sigmoid": two_way,
+    "first-columns": lambda z: z.softmax(1)[:, :2] * 1,
+    "mean-of-two": lambda z: (z.softmax(1) + (1.1 * z).softmax(1)) / 2,
+    "temperature": lambda z: (z / 2).softmax(1) * 3,
+    "square-root": lambda z: z.softmax(1).sqrt(),
+    "square": lambda z: z.softmax(1) ** 2,
+    "centered": lambda z: z.softmax(1) - z.softmax(1).mean(1, keepdim=True),
+    "weighted": lambda z: z.softmax(1) * torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=z.dtype),
+    "class-groups": lambda z: torch.stack([z.softmax(1)[:, :2].sum(1), z.softmax(1)[:, 2:].sum(1)], 1),
+    "linear": lambda z: z.softmax(1) @ torch.arange(12.0, dtype=z.dtype).reshape(4, 3).cos(),
+    "positions": lambda z: z.unsqueeze(2).expand(-1, -1, 3).softmax(1).mean(2),
+    "tokens": lambda z: z.unsqueeze(1).expand(-1, 3, -1).softmax(-1).mean(1),
+    "sigmoid-percent": lambda z: torch.sigmoid(z) * 100,
+    "sigmoid-complement": lambda z: 1 - z.sigmoid(),
+    "log-sigmoid-by-hand": lambda z: z.sigmoid().log(),
+    "module": nn.Sequential(nn.Sigmoid(), nn.Flatten(), nn.Threshold(-1, 0)),
+}
+
+
+class Ended(nn.Module):
+    """A linear classifier of the pooled map, whose logits are ``gap, 0, ...`` for an image of ones."""
+
+    def __init__(self, ending: Ending, gap: float) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(1, 3, 1, bias=False)
+        self.fc = nn.Linear(3, CLASSES)
+        self.ending = ending
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            self.features.weight.copy_(torch.rand(3, 1, 1, 1, generator=generator) + 0.5)
+            self.fc.weight.copy_(torch.randn(CLASSES, 3, generator=generator))
+            logits = torch.tensor([gap, 0.0, -gap / 8, 0.25])
+            self.fc.bias.copy_(logits - self.fc.weight @ self.features.weight.flatten())
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.ending(self.fc(self.features(image).mean((2, 3))))
+
+
+def maps(network: nn.Module, image: Tensor, *, lowered: bool = False) -> Tensor:
+    """The maps of two columns of the output, before any scaling."""
+    explainable = ExplainableModel(network.eval(), "features", normalize=False, signed=True, upsample="none", top_k=2)
+    call = lower(explainable, image) if lowered else explainable
+    cam: Tensor = call(image, torch.tensor([[0, 1]])).cam
+    return cam.double()
+
+
+def worst(got: Tensor, want: Tensor) -> float:
+    """The largest difference of a map, relative to its largest value."""
+    scale = want.abs().amax((2, 3), keepdim=True)
+    assert (scale > 0).all(), "a map of zeros would prove nothing"
+    return float(((got - want).abs() / scale).max())
+
+
+IMAGE = torch.ones(1, 1, 2, 2) + torch.tensor([[[[0.0, 0.1], [-0.1, 0.0]]]])
+
+
+@pytest.mark.parametrize("gap", [5.0, 16.0, 30.0, 60.0])
+@pytest.mark.parametrize("name", ENDINGS)
+def test_the_gradient_of_a_saturated_probability_is_exact(name: str, gap: float) -> None:
+    if (name, gap) == ("square", 60.0):
+        gap = 40.0  # at 60 the square of a small probability is below the smallest float32
+    network = Ended(ENDINGS[name], gap)
+    got = maps(network, IMAGE)
+    assert worst(got, maps(copy.deepcopy(network).double(), IMAGE.double())) < 1e-4
+
+
+@pytest.mark.parametrize("gap", [5.0, 16.0])
+@pytest.mark.parametrize("name", ENDINGS)
+def test_the_gradient_is_that_of_plain_autograd_in_float64(name: str, gap: float) -> None:
+    network = Ended(ENDINGS[name], gap).double()
+    activations = network.features(IMAGE.double()).detach().requires_grad_()
+    logits = network.fc(activations.mean((2, 3)))
+    scores = logits.softmax(1) if name == "twice" else network.ending(logits)  # the last softmax is not differentiated
+    expected = []
+    for column in range(2):
+        (gradient,) = torch.autograd.grad(scores[0, column], [activations], retain_graph=True)
+        expected.append((gradient.mean((2, 3), keepdim=True) * activations.detach()).sum(1))
+    assert worst(maps(network, IMAGE.double()), torch.stack(expected, 1)) < 1e-6
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_lowered_it_is_as_exact(name: str) -> None:
+    network = Ended(ENDINGS[name], 30.0)
+    got = maps(network, IMAGE, lowered=True)
+    assert worst(got, maps(copy.deepcopy(network).double(), IMAGE.double())) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["log", "two-way-of-sigmoid", "exp-of-log-softmax", "tokens"])
+def test_in_onnx_runtime_it_is_as_exact(name: str, tmp_path: Path) -> None:
+    network = Ended(ENDINGS[name], 30.0).eval()
+    explainable = ExplainableModel(network, "features", normalize=False, signed=True, upsample="none", top_k=2)
+    session = load(export(explainable, tmp_path / "net.onnx", IMAGE))
+    got = torch.from_numpy(session(IMAGE, torch.tensor([[0, 1]])).cam).double()
+    assert worst(got, maps(copy.deepcopy(network).double(), IMAGE.double())) < 1e-4
