@@ -31,6 +31,7 @@ class Method:
             to reach the attention inside its layers.
         needs_curvature: whether it needs second derivatives.
         needs_tokens: whether it explains transformers alone: a layer of tokens, or attention over the whole image.
+        scores_blocks: whether it differentiates a score of every transformer block: the head on that block's tokens.
         class_specific: whether another class gets another map.
         on_sheet: whether the sheet of all methods shows it; not where it takes minutes on a common network.
         side_taps: the layers it listens to besides those it explains: a name and a tensor for each.
@@ -46,6 +47,7 @@ class Method:
     needs_graph: bool = False
     needs_curvature: bool = False
     needs_tokens: bool = False
+    scores_blocks: bool = False
     class_specific: bool = True
     on_sheet: bool = True
     side_taps: Callable[[nn.Module], SideTaps] = no_side_taps

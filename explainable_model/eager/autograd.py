@@ -160,15 +160,18 @@ def score_gradient(
         A tensor shaped like each of the activations (with k in front where ``batched``), or ``None``
         where the score does not depend on them.
     """
-    activation = None if through_final else _final_activation(logits)
+    activation = _final_activation(logits) if logits.requires_grad and not through_final else None
     outputs: Sequence[Any] = [values]
     if activation is not None:
         edge = GradientEdge(activation, 0)
-        (seed,) = torch.autograd.grad([values], [edge], [seed], retain_graph=True, is_grads_batched=batched)
-        node, output = activation.next_functions[0]
-        if node is None:
-            return [None for _ in activations]
-        outputs = [GradientEdge(node, output)]
+        (under_final,) = torch.autograd.grad(
+            [values], [edge], [seed], retain_graph=True, allow_unused=True, is_grads_batched=batched
+        )
+        if under_final is not None:  # else the scores do not come from the prediction
+            node, output = activation.next_functions[0]
+            if node is None:
+                return [None for _ in activations]
+            outputs, seed = [GradientEdge(node, output)], under_final
     return list(
         torch.autograd.grad(
             outputs,

@@ -14,6 +14,7 @@ from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.errors import ExplainableModelError, InputError, LoweringError, TraceError
+from explainable_model.lowering.backward.layer_scores import put_head_on_blocks
 from explainable_model.lowering.backward.networks import TracedNetwork, count_classes
 from explainable_model.lowering.backward.second_order import SecondOrderNetwork
 from explainable_model.lowering.backward.tail import Tail, find_tail
@@ -181,6 +182,8 @@ def _tapped(program: ExportedProgram, plan: Plan) -> fx.GraphModule:
     graph = graph_of(program)
     if ATTENTION_LAYERS in plan.tap_names:
         tap_attention(graph.graph)
+    if plan.method.scores_blocks:
+        put_head_on_blocks(graph.graph, plan)
     return graph
 
 

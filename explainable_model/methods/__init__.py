@@ -142,10 +142,11 @@ ROWS = (
         "LeGrad",
         "Bousselham et al. 2025, arXiv 2404.03214",
         attention_adapters.legrad,
-        "1 backward as far as the first attention",
+        "1 backward of each block and of a head on it",
         needs_layer=False,
         needs_graph=True,
         needs_tokens=True,
+        scores_blocks=True,
         side_taps=attention_adapters.attention_layers,
     ),
     Method(

@@ -23,6 +23,7 @@ from explainable_model.lowering.backward.interpreter import (
     run_backward,
     run_forward,
 )
+from explainable_model.lowering.backward.layer_scores import put_head_on_blocks
 from explainable_model.lowering.backward.tail import Tail, find_tail
 from explainable_model.lowering.capture.export import at_least_two, capture, graph_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims
@@ -164,6 +165,8 @@ def captured_network(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequen
         module = graph_of(capture(model, plan, example, others, DynamicDims()))
     if ATTENTION_LAYERS in plan.tap_names:
         tap_attention(module.graph)
+    if plan.method.scores_blocks:
+        put_head_on_blocks(module.graph, plan)
     return CapturedNetwork(module, find_tail(module.graph, plan), plan, count_classes(module, plan))
 
 

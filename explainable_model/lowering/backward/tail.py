@@ -79,7 +79,7 @@ def find_tail(graph: fx.Graph, plan: Plan, *, required: bool = True) -> Tail:
     logits, _, values, *_ = output_nodes(graph)
     reached: set[fx.Node] = set(taps)
     for node in graph.nodes:
-        if node.op == "call_function" and _carries_gradient(node) and reached.intersection(node.all_input_nodes):
+        if node.op == "call_function" and carries_gradient(node) and reached.intersection(node.all_input_nodes):
             reached.add(node)
     used = set(_ancestors(values))
     path = tuple(node for node in graph.nodes if node in reached and node in used)
@@ -111,7 +111,8 @@ def _find_taps(graph: fx.Graph, plan: Plan) -> tuple[list[str], list[fx.Node]]:
     return names, taps
 
 
-def _carries_gradient(node: fx.Node) -> bool:
+def carries_gradient(node: fx.Node) -> bool:
+    """Whether a node has a floating point value through which a gradient can pass."""
     value = node.meta.get("val")
     values = value if isinstance(value, (tuple, list)) else [value]
     floating = any(isinstance(v, Tensor) and (v.is_floating_point() or v.is_complex()) for v in values)
