@@ -5,14 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
-
-SideTaps = Sequence[tuple[str, Tensor]]  # names of layers, and a tensor for each
-
-
-def no_side_taps(model: nn.Module) -> SideTaps:
-    """Listen to no layer besides those that are explained."""
-    return ()
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,7 @@ class Method:
         scores_blocks: whether it differentiates a score of every transformer block: the head on that block's tokens.
         class_specific: whether another class gets another map.
         on_sheet: whether the sheet of all methods shows it; not where it takes minutes on a common network.
-        side_taps: the layers it listens to besides those it explains: a name and a tensor for each.
+        side_taps: values of the captured graph that it reads, such as ``ATTENTION_LAYERS`` of ``plan.py``.
     """
 
     name: str
@@ -50,7 +43,7 @@ class Method:
     scores_blocks: bool = False
     class_specific: bool = True
     on_sheet: bool = True
-    side_taps: Callable[[nn.Module], SideTaps] = no_side_taps
+    side_taps: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:

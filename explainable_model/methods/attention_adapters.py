@@ -2,12 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
 from explainable_model.attribution.layout import find_layout
-from explainable_model.attribution.plan import ATTENTION_LAYERS
 from explainable_model.errors import LayerError, ModelError
 from explainable_model.methods.attention import legrad as legrad_map
 from explainable_model.methods.attention import rollout as rollout_map
@@ -36,11 +34,6 @@ def rollout(context: "MethodContext") -> Tensor:
     grid, prefix = _token_grid(context, attentions[0])
     cam = rollout_map(attentions, prefix).reshape(-1, *grid)
     return split(repeat(cam, context.classes), context.classes)
-
-
-def attention_layers(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """The attention of every block."""
-    return [(ATTENTION_LAYERS, torch.empty(0))]
 
 
 def _token_grid(context: "MethodContext", attention: Tensor) -> tuple[tuple[int, ...], int]:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from explainable_model import ExplainableModel, export, load
 from explainable_model.artifact.tolerances import TOLERANCES
-from explainable_model.cli import methods as method_table
 from explainable_model.exporters import FORMATS
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.methods import METHODS
@@ -20,7 +19,7 @@ from tests.support.nets import SmallNet, TinyViT, images, seeded
 
 SIZE = (3, 16, 16)
 OPTIONS = {"samples": 2, "steps": 3}
-SUFFIXES = [FORMATS[name].suffixes[0] for name in method_table.FORMATS]
+SUFFIXES = [fmt.suffixes[0] for fmt in FORMATS.values() if fmt.quick]
 
 
 def explainable(method: str, dtype: torch.dtype, **options: Any) -> ExplainableModel:

@@ -10,11 +10,12 @@ from torch._ops import OpOverload
 
 from explainable_model.attribution.batching import split
 from explainable_model.attribution.network import ForwardRun
-from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
+from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Custom, Scores
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
 from explainable_model.lowering.backward.copied_tail import copied_tail, run_tail
+from explainable_model.lowering.backward.graph_taps import tap_graph
 from explainable_model.lowering.backward.guided import guided_kernels, guided_lowerings
 from explainable_model.lowering.backward.interpreter import (
     Environment,
@@ -23,12 +24,10 @@ from explainable_model.lowering.backward.interpreter import (
     run_backward,
     run_forward,
 )
-from explainable_model.lowering.backward.layer_scores import put_head_on_blocks
 from explainable_model.lowering.backward.tail import Tail, find_tail
 from explainable_model.lowering.capture.export import at_least_two, capture, graph_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.graph import output_nodes
-from explainable_model.lowering.passes.tap_attention import tap_attention
 from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.rules.one_hot import OneHot
 
@@ -163,10 +162,7 @@ def captured_network(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequen
     example, *others = (at_least_two(each.detach()) for each in (image, *inputs))
     with torch.enable_grad():
         module = graph_of(capture(model, plan, example, others, DynamicDims()))
-    if ATTENTION_LAYERS in plan.tap_names:
-        tap_attention(module.graph)
-    if plan.method.scores_blocks:
-        put_head_on_blocks(module.graph, plan)
+    tap_graph(module.graph, plan)
     return CapturedNetwork(module, find_tail(module.graph, plan), plan, count_classes(module, plan))
 
 
