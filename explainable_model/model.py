@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError, LayerError
 from explainable_model.explanation import Explanation, Progress, as_progress
+from explainable_model.lowering.backward.graph_cache import GraphCache
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.open_dims import check_profile, lower_with_open_dims
 from explainable_model.lowering.rules import LOWERINGS
@@ -115,7 +116,7 @@ class ExplainableModel(nn.Module):
         layers = self._named(target_layer) if row.needs_layer else ()
         self._plan = Plan.from_arguments(self.model, row, layers, fuse, **arguments)
         self._taps: dict[str, LayerTap] = {}
-        self._graphs: dict[Any, DifferentiableNetwork] = {}
+        self._graphs = GraphCache()
         refuse_training_mode(self.model)
         if example is not None:
             with torch.no_grad():
@@ -223,10 +224,8 @@ class ExplainableModel(nn.Module):
             return HookedNetwork(self.model, plan, [self._taps.setdefault(n, LayerTap()) for n in plan.named_taps])
         from explainable_model.lowering.backward.networks import captured_network
 
-        key = (plan.layers, image.shape[1:], image.dtype, image.device)
-        if key not in self._graphs:
-            self._graphs[key] = captured_network(self.model, plan, image, inputs)
-        return self._graphs[key]
+        key = (plan.layers, *((tensor.shape[1:], tensor.dtype, tensor.device) for tensor in (image, *inputs)))
+        return self._graphs.find(self.model, key, lambda: captured_network(self.model, plan, image, inputs))
 
     def __prepare_scriptable__(self) -> nn.Module:
         """The lowered graph, which ``torch.jit.script`` compiles instead of this module."""
