@@ -15,7 +15,13 @@ from explainable_model.attribution.inputs import check_class_idx, check_inputs, 
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
 from explainable_model.eager.buffers import restored_buffers
-from explainable_model.eager.checks import check_image_for, explained_shape_errors, refuse_training_mode, unwrap
+from explainable_model.eager.checks import (
+    check_image_for,
+    explained_shape_errors,
+    refuse_nan,
+    refuse_training_mode,
+    unwrap,
+)
 from explainable_model.eager.find_layer import default_layer, resolve_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.tap import LayerTap
@@ -170,12 +176,14 @@ class ExplainableModel(nn.Module):
         Raises:
             InputError: an image or class index that the network cannot take.
             LayerError: the target layer did not run or has no spatial map.
-            ModelError: training mode, or the prediction does not depend on the layer.
+            ModelError: training mode, NaN logits, or the prediction does not depend on the layer.
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
             with explained_shape_errors(self.model, image):
-                return Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
+                explanation = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
+        refuse_nan(self.model, explanation.logits)
+        return explanation
 
     def attribute(self, image: Tensor, class_idx: Tensor | None = None, *inputs: Tensor) -> Attribution:
         """Return the activations of the layer and the gradients of the score, which the CAM methods work with.

@@ -76,7 +76,8 @@ def change_attribute(net: Any) -> None:
 
 
 CHANGES = [
-    replace_head, replace_parameter, replace_data, write_in_place, load_weights, parametrize, add_hook, change_attribute,
+    replace_head, replace_parameter, replace_data, write_in_place, load_weights, parametrize, add_hook,
+    change_attribute,
 ]  # fmt: skip
 
 

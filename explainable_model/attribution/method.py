@@ -1,11 +1,12 @@
 """The rows of the table of methods and of the table of fusions."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+from explainable_model.attribution.options import check_option, options_of
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,21 @@ class Method:
     @property
     def options(self) -> dict[str, Any]:
         """Its options and their defaults."""
-        parameters = inspect.signature(self.explain).parameters.values()
-        return {p.name: p.default for p in parameters if p.default is not p.empty}
+        return options_of(self.explain)
 
     def check_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options as they are, where the method has all of them.
+        """The options as they are, where the method takes all of them.
 
         Raises:
-            ValueError: no such option; the method's options are listed.
+            ValueError: no such option, or a value that it does not take.
         """
         known = self.options
         unknown = [option for option in options if option not in known]
         if unknown:
             listed = ", ".join(f"{option}={default!r}" for option, default in known.items()) or "none"
             raise ValueError(f"Method {self.name!r} has no option {unknown[0]!r}; its options are: {listed}.")
+        for option, value in options.items():
+            check_option(self.name, self.explain, option, value)
         return options
 
 

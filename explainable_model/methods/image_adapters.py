@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
+from explainable_model.attribution.options import Count, NotNegative, Seed
 from explainable_model.methods import input_gradient
 from explainable_model.methods.gradcam import gradcam
 from explainable_model.methods.noise import NOISE, SAMPLES, noisy_copies
@@ -44,7 +45,9 @@ def inputxgradient(context: "MethodContext") -> Tensor:
     return split(input_gradient.inputxgradient(repeat(context.image, context.classes), gradients), context.classes)
 
 
-def smoothgrad(context: "MethodContext", *, samples: int = SAMPLES, noise: float = NOISE, seed: int = 0) -> Tensor:
+def smoothgrad(
+    context: "MethodContext", *, samples: Count = SAMPLES, noise: NotNegative = NOISE, seed: Seed = 0
+) -> Tensor:
     """Saliency of the mean gradient over noisy copies of the image; the noise is fixed by ``seed``.
 
     Its standard deviation is ``noise`` times the image's range, as in the paper.
@@ -55,7 +58,7 @@ def smoothgrad(context: "MethodContext", *, samples: int = SAMPLES, noise: float
     return split(input_gradient.smoothgrad(mean.unsqueeze(1)), context.classes)
 
 
-def integrated_gradients(context: "MethodContext", *, steps: int = STEPS, baseline: float = 0.0) -> Tensor:
+def integrated_gradients(context: "MethodContext", *, steps: Count = STEPS, baseline: float = 0.0) -> Tensor:
     """See ``input_gradient.integrated_gradients``; the baseline is an image of one value."""
     start = torch.full_like(context.image[:1], baseline)
     path = input_gradient.integration_path(context.image, start, steps)
