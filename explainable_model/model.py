@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,13 @@ from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_i
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
 from explainable_model.eager.buffers import restored_buffers
-from explainable_model.eager.checks import check_image_for, explained_shape_errors, refuse_training_mode, unwrap
+from explainable_model.eager.checks import (
+    check_image_for,
+    explained_shape_errors,
+    refuse_nan,
+    refuse_training_mode,
+    unwrap,
+)
 from explainable_model.eager.find_layer import default_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.layer_name import resolve_layer
@@ -25,6 +31,7 @@ from explainable_model.eager.signature import check_signature
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError, LayerError
 from explainable_model.explanation import Explanation, Progress, as_progress
+from explainable_model.lowering.backward.graph_cache import GraphCache
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.open_dims import check_profile, lower_with_open_dims
 from explainable_model.lowering.rules import LOWERINGS
@@ -121,7 +128,7 @@ class ExplainableModel(nn.Module):
         layers = self._named(target_layer) if row.needs_layer else ()
         self._plan = Plan.from_arguments(self.model, row, layers, fuse, **arguments)
         self._taps: dict[str, LayerTap] = {}
-        self._graphs: dict[Any, DifferentiableNetwork] = {}
+        self._graphs = GraphCache()
         refuse_training_mode(self.model)
         if example is not None:
             with torch.no_grad():
@@ -176,12 +183,14 @@ class ExplainableModel(nn.Module):
         Raises:
             InputError: an image or class index that the network cannot take.
             LayerError: the target layer did not run or has no spatial map.
-            ModelError: training mode, or the prediction does not depend on the layer.
+            ModelError: training mode, NaN logits, or the prediction does not depend on the layer.
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
             with explained_shape_errors(self.model, image):
-                return Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
+                explanation = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
+        refuse_nan(self.model, explanation.logits)
+        return explanation
 
     def attribute(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Attribution:
         """Return the activations of the layer and the gradients of the score, which the CAM methods work with.
@@ -237,10 +246,12 @@ class ExplainableModel(nn.Module):
     def _captured(self, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> DifferentiableNetwork:
         from explainable_model.lowering.backward.networks import captured_network
 
-        key = (plan.layers, image.shape[1:], image.dtype, image.device)
-        if key not in self._graphs:
-            self._graphs[key] = captured_network(self.model, plan, image, inputs)
-        return self._graphs[key]
+        key = (
+            plan.layers,
+            plan.call,
+            *((tensor.shape[1:], tensor.dtype, tensor.device) for tensor in (image, *inputs)),
+        )
+        return self._graphs.find(self.model, key, lambda: captured_network(self.model, plan, image, inputs))
 
     def __prepare_scriptable__(self) -> nn.Module:
         """The lowered graph, which ``torch.jit.script`` compiles instead of this module."""

@@ -1,6 +1,6 @@
 """What holds for every method, and what each option of the wrapper does to a map."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explainable_model import ExplainableModel
-from explainable_model.errors import InputError, LayerError
+from explainable_model.errors import InputError, LayerError, ModelError
 from explainable_model.methods import METHODS
 from explainable_model.methods.fusion import FUSIONS
 from explainable_model.methods.noise import gaussian_noise
@@ -344,6 +344,52 @@ def test_top_k_refusals() -> None:
 def test_refusals(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ExplainableModel(network(), **{"target_layer": "block", **options})
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value", "message"),
+    [
+        ("smoothgrad", "samples", 0, r"'samples' of method 'smoothgrad' is 0; expected an integer of at least 1\."),
+        ("smoothgrad", "samples", 2.5, "is 2.5; expected an integer of at least 1"),
+        ("smoothgrad", "samples", True, "is True; expected an integer of at least 1"),
+        ("smoothgrad", "noise", -0.1, "is -0.1; expected a finite number of at least 0"),
+        ("smoothgrad", "seed", -1, "is -1; expected an integer of at least 0 and of at most 2147483646"),
+        ("smoothgradcam++", "samples", -2, "is -2; expected an integer of at least 1"),
+        ("integrated_gradients", "steps", -3, "is -3; expected an integer of at least 1"),
+        ("integrated_gradients", "baseline", float("inf"), r"is inf; expected a finite number\."),
+        ("finercam", "gamma", float("nan"), "is nan; expected a finite number of at least 0"),
+        ("finercam", "references", "3", "is '3'; expected an integer of at least 1"),
+        ("iscam", "samples", 1, "is 1; expected an integer of at least 2"),
+        ("sscam", "noise", None, "is None; expected a finite number of at least 0"),
+        ("reciprocam", "gaussian", 1, "is 1; expected True or False"),
+        ("legrad", "first", 0.0, r"is 0.0; expected an integer\."),
+    ],
+)
+def test_values_out_of_range(method: str, option: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExplainableModel(network(), "block", method, options={option: value})
+
+
+def test_every_option_has_a_kind_and_takes_its_default() -> None:
+    for method in METHODS.values():
+        assert method.check_options(method.options) == method.options
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda scores: scores.sum(), lambda scores: scores[:1], lambda scores: scores[:, None]]
+)
+def test_targets_of_another_length(wrong: Callable[[Tensor], Tensor]) -> None:
+    explainable = ExplainableModel(network(), "block", target=lambda output, class_idx: wrong(output[:, 0]))
+    with pytest.raises(ModelError, match=r"The target's score is \(.*\); expected one value per image, shape \(2,\)"):
+        explainable(pictures())
+
+
+def test_logits_that_are_no_numbers() -> None:
+    broken = network()
+    with torch.no_grad():
+        broken.fc.bias[1] = float("nan")  # type: ignore[operator, union-attr]
+    with pytest.raises(ModelError, match="SmallNet returned NaN logits for a finite image"):
+        ExplainableModel(broken, "block")(pictures())
 
 
 # Noise

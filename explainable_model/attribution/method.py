@@ -1,18 +1,12 @@
 """The rows of the table of methods and of the table of fusions."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-SideTaps = Sequence[tuple[str, Tensor]]  # names of layers, and a tensor for each
-
-
-def no_side_taps(model: nn.Module) -> SideTaps:
-    """Listen to no layer besides those that are explained."""
-    return ()
+from explainable_model.attribution.options import check_option, options_of
 
 
 @dataclass(frozen=True)
@@ -31,9 +25,10 @@ class Method:
             to reach the attention inside its layers.
         needs_curvature: whether it needs second derivatives.
         needs_tokens: whether it explains transformers alone: a layer of tokens, or attention over the whole image.
+        scores_blocks: whether it differentiates a score of every transformer block: the head on that block's tokens.
         class_specific: whether another class gets another map.
         on_sheet: whether the sheet of all methods shows it; not where it takes minutes on a common network.
-        side_taps: the layers it listens to besides those it explains: a name and a tensor for each.
+        side_taps: values of the captured graph that it reads, such as ``ATTENTION_LAYERS`` of ``plan.py``.
     """
 
     name: str
@@ -46,27 +41,29 @@ class Method:
     needs_graph: bool = False
     needs_curvature: bool = False
     needs_tokens: bool = False
+    scores_blocks: bool = False
     class_specific: bool = True
     on_sheet: bool = True
-    side_taps: Callable[[nn.Module], SideTaps] = no_side_taps
+    side_taps: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
         """Its options and their defaults."""
-        parameters = inspect.signature(self.explain).parameters.values()
-        return {p.name: p.default for p in parameters if p.default is not p.empty}
+        return options_of(self.explain)
 
     def check_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options as they are, where the method has all of them.
+        """The options as they are, where the method takes all of them.
 
         Raises:
-            ValueError: no such option; the method's options are listed.
+            ValueError: no such option, or a value that it does not take.
         """
         known = self.options
         unknown = [option for option in options if option not in known]
         if unknown:
             listed = ", ".join(f"{option}={default!r}" for option, default in known.items()) or "none"
             raise ValueError(f"Method {self.name!r} has no option {unknown[0]!r}; its options are: {listed}.")
+        for option, value in options.items():
+            check_option(self.name, self.explain, option, value)
         return options
 
 

@@ -20,6 +20,12 @@ IMAGE_LAYER = ""
 ATTENTION_LAYERS = "@attention"
 """Stands for the attention probabilities of every block."""
 
+BIASES = "@biases"
+"""Stands for the bias of every operator between the image and the scores."""
+
+GRAPH_TAPS = (ATTENTION_LAYERS, BIASES)
+"""Values that the captured graph has and no layer returns."""
+
 
 class PlanArguments(TypedDict, total=False):
     """The keyword arguments of ``ExplainableModel`` that shape an explanation; its docstring says what each does."""
@@ -72,7 +78,6 @@ class Plan:
         augment: average over flipped and scaled copies of the image.
         chunk_size: how many copies of one image a method runs at once.
         side_taps: names of layers whose outputs the method needs besides those it explains.
-        side_values: a tensor for each of them, such as its bias.
         reshape_transform: from a layer's output to ``(N, K, *spatial)``.
         patches: the network's patch embedding, which tells the grid of its tokens.
         call: which call of a layer that runs several times is explained, counted from 0; ``-1`` or ``None`` for the
@@ -93,7 +98,6 @@ class Plan:
     augment: bool = False
     chunk_size: int = 64
     side_taps: tuple[str, ...] = ()
-    side_values: tuple[Tensor, ...] = ()
     reshape_transform: ReshapeTransform | None = None
     patches: PatchEmbedding | None = None
     call: int | None = None
@@ -128,7 +132,6 @@ class Plan:
             raise ValueError(f"top_k is {top_k}; expected how many classes to explain, or None for one.")
         if chunk_size < 1:
             raise ValueError(f"chunk_size is {chunk_size}; expected how many copies of an image to run at once.")
-        side_taps = method.side_taps(model)
         return cls(
             model=type(model).__name__,
             method=method,
@@ -141,8 +144,7 @@ class Plan:
             postprocess=_postprocess(arguments),
             augment=arguments.get("augment", False),
             chunk_size=chunk_size,
-            side_taps=tuple(name for name, _ in side_taps),
-            side_values=tuple(value for _, value in side_taps),
+            side_taps=method.side_taps,
             reshape_transform=arguments.get("reshape_transform"),
             patches=patch_embedding(model),
             call=_check_call(arguments.get("call")),

@@ -267,9 +267,9 @@ def _score_custom(
         class_idx = resolve_class_idx(class_idx, class_scores(logits, image_shape[0]))
     columns = [target.score(output, class_idx[:, j], *inputs) for j in range(class_idx.shape[1])]
     for column in columns:
-        if not isinstance(column, Tensor) or column.ndim != 1:
+        if not isinstance(column, Tensor) or column.ndim != 1 or column.shape[0] != image_shape[0]:
             got = tuple(column.shape) if isinstance(column, Tensor) else type(column).__name__
-            raise ModelError(f"The target's score is {got}; expected one value per image, shape (N,).")
+            raise ModelError(f"The target's score is {got}; expected one value per image, shape ({image_shape[0]},).")
     values = torch.stack(columns, 1)
     index = torch.zeros_like(class_idx) + torch.arange(len(columns), device=class_idx.device)
     logits = values if logits is None else logits

@@ -162,15 +162,18 @@ def score_gradient(
         where the score does not depend on them.
     """
     with exact_softmax(values):
-        activation = None if through_final else final_activation(logits)
+        activation = final_activation(logits) if logits.requires_grad and not through_final else None
         outputs: Sequence[Any] = [values]
         if activation is not None:
             edge = GradientEdge(activation, 0)
-            (seed,) = torch.autograd.grad([values], [edge], [seed], retain_graph=True, is_grads_batched=batched)
-            node, output = activation.next_functions[0]
-            if node is None:
-                return [None for _ in activations]
-            outputs = [GradientEdge(node, output)]
+            (under_final,) = torch.autograd.grad(
+                [values], [edge], [seed], retain_graph=True, allow_unused=True, is_grads_batched=batched
+            )
+            if under_final is not None:  # else the scores do not come from the prediction
+                node, output = activation.next_functions[0]
+                if node is None:
+                    return [None for _ in activations]
+                outputs, seed = [GradientEdge(node, output)], under_final
         at_activations = torch.autograd.grad(
             outputs,
             list(activations),

@@ -52,6 +52,19 @@ def refuse_training_mode(model: nn.Module) -> None:
         )
 
 
+def refuse_nan(model: nn.Module, logits: Tensor) -> None:
+    """Refuse a prediction that is not a number, in host memory: the map would be none either.
+
+    Raises:
+        ModelError: a logit is NaN.
+    """
+    if logits.device.type == "cpu" and bool(logits.isnan().any()):
+        raise ModelError(
+            f"{type(model).__name__} returned NaN logits for a finite image, so nothing can be explained. Look for "
+            "weights that are NaN, a division by zero, or an overflow in half precision."
+        )
+
+
 def check_image_for(model: nn.Module, image: Tensor) -> None:
     """Refuse an image that no network takes, or one of another dtype than the network.
 

@@ -63,6 +63,15 @@ def add_constant(module: fx.GraphModule, name: str, value: Tensor) -> fx.Node:
     return node
 
 
+def insert_like(graph: fx.Graph, like: fx.Node, target: Any, *args: Any) -> fx.Node:
+    """Insert a call in the layer of another node, with the shape of its result recorded."""
+    node = graph.call_function(target, args)
+    node.meta.update({key: value for key, value in like.meta.items() if key != "val"})
+    with like.meta["val"].fake_mode:
+        node.meta["val"] = target(*fx.node.map_arg(args, lambda n: n.meta["val"]))
+    return node
+
+
 def drop_unused_attributes(module: fx.GraphModule) -> None:
     """Forget parameters and buffers that no node reads, so that no weight is stored twice."""
     used = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}

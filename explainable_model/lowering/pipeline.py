@@ -11,9 +11,10 @@ from torch.export import ExportedProgram
 from explainable_model.artifact.metadata import Profile
 from explainable_model.artifact.shapes import SizeRange
 from explainable_model.attribution.inputs import predicted_class_idx
-from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
+from explainable_model.attribution.plan import Plan
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.errors import ExplainableModelError, InputError, LoweringError, TraceError
+from explainable_model.lowering.backward.graph_taps import tap_graph
 from explainable_model.lowering.backward.networks import TracedNetwork, count_classes
 from explainable_model.lowering.backward.second_order import SecondOrderNetwork
 from explainable_model.lowering.backward.tail import Tail, find_tail
@@ -39,7 +40,6 @@ from explainable_model.lowering.passes.fold import fold_batch_norm, fold_constan
 from explainable_model.lowering.passes.narrow import narrow_early
 from explainable_model.lowering.passes.portable import PortableGraph, check_portable, unshare_weights
 from explainable_model.lowering.passes.simplify import simplify
-from explainable_model.lowering.passes.tap_attention import tap_attention
 from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.rules.missing import missing_lowering
 from explainable_model.lowering.size_ranges import BATCHES, find_sizes
@@ -179,8 +179,7 @@ def _differentiable_graph(
 
 def _tapped(program: ExportedProgram, plan: Plan) -> fx.GraphModule:
     graph = graph_of(program)
-    if ATTENTION_LAYERS in plan.tap_names:
-        tap_attention(graph.graph)
+    tap_graph(graph.graph, plan)
     return graph
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from explainable_model.attribution.method import Method
+from explainable_model.attribution.plan import ATTENTION_LAYERS, BIASES
 from explainable_model.methods import attention_adapters, image_adapters, layer_adapters, masking_adapters
 from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam
 from explainable_model.methods.elementwise import elementwise, hirescam, layercam
@@ -142,11 +143,12 @@ ROWS = (
         "LeGrad",
         "Bousselham et al. 2025, arXiv 2404.03214",
         attention_adapters.legrad,
-        "1 backward as far as the first attention",
+        "1 backward of each block and of a head on it",
         needs_layer=False,
         needs_graph=True,
         needs_tokens=True,
-        side_taps=attention_adapters.attention_layers,
+        scores_blocks=True,
+        side_taps=(ATTENTION_LAYERS,),
     ),
     Method(
         "rollout",
@@ -158,7 +160,7 @@ ROWS = (
         needs_graph=True,
         needs_tokens=True,
         class_specific=False,
-        side_taps=attention_adapters.attention_layers,
+        side_taps=(ATTENTION_LAYERS,),
     ),
     _at_image(
         "saliency", "Saliency", "Simonyan et al. 2014, arXiv 1312.6034", image_adapters.saliency, NETWORK_GRADIENT
@@ -207,7 +209,8 @@ ROWS = (
         "Srinivas and Fleuret 2019, arXiv 1905.00780",
         image_adapters.fullgrad,
         NETWORK_GRADIENT,
-        side_taps=image_adapters.bias_layers,
+        needs_graph=True,
+        side_taps=(BIASES,),
     ),
 )
 

@@ -45,16 +45,16 @@ def rollout(attentions: Sequence[Tensor], prefix: int) -> Tensor:
 
 @in_float32
 def legrad(gradients: Sequence[Tensor], prefix: int) -> Tensor:
-    """How much more attention to each patch would raise the score.
+    """How much more attention to each patch would raise the scores of the layers.
 
     ``map_p = (1 / L) sum_l mean_h mean_i relu(g_lhip)``, where ``g_lhip`` is the derivative of the score
     by the attention that query ``i`` of head ``h`` in layer ``l`` pays to patch ``p``; queries are all
-    tokens, keys the patches alone. The attention itself is not read. Scaling the map to [0, 1] is the
-    caller's.
+    tokens, keys the patches alone. The attention itself is not read. Each layer has a score of its own: the
+    network's head on the mean of the tokens that the layer returns, the class token included. The caller scales
+    the map to [0, 1]. The paper adds the layers up; their mean is the same map after that.
 
-    In the paper each layer has a score of its own, the classifier applied to the tokens of that layer;
-    where the gradients given are those of the network's own score, this is that variant. The paper adds
-    the layers up; their mean is the same map once normalized.
+    Where this differs from the paper: nowhere. A head with an attention of its own, for which the paper has
+    another equation, is refused.
 
     Args:
         gradients: ``(N, heads, T, T)``, by the attention after the softmax, one for each layer; rows are

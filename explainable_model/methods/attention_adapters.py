@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
 from explainable_model.attribution.layout import find_layout
-from explainable_model.attribution.plan import ATTENTION_LAYERS
-from explainable_model.errors import LayerError
+from explainable_model.errors import LayerError, ModelError
 from explainable_model.methods.attention import legrad as legrad_map
 from explainable_model.methods.attention import rollout as rollout_map
 
@@ -16,9 +14,16 @@ if TYPE_CHECKING:
     from explainable_model.attribution.context import MethodContext
 
 
-def legrad(context: "MethodContext") -> Tensor:
-    """See ``attention.legrad``."""
-    gradients = [gradient.flatten(0, 1) for _, gradient in context.tap_gradients()]
+def legrad(context: "MethodContext", *, first: int = 0) -> Tensor:
+    """See ``attention.legrad``; ``first`` is the first block that counts, negative from the last one.
+
+    Raises:
+        ModelError: the network has fewer blocks.
+    """
+    blocks = context.tap_gradients()
+    if not -len(blocks) <= first < len(blocks):
+        raise ModelError(f"Method 'legrad' has first={first}; the network has {len(blocks)} blocks with attention.")
+    gradients = [gradient.flatten(0, 1) for _, gradient in blocks[first:]]
     grid, prefix = _token_grid(context, gradients[0])
     return split(legrad_map(gradients, prefix).reshape(-1, *grid), context.classes)
 
@@ -29,11 +34,6 @@ def rollout(context: "MethodContext") -> Tensor:
     grid, prefix = _token_grid(context, attentions[0])
     cam = rollout_map(attentions, prefix).reshape(-1, *grid)
     return split(repeat(cam, context.classes), context.classes)
-
-
-def attention_layers(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """The attention of every block."""
-    return [(ATTENTION_LAYERS, torch.empty(0))]
 
 
 def _token_grid(context: "MethodContext", attention: Tensor) -> tuple[tuple[int, ...], int]:

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
+from explainable_model.attribution.options import Count, NotNegative, Seed
 from explainable_model.methods import input_gradient
 from explainable_model.methods.gradcam import gradcam
 from explainable_model.methods.noise import NOISE, SAMPLES, noisy_copies
@@ -44,7 +45,9 @@ def inputxgradient(context: "MethodContext") -> Tensor:
     return split(input_gradient.inputxgradient(repeat(context.image, context.classes), gradients), context.classes)
 
 
-def smoothgrad(context: "MethodContext", *, samples: int = SAMPLES, noise: float = NOISE, seed: int = 0) -> Tensor:
+def smoothgrad(
+    context: "MethodContext", *, samples: Count = SAMPLES, noise: NotNegative = NOISE, seed: Seed = 0
+) -> Tensor:
     """Saliency of the mean gradient over noisy copies of the image; the noise is fixed by ``seed``.
 
     Its standard deviation is ``noise`` times the image's range, as in the paper.
@@ -55,7 +58,7 @@ def smoothgrad(context: "MethodContext", *, samples: int = SAMPLES, noise: float
     return split(input_gradient.smoothgrad(mean.unsqueeze(1)), context.classes)
 
 
-def integrated_gradients(context: "MethodContext", *, steps: int = STEPS, baseline: float = 0.0) -> Tensor:
+def integrated_gradients(context: "MethodContext", *, steps: Count = STEPS, baseline: float = 0.0) -> Tensor:
     """See ``input_gradient.integrated_gradients``; the baseline is an image of one value."""
     start = torch.full_like(context.image[:1], baseline)
     path = input_gradient.integration_path(context.image, start, steps)
@@ -73,26 +76,8 @@ def _summed_gradients(context: "MethodContext", images: Tensor) -> Tensor:
 
 
 def fullgrad(context: "MethodContext") -> Tensor:
-    """See ``input_gradient.fullgrad``: the gradient at the output of every layer with a bias, times the bias."""
-    (_, image_gradient), *layers = context.tap_gradients()
-    shares = []
-    for bias, (activations, gradient) in zip(context.plan.side_values, layers, strict=True):
-        if activations.ndim == context.image.ndim:  # layers behind the pooling have no map
-            shares.append(gradient.flatten(0, 1) * bias.reshape(-1, *[1] * (activations.ndim - 2)))
+    """See ``input_gradient.fullgrad``: the bias of every operator times the gradient by its output."""
+    (_, image_gradient), *biases = context.tap_gradients()
+    shares = [repeat(bias, context.classes) * gradient.flatten(0, 1) for bias, gradient in biases]
     image = repeat(context.image, context.classes)
     return split(input_gradient.fullgrad(image, image_gradient.flatten(0, 1), shares), context.classes)
-
-
-def bias_layers(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Every layer with a bias, and the bias; batch norm's is what is left of it for an input of zero."""
-    found: list[tuple[str, Tensor]] = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-            assert module.running_var is not None
-            scale = torch.rsqrt(module.running_var + module.eps)
-            scale = scale if module.weight is None else scale * module.weight
-            shift = 0.0 if module.bias is None else module.bias
-            found.append((name, (shift - module.running_mean * scale).detach()))
-        elif isinstance(module, nn.modules.conv._ConvNd) and module.bias is not None:
-            found.append((name, module.bias.detach()))
-    return found

@@ -128,10 +128,13 @@ def integrated_gradients(image: Tensor, baseline: Tensor, gradients: Tensor) -> 
 def fullgrad(image: Tensor, gradients: Tensor, bias_gradients: Sequence[Tensor]) -> Tensor:
     """``map = sum_c psi(x_c g_c) + sum_l sum_k psi(b_lk)``.
 
-    ``x`` is the image, ``g = d score / d x``, and ``b_lk`` the bias of channel ``k`` in layer ``l`` times
+    ``x`` is the image, ``g = d score / d x``, and ``b_lk`` the bias of channel ``k`` in operator ``l`` times
     the gradient of the score by that channel, at every position. ``psi`` takes magnitudes, scales the
-    channel to [0, 1] and resizes it to the image. ``x g`` and all ``b`` (those of layers without space,
-    too, which have no map) add up to the score, where the activations are piecewise linear.
+    channel to [0, 1] and resizes it to the image. The bias of an operator is ``y - J z`` with its output ``y``,
+    its input ``z`` and its Jacobian ``J``: the bias of a convolution, the output of batch norm for an input of
+    zero, the upper bound of a ReLU6, the implicit bias of a smooth activation. So ``x g`` and all ``b`` (those
+    without space, too, which have no map) add up to the score. Group norm and layer norm are nearly all bias,
+    since their output does not grow with their input.
 
     Where this differs from the authors' code: that scales all channels of a layer by one range. Here, as
     in the paper's equation, each channel has its own.
@@ -139,8 +142,8 @@ def fullgrad(image: Tensor, gradients: Tensor, bias_gradients: Sequence[Tensor])
     Args:
         image: ``(N, C, *size)``, floating point.
         gradients: the same shape and dtype.
-        bias_gradients: ``(N, K, *spatial)`` for each layer with biases and space, of any sizes. Batch norm
-            counts: its bias is what is left of it for an input of zero.
+        bias_gradients: ``(N, K, *spatial)`` for each operator with a bias, of any sizes; those without space are
+            left out.
 
     Returns:
         Map ``(N, *size)``, not negative.
@@ -153,7 +156,7 @@ def fullgrad(image: Tensor, gradients: Tensor, bias_gradients: Sequence[Tensor])
     """
     size = image.shape[2:]
     cam = _scaled_channels(image * gradients)
-    for layer in bias_gradients:
+    for layer in (share for share in bias_gradients if share.ndim == image.ndim):
         # Resizing is linear: once for the sum instead of once for every channel.
         cam = cam + resize(_scaled_channels(layer), size)
     return cam

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
+from explainable_model.attribution.options import Count, NotNegative, Seed
 from explainable_model.errors import ModelError
 from explainable_model.methods.finercam import GAMMA, REFERENCES, finercam_weights
 from explainable_model.methods.gradcam import gradcam
@@ -46,7 +47,7 @@ def cam(context: "MethodContext") -> Tensor:
 
 
 def smoothgradcam_pp(
-    context: "MethodContext", *, samples: int = SAMPLES, noise: float = NOISE, seed: int = 0
+    context: "MethodContext", *, samples: Count = SAMPLES, noise: NotNegative = NOISE, seed: Seed = 0
 ) -> Tensor:
     """Smooth Grad-CAM++ over noisy copies of the image; the noise is fixed by ``seed``.
 
@@ -65,7 +66,7 @@ def shapleycam(context: "MethodContext") -> Tensor:
     return split(shapleycam_map(repeat(context.activations, context.classes), gradients, products), context.classes)
 
 
-def finercam(context: "MethodContext", *, gamma: float = GAMMA, references: int = REFERENCES) -> Tensor:
+def finercam(context: "MethodContext", *, gamma: NotNegative = GAMMA, references: Count = REFERENCES) -> Tensor:
     """Grad-CAM of a score that compares a class with those most like it, see ``finercam_weights``.
 
     Raises:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
 from explainable_model.attribution.counting import counting
+from explainable_model.attribution.options import Count, NotNegative, Seed, Several
 from explainable_model.errors import LayerError
 from explainable_model.methods import masking
 from explainable_model.methods.iscam import iscam as iscam_map
@@ -29,14 +30,16 @@ def scorecam(context: "MethodContext") -> Tensor:
     return split(masking.scorecam(repeat(context.activations, context.classes), scores), context.classes)
 
 
-def iscam(context: "MethodContext", *, samples: int = INTERVALS) -> Tensor:
+def iscam(context: "MethodContext", *, samples: Several = INTERVALS) -> Tensor:
     """``samples - 1`` passes of the network for each channel, whose mask grows. See ``iscam.iscam``."""
     factors = mask_factors(samples)
     scores = _masked_scores(context, len(factors), lambda masks, number: factors[number] * masks)
     return split(iscam_map(repeat(context.activations, context.classes), scores, samples), context.classes)
 
 
-def sscam(context: "MethodContext", *, samples: int = NOISY_MASKS, noise: float = MASK_NOISE, seed: int = 0) -> Tensor:
+def sscam(
+    context: "MethodContext", *, samples: Count = NOISY_MASKS, noise: NotNegative = MASK_NOISE, seed: Seed = 0
+) -> Tensor:
     """``samples`` passes of the network for each channel, on the image under its noisy mask. See ``sscam.sscam``."""
     drawn = noise * gaussian_noise(context.image[:, :1], samples, seed)
     scores = _masked_scores(context, samples, lambda masks, number: masks + drawn[number])

@@ -10,12 +10,13 @@ from torch._ops import OpOverload
 
 from explainable_model.attribution.batching import split
 from explainable_model.attribution.network import ForwardRun
-from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
+from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Custom, Scores
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
 from explainable_model.eager.hooked import warn_if_repeated
 from explainable_model.lowering.backward.copied_tail import copied_tail, run_tail
+from explainable_model.lowering.backward.graph_taps import tap_graph
 from explainable_model.lowering.backward.guided import guided_kernels, guided_lowerings
 from explainable_model.lowering.backward.interpreter import (
     Environment,
@@ -28,7 +29,6 @@ from explainable_model.lowering.backward.tail import Tail, find_tail
 from explainable_model.lowering.capture.export import at_least_two, capture, graph_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.graph import TAP, output_nodes
-from explainable_model.lowering.passes.tap_attention import tap_attention
 from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.rules.one_hot import OneHot
 
@@ -163,8 +163,7 @@ def captured_network(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequen
     example, *others = (at_least_two(each.detach()) for each in (image, *inputs))
     with torch.enable_grad():
         module = graph_of(capture(model, plan, example, others, DynamicDims()))
-    if ATTENTION_LAYERS in plan.tap_names:
-        tap_attention(module.graph)
+    tap_graph(module.graph, plan)
     marks = [str(node.args[1]) for node in module.graph.nodes if node.target is TAP]
     for name in plan.layers:
         warn_if_repeated(plan, name, marks.count(name))

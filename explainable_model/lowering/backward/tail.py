@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 
 from explainable_model.attribution.final_activation import FINAL_ACTIVATIONS, REARRANGEMENTS
-from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
+from explainable_model.attribution.plan import GRAPH_TAPS, Plan
 from explainable_model.errors import LayerError, ModelError
 from explainable_model.lowering.graph import TAP, layer_of, operator_name, output_nodes
 from explainable_model.lowering.rules.call import Lowering
@@ -79,7 +79,7 @@ def find_tail(graph: fx.Graph, plan: Plan, *, required: bool = True) -> Tail:
     logits, _, values, *_ = output_nodes(graph)
     reached: set[fx.Node] = set(taps)
     for node in graph.nodes:
-        if node.op == "call_function" and _carries_gradient(node) and reached.intersection(node.all_input_nodes):
+        if node.op == "call_function" and carries_gradient(node) and reached.intersection(node.all_input_nodes):
             reached.add(node)
     used = set(_ancestors(values))
     path = tuple(node for node in graph.nodes if node in reached and node in used)
@@ -99,19 +99,20 @@ def _find_taps(graph: fx.Graph, plan: Plan) -> tuple[list[str], list[fx.Node]]:
             marks.setdefault(str(node.args[1]), []).append(node)
     names, taps = [], []
     for name in plan.tap_names:
-        if name not in marks:
+        if name not in marks and name not in GRAPH_TAPS:
             raise LayerError(
                 f"target_layer {name!r} did not run, or its output is not used. Containers such as ModuleList never "
                 "run themselves: name a layer in them."
             )
-        # A layer that runs several times is explained at its last call; every attention counts.
-        chosen = marks[name] if name == ATTENTION_LAYERS else marks[name][-1:]
+        # A layer that runs several times is explained at its last call; every attention and bias counts.
+        chosen = marks.get(name, []) if name in GRAPH_TAPS else marks[name][-1:]
         names += [name] * len(chosen)
         taps += chosen
     return names, taps
 
 
-def _carries_gradient(node: fx.Node) -> bool:
+def carries_gradient(node: fx.Node) -> bool:
+    """Whether a node has a floating point value through which a gradient can pass."""
     value = node.meta.get("val")
     values = value if isinstance(value, (tuple, list)) else [value]
     floating = any(isinstance(v, Tensor) and (v.is_floating_point() or v.is_complex()) for v in values)

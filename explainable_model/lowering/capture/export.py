@@ -16,7 +16,7 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from explainable_model.attribution.inputs import predicted_class_idx
-from explainable_model.attribution.plan import ATTENTION_LAYERS, IMAGE_LAYER, Plan
+from explainable_model.attribution.plan import GRAPH_TAPS, IMAGE_LAYER, Plan
 from explainable_model.attribution.targets import score_output
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import ExplainableModelError, TraceError
@@ -76,7 +76,7 @@ def capture(
         stack.enter_context(quiet_export())
         stack.enter_context(without_autocast(image.device.type))
         for name in plan.named_taps:
-            if name != ATTENTION_LAYERS:
+            if name not in GRAPH_TAPS:
                 stack.enter_context(LayerTap().listen(model.get_submodule(name), _Mark(name, plan.call)))
         try:
             program = export(scored, (image, class_idx, *inputs), shapes)

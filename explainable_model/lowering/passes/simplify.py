@@ -25,8 +25,9 @@ RESHAPES = (
 
 
 def simplify(graph: fx.Graph) -> None:
-    """Remove copies, reshapes that cancel, and means of equal values."""
+    """Remove copies, reshapes that cancel, differences of a value and itself, and means of equal values."""
     drop_identities(graph)
+    drop_zero_differences(graph)
     drop_reshapes(graph)
     drop_means_of_copies(graph)
 
@@ -37,6 +38,16 @@ def drop_identities(graph: fx.Graph) -> None:
         if node.op == "call_function" and node.target in IDENTITIES and not node.kwargs:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
+
+
+def drop_zero_differences(graph: fx.Graph) -> None:
+    """Replace ``y + (b - b)``, which the mark on a bias leaves behind, by ``y``."""
+    for node in list(graph.nodes):
+        terms = _called(node, aten.add.Tensor, 2)
+        difference = _called(terms and terms[1], aten.sub.Tensor, 2)
+        if terms and difference and difference[0] is difference[1] and shape_text(terms[0]) == shape_text(node):
+            node.replace_all_uses_with(terms[0])
+    graph.eliminate_dead_code()
 
 
 def drop_reshapes(graph: fx.Graph) -> None:

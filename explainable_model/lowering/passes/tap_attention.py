@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from explainable_model.attribution.plan import ATTENTION_LAYERS
 from explainable_model.errors import LoweringError, ModelError
-from explainable_model.lowering.graph import TAP, layer_of
+from explainable_model.lowering.graph import TAP, insert_like, layer_of
 from explainable_model.lowering.rules.call import schema_arguments
 from explainable_model.lowering.shapes import known
 
@@ -41,15 +41,6 @@ def tap_attention(graph: fx.Graph) -> None:
     graph.eliminate_dead_code()
 
 
-def _insert(graph: fx.Graph, like: fx.Node, target: Any, *args: Any) -> fx.Node:
-    """A call in the layer of another node, with its result's shape recorded."""
-    node = graph.call_function(target, args)
-    node.meta.update({key: value for key, value in like.meta.items() if key != "val"})
-    with like.meta["val"].fake_mode:
-        node.meta["val"] = target(*fx.node.map_arg(args, lambda n: n.meta["val"]))
-    return node
-
-
 def _write_out(graph: fx.Graph, node: fx.Node) -> None:
     given = {argument.name: value for argument, value in schema_arguments(FUSED, node.args, node.kwargs)}
     if given["is_causal"] or given["enable_gqa"]:
@@ -59,14 +50,16 @@ def _write_out(graph: fx.Graph, node: fx.Node) -> None:
     query, key, value, mask = given["query"], given["key"], given["value"], given["attn_mask"]
     scale = given["scale"] or 1 / math.sqrt(query.meta["val"].shape[-1])
     with graph.inserting_before(node):
-        scores = _insert(graph, node, aten.matmul.default, query, _insert(graph, node, aten.transpose.int, key, -2, -1))
-        scores = _insert(graph, node, aten.mul.Tensor, scores, scale)
+        scores = insert_like(
+            graph, node, aten.matmul.default, query, insert_like(graph, node, aten.transpose.int, key, -2, -1)
+        )
+        scores = insert_like(graph, node, aten.mul.Tensor, scores, scale)
         if mask is not None and mask.meta["val"].dtype == torch.bool:
-            scores = _insert(graph, node, aten.where.ScalarOther, mask, scores, -math.inf)
+            scores = insert_like(graph, node, aten.where.ScalarOther, mask, scores, -math.inf)
         elif mask is not None:
-            scores = _insert(graph, node, aten.add.Tensor, scores, mask)
-        probabilities = _insert(graph, node, aten.softmax.int, scores, -1)
-        mixed = _insert(graph, node, aten.matmul.default, probabilities, value)
+            scores = insert_like(graph, node, aten.add.Tensor, scores, mask)
+        probabilities = insert_like(graph, node, aten.softmax.int, scores, -1)
+        mixed = insert_like(graph, node, aten.matmul.default, probabilities, value)
     node.replace_all_uses_with(mixed)
     graph.erase_node(node)
 
@@ -84,13 +77,13 @@ def _mark(graph: fx.Graph, node: fx.Node, batch: Any) -> None:
     users = list(node.users)
     with graph.inserting_after(node):
         if value.ndim == 4:
-            marked = tap = _insert(graph, node, TAP, node, ATTENTION_LAYERS)
+            marked = tap = insert_like(graph, node, TAP, node, ATTENTION_LAYERS)
         else:  # images and heads in one dimension
             heads, tokens = int(value.shape[0] // batch), value.shape[-1]
-            apart = _insert(graph, node, aten.reshape.default, node, [-1, heads, tokens, tokens])
+            apart = insert_like(graph, node, aten.reshape.default, node, [-1, heads, tokens, tokens])
             with graph.inserting_after(apart):
-                tap = _insert(graph, node, TAP, apart, ATTENTION_LAYERS)
+                tap = insert_like(graph, node, TAP, apart, ATTENTION_LAYERS)
             with graph.inserting_after(tap):
-                marked = _insert(graph, node, aten.reshape.default, tap, [-1, tokens, tokens])
+                marked = insert_like(graph, node, aten.reshape.default, tap, [-1, tokens, tokens])
     for user in users:
         user.replace_input_with(node, marked)

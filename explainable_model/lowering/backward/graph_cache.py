@@ -1,0 +1,91 @@
+"""Captured graphs of one network, each used only while the network is as it was when the graph was captured."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explainable_model.attribution.network import DifferentiableNetwork
+from explainable_model.eager.tap import LayerTap
+
+CAPACITY = 8
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+CONTAINERS = ("_parameters", "_buffers", "_modules")
+
+
+class GraphCache:
+    """The graphs that were captured last, at most eight. A copy of it (``deepcopy``, ``pickle``) is empty."""
+
+    def __init__(self) -> None:
+        self._graphs: OrderedDict[Hashable, tuple[list[Any], DifferentiableNetwork]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type["GraphCache"], tuple[()]]:
+        return GraphCache, ()
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def find(
+        self, model: nn.Module, key: Hashable, capture: Callable[[], DifferentiableNetwork]
+    ) -> DifferentiableNetwork:
+        """The graph of the network as it is now.
+
+        Args:
+            model: the network.
+            key: what else the graph depends on, such as the size of the image.
+            capture: makes the graph, where there is none or the network has changed since.
+        """
+        key = (key, _autocast_state())
+        with self._lock:
+            if key in self._graphs and _are_same(self._graphs[key][0], list(_state(model))):
+                self._graphs.move_to_end(key)
+                return self._graphs[key][1]
+            graph = capture()
+            self._graphs[key] = list(_state(model)), graph
+            self._graphs.move_to_end(key)
+            while len(self._graphs) > CAPACITY:
+                self._graphs.popitem(last=False)
+            return graph
+
+
+def _state(model: nn.Module) -> Iterator[Any]:
+    """Every object whose exchange can change the forward: modules, tensors, hooks and attributes.
+
+    A tensor that is written to in place is the graph's tensor, too, and needs no new graph.
+    """
+    for name, module in model.named_modules():
+        yield from (name, module, type(module))
+        for attribute, value in vars(module).items():
+            if attribute in CONTAINERS:
+                yield from value.items()
+                yield from (part.data_ptr() for part in value.values() if type(part) in (Tensor, nn.Parameter))
+            elif attribute in HOOKS:
+                yield from (
+                    hook for hook in value.values() if not isinstance(getattr(hook, "__self__", None), LayerTap)
+                )
+            elif attribute.startswith("_") and isinstance(value, dict):
+                continue  # PyTorch's records of other hooks
+            else:
+                yield attribute
+                yield value
+
+
+def _are_same(before: list[Any], now: list[Any]) -> bool:
+    return len(before) == len(now) and all(map(_is_same, before, now))
+
+
+def _is_same(before: Any, now: Any) -> bool:
+    if before is now:
+        return True
+    if isinstance(before, tuple) and isinstance(now, tuple):
+        return _are_same(list(before), list(now))
+    plain = (str, int, float, bool)
+    return isinstance(before, plain) and type(before) is type(now) and before == now
+
+
+def _autocast_state() -> tuple[Any, ...]:
+    return tuple((torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in ("cpu", "cuda"))

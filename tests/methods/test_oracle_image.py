@@ -1,0 +1,92 @@
+"""Methods at the image, on a whole network, against hooks and plain autograd that share no code with the package."""
+
+import torch
+from torch import Tensor, nn
+
+from tests.methods.oracle import (
+    CLASSES,
+    LAYER,
+    SIZE,
+    activations_of,
+    assert_equal,
+    batch,
+    each,
+    enlarged,
+    image_gradient,
+    layer_gradient,
+    noisy,
+    raw,
+    small,
+)
+from tests.support.nets import SmallNet
+
+
+def test_saliency_and_inputxgradient() -> None:
+    network, image = small(), batch()
+    gradients = each(lambda one, c: image_gradient(network, one, c), image)
+    assert_equal(raw(network, None, "saliency", image), gradients.abs().max(1).values)
+    assert_equal(raw(network, None, "inputxgradient", image), (image * gradients).sum(1))
+
+
+def test_smoothgrad() -> None:
+    network = small()
+
+    def oracle(image: Tensor, class_idx: int) -> Tensor:
+        copies = noisy(image, 5, 0.2, seed=7)
+        return (sum(image_gradient(network, copy, class_idx) for copy in copies) / 5).abs().max(0).values  # type: ignore[union-attr]
+
+    found = raw(network, None, "smoothgrad", batch(), samples=5, noise=0.2, seed=7)
+    assert_equal(found, each(oracle, batch()))
+    assert (found - raw(network, None, "smoothgrad", batch(), samples=5, noise=0.2, seed=8)).abs().max() > 1e-3
+
+
+def test_integrated_gradients() -> None:
+    network, steps, baseline = small(), 5, 0.25
+
+    def oracle(image: Tensor, class_idx: int) -> Tensor:
+        total = torch.zeros(SIZE, dtype=torch.float64)
+        for step in range(steps):
+            total += image_gradient(network, baseline + (step + 0.5) / steps * (image - baseline), class_idx)
+        return ((image[0] - baseline) * total / steps).sum(0)
+
+    found = raw(network, None, "integrated_gradients", batch(), steps=steps, baseline=baseline)
+    assert_equal(found, each(oracle, batch()))
+    # With many steps it adds up to the difference of the scores.
+    many = raw(network, None, "integrated_gradients", batch(), steps=400).sum((1, 2))
+    with torch.no_grad():
+        scores = network(batch())[[0, 1], list(CLASSES)] - network(torch.zeros(1, *SIZE).double())[0, list(CLASSES)]
+    assert (many - scores).abs().max() < 1e-3
+
+
+class _GuidedReLU(nn.Module):
+    """ReLU whose gradient is rectified by a backward hook on its output."""
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        output = tensor.clamp(min=0) * 1
+        output.register_hook(lambda gradient: gradient.clamp(min=0))
+        return output
+
+
+def guided_copy() -> SmallNet:
+    network = small()
+    network.stem[2], network.block.relu = _GuidedReLU(), _GuidedReLU()
+    return network
+
+
+def test_guided_backprop() -> None:
+    oracle = each(lambda image, c: image_gradient(guided_copy(), image, c).abs().max(0).values, batch())
+    assert_equal(raw(small(), None, "guided_backprop", batch()), oracle)
+    plain = raw(small(), None, "saliency", batch())
+    assert (plain - oracle).abs().max() > 0.1 * oracle.max(), "the network has negative gradients at its ReLUs"
+
+
+def test_guided_gradcam() -> None:
+    network = small()
+
+    def oracle(image: Tensor, class_idx: int) -> Tensor:
+        activations = activations_of(network, LAYER, image)[0]
+        gradients = layer_gradient(network, LAYER, image, lambda logits: logits[class_idx])
+        cam = (gradients.mean((1, 2))[:, None, None] * activations).sum(0).clamp(min=0)
+        return enlarged(cam, SIZE[1:]) * image_gradient(guided_copy(), image, class_idx).abs().max(0).values
+
+    assert_equal(raw(network, LAYER, "guided_gradcam", batch()), each(oracle, batch()))

@@ -1,0 +1,144 @@
+"""Methods on the captured graph answer for the network as it is now."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+
+from explainable_model import ExplainableModel
+from explainable_model.errors import ModelError, TraceError
+from explainable_model.lowering.backward import graph_cache
+from tests.support.nets import SmallNet, images, seeded
+
+SIZE = (3, 8, 8)
+
+
+class Scaled(nn.Module):
+    """A network with an attribute that its forward reads, and a dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU())
+        self.dropout = nn.Dropout(0.5)
+        self.fc = nn.Linear(4, 5)
+        self.scale = 1.0
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.fc(self.dropout(self.body(image)).mean((2, 3))) * self.scale
+
+
+def network() -> Any:
+    return seeded(Scaled()).double()
+
+
+def image() -> Tensor:
+    return images(2, SIZE).double()
+
+
+def replace_head(net: Any) -> None:
+    net.fc = seeded(nn.Linear(4, 7), seed=9).double()
+
+
+def replace_parameter(net: Any) -> None:
+    net.fc.weight = nn.Parameter(-net.fc.weight.detach())
+
+
+def replace_data(net: Any) -> None:
+    net.fc.weight.data = -net.fc.weight.data
+
+
+def write_in_place(net: Any) -> None:
+    with torch.no_grad():
+        net.fc.weight.neg_()
+
+
+def load_weights(net: Any) -> None:
+    net.load_state_dict(seeded(Scaled(), seed=5).double().state_dict())
+
+
+def parametrize(net: Any) -> None:
+    parametrizations.weight_norm(net.fc)
+    with torch.no_grad():
+        net.fc.parametrizations.weight.original0.mul_(3)
+
+
+def add_hook(net: Any) -> None:
+    net.body.register_forward_hook(lambda module, args, output: output * 2)
+
+
+def change_attribute(net: Any) -> None:
+    net.scale = -2.0
+
+
+CHANGES = [
+    replace_head, replace_parameter, replace_data, write_in_place, load_weights, parametrize, add_hook,
+    change_attribute,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_network_that_changed_after_the_first_call(change: Callable[[Any], None]) -> None:
+    net = network()
+    explainable = ExplainableModel(net, "body", "ablationcam", normalize=False)
+    before = explainable(image(), torch.tensor([3, 1]))
+    change(net)
+    found = explainable(image(), torch.tensor([3, 1]))
+    assert (found.logits - net(image())).abs().max() < 1e-12
+    fresh = ExplainableModel(copy.deepcopy(net), "body", "ablationcam", normalize=False)(image(), torch.tensor([3, 1]))
+    assert (found.cam - fresh.cam).abs().max() < 1e-12
+    assert found.logits.shape != before.logits.shape or (found.logits - before.logits).abs().max() > 1e-3
+
+
+def test_a_network_that_is_pruned_after_the_first_call() -> None:
+    net = network()
+    explainable = ExplainableModel(net, "body", "ablationcam")
+    explainable(image())
+    prune.l1_unstructured(net.fc, "weight", amount=0.5)
+    with pytest.raises(TraceError, match="fc.weight was assigned during export"):  # instead of the old answer
+        explainable(image())
+    prune.remove(net.fc, "weight")
+    assert (explainable(image()).logits - net(image())).abs().max() < 1e-12
+
+
+def test_dropout_that_is_put_back_into_training_is_refused() -> None:
+    net = network()
+    explainable = ExplainableModel(net, "body", "ablationcam")
+    explainable(image())
+    net.dropout.train()
+    with pytest.raises(ModelError, match="is in training mode"):
+        explainable(image())
+
+
+def test_an_unchanged_network_is_captured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from explainable_model.lowering.backward import networks
+
+    captures: list[Any] = []
+    capture = networks.captured_network
+    monkeypatch.setattr(networks, "captured_network", lambda *given: captures.append(1) or capture(*given))  # type: ignore[func-returns-value]
+    net = network()
+    explainable = ExplainableModel(net, "body", "ablationcam")
+    for _ in range(2):
+        explainable(image())
+        ExplainableModel(net, "body", "gradcam")(image())
+        net(image())
+    assert len(captures) == 1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        explainable(image())
+    assert len(captures) == 2
+
+
+def test_the_cache_is_bounded_and_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_cache, "CAPACITY", 2)
+    explainable = ExplainableModel(seeded(SmallNet()), "block", "reciprocam")
+    for size in (16, 20, 24):
+        explainable(images(1, (3, size, 16)))
+    assert len(explainable._graphs) == 2
+    expected = explainable(images(1, (3, 16, 16))).cam
+    for made in (copy.deepcopy(explainable), pickle.loads(pickle.dumps(explainable))):
+        assert len(made._graphs) == 0
+        assert torch.equal(made(images(1, (3, 16, 16))).cam, expected)
