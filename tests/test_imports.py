@@ -42,7 +42,10 @@ scriptable pipeline
 open_dims
 """
 # Rooms that hold names for users and records of artifacts, and no machinery.
-PUBLIC_MODULES = ("artifact", "demo", "errors", "explainer", "explanation", "imaging", "networks", "serving", "targets")
+PUBLIC_MODULES = (
+    "artifact", "demo", "errors", "explainer", "explanation", "imaging", "networks", "output_kind", "serving",
+    "targets",
+)  # fmt: skip
 
 
 def _floors(rule: str) -> dict[str, int]:
