@@ -48,10 +48,16 @@ def test_onnx_needs_no_torch(artifacts: dict[str, Path], photos: list[Path], tmp
     assert (tmp_path / "out" / "cat-panel.png").exists()
 
 
+NET = """from torch import nn
+def net():
+    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+
 def test_modules_in_the_current_folder_are_found(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "mine.py").write_text("from torch import nn\ndef net():\n    return nn.Conv2d(3, 2, 3)\n")
+    (tmp_path / "mine.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
     try:
