@@ -1,37 +1,37 @@
 """Whether an artifact answers as the network does, on fresh images."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from explainable_model.artifact.metadata import Metadata
-from explainable_model.artifact.runner import Array, Runner, as_array
+from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.tolerances import (
     AGREEMENTS,
     FLIP_CORRELATION,
     FLIP_SHARE,
     NOISE_FACTOR,
-    NOISE_SAMPLES,
     Tolerance,
     tolerance_of,
 )
 from explainable_model.errors import VerificationError
 from explainable_model.explanation import PREDICTED
+from explainable_model.verify.network_answer import NetworkAnswer, answer_network, map_difference, measure_weight_noise
 from explainable_model.verify.samples import example_like, fresh_input, tested_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from explainable_model.explanation import Explanation
-    from explainable_model.lowering.imaging import PhotoIO
     from explainable_model.lowering.lowered import LoweredModel
     from explainable_model.model import ExplainableModel
 
 BATCHES = (1, 2, 7)
-OTHER_CLASSES = 3
+ZERO_MAPS = (
+    "every map of the network is zero, on the example too, so that nothing could be compared; explain another layer, "
+    "or keep what speaks against a class with signed=True"
+)
 OVERLAY_LEVELS = 1.0  # neighboring colors differ by a few levels, and rounding may choose the neighbor
 
 
@@ -68,20 +68,6 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class _Expected:
-    """One batch: its inputs, the network's answer, and how much each of its maps depends on rounding."""
-
-    image: Array
-    inputs: list[Array]
-    logits: Array
-    predicted: NDArray[np.int64]
-    class_idx: NDArray[np.int64]
-    cam: Array
-    noise: NDArray[np.float64]
-    overlay: Array | None = None
-
-
-@dataclass(frozen=True)
 class _ImageComparison:
     """How the artifact's answer to one image differs from the network's."""
 
@@ -90,6 +76,7 @@ class _ImageComparison:
     correlation: float
     same_class: bool
     flipped: bool
+    zero: bool
     reason: str
 
 
@@ -115,13 +102,36 @@ def check_parity(
         size = sizes[seed % len(sizes)]
         image = example_like(lowered, batch, seed, size)
         inputs = [fresh_input(example, batch, seed) for example in lowered.example_inputs]
-        expected = _answer_network(explainable, metadata.classes, image, inputs, tolerance, lowered.photo_io)
-        rows += _compare_batch(expected, runner, tolerance)
+        rows += _compare_images(explainable, lowered, metadata.classes, image, inputs, runner, tolerance)
+    if all(row.zero for row in rows):  # the example has a map, where the network is of any use
+        example = lowered.example, lowered.example_inputs
+        rows += _compare_images(explainable, lowered, metadata.classes, *example, runner, tolerance)
     return _summarize(rows, batches)
+
+
+def _compare_images(
+    explainable: "ExplainableModel | LoweredModel",
+    lowered: "LoweredModel",
+    classes: int,
+    image: "Tensor",
+    inputs: "Sequence[Tensor]",
+    runner: Runner,
+    tolerance: Tolerance,
+) -> "list[_ImageComparison]":
+    """Compare one batch; where a map differs, allow for the rounding of the network's weights as well."""
+    expected = answer_network(explainable, classes, image, inputs, tolerance, lowered.photo_io)
+    rows = list(_compare_batch(expected, runner, tolerance))
+    if not any(row.flipped for row in rows):
+        return rows
+    prepared = image if lowered.photo_io is None else lowered.photo_io.image(image)
+    noise = measure_weight_noise(explainable, prepared, expected, inputs, tolerance)
+    return list(_compare_batch(replace(expected, noise=np.maximum(expected.noise, noise)), runner, tolerance))
 
 
 def _summarize(rows: Sequence[_ImageComparison], batches: list[int]) -> Parity:
     reason = next((row.reason for row in rows if row.reason), "")
+    if not reason and all(row.zero for row in rows):
+        reason = ZERO_MAPS
     flipped = [row for row in rows if row.flipped]
     if not reason and len(flipped) > FLIP_SHARE * len(rows):
         largest = max(row.cam for row in flipped)
@@ -149,24 +159,25 @@ def require_parity(
     """
     parity = check_parity(explainable, lowered, metadata, runner)
     if not parity.passed:
+        verdict = "was not verified" if parity.reason == ZERO_MAPS else "disagrees with the network"
         raise VerificationError(
-            f"The {metadata.format} artifact of {metadata.model} at {metadata.target_layer!r} disagrees with the "
-            f"network: {parity.reason}. Nothing was written."
+            f"The {metadata.format} artifact of {metadata.model} at {metadata.target_layer!r} {verdict}: "
+            f"{parity.reason}. Nothing was written."
         )
     return parity
 
 
-def _compare_batch(expected: _Expected, runner: Runner, tolerance: Tolerance) -> Iterator[_ImageComparison]:
+def _compare_batch(expected: NetworkAnswer, runner: Runner, tolerance: Tolerance) -> Iterator[_ImageComparison]:
     batch = len(expected.image)
     predicted = runner(expected.image, np.full_like(expected.class_idx, PREDICTED), *expected.inputs)[1]
     logits, class_idx, cam, *drawn = runner(expected.image, expected.class_idx, *expected.inputs)
     problem = _find_invalid("logits", logits, expected.logits) or _find_invalid("cam", cam, expected.cam)
     if problem:
-        yield _ImageComparison(np.inf, np.inf, 0.0, False, False, f"{problem} at batch {batch}")
+        yield _ImageComparison(np.inf, np.inf, 0.0, False, False, False, f"{problem} at batch {batch}")
         return
     for n in range(batch):
         off_logits = _logits_difference(logits[n], expected.logits[n])
-        off_cam, similarity = _map_difference(cam[n], expected.cam[n]), correlation(cam[n], expected.cam[n])
+        off_cam, similarity = map_difference(cam[n], expected.cam[n]), correlation(cam[n], expected.cam[n])
         allowed = max(tolerance.cam, NOISE_FACTOR * float(expected.noise[n]))
         same = np.array_equal(class_idx[n], expected.class_idx[n]) and all(
             _same_prediction(int(got), int(want), expected.logits[n], tolerance)
@@ -182,7 +193,8 @@ def _compare_batch(expected: _Expected, runner: Runner, tolerance: Tolerance) ->
         elif expected.overlay is not None:
             reason = _find_overlay_difference(drawn[0][n], expected.overlay[n])
         where = f" (image {n} of a batch of {batch})" if reason else ""
-        yield _ImageComparison(off_logits, off_cam, similarity, same, off_cam > allowed, reason + where)
+        zero = not expected.cam[n].any()
+        yield _ImageComparison(off_logits, off_cam, similarity, same, off_cam > allowed, zero, reason + where)
 
 
 def _find_invalid(name: str, got: Array, want: Array) -> str:
@@ -202,11 +214,6 @@ def _logits_difference(logits: Array, want: Array) -> float:
     return float(np.abs(logits - want).max() / max(np.abs(want).max(), 1e-12))
 
 
-def _map_difference(cam: Array, want: Array) -> float:
-    """Largest difference in units of the map's largest value, so that maps of any scale can be compared."""
-    return float(np.abs(cam.astype(np.float64) - want).max() / (float(np.abs(want).max()) or 1.0))
-
-
 def _same_prediction(got: int, want: int, logits: Array, tolerance: Tolerance) -> bool:
     """Whether the classes are equal, or their logits tie within the tolerance."""
     if got == want or logits.ndim != 1 or max(got, want) >= len(logits):
@@ -222,84 +229,3 @@ def correlation(a: Array, b: Array) -> float:
     if norm > 0:
         return float((a * b).sum() / norm)
     return 1.0 if np.array_equal(a, b) else 0.0
-
-
-def _answer_network(
-    explainable: "ExplainableModel | LoweredModel",
-    classes: int,
-    image: "Tensor",
-    inputs: "Sequence[Tensor]",
-    tolerance: Tolerance,
-    photo_io: "PhotoIO | None" = None,
-) -> _Expected:
-    """The network's answer to one batch: ``image`` holds photos where ``photo_io`` prepares them."""
-    prepared = image if photo_io is None else photo_io.image(image)
-    logits, predicted, cam = _explain(explainable, prepared, None, *inputs)
-    class_idx, cam = _avoid_zero_maps(explainable, classes, prepared, predicted, cam, inputs)
-    noise = _measure_noise(explainable, prepared, class_idx, cam, inputs, tolerance)
-    if photo_io is not None:
-        cam = photo_io.maps(cam, image)
-    return _Expected(
-        as_array(image),
-        [as_array(tensor) for tensor in inputs],
-        as_array(logits),
-        predicted.cpu().numpy(),
-        class_idx.cpu().numpy(),
-        as_array(cam),
-        noise,
-        None if photo_io is None or photo_io.look is None else as_array(photo_io.overlay(cam, image)),
-    )
-
-
-def _avoid_zero_maps(
-    explainable: "ExplainableModel | LoweredModel",
-    classes: int,
-    image: "Tensor",
-    class_idx: "Tensor",
-    cam: "Tensor",
-    inputs: "Sequence[Tensor]",
-) -> "tuple[Tensor, Tensor]":
-    """Ask for another class of the images whose map is zero, since a map of zeros proves nothing."""
-    import torch
-
-    for _ in range(OTHER_CLASSES):
-        zero = cam.flatten(1).abs().amax(1) == 0
-        if classes == 1 or not bool(zero.any()):
-            break
-        class_idx = torch.where(zero.reshape(-1, *[1] * (class_idx.ndim - 1)), (class_idx + 1) % classes, class_idx)
-        cam = _explain(explainable, image, class_idx, *inputs).cam
-    return class_idx, cam
-
-
-def _measure_noise(
-    explainable: "ExplainableModel | LoweredModel",
-    image: "Tensor",
-    class_idx: "Tensor",
-    cam: "Tensor",
-    inputs: "Sequence[Tensor]",
-    tolerance: Tolerance,
-) -> NDArray[np.float64]:
-    """``(N,)``: how much each map changes when the image changes by one rounding."""
-    import torch
-
-    noise = np.zeros(len(image))
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(NOISE_SAMPLES):
-        rounding = 1 + tolerance.rounding * torch.randn(image.shape, generator=generator).to(image)
-        nearby = _explain(explainable, image * rounding, class_idx, *inputs).cam
-        differences = [_map_difference(as_array(a), as_array(b)) for a, b in zip(nearby, cam, strict=True)]
-        noise = np.maximum(noise, differences)
-    return noise
-
-
-def _explain(
-    explainable: "ExplainableModel | LoweredModel", image: "Tensor", class_idx: "Tensor | None", *inputs: "Tensor"
-) -> "Explanation[Tensor]":
-    """Explain one batch; what the network writes to its buffers or its image is undone."""
-    from explainable_model.eager.buffers import restored_buffers
-    from explainable_model.model import ExplainableModel
-
-    if not isinstance(explainable, ExplainableModel):
-        return explainable(image, class_idx, *inputs)  # type: ignore[no-any-return]
-    with restored_buffers(explainable.model):
-        return explainable(image.clone(), class_idx, *inputs)  # type: ignore[no-any-return]

@@ -21,7 +21,7 @@ class Ending(nn.Module):
 
     def __init__(self, end: Callable[[Tensor], Any], classes: int = 3, *, dense: bool = False) -> None:
         super().__init__()
-        self.conv, self.dense, self.end = nn.Conv2d(3, 4, 3), dense, end
+        self.conv, self.dense, self.end = nn.Conv2d(3, 4, 3, padding=1), dense, end
         self.head = nn.Conv2d(4, classes, 1) if dense else nn.Linear(4, classes)
 
     def forward(self, image: Tensor) -> Any:

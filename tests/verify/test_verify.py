@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from explainable_model import ExplainableModel, LoweredModel, Metadata, lower
+from explainable_model import ExplainableModel, LoweredModel, Metadata, export, lower
 from explainable_model.artifact.reference import check_reference, reference_arrays
+from explainable_model.artifact.tolerances import TOLERANCES
+from explainable_model.errors import VerificationError
 from explainable_model.exporters.describe import describe
 from explainable_model.exporters.torch_runner import torch_runner
 from explainable_model.verify.parity import check_parity
@@ -114,6 +119,68 @@ def test_forgives_rounding_and_a_few_flipped_pixels(made: tuple[ExplainableModel
         parity = check_parity(*made, altered(made[1], change))
         assert parity.passed, parity.reason
         assert (parity.images, parity.batches, parity.flipped) == (10, [1, 2, 7], count)
+
+
+class Threshold(nn.Module):
+    """Sees nothing but what is brighter than a threshold, and speaks against every class there, or for it."""
+
+    def __init__(self, threshold: float, weight: float) -> None:
+        super().__init__()
+        self.bright, self.relu, self.head = nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Linear(1, 2, bias=False)
+        nn.init.ones_(self.bright.weight)
+        nn.init.constant_(self.bright.bias, -threshold)
+        nn.init.constant_(self.head.weight, weight)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.relu(self.bright(image)).mean((2, 3)))
+
+
+def test_a_file_whose_maps_are_all_zero_is_not_verified(tmp_path: Path) -> None:
+    spot = torch.zeros(1, 1, 8, 8)
+    spot[..., 2, 3] = 100.0
+    with pytest.raises(VerificationError, match=r"was not verified: every map of the network is zero.*signed=True"):
+        export(ExplainableModel(Threshold(95.0, -1.0).eval(), "relu"), tmp_path / "net.ts", spot)
+    assert list(tmp_path.iterdir()) == []
+    explainable = ExplainableModel(Threshold(95.0, 1.0).eval(), "relu")
+    assert explainable(fresh_images(spot, 7, 0)).cam.max() == 0, "only the example has a map"
+    assert export(explainable, tmp_path / "net.ts", spot).exists()
+
+
+class Cancelling(nn.Module):
+    """Adds a large number and takes it away again, which leaves rounding that the image does not show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 3)
+        seeded(self)
+        with torch.no_grad():
+            self.up.bias.add_(2e4)
+            self.down.bias.sub_(self.down.weight.sum((1, 2, 3)) * 2e4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.down(self.up(image)).mean((2, 3)))
+
+
+def test_the_rounding_of_the_network_itself_is_allowed() -> None:
+    network = Cancelling().eval()
+    explainable = ExplainableModel(network, "down")
+    exact = ExplainableModel(Cancelling().eval().double(), "down")
+    lowered = lower(explainable, images(1))
+    metadata = describe(lowered, "torchscript", None, None)
+
+    def in_float64(image: Any, class_idx: Any, *, error: float = 0.0) -> Any:
+        answer = exact(torch.from_numpy(image).double(), torch.from_numpy(class_idx))
+        cam = answer.cam.float().numpy()
+        return answer.logits.float().numpy(), answer.class_idx.numpy(), cam * (1 - error)
+
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    parity = check_parity(explainable, lowered, metadata, in_float64)
+    assert parity.passed, parity.reason
+    assert parity.cam > TOLERANCES["float32"].cam
+    assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
+    parity = check_parity(explainable, lowered, metadata, partial(in_float64, error=0.2))
+    assert not parity.passed
+    assert "the map differs" in parity.reason
 
 
 def test_fresh_images_are_fresh() -> None:
