@@ -33,6 +33,10 @@ class StaticBatchWarning(ExplainableModelWarning):
     """The network refuses an open batch size: what was made takes the example's batch size only."""
 
 
+class ZeroMapWarning(ExplainableModelWarning):
+    """A map is zero everywhere; the warning says why and what to try."""
+
+
 class RepeatedLayerWarning(ExplainableModelWarning):
     """The target layer runs several times in one forward, and no call was chosen: the last one is explained."""
 

@@ -16,6 +16,7 @@ from explainable_model.attribution.frames import check_frames
 from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_inputs
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
+from explainable_model.attribution.zero_maps import warn_of_zero_maps
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.checks import (
     check_image_for,
@@ -189,7 +190,8 @@ class ExplainableModel(nn.Module):
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
             with explained_shape_errors(self.model, image):
                 explanation = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
-        refuse_nan(self.model, explanation.logits)
+            refuse_nan(self.model, explanation.logits)
+            warn_of_zero_maps(network, plan, image, explanation, inputs)
         return explanation
 
     def attribute(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Attribution:

@@ -11,6 +11,7 @@ from explainable_model.attribution.context import MethodContext
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import finish, resize_maps
+from explainable_model.errors import LayerError
 from explainable_model.explanation import Progress
 
 AUGMENT_FACTORS = (1.0, 0.9, 1.1)
@@ -49,9 +50,21 @@ def _finished(context: MethodContext) -> Tensor:
     """``(N, k, *size)``: the map of all layers together, rectified, normalized and resized."""
     plan, method = context.plan, context.plan.method
     contexts = [replace(context, layer=n) for n in range(len(plan.layers))] if method.needs_layer else [context]
+    if method.needs_layer and not torch.compiler.is_exporting():
+        for at_layer in contexts:
+            _refuse_one_position(at_layer)
     maps = [method.explain(at_layer, **plan.options) for at_layer in contexts]
     cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
     return finish(cam, context.size, plan.postprocess)
+
+
+def _refuse_one_position(context: MethodContext) -> None:
+    if all(length == 1 for length in context.activations.shape[2:]):
+        raise LayerError(
+            f"target_layer {context.plan.layers[context.layer]!r} has a map of one position for an image of "
+            f"{tuple(context.size)}, so its map says nothing about places. Choose a layer before the pooling, or "
+            "give a larger image."
+        )
 
 
 def _fused(maps: Sequence[Tensor], fuse: Callable[[Sequence[Tensor]], Tensor]) -> Tensor:

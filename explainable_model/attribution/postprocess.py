@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+HALF = (torch.float16, torch.bfloat16)
 NORMALIZATIONS = ("minmax", "max", "none")
 UPSAMPLINGS = ("bilinear", "bicubic", "nearest", "none")
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -61,18 +62,23 @@ class Postprocess:
 def scale(cam: Tensor, normalize: str, dims: Sequence[int]) -> Tensor:
     """Normalize over ``dims``; a constant map (``minmax``) or a zero map (``max``) becomes zero.
 
+    Half precision is normalized in float32: the smallest divisor of float16 would dim maps whose range is below 6e-5.
+
     Returns:
         The same shape and dtype, finite for every finite input.
     """
     if normalize == "none":
         return cam
     dims = list(dims)
-    tiny = torch.finfo(cam.dtype).tiny
+    wide = cam.float() if cam.dtype in HALF else cam
+    tiny = torch.finfo(wide.dtype).tiny
     if normalize == "max":
-        return cam / cam.abs().amax(dims, keepdim=True).clamp_min(tiny)
-    low, high = cam.amin(dims, keepdim=True), cam.amax(dims, keepdim=True)
-    # A constant map has numerator 0 everywhere: any positive divisor gives zeros instead of NaN.
-    return (cam - low) / (high - low).clamp_min(tiny)
+        scaled = wide / wide.abs().amax(dims, keepdim=True).clamp_min(tiny)
+    else:
+        low, high = wide.amin(dims, keepdim=True), wide.amax(dims, keepdim=True)
+        # A constant map has numerator 0 everywhere: any positive divisor gives zeros instead of NaN.
+        scaled = (wide - low) / (high - low).clamp_min(tiny)
+    return scaled.to(cam.dtype) if cam.dtype in HALF else scaled
 
 
 def minmax(cam: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ ROWS = (
         "Omeiza et al. 2019, arXiv 1908.01224",
         layer_adapters.smoothgradcam_pp,
         "`samples` forwards, as many backwards of the tail",
+        copies=True,
     ),
     Method("xgradcam", "XGrad-CAM", "Fu et al. 2020, arXiv 2008.02312", FromGradients(xgradcam), TAIL_GRADIENT),
     Method("layercam", "LayerCAM", "Jiang et al. 2021, IEEE TIP 9462463", FromGradients(layercam), TAIL_GRADIENT),
@@ -95,7 +96,12 @@ ROWS = (
         class_specific=False,
     ),
     Method(
-        "scorecam", "Score-CAM", "Wang et al. 2020, arXiv 1910.01279", masking_adapters.scorecam, f"{CHANNELS} forwards"
+        "scorecam",
+        "Score-CAM",
+        "Wang et al. 2020, arXiv 1910.01279",
+        masking_adapters.scorecam,
+        f"{CHANNELS} forwards",
+        copies=True,
     ),
     Method(
         "iscam",
@@ -104,6 +110,7 @@ ROWS = (
         masking_adapters.iscam,
         f"{CHANNELS} (`samples` - 1) forwards",
         on_sheet=False,
+        copies=True,
     ),
     Method(
         "sscam",
@@ -112,6 +119,7 @@ ROWS = (
         masking_adapters.sscam,
         f"{CHANNELS} `samples` forwards",
         on_sheet=False,
+        copies=True,
     ),
     Method(
         "ablationcam",
@@ -120,6 +128,7 @@ ROWS = (
         masking_adapters.ablationcam,
         f"{CHANNELS} forwards of the tail",
         needs_graph=True,
+        copies=True,
     ),
     Method(
         "reciprocam",
@@ -128,6 +137,7 @@ ROWS = (
         masking_adapters.reciprocam,
         f"{POSITIONS} forwards of the tail",
         needs_graph=True,
+        copies=True,
     ),
     Method(
         "vitreciprocam",
@@ -137,6 +147,7 @@ ROWS = (
         f"{POSITIONS} forwards of the tail",
         needs_graph=True,
         needs_tokens=True,
+        copies=True,
     ),
     Method(
         "legrad",
@@ -178,6 +189,7 @@ ROWS = (
         "Smilkov et al. 2017, arXiv 1706.03825",
         image_adapters.smoothgrad,
         "`samples` forwards and backwards of the network",
+        copies=True,
     ),
     _at_image(
         "integrated_gradients",
@@ -185,6 +197,7 @@ ROWS = (
         "Sundararajan et al. 2017, arXiv 1703.01365",
         image_adapters.integrated_gradients,
         "`steps` forwards and backwards of the network",
+        copies=True,
     ),
     _at_image(
         "guided_backprop",

@@ -7,7 +7,8 @@ from typing import Any, ParamSpec
 import torch
 from torch import Tensor
 
-HALF = (torch.float16, torch.bfloat16)
+from explainable_model.attribution.postprocess import HALF
+
 P = ParamSpec("P")
 
 

@@ -229,7 +229,7 @@ def test_wrong_targets() -> None:
         refused(Similarity())
     with pytest.raises(InputError, match=r"Extra input 0 is of shape \(3, 5\); expected a tensor with the batch of 2"):
         refused(Similarity(), torch.zeros(3, 5).double())
-    with pytest.raises(ModelError, match=r"The target's score is \(2, 5\); expected one value per image, shape \(N,\)"):
+    with pytest.raises(ModelError, match=r"The target's score is \(2, 5\); expected one value per image, shape \(2,\)"):
         refused(lambda output, class_idx: output)
     with pytest.raises(ModelError, match="target is int; expected one of explainable_model.targets or a function"):
         refused(3)
