@@ -88,7 +88,7 @@ def test_hard_cases(method: str) -> None:
         "tiny": (image * 1e-12, 0),
         "huge": (image * 1e12, 0),
     }
-    if not METHODS[method].needs_layer:
+    if not METHODS[method].needs_layer and not METHODS[method].needs_tokens:
         cases["small"] = (image[:, :, :4, :4], 0)
     for name, (pixels, class_idx) in cases.items():
         cam = explainable(pixels, torch.full((2,), class_idx)).cam
