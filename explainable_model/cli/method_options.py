@@ -92,8 +92,8 @@ def parse_method_options(method: str, pairs: Sequence[tuple[str, str]]) -> dict[
 
     row = find_method(method)
     known = row.options
-    row.check_options(dict(pairs))
-    return {name: _parse_option(name, text, known[name]) for name, text in pairs}
+    options = {name: _parse_option(name, text, known[name]) if name in known else text for name, text in pairs}
+    return row.check_options(options)
 
 
 def _parse_option(name: str, text: str, default: Any) -> Any:

@@ -50,5 +50,5 @@ def test_the_wrapper_works(build: type[nn.Module]) -> None:
 
 
 def test_a_container_is_no_image() -> None:
-    with pytest.raises(InputError, match="image is dict; expected a torch.Tensor.*wrapper"):
+    with pytest.raises(InputError, match="image is dict; expected a torch.Tensor.*Wrap the network in a module"):
         ExplainableModel(seeded(SmallNet()), "block")({"image": images(2)})  # type: ignore[arg-type]
