@@ -17,20 +17,14 @@ from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_i
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
 from explainable_model.attribution.zero_maps import warn_of_zero_maps
+from explainable_model.eager import checks
 from explainable_model.eager.buffers import restored_buffers
-from explainable_model.eager.checks import (
-    check_image_for,
-    explained_shape_errors,
-    refuse_nan,
-    refuse_training_mode,
-    unwrap,
-)
 from explainable_model.eager.find_layer import default_layer
 from explainable_model.eager.hooked import HookedNetwork
-from explainable_model.eager.layer_name import resolve_layer
+from explainable_model.eager.layer_name import resolve_layers
 from explainable_model.eager.signature import check_signature
 from explainable_model.eager.tap import LayerTap
-from explainable_model.errors import InputError, LayerError
+from explainable_model.errors import InputError
 from explainable_model.explanation import Explanation, Progress, as_progress
 from explainable_model.lowering.backward.graph_cache import GraphCache
 from explainable_model.lowering.lowered import LoweredModel
@@ -122,27 +116,18 @@ class ExplainableModel(nn.Module):
     ) -> None:
         super().__init__()
         row, fuse = find_method(method), find_fusion(fusion)
-        self.model = unwrap(model)
+        self.model = checks.unwrap(model)
         self.example = example
         self.progress = as_progress(progress)
         self.training = self.model.training
-        layers = self._named(target_layer) if row.needs_layer else ()
+        layers = resolve_layers(self.model, target_layer) if row.needs_layer else ()
         self._plan = Plan.from_arguments(self.model, row, layers, fuse, **arguments)
         self._taps: dict[str, LayerTap] = {}
         self._graphs = GraphCache()
-        refuse_training_mode(self.model)
+        checks.refuse_training_mode(self.model)
         if example is not None:
             with torch.no_grad():
                 self(example)  # an example that does not work should fail here, not at the export
-
-    def _named(self, target_layer: str | nn.Module | Sequence[str | nn.Module] | None) -> tuple[str, ...]:
-        if target_layer is None:
-            return ()
-        several = target_layer if isinstance(target_layer, (list, tuple)) else [target_layer]
-        names = tuple(resolve_layer(self.model, layer) for layer in several)  # type: ignore[arg-type]
-        if not names or len(set(names)) < len(names):
-            raise LayerError(f"target_layer is {list(names)}; expected different layers, or None.")
-        return names
 
     @property
     def plan(self) -> Plan:
@@ -188,9 +173,9 @@ class ExplainableModel(nn.Module):
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
-            with explained_shape_errors(self.model, image):
+            with checks.explained_shape_errors(self.model, image):
                 explanation = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
-            refuse_nan(self.model, explanation.logits)
+            checks.refuse_nan(self.model, explanation.logits)
             warn_of_zero_maps(network, plan, image, explanation, inputs)
         return explanation
 
@@ -202,7 +187,7 @@ class ExplainableModel(nn.Module):
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
-            with explained_shape_errors(self.model, image):
+            with checks.explained_shape_errors(self.model, image):
                 run = network.run(image, class_idx, inputs)
                 context = MethodContext(network, plan, run)
                 return Attribution(
@@ -220,8 +205,8 @@ class ExplainableModel(nn.Module):
     def _ready(
         self, image: Tensor, class_idx: ClassIdx, inputs: tuple[Tensor, ...]
     ) -> tuple[DifferentiableNetwork, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
-        refuse_training_mode(self.model)
-        check_image_for(self.model, image)
+        checks.refuse_training_mode(self.model)
+        checks.check_image_for(self.model, image)
         plan = self._plan
         classes = as_class_idx(class_idx, image, plan.top_k)
         if plan.frames is not None:
@@ -232,7 +217,7 @@ class ExplainableModel(nn.Module):
             image = image.clone()  # autograd cannot save a tensor made under inference_mode
         inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
         if plan.method.needs_layer and not plan.layers:
-            with explained_shape_errors(self.model, image):
+            with checks.explained_shape_errors(self.model, image):
                 layer = default_layer(
                     self.model, image, *inputs, output=plan.output, target=plan.target, frames=plan.frames
                 )
@@ -246,14 +231,7 @@ class ExplainableModel(nn.Module):
         return HookedNetwork(self.model, plan, taps, partial(self._captured, plan))
 
     def _captured(self, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> DifferentiableNetwork:
-        from explainable_model.lowering.backward.networks import captured_network
-
-        key = (
-            plan.layers,
-            plan.call,
-            *((tensor.shape[1:], tensor.dtype, tensor.device) for tensor in (image, *inputs)),
-        )
-        return self._graphs.find(self.model, key, lambda: captured_network(self.model, plan, image, inputs))
+        return self._graphs.find(self.model, plan, image, inputs)
 
     def __prepare_scriptable__(self) -> nn.Module:
         """The lowered graph, which ``torch.jit.script`` compiles instead of this module."""

@@ -1,5 +1,7 @@
 """The name of a layer inside its network, from what a user gave."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from explainable_model.errors import LayerError
@@ -30,6 +32,23 @@ def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
     raise LayerError(
         f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, set(modules))}"
     )
+
+
+def resolve_layers(
+    model: nn.Module, target_layer: str | nn.Module | Sequence[str | nn.Module] | None
+) -> tuple[str, ...]:
+    """The names of one layer or of several; none for ``None``.
+
+    Raises:
+        LayerError: no such layer, the same layer twice, or an empty sequence.
+    """
+    if target_layer is None:
+        return ()
+    layers = [target_layer] if isinstance(target_layer, (str, nn.Module)) else target_layer
+    names = tuple(resolve_layer(model, layer) for layer in layers)
+    if not names or len(set(names)) < len(names):
+        raise LayerError(f"target_layer is {list(names)}; expected different layers, or None.")
+    return names
 
 
 def _suggest(wrong: str, known: set[str]) -> str:

@@ -2,14 +2,16 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from explainable_model.attribution.network import DifferentiableNetwork
+from explainable_model.attribution.plan import Plan
 from explainable_model.eager.tap import LayerTap
+from explainable_model.lowering.backward import networks
 
 CAPACITY = 8
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
@@ -29,22 +31,19 @@ class GraphCache:
     def __len__(self) -> int:
         return len(self._graphs)
 
-    def find(
-        self, model: nn.Module, key: Hashable, capture: Callable[[], DifferentiableNetwork]
-    ) -> DifferentiableNetwork:
-        """The graph of the network as it is now.
+    def find(self, model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> DifferentiableNetwork:
+        """The graph of the network as it is now, for images and extra inputs of these shapes.
 
-        Args:
-            model: the network.
-            key: what else the graph depends on, such as the size of the image.
-            capture: makes the graph, where there is none or the network has changed since.
+        Raises:
+            LoweringError, LayerError, ModelError: as ``captured_network``.
         """
-        key = (key, _autocast_state())
+        kinds = [(tensor.shape[1:], tensor.dtype, tensor.device) for tensor in (image, *inputs)]
+        key = (plan.layers, plan.call, *kinds, _autocast_state())
         with self._lock:
             if key in self._graphs and _are_same(self._graphs[key][0], list(_state(model))):
                 self._graphs.move_to_end(key)
                 return self._graphs[key][1]
-            graph = capture()
+            graph = networks.captured_network(model, plan, image, inputs)
             self._graphs[key] = list(_state(model)), graph
             self._graphs.move_to_end(key)
             while len(self._graphs) > CAPACITY:
