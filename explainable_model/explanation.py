@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Generic, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 ArrayT = TypeVar("ArrayT")
 
@@ -30,6 +30,25 @@ def input_names(extra: int) -> list[str]:
 
 PREDICTED = -1
 """The class index that stands for the class that the network predicts."""
+
+OutputKind: TypeAlias = Literal["logits", "softmax", "sigmoid", "sigmoid_logits", "binary", "binary_logits", "scores"]
+"""How the network's output is to be read.
+
+=================  =======================================  ======================================
+kind               classes                                  probabilities
+=================  =======================================  ======================================
+``logits``         exactly one is present                   softmax of the output
+``softmax``        exactly one is present                   the output itself
+``sigmoid``        each is present or absent by itself      the output itself
+``sigmoid_logits`` each is present or absent by itself      sigmoid of the output
+``binary``         one, present or absent                   the output itself
+``binary_logits``  one, present or absent                   sigmoid of the output
+``scores``         anything                                 none: the values are no probabilities
+=================  =======================================  ======================================
+"""
+
+OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
+PROBABILITY_KINDS: tuple[OutputKind, ...] = ("softmax", "sigmoid", "binary")  # the values are probabilities already
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done (``"reading"``, ``"copies"``), how many are done, and how many there are."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "explainable_model"
 # Rooms of one line may not import each other.
 RULE = """
-errors explanation output_kind
+errors explanation
 imaging
 artifact networks
 attribution
@@ -50,7 +50,6 @@ PUBLIC_MODULES = (
     "explanation",
     "imaging",
     "networks",
-    "output_kind",
     "serving",
     "targets",
 )

@@ -16,11 +16,11 @@ from explainable_model.explanation import (
     LOGITS,
     OVERLAY,
     PREDICTED,
+    OutputKind,
     input_names,
 )
 from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import AsDecoded, Preprocess
-from explainable_model.output_kind import OutputKind
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "explainable_model.json"

@@ -16,9 +16,9 @@ from explainable_model.cli.console import PROGRAM, Console
 from explainable_model.cli.method_options import add_method_options, parse_count, parse_photo_window, parse_size
 from explainable_model.cli.outcome import FAILED, USAGE
 from explainable_model.errors import ExplainableModelError, InputError, VerificationError
+from explainable_model.explanation import OUTPUT_KINDS
 from explainable_model.exporters import FORMATS
 from explainable_model.imaging.overlay import ALPHA, COLORMAP, HIDE, SIGNED_COLORMAP
-from explainable_model.output_kind import OUTPUT_KINDS
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141

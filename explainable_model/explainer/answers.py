@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.errors import InputError
-from explainable_model.explanation import PREDICTED, Explanation
-from explainable_model.output_kind import OutputKind
+from explainable_model.explanation import PREDICTED, Explanation, OutputKind
 
 Answer: TypeAlias = Explanation[NDArray[Any]]
 

@@ -19,12 +19,11 @@ from explainable_model.explainer.answers import (
     split_classes,
     take_first,
 )
-from explainable_model.explanation import Explanation
+from explainable_model.explanation import Explanation, OutputKind
 from explainable_model.imaging.overlay import OverlayStyle, hottest_point, overlay
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
 from explainable_model.imaging.sheets import panel, save_picture
 from explainable_model.imaging.tiles import Tile, tile_sheet
-from explainable_model.output_kind import OutputKind
 
 if TYPE_CHECKING:
     from PIL.Image import Image

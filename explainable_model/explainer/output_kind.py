@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model.attribution.prediction import Select, find_prediction
+from explainable_model.explanation import OutputKind
 from explainable_model.lowering.output_kind import LAYERS, PROBABILITIES, OutputEnding, classify_output
-from explainable_model.output_kind import OutputKind
 
 ACTIVATIONS = {name.replace("_", ""): name for name in PROBABILITIES}  # as autograd writes them
 

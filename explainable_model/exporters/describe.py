@@ -13,10 +13,10 @@ from explainable_model.artifact.runner import as_array
 from explainable_model.artifact.shapes import shape_problem
 from explainable_model.artifact.tolerances import tolerance_of
 from explainable_model.errors import InputError
+from explainable_model.explanation import OUTPUT_KINDS, PROBABILITY_KINDS, OutputKind
 from explainable_model.exporters import FORMATS
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.lowering.lowered import LoweredModel
-from explainable_model.output_kind import OUTPUT_KINDS, PROBABILITY_KINDS, OutputKind
 from explainable_model.verify.samples import example_like, fresh_input, takes_any_value, tested_sizes
 
 

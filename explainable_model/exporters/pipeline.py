@@ -9,7 +9,7 @@ from torch import Tensor
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
 from explainable_model.artifact.runner import Array
 from explainable_model.errors import InputError
-from explainable_model.explanation import OVERLAY, Progress, as_progress
+from explainable_model.explanation import OVERLAY, OutputKind, Progress, as_progress
 from explainable_model.exporters import FORMATS, format_of
 from explainable_model.exporters.describe import describe
 from explainable_model.exporters.format import Format
@@ -22,7 +22,6 @@ from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import with_photo_io
 from explainable_model.model import ExplainableModel, lower
 from explainable_model.networks.transforms import as_preprocess
-from explainable_model.output_kind import OutputKind
 from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images, check_calibration
 from explainable_model.verify.parity import require_parity
 from explainable_model.verify.samples import example_like, tested_sizes

@@ -21,12 +21,11 @@ from explainable_model.attribution.inputs import (
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.errors import InputError
-from explainable_model.explanation import DrawnExplanation, Explanation, as_explanation
+from explainable_model.explanation import DrawnExplanation, Explanation, OutputKind, as_explanation
 from explainable_model.lowering.capture.export import quiet_export, without_autocast
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
 from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.lowering.output_kind import OutputEnding, classify_output
-from explainable_model.output_kind import OutputKind
 
 
 class TracedExplanation(nn.Module):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
+from explainable_model.explanation import OutputKind
 from explainable_model.lowering.graph import value_of
-from explainable_model.output_kind import OutputKind
 
 LAYERS = (
     "conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "einsum", "bilinear", "embedding", "attention",

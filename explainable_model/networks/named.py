@@ -13,11 +13,11 @@ from typing import Any
 from torch import nn
 
 from explainable_model.errors import MissingRuntimeError, ModelError
+from explainable_model.explanation import OutputKind
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.checkpoint import load_checkpoint
 from explainable_model.networks.transformers import load_classifier, read_class_names, read_preprocess
 from explainable_model.networks.transforms import as_preprocess, torchvision_preprocess
-from explainable_model.output_kind import OutputKind
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from explainable_model import ExplainableModel, Preprocess, export, lower, read_metadata
 from explainable_model.errors import InputError
-from explainable_model.output_kind import OUTPUT_KINDS
+from explainable_model.explanation import OUTPUT_KINDS
 from tests.support.nets import images, seeded
 
 SHAPE = (3, 8, 8)

@@ -17,8 +17,8 @@ from torch import nn
 from explainable_model import ExplainableModel, Preprocess, export, load
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
 from explainable_model.explainer.answers import probabilities
+from explainable_model.explanation import OUTPUT_KINDS
 from explainable_model.imaging.preprocess import open_photo
-from explainable_model.output_kind import OUTPUT_KINDS
 
 METADATA_KEY = "explainable_model.json"
 PIXELS = ("NCHW", "NHWC")
