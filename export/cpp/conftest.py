@@ -55,3 +55,8 @@ def find_headers(build: Path, need: Callable[..., None]) -> list[str]:
     need("apt-get", "dpkg-deb")
     subprocess.run([EXPORT / "onnxruntime" / "headers.sh", build / "headers"], check=True)
     return [f"-DONNXRUNTIME_INCLUDE_DIR={build / 'headers/usr/include/onnxruntime'}"]
+
+
+@pytest.fixture
+def lite0(kit: Kit, artifact: Callable[[str, str], Path]) -> Path:
+    return artifact(kit.name, kit.suffix)

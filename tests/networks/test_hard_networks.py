@@ -13,7 +13,8 @@ from explainable_model.artifact.tolerances import TOLERANCES
 from explainable_model.errors import ModelError
 from explainable_model.exporters.describe import describe
 from tests.support.nets import QUICK_FORMATS, images, seeded
-from tests.test_model import Cut, InPlaceAfter, NoGradLayer, PassThrough, Recurrent
+from tests.test_model_input import Cut
+from tests.test_model_networks import InPlaceAfter, NoGradLayer, PassThrough, Recurrent
 
 
 class Plain(nn.Module):
