@@ -80,6 +80,9 @@ function checkMetadata(metadata, name) {
   if (metadata.image_shape.length !== 4) throw refuse(`takes images of shape (${metadata.image_shape})`, "(N, C, H, W)");
   if (batch !== null && batch !== 1) throw refuse(`takes exactly ${batch} images`, "one, or any number");
   if (metadata.dtype !== "float32") throw refuse(`computes in ${metadata.dtype}`, "float32");
+  if (metadata.preprocess?.window) {
+    throw refuse("reads pictures of more than 8 bits through a window, and a browser reads 8 bits", "no window");
+  }
   if (metadata.pixels) return metadata; // the artifact takes unprepared photos
   if (!metadata.preprocess) {
     throw refuse("does not say how a photo becomes its input", "an export with preprocess=Preprocess(…)");

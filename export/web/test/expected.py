@@ -83,6 +83,8 @@ def write_artifacts(folder: Path) -> ExplainableModel:
     record = json.loads(entry.value)
     entry.value = json.dumps({**record, "schema_version": 99})
     onnx.save(model, folder / "newer.onnx")
+    entry.value = json.dumps({**record, "preprocess": {**record["preprocess"], "window": [0, 4095]}})
+    onnx.save(model, folder / "window.onnx")
     record["reference"]["cam"] = [[1 - value for value in cells] for cells in record["reference"]["cam"]]
     entry.value = json.dumps(record)
     onnx.save(model, folder / "wrong.onnx")

@@ -134,7 +134,7 @@ def test_every_operator_is_portable(kind: type[nn.Module], layer: str, batch: in
 
 @pytest.mark.parametrize(
     ("name", "layer"),
-    [("resnet18", "layer2"), ("mobilenetv3_small_100", "conv_head"), ("tf_efficientnet_lite0", "bn2")],
+    [("resnet18", "layer2"), ("mobilenetv3_small_100", "blocks.4"), ("tf_efficientnet_lite0", "bn2")],
 )
 def test_networks_of_timm(name: str, layer: str) -> None:
     torch.manual_seed(0)
