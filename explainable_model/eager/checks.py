@@ -45,11 +45,22 @@ def refuse_training_mode(model: nn.Module) -> None:
     Raises:
         ModelError: the network, or a norm or dropout in it, is in training mode.
     """
-    if model.training or any(m.training for m in model.modules() if isinstance(m, MODE_DEPENDENT)):
+    if model.training or _trains(model):
         raise ModelError(
             f"{type(model).__name__} is in training mode: batch norm would use the batch and dropout "
             "would be random. Call .eval() on it first."
         )
+
+
+def _trains(model: nn.Module) -> bool:
+    """Whether a norm or dropout is in training mode; every call asks, so the walk is a plain one."""
+    stack = [model]
+    while stack:
+        module = stack.pop()
+        if module.training and isinstance(module, MODE_DEPENDENT):
+            return True
+        stack += [child for child in module._modules.values() if child is not None]
+    return False
 
 
 def refuse_nan(model: nn.Module, logits: Tensor) -> None:
