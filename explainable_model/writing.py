@@ -98,6 +98,7 @@ class StagedOutput:
     def __enter__(self) -> "StagedOutput":
         self._target = resolve_target(self._given)
         prefix = _make_prefix(self._target.name)
+        _remove_leftovers(self._target, prefix)
         try:
             self.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._target.parent))
         except (OSError, ValueError) as error:
@@ -108,7 +109,6 @@ class StagedOutput:
             self._lock = _sign(self.folder)
         except OSError as error:
             self.__exit__(OSError, error, None)
-        _remove_leftovers(self._target, prefix)
         return self
 
     def commit(self) -> None:

@@ -176,7 +176,9 @@ def change(random: Random, artifact: bytes) -> bytes:
             record = change_record(random, record)
         text = json.dumps(record)
         if random.random() < 0.1:
-            text = text[: random.randrange(len(text))] + random.choice(["", "[" * 100_000, "}", "\x00", '{"a":' * 50_000])
+            text = text[: random.randrange(len(text))] + random.choice(
+                ["", "[" * 100_000, "}", "\x00", '{"a":' * 50_000]
+            )
         entry.value = text
         return model.SerializeToString()
     content = bytearray(artifact)
