@@ -14,6 +14,7 @@ PACKAGE = ROOT / "explainable_model"
 # Rooms of one line may not import each other.
 RULE = """
 errors explanation
+writing
 imaging
 artifact networks
 attribution
@@ -52,6 +53,7 @@ PUBLIC_MODULES = (
     "networks",
     "serving",
     "targets",
+    "writing",
 )
 
 

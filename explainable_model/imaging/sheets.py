@@ -22,6 +22,7 @@ from explainable_model.imaging.overlay import (
     round_box,
 )
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
+from explainable_model.writing import StagedOutput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -113,13 +114,14 @@ def contact_sheet(panels: Sequence["Image"]) -> "Image":
 
 
 def save_picture(picture: "Image", path: Path) -> Path:
-    """Write a PNG under a temporary name and rename it, so that ``path`` is never an unfinished file."""
-    made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        picture.save(made, format="PNG")
-        os.replace(made, path)
-    finally:
-        made.unlink(missing_ok=True)
+    """Write a PNG under a temporary name and rename it, so that ``path`` is never an unfinished file.
+
+    Raises:
+        ArtifactError: the path cannot be written, see ``writing.resolve_target``.
+    """
+    with StagedOutput(path) as staged:
+        picture.save(staged.file, format="PNG")
+        staged.commit()
     return path
 
 

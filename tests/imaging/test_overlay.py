@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from explainable_model.errors import InputError
+from explainable_model.errors import ArtifactError, InputError
 from explainable_model.imaging.overlay import UNSEEN, check_style, heatmap, hottest_point, overlay, palette
 from explainable_model.imaging.preprocess import AsDecoded, Preprocess
 from explainable_model.imaging.sheets import GAP, MARGIN, PANE, contact_sheet, panel, save_picture
@@ -231,7 +231,7 @@ def test_save_picture_replaces_at_once(tmp_path: Path) -> None:
             Path(str(fp)).write_bytes(b"half a")
             raise OSError("No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ArtifactError, match=r"cat\.png could not be written \(No space"):
         save_picture(Failing(), target)
     assert [file.name for file in tmp_path.iterdir()] == ["cat.png"], "no half a file, no temporary one"
     with Image.open(target) as saved:
