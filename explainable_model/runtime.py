@@ -110,6 +110,8 @@ def _to_classes(class_idx: ArrayLike, shape: tuple[int, ...]) -> Array:
 
 def _to_array(values: Any) -> Array:
     """An array or tensor as an array; bfloat16, which NumPy does not have, becomes float32."""
+    if hasattr(values, "detach"):
+        values = values.detach()
     return np.asarray(values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values)
 
 
