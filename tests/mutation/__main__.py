@@ -4,8 +4,8 @@
     python -m tests.mutation --room overlay --mutants 100
     python -m tests.mutation --seed 1 --json mutation.json
 
-Each mutant runs, in a process of its own, the fast tests that execute its line. Needs ``coverage``. A mutant that survives
-is printed: a test is missing, or it computes the same, which a person decides (``EQUIVALENT`` in rooms.py).
+Each mutant runs, in a process of its own, the fast tests that execute its line. Needs ``coverage``. A mutant that
+survives is printed: a test is missing, or it computes the same, which a person decides (``EQUIVALENT`` in rooms.py).
 """
 
 import argparse

@@ -122,7 +122,8 @@ def _call_changes(node: ast.Call) -> list[Change]:
     if name in CALLS:
         found.append(("call", lambda: ast.Call(_renamed(node.func, CALLS[name]), node.args, node.keywords)))
     if name in RECTIFIERS and isinstance(node.func, ast.Attribute) and not _is_module(node.func.value):
-        found.append(("call left out", lambda: node.func.value))
+        receiver = node.func.value
+        found.append(("call left out", lambda: receiver))
     return found
 
 
