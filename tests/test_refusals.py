@@ -40,6 +40,13 @@ MAP = np.zeros((4, 4))
             InputError,
             r"Difference\(other='cat'\): expected a class, 0 to 2",
         ),
+        (lambda: xm.load(None), InputError, "The path is NoneType; expected str or Path"),
+        (lambda: xm.read_metadata(3), InputError, "The path is int; expected str or Path"),
+        (
+            lambda: xm.export(xm.ExplainableModel(NETWORK), b"x.onnx", IMAGE),
+            InputError,
+            "which is bytes; expected str or",
+        ),
         (lambda: overlay(PHOTO, MAP, box="left"), InputError, "box is 'left'; expected four numbers"),
         (lambda: overlay(PHOTO, MAP, box=(0, 0, 8)), InputError, "expected four numbers"),
         (lambda: overlay(PHOTO, MAP, box=(0, 0, 8, 8), alpha="much"), InputError, "alpha is 'much'; expected a number"),

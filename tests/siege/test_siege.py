@@ -50,7 +50,7 @@ def test_full_and_read_only_disks(tmp_path: Path) -> None:
 def test_cells_see_crashes_hangs_memory_and_foreign_errors() -> None:
     items = [(name, name) for name in ("fine", "refused", "foreign", "crash", "hang", "memory", "wrong", "fine")]
     tally = run_in_cells(make_misbehaving, (), items, memory_mib=200, seconds=3)
-    expected = {name: 1 for name in ("refused", "foreign", "crash", "hang", "memory", "wrong")}
+    expected = dict.fromkeys(("refused", "foreign", "crash", "hang", "memory", "wrong"), 1)
     assert tally.outcomes == {"answered": 2, **expected}
     assert [line.split(":")[0] for line in tally.harm] == ["foreign", "crash", "hang", "memory", "wrong"]
 
