@@ -218,9 +218,16 @@ def wrap_network_errors(model: Any, shape: Sequence[int]) -> Iterator[None]:
 
 
 def explain_photo(
-    explainer: Explainer, photo: "Image", path: Path, class_idx: int | None, style: OverlayStyle, target: Path
+    explainer: Explainer,
+    photo: "Image",
+    path: Path,
+    class_idx: int | None,
+    style: OverlayStyle,
+    target: Path,
+    *,
+    ending: str = ".png",
 ) -> dict[str, Any]:
-    """Explain one photo and write ``<target>-panel.png`` and ``<target>-overlay.png``.
+    """Explain one photo and write its panel and its overlay: ``<target>-panel.png`` and ``<target>-overlay.png``.
 
     Args:
         explainer: what explains it.
@@ -229,6 +236,7 @@ def explain_photo(
         class_idx: the class to explain, the first of several; ``None`` for the predicted.
         style: how the pictures are drawn.
         target: an existing folder and the beginning of the file names.
+        ending: of the pictures.
 
     Returns:
         The record for JSON; with ``top_k``, the record of each class as ``explained``.
@@ -245,7 +253,8 @@ def explain_photo(
     ]
     pictures = _draw(photo, path, answers, records, box, style, explainer)
     files = {
-        kind: save_picture(picture, target.with_name(f"{target.name}-{kind}.png")) for kind, picture in pictures.items()
+        kind: save_picture(picture, target.with_name(f"{target.name}-{kind}{ending}"))
+        for kind, picture in pictures.items()
     }
     explained = [{key: value for key, value in record.items() if key != "top"} for record in records]
     return {
