@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.artifact.shapes import shape_problem
+from explainable_model.errors import InputError
 
 if TYPE_CHECKING:
     from explainable_model.artifact.metadata import Metadata
@@ -16,6 +17,19 @@ MAX_SIDE = 2**16
 """The largest height, width or depth, and the largest batch size."""
 
 MAX_CLASSES = 2**24
+
+
+def check_volume(shape: Sequence[int], copies: int, name: object) -> None:
+    """Refuse to repeat an image to a fixed batch size that takes too much memory.
+
+    Raises:
+        InputError: the copies have more than ``MAX_VALUES`` values.
+    """
+    if math.prod(shape) * copies > MAX_VALUES:
+        raise InputError(
+            f"{name} takes {copies} images at once, which at {tuple(shape)} are more than {MAX_VALUES} values; give a "
+            "smaller photo, or export without a fixed batch."
+        )
 
 
 def find_excess(metadata: "Metadata") -> str:
