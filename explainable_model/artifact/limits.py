@@ -2,13 +2,10 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from explainable_model.artifact.shapes import shape_problem
 from explainable_model.errors import InputError
-
-if TYPE_CHECKING:
-    from explainable_model.artifact.metadata import Metadata
 
 MAX_VALUES = 2**28
 """The largest number of values in one input or output: 1 GiB in float32."""
@@ -32,8 +29,11 @@ def check_volume(shape: Sequence[int], copies: int, name: object) -> None:
         )
 
 
-def find_excess(metadata: "Metadata") -> str:
+def find_excess(metadata: Any) -> str:
     """Check the numbers of a record against the limits and against each other.
+
+    Args:
+        metadata: the record, a ``Metadata``, whose values may have any type.
 
     Returns:
         An empty string where they hold, else which one does not, and what was expected.
@@ -44,7 +44,7 @@ def find_excess(metadata: "Metadata") -> str:
         return f"a value has another type or length than expected ({error})"
 
 
-def _find_problems(metadata: "Metadata") -> Iterator[str]:
+def _find_problems(metadata: Any) -> Iterator[str]:
     yield from _check_count("classes", metadata.classes, MAX_CLASSES)
     if metadata.top_k is not None:
         yield from _check_count("top_k", metadata.top_k, metadata.classes)
@@ -78,7 +78,7 @@ def _check_shape(name: str, shape: Sequence[int | None], batch: int | None) -> I
     yield from _check_volume(name, [n or 1 for n in shape])
 
 
-def _check_preprocess(metadata: "Metadata", batch: int) -> Iterator[str]:
+def _check_preprocess(metadata: Any, batch: int) -> Iterator[str]:
     preprocess = metadata.preprocess
     if preprocess is None:
         return
