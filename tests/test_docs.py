@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -141,3 +142,16 @@ def test_the_first_hour_runs(tmp_path: Path) -> None:
             sizes[name] = picture.size
     assert sizes["explained.png"][0] == 1032
     assert sizes["methods.png"][0] > sizes["methods.png"][1]
+
+
+def test_the_commands_of_a_signature_run(tmp_path: Path) -> None:
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen is missing: apt-get install openssh-client")
+    codes = [code for _, language, code in FENCE.findall(text_of(ROOT / "docs" / "formats.md")) if language == "sh"]
+    (commands,) = (code for code in codes if "ssh-keygen" in code)
+    (tmp_path / "resnet50.onnx").write_bytes(b"an artifact")
+    done = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "Good" in done.stdout) == (0, True), done.stderr
+    (tmp_path / "resnet50.onnx").write_bytes(b"another one")
+    verify = commands.strip().splitlines()[-1]
+    assert subprocess.run(["bash", "-ec", verify], cwd=tmp_path, capture_output=True).returncode != 0

@@ -7,6 +7,7 @@ the CRC-32 of the changed entry is put back as well.
 
 import hashlib
 import mmap
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from explainable_model.errors import ArtifactError
 ALGORITHM = "sha256:"
 UNWRITTEN = ALGORITHM + 64 * "0"
 """Stands in the metadata until the files are hashed."""
+
+_RECORDED = re.compile(rb'checksum\\?(?:"|&quot;): ?\\?(?:"|&quot;)(sha256:[0-9a-f]{64})')  # as JSON, in JSON, in XML
 
 Edits: TypeAlias = dict[int, bytes]  # new bytes by their position in the file
 
@@ -52,12 +55,29 @@ def write_checksum(path: Path, companion: Path | None = None) -> str:
     return checksum
 
 
+def read_checksum(path: Path) -> str | None:
+    """The checksum in an artifact, found among its bytes, so that no parser reads a changed file.
+
+    Returns:
+        ``None`` where the file has none, as artifacts of earlier versions.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    try:
+        with _mapped(path) as content:
+            found = _RECORDED.search(content)
+            return found[1].decode() if found else None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); export it again.") from error
+
+
 def find_difference(path: Path, checksum: str, companion: Path | None = None) -> str:
     """Hash the files of an artifact, and compare.
 
     Args:
         path: the file that holds the metadata.
-        checksum: as the metadata has it.
+        checksum: as ``read_checksum`` finds it.
         companion: the file beside it that holds the weights, if there is one.
 
     Returns:
@@ -70,11 +90,11 @@ def find_difference(path: Path, checksum: str, companion: Path | None = None) ->
         with _mapped(path) as content:
             found = ALGORITHM + _hash(content, _find_edits(path, content, checksum, UNWRITTEN), companion)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{path} cannot be hashed ({error}); export it again.") from error
+        raise ArtifactError(f"{path} is damaged ({error}); export it again.") from error
     if found == checksum:
         return ""
-    files = path.name if companion is None else f"{path.name} or {companion.name}"
-    return f"{files} is not what was exported: its checksum is {found}, and the metadata says {checksum}"
+    files = path.name if companion is None else f"{path.name}, or {companion.name} beside it,"
+    return f"{files} is damaged, or was changed after the export: the checksum is {found}, recorded is {checksum}"
 
 
 @contextmanager

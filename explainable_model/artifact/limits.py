@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from explainable_model.artifact.shapes import shape_problem
+from explainable_model.errors import InputError
 
 MAX_VALUES = 2**28
 """The largest number of values in one input or output: 1 GiB in float32."""
@@ -15,11 +16,24 @@ MAX_SIDE = 2**16
 MAX_CLASSES = 2**24
 
 
+def check_volume(shape: Sequence[int], copies: int, name: object) -> None:
+    """Refuse to repeat an image to a fixed batch size that takes too much memory.
+
+    Raises:
+        InputError: the copies have more than ``MAX_VALUES`` values.
+    """
+    if math.prod(shape) * copies > MAX_VALUES:
+        raise InputError(
+            f"{name} takes {copies} images at once, which at {tuple(shape)} are more than {MAX_VALUES} values; give a "
+            "smaller photo, or export without a fixed batch."
+        )
+
+
 def find_excess(metadata: Any) -> str:
     """Check the numbers of a record against the limits and against each other.
 
     Args:
-        metadata: a ``Metadata``, whose values may be of any type.
+        metadata: the record, a ``Metadata``, whose values may have any type.
 
     Returns:
         An empty string where they hold, else which one does not, and what was expected.

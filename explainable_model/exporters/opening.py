@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from explainable_model.artifact.checksum import find_difference
+from explainable_model.artifact.checksum import find_difference, read_checksum
 from explainable_model.artifact.metadata import Metadata, parse_metadata
 from explainable_model.artifact.outputs import check_answers
 from explainable_model.artifact.runner import Runner
@@ -33,30 +33,28 @@ def open_artifact(
             check.
         InputError: a device for a format that runs on the CPU alone.
     """
-    if check:
-        problem = compare_checksum(path, fmt, parse_metadata(fmt.read_metadata(path), path))
-        if problem is None:
-            raise ArtifactError(f"{path} has no checksum recorded; load it without check=True, or export it again.")
+    if check or find_companion(path, fmt) is not None:
+        problem = compare_checksum(path, fmt)
         if problem:
             raise ArtifactError(f"{problem}. Export it again.")
+        if problem is None and check:
+            raise ArtifactError(f"{path} has no checksum recorded; load it without check=True, or export it again.")
     runner, text = _open(path, fmt, threads, device)
     metadata = parse_metadata(text, path)
-    if not check and find_companion(path, fmt) is not None:
-        problem = compare_checksum(path, fmt, metadata)
-        if problem:
-            raise ArtifactError(f"{problem}. One of the two may be of another export: export both again.")
     return check_answers(runner, metadata, path.name), metadata
 
 
-def compare_checksum(path: Path, fmt: Format, metadata: Metadata) -> str | None:
-    """Hash the files of an artifact, and compare with the record.
+def compare_checksum(path: Path, fmt: Format) -> str | None:
+    """Hash the files of an artifact, and compare with the checksum that they hold.
 
     Returns:
         An empty string where they agree, what is wrong where they do not, and ``None`` where no checksum is recorded.
+
+    Raises:
+        ArtifactError: a file cannot be read.
     """
-    if metadata.checksum is None:
-        return None
-    return find_difference(path, metadata.checksum, find_companion(path, fmt))
+    checksum = read_checksum(path)
+    return None if checksum is None else find_difference(path, checksum, find_companion(path, fmt))
 
 
 def find_companion(path: Path, fmt: Format) -> Path | None:

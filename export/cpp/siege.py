@@ -2,8 +2,8 @@
 
     python export/cpp/siege.py BUILD [--files 10000] [--seed 0] [--json FILE]
 
-BUILD is the folder of the kit of ONNX Runtime, built with -DSANITIZE=ON. The program explains a photo with each artifact
-or refuses it; the script fails where it ends in any other way, and keeps that artifact.
+BUILD is the folder of the kit of ONNX Runtime, built with -DSANITIZE=ON. The program explains a photo with each
+artifact or refuses it; the script fails where it ends in any other way, and keeps that artifact.
 """
 
 import argparse
@@ -28,12 +28,13 @@ from PIL import Image
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export
+from explainable_model.writing import write_bytes
 
 METADATA_KEY = "explainable_model.json"
 HOSTILE: tuple[Any, ...] = (
-    0, -1, 1, 2, 255, 2**16, 2**16 + 1, 2**31 - 1, 2**31, 2**32 + 8, 2**63 - 1, 2**64 - 1, 10**30, 1e308, -1e308, 1e-320,
-    float("nan"), float("inf"), 0.5, True, None, "", "float32", "uint8", "nearest", "NHWC", "\udc80", "x" * 5000, [], {},
-    [None], [1, 2], [1, 3, 8, 8], [2**20, 3, 8, 8], [1] * 1000, {"a": None}, [[[[]]]],
+    0, -1, 1, 2, 255, 2**16, 2**16 + 1, 2**31 - 1, 2**31, 2**32 + 8, 2**63 - 1, 2**64 - 1, 10**30, 1e308, -1e308,
+    1e-320, float("nan"), float("inf"), 0.5, True, None, "", "float32", "uint8", "nearest", "NHWC", "\udc80",
+    "x" * 5000, [], {}, [None], [1, 2], [1, 3, 8, 8], [2**20, 3, 8, 8], [1] * 1000, {"a": None}, [[[[]]]],
 )  # fmt: skip
 TYPES = (TensorProto.BOOL, TensorProto.UINT8, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT64)
 OUTPUTS = ("logits", "explained_class_idx", "cam")
@@ -50,7 +51,7 @@ def main() -> int:
     figures = besiege(arguments.build / "siege", arguments.files, arguments.seed)
     print(json.dumps(figures, indent=1))
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+        write_bytes(arguments.json, (json.dumps(figures, indent=1) + "\n").encode())
     return 1 if figures["failed"] or figures["crashes"] else 0
 
 
@@ -76,7 +77,7 @@ def run(program: Path, folder: Path, queue: list[bytes], total: dict[str, Any]) 
     frames.write_bytes(b"".join(len(content).to_bytes(8, "little") + content for content in queue))
     environment = {
         **os.environ,
-        "ASAN_OPTIONS": "allocator_may_return_null=1:max_allocation_size_mb=2048",
+        "ASAN_OPTIONS": "allocator_may_return_null=1:alloc_dealloc_mismatch=0",
         "LSAN_OPTIONS": f"suppressions={SUPPRESSIONS}:print_suppressions=0",
     }
     with frames.open("rb") as given, errors.open("wb") as log:
