@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from explainable_model.artifact.limits import find_excess
 from explainable_model.artifact.shapes import SizeRange, array_dtype
 from explainable_model.errors import ArtifactError
 from explainable_model.explanation import (
@@ -95,6 +96,8 @@ class Metadata:
         profile: ``portable`` where the graph uses the operators of that profile only, else ``full``.
         output_kind: how the output is read as probabilities, see ``OutputKind``; ``None`` where nothing says so, as
             in artifacts of earlier versions: show scores then, no percentages.
+        checksum: ``sha256:`` and the SHA-256 of the artifact's files, see ``artifact.checksum``; ``None`` in artifacts
+            of earlier versions.
         versions: versions of the packages that made the artifact.
         schema_version: version of this record.
     """
@@ -132,6 +135,7 @@ class Metadata:
     frames: int | None = None
     profile: Profile = "full"
     output_kind: OutputKind | None = None
+    checksum: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -233,9 +237,13 @@ def parse_metadata(text: str, path: Path) -> Metadata:
             "Upgrade explainable-model, or export the artifact with this version."
         )
     try:
-        return _restored(record)
+        metadata = _restored(record)
     except (TypeError, ValueError, KeyError) as error:
         raise ArtifactError(f"{path} has incomplete metadata ({error}); export it again.") from error
+    problem = find_excess(metadata)
+    if problem:
+        raise ArtifactError(f"{path} has metadata that no export writes: {problem}. Export it again.")
+    return metadata
 
 
 def _restored(record: Mapping[str, Any]) -> Metadata:

@@ -38,7 +38,7 @@ class PhotoCommand:
 def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Write pictures of the photos; a photo that cannot be read does not stop the others."""
     from explainable_model.explainer.answers import resolve_class
-    from explainable_model.explainer.explainer import choose_stems
+    from explainable_model.explainer.pictures import choose_stems
     from explainable_model.imaging.overlay import COLORMAP, OverlayStyle, check_style
     from explainable_model.imaging.preprocess import open_photo
 
@@ -79,9 +79,9 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
 
 
 def _make_explainer(arguments: argparse.Namespace, named: "NamedModel", method: str | None = None) -> "Explainer":
-    from explainable_model.explainer.explainer import model_explainer
+    from explainable_model.explainer.explainer import SMOOTH, model_explainer
 
-    options = wrapper_arguments(arguments, method)
+    options = {"upsample": SMOOTH, **wrapper_arguments(arguments, method)}
     return model_explainer(named, options.pop("target_layer", None), **options)
 
 

@@ -62,7 +62,7 @@ def test_several_classes_from_the_artifact_and_the_network(
     metadata = read_metadata(target)
     assert (metadata.top_k, metadata.signed, metadata.normalize) == (3, True, "max")
     found = []
-    for which in (["--artifact", target], ["--model", NAMED, "--top-k", "3", "--signed"]):
+    for which in (["--artifact", target], ["--model", NAMED, "--top-k", "3", "--signed", "--upsample", "bilinear"]):
         run = Run(capsys, "explain", photos[0], *which, "--out", tmp_path / str(len(found)), "--json")
         assert run.code == 0, run.err
         found.append(run.record["photos"][0])

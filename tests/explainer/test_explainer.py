@@ -17,20 +17,23 @@ from explainable_model import ExplainableModel, NamedModel, export, targets
 from explainable_model.cli.main import main
 from explainable_model.errors import InputError
 from explainable_model.explainer.answers import label_class, probabilities, resolve_class
-from explainable_model.explainer.explainer import artifact_explainer, choose_stems, model_explainer
+from explainable_model.explainer.explainer import artifact_explainer, model_explainer
+from explainable_model.explainer.pictures import choose_stems
 from explainable_model.imaging.overlay import overlay
 from tests.support import cli_nets
 from tests.support.cli_run import NAMED, Run
 from tests.support.nets import TinyResNet, seeded
 
 
-def expected(path: Path, class_idx: int | None = None) -> tuple[NDArray[Any], int, NDArray[Any]]:
+def expected(
+    path: Path, class_idx: int | None = None, upsample: str = "bicubic"
+) -> tuple[NDArray[Any], int, NDArray[Any]]:
     """Probabilities, class and map of a photo, without the command line."""
     with Image.open(path) as photo:
         image = torch.from_numpy(cli_nets.PREPROCESS(photo))
     network = seeded(TinyResNet(5))
     classes = None if class_idx is None else torch.tensor([class_idx])
-    logits, explained, cam = ExplainableModel(network, "layer2")(image, classes)
+    logits, explained, cam = ExplainableModel(network, "layer2", upsample=upsample)(image, classes)
     return logits.double().softmax(1)[0].numpy(), int(explained), cam[0].numpy()
 
 
@@ -50,7 +53,7 @@ def test_explain(
         "cat-panel.png",
     ]
     for path, found in zip(photos, run.record["photos"], strict=True):
-        odds, class_idx, cam = expected(path)
+        odds, class_idx, cam = expected(path, upsample="bicubic" if source == "eager" else "bilinear")
         assert (found["class_idx"], found["class_name"]) == (class_idx, cli_nets.CLASS_NAMES[class_idx])
         assert found["probability"] == pytest.approx(odds[class_idx], abs=1e-5)
         assert [top["class_idx"] for top in found["top"]] == np.argsort(-odds).tolist()
