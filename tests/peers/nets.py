@@ -55,6 +55,26 @@ class PooledNet(nn.Module):
         return logits
 
 
+class NormedNet(nn.Module):
+    """Convolutions, batch norms and ReLUs alone, with strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 6, 3, 2, 1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Conv2d(6, 8, 3, 2, 1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+        )
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.features(image).mean((2, 3)))
+        return logits
+
+
 class VolumeNet(nn.Module):
     """Three spatial dimensions."""
 
@@ -103,6 +123,10 @@ def plain() -> tuple[nn.Module, str, Tensor]:
 
 def strided() -> tuple[nn.Module, str, Tensor]:
     return seeded(StridedNet()), LAYER, images(2, (3, 16, 16), seed=1)
+
+
+def normed() -> tuple[nn.Module, str, Tensor]:
+    return seeded(NormedNet()), LAYER, images(2, (3, 16, 16))
 
 
 def pooled() -> tuple[nn.Module, str, Tensor]:

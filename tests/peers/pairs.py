@@ -98,5 +98,5 @@ AGREEMENTS = (
     Pair("guided_backprop", GRAD_CAM, grad_cam_guided, ANY_SIZE),
     Pair("guided_backprop", CAPTUM, captum_image("GuidedBackprop", largest_magnitude), ANY_SHAPE),
     Pair("guided_gradcam", CAPTUM, captum_layer("GuidedGradCam", largest_magnitude, interpolate_mode="bilinear")),
-    Pair("fullgrad", GRAD_CAM, grad_cam("FullGrad"), IMAGE_SIZE, bound=1e-3),
+    Pair("fullgrad", GRAD_CAM, grad_cam("FullGrad"), (nets.plain, nets.normed), bound=1e-3),
 )
