@@ -19,8 +19,9 @@ NOT_THE_NETWORK = (nn.modules.module.__file__, str(Path(__file__).parents[2]))  
 def untraceable(model: nn.Module, error: Exception) -> str:
     """The message for a network that cannot be traced: reason, layer and line."""
     return (
-        f"{type(model).__name__} cannot be traced by torch.export, so it cannot be lowered (it can still be "
-        f"explained eagerly). The reason{_place(model, error)}: {reason_of(error)}"
+        f"{type(model).__name__} cannot be traced by torch.export, so it cannot be lowered (with methods that need no "
+        "graph, such as 'gradcam', it can be explained eagerly). "
+        f"The reason{_place(model, error)}: {reason_of(error)}"
     )
 
 
