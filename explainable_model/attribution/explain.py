@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,15 @@ from explainable_model.errors import LayerError
 from explainable_model.explanation import Progress
 
 AUGMENT_FACTORS = (1.0, 0.9, 1.1)
+
+
+class Attribution(NamedTuple):
+    """Logits ``(N, classes)``, class_idx ``(N,)``, activations and gradients ``(N, K, *spatial)``."""
+
+    logits: Tensor
+    class_idx: Tensor
+    activations: Tensor
+    gradients: Tensor
 
 
 def explain(

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from explainable_model.attribution.calling import call_network
 from explainable_model.attribution.network import DifferentiableNetwork, ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Scores, score_output
@@ -47,7 +48,7 @@ class HookedNetwork:
         count = len(inputs) - plan.target.inputs  # the network's inputs come before the target's
 
         def score(seen: Tensor) -> Scores:
-            output = self._model(seen, *inputs[:count])
+            output = call_network(self._model, plan.forward, seen, inputs[:count])
             return score_output(plan.target, output, plan.output, class_idx, inputs[count:], image.shape)
 
         # The fused attention kernels have no second derivative.

@@ -28,6 +28,7 @@ from explainable_model.imaging.tiles import Tile, tile_sheet
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from explainable_model.attribution.plan import Plan
     from explainable_model.networks.named import NamedModel
 
 
@@ -123,12 +124,12 @@ def model_explainer(
             logits, explained, cam = explainable(pixels, classes)
         return take_first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
-    kind = named.output_kind or _find_kind(named, plan.output)
+    kind = named.output_kind or _find_kind(named, plan)
     classes = 2 if isinstance(plan.target, Binary) else None
     return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.postprocess.diverging, kind, classes)
 
 
-def _find_kind(named: "NamedModel", output: Any) -> OutputKind | None:
+def _find_kind(named: "NamedModel", plan: "Plan") -> OutputKind | None:
     """Find how the output of a network is read, with an image of noise."""
     import torch
 
@@ -139,7 +140,7 @@ def _find_kind(named: "NamedModel", output: Any) -> OutputKind | None:
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(find_dtype(named.model))
     try:
         with wrap_network_errors(named.model, tuple(image.shape)):
-            return find_output_kind(named.model, image, output=output)
+            return find_output_kind(named.model, image, output=plan.output, forward=plan.forward)
     except ModelError:  # told where the network explains its first photo, unless its target reads the output itself
         return None
 
