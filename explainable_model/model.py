@@ -19,6 +19,7 @@ from explainable_model.attribution.plan import Plan, PlanArguments
 from explainable_model.attribution.zero_maps import warn_of_zero_maps
 from explainable_model.eager import checks
 from explainable_model.eager.buffers import restored_buffers
+from explainable_model.eager.custom_functions import check_derivative, named_functions
 from explainable_model.eager.find_layer import planned_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.layer_name import resolve_layers
@@ -225,7 +226,7 @@ class ExplainableModel(nn.Module):
         return HookedNetwork(self.model, plan, taps, partial(self._captured, plan))
 
     def _captured(self, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> DifferentiableNetwork:
-        with self._randomness.refused(plan, image, tuple(inputs)):
+        with self._randomness.refused(plan, image, inputs), named_functions(self.model, plan, image, inputs):
             return self._graphs.find(self.model, plan, image, inputs)
 
     def __prepare_scriptable__(self) -> nn.Module:
@@ -281,15 +282,19 @@ def lower(
     check_profile(profile, image, dynamic_size=dynamic_size)
     table = {**LOWERINGS, **check_lowerings(lowerings or {})}
     with torch.no_grad(), restored_buffers(explainable.model):
-        explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
+        wanted = explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
         Randomness(explainable.model).refuse(explainable.plan, image, inputs)
     example = tuple(tensor.detach() for tensor in (image, *inputs))
-    return lower_with_open_dims(
-        explainable.model,
-        explainable.plan,
-        example,
-        table,
-        profile,
-        dynamic_size=dynamic_size,
-        dynamic_batch=dynamic_batch and profile == "full",
-    )
+    network, plan = explainable.model, explainable.plan
+    with named_functions(network, plan, image, inputs):
+        lowered = lower_with_open_dims(
+            network,
+            plan,
+            example,
+            table,
+            profile,
+            dynamic_size=dynamic_size,
+            dynamic_batch=dynamic_batch and profile == "full",
+        )
+    check_derivative(network, plan, image, inputs, wanted.cam, lowered)
+    return lowered
