@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from explainable_model.artifact.metadata import Profile
 from explainable_model.attribution.context import MethodContext
-from explainable_model.attribution.explain import Attribution, explain
+from explainable_model.attribution.explain import Attribution, explain, planned_norm
 from explainable_model.attribution.frames import check_frames
 from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_inputs
 from explainable_model.attribution.network import DifferentiableNetwork
@@ -285,16 +285,12 @@ def lower(
         wanted = explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
         Randomness(explainable.model).refuse(explainable.plan, image, inputs)
     example = tuple(tensor.detach() for tensor in (image, *inputs))
-    network, plan = explainable.model, explainable.plan
-    with named_functions(network, plan, image, inputs):
+    plan = planned_norm(explainable.plan, partial(explainable.attribute, image, None, *inputs))
+    request = explainable.model, plan, image, inputs
+    dynamic_batch = dynamic_batch and profile == "full"
+    with named_functions(*request):
         lowered = lower_with_open_dims(
-            network,
-            plan,
-            example,
-            table,
-            profile,
-            dynamic_size=dynamic_size,
-            dynamic_batch=dynamic_batch and profile == "full",
+            explainable.model, plan, example, table, profile, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch
         )
-    check_derivative(network, plan, image, inputs, wanted.cam, lowered)
+    check_derivative(*request, wanted.cam, lowered)
     return lowered

@@ -87,7 +87,7 @@ class Plan:
             last.
         frames: the axis of the image's frames, which the network may fold into the batch; ``None`` for none.
         forward: how the network is called; ``None`` for ``network(image, *inputs)``.
-        has_instance_norm: whether the network normalizes each channel of each image by itself.
+        has_instance_norm: whether the network is known to normalize each channel of each image by itself.
     """
 
     model: str
