@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explainable_model import ExplainableModel, export, find_layers, load
+from explainable_model import ExplainableModel, export, find_layers, load, lower
 from explainable_model.errors import InputError, ModelError, StaticBatchWarning
 from tests.support.nets import QUICK_FORMATS, SmallNet, images, seeded
 
@@ -120,6 +120,11 @@ def test_one_image_without_a_batch(tmp_path: Path) -> None:
     with pytest.warns(StaticBatchWarning, match="exactly 1"):
         session = load(export(explainable, tmp_path / "network.ts", images(1)))
     assert session.metadata.batch == 1
+    first = ExplainableModel(network, "net.block", forward=lambda network, image: network(image[0])[None])
+    with pytest.warns(StaticBatchWarning, match="exactly 1"):
+        assert torch.allclose(lower(first, images(1))(images(1)).cam, wanted.cam, atol=1e-6)
+    with pytest.raises(ModelError, match=r"logits of shape \(1, 5\) for 2 image"):
+        first(images(2))
 
 
 @pytest.mark.parametrize(
