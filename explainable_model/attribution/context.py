@@ -111,7 +111,9 @@ class MethodContext:
         rounding, and a map of such means would show rounding noise. These channels become zero.
         """
         gradients = self.gradients()
-        return without_rounded_means(gradients) if self.plan.has_instance_norm else gradients
+        if torch.compiler.is_exporting() and not self.plan.has_instance_norm:  # a graph pays for it only where it must
+            return gradients
+        return without_rounded_means(gradients)
 
     def curvature(self) -> Tensor:
         """``(N, k, K, *grid)``: Hessian of the scores times the activations."""
