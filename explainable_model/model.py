@@ -11,12 +11,12 @@ from torch._ops import OpOverload
 
 from explainable_model.artifact.metadata import Profile
 from explainable_model.attribution.context import MethodContext
-from explainable_model.attribution.explain import explain
+from explainable_model.attribution.explain import explain, with_rounded_means
 from explainable_model.attribution.frames import check_frames
 from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_inputs
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
-from explainable_model.attribution.zero_maps import warn_of_zero_maps
+from explainable_model.attribution.zero_maps import check_maps
 from explainable_model.eager import checks
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.find_layer import default_layer
@@ -173,10 +173,11 @@ class ExplainableModel(nn.Module):
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
+            signed: list[Tensor] = []
             with checks.explained_shape_errors(self.model, image):
-                explanation = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
+                explanation = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress, signed))
             checks.refuse_nan(self.model, explanation.logits)
-            warn_of_zero_maps(network, plan, image, explanation, inputs)
+            check_maps(plan, explanation, signed)
         return explanation
 
     def attribute(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Attribution:
@@ -287,11 +288,11 @@ def lower(
     table = {**LOWERINGS, **check_lowerings(lowerings or {})}
     with torch.no_grad(), restored_buffers(explainable.model):
         explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
-    example = tuple(tensor.detach() for tensor in (image, *inputs))
+        plan = with_rounded_means(*explainable._ready(image.clone(), None, inputs))
     return lower_with_open_dims(
         explainable.model,
-        explainable.plan,
-        example,
+        plan,
+        tuple(tensor.detach() for tensor in (image, *inputs)),
         table,
         profile,
         dynamic_size=dynamic_size,

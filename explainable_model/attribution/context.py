@@ -104,18 +104,23 @@ class MethodContext:
         """``(N, k, K, *grid)``: gradient of the scores, or of other weights of them ``(N, k, S)``."""
         return self._mapped(self._gradients(weights)[self._tap])
 
-    def averaged_gradients(self) -> Tensor:
+    def averaged_gradients(self, weights: Tensor | None = None) -> Tensor:
         """``(N, k, K, *grid)``: as ``gradients``, for a method that takes their spatial mean.
 
         Instance normalization subtracts the mean of every channel, so the gradient before it has mean zero up to
         rounding, and a map of such means would show rounding noise. These channels become zero.
         """
-        gradients = self.gradients()
-        return without_rounded_means(gradients) if self.plan.has_instance_norm else gradients
+        return self._without_rounded_means(self.gradients(weights))
 
-    def curvature(self) -> Tensor:
-        """``(N, k, K, *grid)``: Hessian of the scores times the activations."""
-        return self._mapped(cast(CurvedNetwork, self.network).curvature(self.first, self._tap))
+    def averaged_curvature(self) -> Tensor:
+        """``(N, k, K, *grid)``: Hessian of the scores times the activations, treated as ``averaged_gradients``."""
+        curvature = self._mapped(cast(CurvedNetwork, self.network).curvature(self.first, self._tap))
+        return self._without_rounded_means(curvature)
+
+    def _without_rounded_means(self, gradients: Tensor) -> Tensor:
+        if torch.compiler.is_exporting() and not self.plan.has_rounded_means:
+            return gradients
+        return without_rounded_means(gradients)
 
     def image_gradients(self) -> Tensor:
         """``(N, k, C, *spatial)``: gradient of the scores by the image."""
@@ -221,8 +226,13 @@ class MethodContext:
 
 def without_rounded_means(gradients: Tensor) -> Tensor:
     """Set each channel of ``(N, k, K, *grid)`` to zero whose spatial mean is zero up to rounding."""
+    keep = ~rounded_means(gradients)
+    return gradients * keep.to(gradients.dtype).reshape(*keep.shape, *[1] * (gradients.ndim - 3))
+
+
+def rounded_means(gradients: Tensor) -> Tensor:
+    """Whether the spatial mean of each channel of ``(N, k, K, *grid)`` is zero up to rounding, ``(N, k, K)``."""
     eps = torch.finfo(gradients.dtype).eps
     tolerance = (MEAN_ROUNDING if eps < COARSE_EPS else 1) * eps
     cells = gradients.float().flatten(3) if eps >= COARSE_EPS else gradients.flatten(3)
-    keep = cells.mean(3).abs() > tolerance * cells.abs().mean(3)
-    return gradients * keep.to(gradients.dtype).reshape(*keep.shape, *[1] * (gradients.ndim - 3))
+    return cells.mean(3).abs() <= tolerance * cells.abs().mean(3)

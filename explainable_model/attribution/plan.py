@@ -83,7 +83,8 @@ class Plan:
         call: which call of a layer that runs several times is explained, counted from 0; ``-1`` or ``None`` for the
             last.
         frames: the axis of the image's frames, which the network may fold into the batch; ``None`` for none.
-        has_instance_norm: whether the network normalizes each channel of each image by itself.
+        has_rounded_means: whether some gradients of the layer have a spatial mean of zero up to rounding, as before
+            instance normalization; a graph zeroes them where an eager run has shown such a mean.
     """
 
     model: str
@@ -102,7 +103,7 @@ class Plan:
     patches: PatchEmbedding | None = None
     call: int | None = None
     frames: int | None = None
-    has_instance_norm: bool = False
+    has_rounded_means: bool = False
 
     @classmethod
     def from_arguments(
@@ -149,7 +150,6 @@ class Plan:
             patches=patch_embedding(model),
             call=_check_call(arguments.get("call")),
             frames=_check_frames(arguments.get("frames"), method),
-            has_instance_norm=any(_is_instance_norm(module) for module in model.modules()),
         )
 
     @property
@@ -228,12 +228,6 @@ def _check_frames(frames: int | None, method: Method) -> int | None:
             "that explains at a layer, such as gradcam."
         )
     return frames
-
-
-def _is_instance_norm(module: nn.Module) -> bool:
-    if isinstance(module, nn.GroupNorm):
-        return module.num_groups == module.num_channels
-    return isinstance(module, nn.modules.instancenorm._InstanceNorm) and not module.track_running_stats
 
 
 def _postprocess(arguments: PlanArguments) -> Postprocess:

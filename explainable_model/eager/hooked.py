@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from explainable_model.attribution.network import DifferentiableNetwork, ForwardRun
@@ -12,7 +13,7 @@ from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Scores, score_output
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
-from explainable_model.eager.saturation import ExactSigmoid, has_saturated_sigmoid
+from explainable_model.eager.saturation import ExactSigmoid, has_saturated_sigmoid, warn_of_saturation
 from explainable_model.eager.tap import ActivationCapture, LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError, RepeatedLayerWarning
 
@@ -57,6 +58,7 @@ class HookedNetwork:
             if self._is_saturated(scores):
                 with ExactSigmoid():
                     scores, captures = run_with_tail(self._model, names, self._taps, image, score, plan.call)
+        self._warn_of_saturation(scores)
         activations = [self._captured(name, capture) for name, capture in zip(names, captures, strict=True)]
         return detached_run(image, inputs, Graph(scores, activations, names))
 
@@ -82,8 +84,14 @@ class HookedNetwork:
         """Whether autograd has lost the gradient of a sigmoid that is not the end of the network."""
         if not scores.values.requires_grad:
             return False
-        final = autograd.final_activation(scores.logits) if self._plan.target.linear else None
-        return has_saturated_sigmoid(scores.values, final)
+        return has_saturated_sigmoid(scores.values, self._final(scores))
+
+    def _final(self, scores: Scores) -> Node | None:
+        return autograd.final_activation(scores.logits) if self._plan.target.linear else None
+
+    def _warn_of_saturation(self, scores: Scores) -> None:
+        if scores.values.requires_grad and scores.values.device.type == "cpu":
+            warn_of_saturation(scores.values, self._final(scores))
 
     def _captured(self, name: str, capture: ActivationCapture) -> Tensor:
         """What a tap captured.
