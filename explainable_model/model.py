@@ -22,6 +22,7 @@ from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.find_layer import default_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.layer_name import resolve_layers
+from explainable_model.eager.named_layers import check_layers
 from explainable_model.eager.signature import check_signature
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError
@@ -54,13 +55,11 @@ class ExplainableModel(nn.Module):
 
     Args:
         model: the network, in evaluation mode. ``DataParallel`` and ``torch.compile`` are unwrapped.
-        target_layer: name of a layer, the layer itself, several of them, or ``None`` for the last one
-            with a spatial map that the prediction depends on (found with ``example``, or at the first
-            call). Its output may be ``(N, K, h, w)``, ``(N, h, w, K)`` or tokens ``(N, T, K)``. Where it
-            runs several times in one forward, ``call`` chooses the one that is explained.
+        target_layer: name of a layer, the layer itself, several of them, or ``None`` for the last one with a spatial
+            map that the prediction depends on (found with ``example``, or at the first call). Its output may be
+            ``(N, K, h, w)``, ``(N, h, w, K)`` or tokens ``(N, T, K)`` of patches in rows.
         method: a key of ``METHODS``.
-        target: what is explained: ``None`` for a class, another of ``explainable_model.targets``, or a
-            function ``score(output, class_idx) -> (N,)``.
+        target: ``None`` for a class, another of ``explainable_model.targets``, or ``score(output, class_idx) -> (N,)``.
         top_k: explain this many classes of each image at once; ``None`` for one.
         normalize: ``"minmax"`` scales each map to [0, 1] by its minimum and maximum; ``"max"`` divides by its largest
             absolute value, which leaves zero where it is; ``"none"`` or ``False``. The default (``True``) is
@@ -84,8 +83,7 @@ class ExplainableModel(nn.Module):
         progress: called by these methods with (``"copies"``, copies done, copies in all); a function of two
             parameters is called with the two numbers.
         example: ``(N, C, H, W)``, an image that the network accepts; ``torch.jit.script`` needs it.
-        reshape_transform: rearranges the layer's output to ``(N, K, *spatial)`` where that cannot be
-            read off its shape.
+        reshape_transform: makes ``(N, K, *spatial)`` of an output of the layer whose shape does not tell its order.
 
     Raises:
         LayerError: the layer is not in the network, or no layer has a spatial map.
@@ -124,6 +122,7 @@ class ExplainableModel(nn.Module):
         self._plan = Plan.from_arguments(self.model, row, layers, fuse, **arguments)
         self._taps: dict[str, LayerTap] = {}
         self._graphs = GraphCache()
+        self._checked: set[tuple[int, ...]] = set()
         checks.refuse_training_mode(self.model)
         if example is not None:
             with torch.no_grad():
@@ -223,6 +222,8 @@ class ExplainableModel(nn.Module):
                     self.model, image, *inputs, output=plan.output, target=plan.target, frames=plan.frames
                 )
             plan = self._plan = replace(plan, layers=(layer,))
+        with checks.explained_shape_errors(self.model, image):
+            check_layers(self.model, (image, *inputs), plan, self._checked)
         return self._network(plan, image, inputs), plan, image, classes, inputs
 
     def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> DifferentiableNetwork:
@@ -278,9 +279,8 @@ def lower(
             fast.
 
     Raises:
-        LoweringError: the network cannot be traced, or an operator on the way from the layer to the
-            score has no lowering; the error names it and the layer. Or it takes one image size only. Or a row of
-            ``lowerings`` does not fit its operator.
+        LoweringError: the network cannot be traced, an operator on the way from the layer to the score has no lowering,
+            the network takes one image size only, or a row of ``lowerings`` does not fit its operator.
         TypeError: a key of ``lowerings`` is no operator overload, or its rule is no function.
         InputError, LayerError, ModelError: as the eager call.
     """
