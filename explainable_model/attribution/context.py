@@ -53,6 +53,11 @@ class MethodContext:
         return self.first.image
 
     @property
+    def framed_image(self) -> Tensor:
+        """``(N, C, *size)``: the image with its frames as the first spatial dimension, where it has some."""
+        return self.image if self.plan.frames is None else self.image.movedim(self.plan.frames, 2)
+
+    @property
     def size(self) -> Sequence[Any]:
         """Spatial size of the image, with its frames first where it has some."""
         return frames_first(self.image.shape, self.plan.frames)[2:]
@@ -187,20 +192,17 @@ class MethodContext:
         """The network's scores for changed copies of each image.
 
         Args:
-            make: ``(start, stop) -> (N, stop - start, C, *spatial)``, some of the copies.
+            make: ``(start, stop) -> (N, stop - start, C, *size)``, some of the copies, made of ``framed_image``.
             copies: how many there are of each image.
 
         Returns:
             ``(N, k, copies)``.
         """
-        if self.plan.frames is not None:
-            raise LayerError(
-                f"Method {self.plan.method.name!r} changes the image, which it cannot do for an image with frames. "
-                "Choose a method that takes gradients at a layer, such as gradcam."
-            )
-        parts = []
+        frames, parts = self.plan.frames, []
         for start, stop in self.image_chunks(copies):
-            parts.append(split(self.rerun(make(start, stop)).scores, stop - start))
+            images = make(start, stop)
+            changed = images if frames is None else images.movedim(3, frames + 1)
+            parts.append(split(self.rerun(changed).scores, stop - start))
         return torch.cat(parts, 1).transpose(1, 2)
 
     def tail_scores(self, make: Callable[[int, int], Tensor], copies: int) -> Tensor:
