@@ -28,6 +28,7 @@ from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError
 from explainable_model.explanation import Explanation, Progress, as_progress
 from explainable_model.lowering.backward.graph_cache import GraphCache
+from explainable_model.lowering.eager_kind import find_output_kind
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.open_dims import check_profile, lower_with_open_dims
 from explainable_model.lowering.rules import LOWERINGS
@@ -76,8 +77,7 @@ class ExplainableModel(nn.Module):
             a function; ``None`` finds it.
         call: which call of a layer that runs several times is explained: 0 for the first, -1 for the last; ``None`` for
             the last, with a ``RepeatedLayerWarning``.
-        frames: the axis of the image's frames, 1 for ``(N, T, C, H, W)``: the map is ``(N, T, H, W)``, whether the
-            network folds the frames into the batch or not.
+        frames: the axis of the image's frames, 1 for ``(N, T, C, H, W)``: the map is ``(N, T, H, W)``.
         chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
             copies of a large image are run, for speed.
         progress: called by these methods with (``"copies"``, copies done, copies in all); a function of two
@@ -118,8 +118,8 @@ class ExplainableModel(nn.Module):
         self.example = example
         self.progress = as_progress(progress)
         self.training = self.model.training
-        layers = resolve_layers(self.model, target_layer) if row.needs_layer else ()
-        self._plan = Plan.from_arguments(self.model, row, layers, fuse, **arguments)
+        names = resolve_layers(self.model, target_layer) if row.needs_layer else ()
+        self._plan = Plan.from_arguments(self.model, row, names, fuse, **arguments)
         self._taps: dict[str, LayerTap] = {}
         self._graphs = GraphCache()
         self._checked: set[tuple[int, ...]] = set()
@@ -151,9 +151,8 @@ class ExplainableModel(nn.Module):
     def forward(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Explanation[Tensor]:
         """Predict and explain.
 
-        Works under ``no_grad`` and ``inference_mode``, with frozen parameters, and from several
-        threads at once. Values (finite image, range of ``class_idx``) are checked for tensors in
-        host memory only: on a GPU that would stall the stream.
+        Works under ``no_grad`` and ``inference_mode``, with frozen parameters, and from several threads at once.
+        Values (finite image, range of ``class_idx``) are checked in host memory only: a GPU would stall.
 
         Args:
             image: ``(N, C, H, W)``, or one or three spatial dimensions; the network's dtype.
@@ -174,10 +173,11 @@ class ExplainableModel(nn.Module):
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
             signed: list[Tensor] = []
             with checks.explained_shape_errors(self.model, image):
-                explanation = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress, signed))
-            checks.refuse_nan(self.model, explanation.logits)
-            check_maps(plan, explanation, signed)
-        return explanation
+                answer = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress, signed))
+            checks.refuse_nan(self.model, answer.logits)
+            check_maps(plan, answer, signed)
+        inputs = inputs[: len(inputs) - plan.target.inputs]
+        return answer.with_kind(partial(find_output_kind, self.model, image, inputs, plan.output))
 
     def attribute(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Attribution:
         """Return the activations of the layer and the gradients of the score, which the CAM methods work with.

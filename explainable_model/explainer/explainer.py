@@ -132,7 +132,7 @@ def _find_kind(named: "NamedModel", output: Any) -> OutputKind | None:
     """Find how the output of a network is read, with an image of noise."""
     import torch
 
-    from explainable_model.explainer.output_kind import find_output_kind
+    from explainable_model.lowering.eager_kind import find_output_kind
 
     assert named.preprocess is not None
     shape = (1, len(named.preprocess.mean), *named.preprocess.size)
