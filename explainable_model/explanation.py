@@ -47,6 +47,9 @@ kind               classes                                  probabilities
 =================  =======================================  ======================================
 """
 
+PRESENT = 0.5
+"""Smallest probability at which a class counts as present, where nobody says another one."""
+
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 PROBABILITY_KINDS: tuple[OutputKind, ...] = ("softmax", "sigmoid", "binary")  # the values are probabilities already
 
@@ -179,6 +182,17 @@ def _resolve_kind(answer: Any) -> OutputKind | None:
         answer._kind = answer._kind()  # the network is asked once
     kind: OutputKind | None = answer._kind
     return kind
+
+
+def check_threshold(threshold: float) -> float:
+    """The threshold as it is.
+
+    Raises:
+        ValueError: it is no probability.
+    """
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
+        raise ValueError(f"threshold is {threshold!r}; expected a probability between 0 and 1, such as 0.5.")
+    return float(threshold)
 
 
 def to_probabilities(logits: ArrayT, kind: OutputKind | None) -> ArrayT:

@@ -1,6 +1,7 @@
 """``Explanation.probabilities``: those that the network predicts, as tensors and as arrays."""
 
 import copy
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explainable_model import ExplainableModel, export, load, lower
+from explainable_model import ExplainableModel, NamedModel, Preprocess, export, load, lower, read_metadata
+from explainable_model.artifact.metadata import parse_metadata
+from explainable_model.explainer.answers import describe_classes, label_class
+from explainable_model.explainer.explainer import artifact_explainer
 from explainable_model.explanation import Explanation, to_probabilities
 from tests.support.nets import images, seeded
 
@@ -92,3 +96,33 @@ def test_an_explanation_is_still_three_values() -> None:
         assert torch.equal(other.class_idx, class_idx)
         assert other.output_kind == "logits"
     assert pickle.loads(pickle.dumps(answer)).output_kind is None, "a copy does not carry the network"
+
+
+def pneumonia(probability: float) -> Explanation[np.ndarray]:  # type: ignore[type-arg]
+    return Explanation(np.array([[probability]]), np.array([0]), np.zeros((1, 4, 4)))
+
+
+@pytest.mark.parametrize(("threshold", "words"), [(0.5, "no pneumonia, 30%"), (0.2, "pneumonia, 30%")])
+def test_the_threshold_says_what_is_present(threshold: float, words: str) -> None:
+    record = describe_classes(pneumonia(0.3), ["pneumonia"], "binary", threshold=threshold)
+    assert record["present"] == (threshold == 0.2)
+    assert label_class(record) == words
+
+
+def test_the_artifact_knows_the_threshold(tmp_path: Path) -> None:
+    explainable = ExplainableModel(seeded(Ending(lambda z: z.sigmoid(), 1)), "conv")
+    image = images(1, SIZE)
+    preprocess = Preprocess(SIZE[1:])
+    path = export(explainable, tmp_path / "net.ts", image, preprocess=preprocess, threshold=0.9)
+    assert read_metadata(path).threshold == 0.9
+    explainer = artifact_explainer(path)
+    answer = explainer.run(image.numpy(), None)
+    assert explainer.describe(answer)["present"] == bool(answer.logits[0, 0] >= 0.9)
+    record = {key: value for key, value in read_metadata(path).to_dict().items() if key != "threshold"}
+    assert parse_metadata(json.dumps(record), path).threshold == 0.5, "as in artifacts of earlier versions"
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.1, float("nan"), True, "0.5"])
+def test_a_threshold_is_a_probability(threshold: float) -> None:
+    with pytest.raises(ValueError, match="threshold is .*; expected a probability between 0 and 1"):
+        NamedModel(nn.Identity(), threshold=threshold)

@@ -16,6 +16,7 @@ from explainable_model.explanation import (
     LOGITS,
     OVERLAY,
     PREDICTED,
+    PRESENT,
     OutputKind,
     input_names,
 )
@@ -95,6 +96,7 @@ class Metadata:
         profile: ``portable`` where the graph uses the operators of that profile only, else ``full``.
         output_kind: how the output is read as probabilities, see ``OutputKind``; ``None`` where nothing says so, as
             in artifacts of earlier versions: show scores then, no percentages.
+        threshold: smallest probability at which a class counts as present, where each is present or absent by itself.
         versions: versions of the packages that made the artifact.
         schema_version: version of this record.
     """
@@ -132,6 +134,7 @@ class Metadata:
     frames: int | None = None
     profile: Profile = "full"
     output_kind: OutputKind | None = None
+    threshold: float = PRESENT
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 

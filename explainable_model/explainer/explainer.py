@@ -19,7 +19,7 @@ from explainable_model.explainer.answers import (
     split_classes,
     take_first,
 )
-from explainable_model.explanation import Explanation, OutputKind
+from explainable_model.explanation import PRESENT, Explanation, OutputKind
 from explainable_model.imaging.overlay import OverlayStyle, hottest_point, overlay
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
 from explainable_model.imaging.sheets import panel, save_picture
@@ -43,6 +43,7 @@ class Explainer:
         signed: whether its maps are signed: zero is no evidence, negative values speak against the class.
         output_kind: how the output is read as probabilities; ``None`` for unknown.
         classes: how many classes can be explained, if known.
+        threshold: smallest probability of a class that is present.
     """
 
     run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
@@ -52,10 +53,13 @@ class Explainer:
     signed: bool = False
     output_kind: OutputKind | None = None
     classes: int | None = None
+    threshold: float = PRESENT
 
     def describe(self, answer: Answer) -> dict[str, Any]:
         """Describe the explained class and the best classes, see ``describe_classes``."""
-        return describe_classes(answer, self.class_names, self.output_kind, classes=self.classes)
+        return describe_classes(
+            answer, self.class_names, self.output_kind, classes=self.classes, threshold=self.threshold
+        )
 
 
 def artifact_explainer(path: Path) -> Explainer:
@@ -90,6 +94,7 @@ def artifact_explainer(path: Path) -> Explainer:
         metadata.diverging,
         metadata.output_kind,
         metadata.classes,
+        metadata.threshold,
     )
 
 
@@ -125,7 +130,10 @@ def model_explainer(
 
     kind = named.output_kind or _find_kind(named, plan.output)
     classes = 2 if isinstance(plan.target, Binary) else None
-    return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.postprocess.diverging, kind, classes)
+    signed = plan.postprocess.diverging
+    return Explainer(
+        run, named.preprocess, named.class_names, plan.top_k, signed, kind, classes, threshold=named.threshold
+    )
 
 
 def _find_kind(named: "NamedModel", output: Any) -> OutputKind | None:

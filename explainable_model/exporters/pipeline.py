@@ -9,7 +9,7 @@ from torch import Tensor
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
 from explainable_model.artifact.runner import Array
 from explainable_model.errors import InputError
-from explainable_model.explanation import OVERLAY, OutputKind, Progress, as_progress
+from explainable_model.explanation import OVERLAY, PRESENT, OutputKind, Progress, as_progress, check_threshold
 from explainable_model.exporters import FORMATS, format_of
 from explainable_model.exporters.describe import describe
 from explainable_model.exporters.format import Format
@@ -36,6 +36,7 @@ def export(
     preprocess: Preprocess | Callable[..., Any] | None = None,
     class_names: Sequence[str] | None = None,
     output_kind: OutputKind | None = None,
+    threshold: float = PRESENT,
     dynamic_size: bool = False,
     dynamic_batch: bool = True,
     pixels: str | None = None,
@@ -63,6 +64,8 @@ def export(
         output_kind: how the output is read as probabilities, for the metadata, see ``OutputKind``; ``None`` finds it
             from the graph. A multi-label network without a sigmoid needs ``"sigmoid_logits"``, a regression
             ``"scores"``: their graphs do not tell.
+        threshold: smallest probability of a class that is present, for the metadata, where each class is present or
+            absent by itself.
         dynamic_size: leave height and width open as well, see ``lower``.
         dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that need to know every size.
             Formats of fixed size always have a fixed batch.
@@ -110,7 +113,7 @@ def export(
             profile=profile,
         )
         lowered = with_pixels(lowered, preparation, pixels, render)
-        metadata = describe(lowered, fmt.name, preparation, class_names, output_kind)
+        metadata = describe(lowered, fmt.name, preparation, class_names, output_kind, check_threshold(threshold))
         file = staged.folder / path.name
         fmt.write(lowered, file, metadata.to_json())
         runner, _ = fmt.open(file, None)

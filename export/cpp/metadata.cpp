@@ -81,6 +81,7 @@ Metadata parse_record(const json& record) {
     throw ArtifactError("pixels is " + metadata.pixels + ", expected NCHW or NHWC");
   }
   metadata.diverging = record.at("cam_range").at(0) != 0;
+  metadata.threshold = read_optional<double>(record, "threshold").value_or(0.5);
   metadata.output_kind = read_optional<std::string>(record, "output_kind").value_or("");
   metadata.classes = record.at("classes");
   metadata.top_k = read_optional<std::int64_t>(record, "top_k").value_or(0);
