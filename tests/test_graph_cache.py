@@ -142,3 +142,47 @@ def test_the_cache_is_bounded_and_stays_behind(monkeypatch: pytest.MonkeyPatch) 
     for made in (copy.deepcopy(explainable), pickle.loads(pickle.dumps(explainable))):
         assert len(made._graphs) == 0
         assert torch.equal(made(images(1, (3, 16, 16))).cam, expected)
+
+
+class Settings:
+    """A record of settings, as many networks keep one."""
+
+    def __init__(self) -> None:
+        self.scale = 1.0
+
+
+class Configured(nn.Module):
+    """A network whose forward reads settings that are changed where they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.factors, self.options, self.settings = [1.0], {"head": {"power": 1}}, Settings()
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.fc(self.conv(image).tanh().mean((2, 3)))
+        return logits * self.factors[0] * self.settings.scale ** self.options["head"]["power"]
+
+
+def change_list(net: Configured) -> None:
+    net.factors[0] = -2.0
+
+
+def change_nested_dictionary(net: Configured) -> None:
+    net.settings.scale = 3.0
+    net.options["head"]["power"] = 2
+
+
+def change_record(net: Configured) -> None:
+    net.settings.scale = -3.0
+
+
+@pytest.mark.parametrize("change", [change_list, change_nested_dictionary, change_record])
+def test_settings_that_are_changed_where_they_are(change: Callable[[Configured], None]) -> None:
+    net = seeded(Configured()).double()
+    explainable = ExplainableModel(net, "conv", "reciprocam")
+    explainable(image())
+    change(net)
+    got, expected = explainable(image()), ExplainableModel(net, "conv", "reciprocam")(image())
+    assert torch.equal(got.logits, net(image()))
+    assert torch.equal(got.cam, expected.cam)
