@@ -81,7 +81,8 @@ def _parts(value: Any, depth: int, seen: set[int]) -> Iterator[Any]:
     yield value
     if depth == 0 or id(value) in seen or isinstance(value, (*PLAIN, Tensor, nn.Module, type)) or callable(value):
         return
-    seen.add(id(value))  # many modules share one record of settings
+    if not isinstance(value, tuple):  # many modules share one record of settings; a pair of a dictionary is made anew
+        seen.add(id(value))
     if isinstance(value, dict):
         held: list[Any] = list(value.items())
     elif isinstance(value, (list, tuple, set, frozenset)):
