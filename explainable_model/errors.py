@@ -37,6 +37,10 @@ class ZeroMapWarning(ExplainableModelWarning):
     """A map is zero everywhere; the warning says why and what to try."""
 
 
+class SaturationWarning(ExplainableModelWarning):
+    """A probability rounds to one, and the gradient of what the network computes from it has lost its digits."""
+
+
 class RepeatedLayerWarning(ExplainableModelWarning):
     """The target layer runs several times in one forward, and no call was chosen: the last one is explained."""
 

@@ -55,7 +55,7 @@ class Session:
         classes = _to_classes(PREDICTED if class_idx is None else class_idx, shape)
         others = self._check_inputs([_to_array(values) for values in inputs], len(checked))
         outputs = self._run(checked, self._check_class_idx(classes, shape), *others)
-        return as_explanation(outputs)
+        return as_explanation(outputs).with_kind(self.metadata.output_kind)
 
     def _check_image(self, image: Array) -> Array:
         expected = self.metadata.image_shape

@@ -175,3 +175,47 @@ def test_augmentation_of_a_network_of_one_batch_size() -> None:
     explainable = ExplainableModel(seeded(CountedBatch()), None, "guided_backprop", augment=True)
     with pytest.raises(LoweringError, match="runs 12 copies at once"):
         explainable(images(2, (3, 16, 16)), 3)
+
+
+class Settings:
+    """A record of settings, as many networks keep one."""
+
+    def __init__(self) -> None:
+        self.scale = 1.0
+
+
+class Configured(nn.Module):
+    """A network whose forward reads settings that are changed where they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.factors, self.options, self.settings = [1.0], {"head": {"power": 1}}, Settings()
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.fc(self.conv(image).tanh().mean((2, 3)))
+        return logits * self.factors[0] * self.settings.scale ** self.options["head"]["power"]
+
+
+def change_list(net: Configured) -> None:
+    net.factors[0] = -2.0
+
+
+def change_nested_dictionary(net: Configured) -> None:
+    net.settings.scale = 3.0
+    net.options["head"]["power"] = 2
+
+
+def change_record(net: Configured) -> None:
+    net.settings.scale = -3.0
+
+
+@pytest.mark.parametrize("change", [change_list, change_nested_dictionary, change_record])
+def test_settings_that_are_changed_where_they_are(change: Callable[[Configured], None]) -> None:
+    net = seeded(Configured()).double()
+    explainable = ExplainableModel(net, "conv", "reciprocam")
+    explainable(image())
+    change(net)
+    got, expected = explainable(image()), ExplainableModel(net, "conv", "reciprocam")(image())
+    assert torch.equal(got.logits, net(image()))
+    assert torch.equal(got.cam, expected.cam)

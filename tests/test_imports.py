@@ -32,6 +32,7 @@ cli
 LOWERING = """
 graph shapes
 output_kind
+eager_kind
 rules
 dynamic_shapes scripted
 capture

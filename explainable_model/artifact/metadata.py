@@ -17,6 +17,7 @@ from explainable_model.explanation import (
     LOGITS,
     OVERLAY,
     PREDICTED,
+    PRESENT,
     OutputKind,
     input_names,
 )
@@ -100,6 +101,7 @@ class Metadata:
             in artifacts of earlier versions: show scores then, no percentages.
         checksum: ``sha256:`` and the SHA-256 of the artifact's files, see ``artifact.checksum``; ``None`` in artifacts
             of earlier versions.
+        threshold: smallest probability at which a class counts as present, where each is present or absent by itself.
         versions: versions of the packages that made the artifact.
         schema_version: version of this record.
     """
@@ -139,6 +141,7 @@ class Metadata:
     profile: Profile = "full"
     output_kind: OutputKind | None = None
     checksum: str | None = None
+    threshold: float = PRESENT
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 

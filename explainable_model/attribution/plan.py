@@ -87,7 +87,8 @@ class Plan:
             last.
         frames: the axis of the image's frames, which the network may fold into the batch; ``None`` for none.
         forward: how the network is called; ``None`` for ``network(image, *inputs)``.
-        has_instance_norm: whether the network is known to normalize each channel of each image by itself.
+        has_rounded_means: whether some gradients of the layer have a spatial mean of zero up to rounding, as before
+            instance normalization; a graph zeroes them where an eager run has shown such a mean.
     """
 
     model: str
@@ -107,7 +108,7 @@ class Plan:
     call: int | None = None
     frames: int | None = None
     forward: Caller = None
-    has_instance_norm: bool = False
+    has_rounded_means: bool = False
 
     @classmethod
     def from_arguments(
@@ -155,7 +156,6 @@ class Plan:
             call=_check_call(arguments.get("call")),
             frames=_check_frames(arguments.get("frames"), method),
             forward=as_caller(arguments.get("forward")),
-            has_instance_norm=any(_is_instance_norm(module) for module in model.modules()),
         )
 
     @property
@@ -237,12 +237,6 @@ def _check_frames(frames: int | None, method: Method) -> int | None:
             "that explains at a layer, such as gradcam."
         )
     return frames
-
-
-def _is_instance_norm(module: nn.Module) -> bool:
-    if isinstance(module, nn.GroupNorm):
-        return module.num_groups == module.num_channels
-    return isinstance(module, nn.modules.instancenorm._InstanceNorm) and not module.track_running_stats
 
 
 def _postprocess(arguments: PlanArguments) -> Postprocess:

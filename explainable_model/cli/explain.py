@@ -95,7 +95,9 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
 
     if arguments.artifact is not None:
         reason = "an artifact has that inside"
-        refuse_without_model(arguments, "checkpoint", "pretrained", "classes", "output_kind", *OPTIONS, reason=reason)
+        refuse_without_model(
+            arguments, "checkpoint", "pretrained", "classes", "output_kind", "presence", *OPTIONS, reason=reason
+        )
         explainer = artifact_explainer(arguments.artifact)
     elif arguments.method == ALL:
         return _explain_with_all(arguments, console)

@@ -232,6 +232,13 @@ def _add_output_kind(parser: argparse.ArgumentParser) -> None:
         choices=OUTPUT_KINDS,
         help="how the output becomes probabilities; default: found from the network",
     )
+    parser.add_argument(
+        "--presence",
+        type=float,
+        metavar="P",
+        help="smallest probability of a class that is present, for classes that are present or absent by themselves; "
+        "default: 0.5",
+    )
 
 
 def _add_size(parser: argparse.ArgumentParser) -> None:

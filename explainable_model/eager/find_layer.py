@@ -22,6 +22,7 @@ from explainable_model.eager.checks import check_image_for, explained_shape_erro
 from explainable_model.eager.hooked import is_in_place_refusal
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
+from explainable_model.eager.token_places import check_places
 from explainable_model.errors import LayerError, ModelError
 
 # The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
@@ -81,8 +82,8 @@ def find_layers(
     """
     check_image_for(model, image)
     with torch.inference_mode(False), torch.no_grad(), explained_shape_errors(model, image):
-        example = _Example(model, (image.detach(), *inputs), frames=frames, forward=as_caller(forward))
-        record, output = _record_outputs(example, image.detach().clone())
+        example = Example(model, (image.detach(), *inputs), frames=frames, forward=as_caller(forward))
+        record, output = record_outputs(example, image.detach().clone())
         prediction = None
         with suppress(ModelError):  # the layers are the same, whatever is explained of the output
             prediction = find_prediction(output).tensor
@@ -124,9 +125,9 @@ def default_layer(
     if image.shape[0] > FEW_IMAGES:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
             few = (image[:FEW_IMAGES], *(tensor[:FEW_IMAGES] for tensor in inputs))
-            layer, _ = _choose_layer(_Example(model, few, output, target, frames, forward))
+            layer, _ = _choose_layer(Example(model, few, output, target, frames, forward))
     if layer is None:
-        layer, candidates = _choose_layer(_Example(model, (image, *inputs), output, target, frames, forward))
+        layer, candidates = _choose_layer(Example(model, (image, *inputs), output, target, frames, forward))
     if layer is not None:
         return layer
     raise LayerError(
@@ -145,7 +146,7 @@ def planned_layer(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[
 
 
 @dataclass(frozen=True)
-class _Example:
+class Example:
     """A network, what it is given, and what of its output is explained."""
 
     model: nn.Module
@@ -172,13 +173,13 @@ class _Example:
         )
 
 
-def _choose_layer(example: _Example) -> tuple[str | None, int]:
+def _choose_layer(example: Example) -> tuple[str | None, int]:
     """The layer, or ``None``, and how many layers have a spatial map."""
     with torch.inference_mode(False):
         image = example.image.detach()
         example = replace(example, arguments=(image, *example.arguments[1:]))
         with torch.no_grad():
-            record, output = _record_outputs(example, image.clone())
+            record, output = record_outputs(example, image.clone())
             candidates = _candidates(record, example.score(output).logits)
         likely = [candidate for candidate in reversed(candidates) if _is_likely(candidate, record)]
         likely.sort(key=lambda candidate: _doubt(candidate, record))
@@ -191,7 +192,7 @@ def _choose_layer(example: _Example) -> tuple[str | None, int]:
     return None, len(candidates)
 
 
-def _try_first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]) -> str | None:
+def _try_first_with_gradient(example: Example, candidates: Sequence[LayerCandidate]) -> str | None:
     """See ``_first_with_gradient``; an operation in place that autograd refuses is named as the reason."""
     try:
         return _first_with_gradient(example, candidates)
@@ -204,7 +205,7 @@ def _try_first_with_gradient(example: _Example, candidates: Sequence[LayerCandid
         ) from error
 
 
-def _first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]) -> str | None:
+def _first_with_gradient(example: Example, candidates: Sequence[LayerCandidate]) -> str | None:
     """The first of these whose map has a gradient; only what follows them is differentiated."""
     if not candidates:
         return None
@@ -228,8 +229,23 @@ def _first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]
                 keep_graph=True,
             )
             if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
-                return candidate.name
+                with suppress(LayerError):
+                    check_layer(example, candidate.name, candidate.layout)
+                    return candidate.name
     return None
+
+
+def check_layer(example: Example, name: str, layout: SpatialLayout | FoldedLayout) -> None:
+    """Refuse a layer whose tokens are no places of the image, see ``check_places``."""
+    if isinstance(layout, FoldedLayout) or example.frames is not None:
+        return
+
+    def run(images: Tensor, copies: int) -> Any:
+        others = (tensor[:1].expand(copies, *tensor.shape[1:]) for tensor in example.arguments[1:])
+        return replace(example, arguments=(images, *others)).run(images)
+
+    with torch.no_grad():
+        check_places(example.model, name, layout, example.image.detach(), run)
 
 
 def _reaches_the_map(gradients: Tensor) -> bool:
@@ -267,7 +283,7 @@ def is_passive(layer: nn.Module) -> bool:
     return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
 
 
-def _record_outputs(example: _Example, image: Tensor) -> tuple[OutputRecord, Any]:
+def record_outputs(example: Example, image: Tensor) -> tuple[OutputRecord, Any]:
     """What the layers and the network returned in one run."""
     record = OutputRecord(example.model, image, example.frames)
     with record.listening():

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from explainable_model.attribution.calling import call_network
@@ -15,7 +16,7 @@ from explainable_model.attribution.targets import Scores, score_output
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
 from explainable_model.eager.rounding import without_rounding
-from explainable_model.eager.saturation import ExactSigmoid, has_saturated_sigmoid
+from explainable_model.eager.saturation import ExactSigmoid, has_saturated_sigmoid, warn_of_saturation
 from explainable_model.eager.tap import ActivationCapture, LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError, RepeatedLayerWarning
 
@@ -60,6 +61,7 @@ class HookedNetwork:
             if self._is_saturated(scores):
                 with ExactSigmoid():
                     scores, captures = run_with_tail(self._model, names, self._taps, image, score, plan.call)
+        self._warn_of_saturation(scores)
         activations = [self._captured(name, capture) for name, capture in zip(names, captures, strict=True)]
         return detached_run(image, inputs, Graph(scores, activations, names))
 
@@ -85,8 +87,14 @@ class HookedNetwork:
         """Whether autograd has lost the gradient of a sigmoid that is not the end of the network."""
         if not scores.values.requires_grad:
             return False
-        final = autograd.final_activation(scores.logits) if self._plan.target.linear else None
-        return has_saturated_sigmoid(scores.values, final)
+        return has_saturated_sigmoid(scores.values, self._final(scores))
+
+    def _final(self, scores: Scores) -> Node | None:
+        return autograd.final_activation(scores.logits) if self._plan.target.linear else None
+
+    def _warn_of_saturation(self, scores: Scores) -> None:
+        if scores.values.requires_grad and scores.values.device.type == "cpu":
+            warn_of_saturation(scores.values, self._final(scores))
 
     def _captured(self, name: str, capture: ActivationCapture) -> Tensor:
         """What a tap captured.

@@ -7,12 +7,14 @@ from torch import nn
 
 from explainable_model.errors import LayerError
 
+WRAPPERS = ("module.", "_orig_mod.")
+
 
 def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
     """The name, inside ``model``, of a layer given by name or as a module of it.
 
-    A module with several names may be given by any of them, and ``module.``, which ``DataParallel`` puts before
-    every name, may stay.
+    A module with several names may be given by any of them, and what ``DataParallel`` and ``torch.compile`` put before
+    every name may stay.
 
     Raises:
         LayerError: no such layer, or a TorchScript module.
@@ -28,10 +30,12 @@ def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
             f"target_layer is a {type(target_layer).__name__} that is not a module of "
             f"{type(model).__name__}; expected one of its submodules or their names."
         )
-    for name in (target_layer, target_layer.removeprefix("module.")):
-        if name in modules:
-            _refuse_scripted(name, modules[name])
-            return name
+    name = target_layer
+    while name not in modules and name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    if name in modules:
+        _refuse_scripted(name, modules[name])
+        return name
     raise LayerError(
         f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, set(modules))}"
     )

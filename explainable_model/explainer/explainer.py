@@ -21,7 +21,7 @@ from explainable_model.explainer.answers import (
     split_classes,
     take_first,
 )
-from explainable_model.explanation import Explanation, OutputKind
+from explainable_model.explanation import PRESENT, Explanation, OutputKind
 from explainable_model.imaging.overlay import OverlayStyle, hottest_point, overlay
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
 from explainable_model.imaging.sheets import panel, save_picture
@@ -53,6 +53,7 @@ class Explainer:
         classes: how many classes can be explained, if known.
         method: key of ``METHODS``.
         list_layers: lists the names of the explained layers, which may be known only after the first call.
+        threshold: smallest probability of a class that is present.
     """
 
     run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
@@ -64,10 +65,13 @@ class Explainer:
     classes: int | None = None
     method: str = ""
     list_layers: Callable[[], tuple[str, ...]] = tuple
+    threshold: float = PRESENT
 
     def describe(self, answer: Answer, top: int = TOP) -> dict[str, Any]:
         """Describe the explained class and the best classes, see ``describe_classes``."""
-        return describe_classes(answer, self.class_names, self.output_kind, top, classes=self.classes)
+        return describe_classes(
+            answer, self.class_names, self.output_kind, top, classes=self.classes, threshold=self.threshold
+        )
 
     def describe_method(self) -> str:
         """Name the method and the layers: ``Grad-CAM at layer4``."""
@@ -122,6 +126,7 @@ def session_explainer(session: "Session", preprocess: Preprocess | None = None) 
         metadata.classes,
         metadata.method,
         lambda: tuple(metadata.target_layers),
+        metadata.threshold,
     )
 
 
@@ -180,6 +185,7 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
         classes,
         plan.method.name,
         lambda: explainable.target_layers,
+        named.threshold,
     )
 
 
@@ -187,7 +193,7 @@ def _find_kind(named: "NamedModel", plan: "Plan") -> OutputKind | None:
     """Find how the output of a network is read, with an image of noise."""
     import torch
 
-    from explainable_model.explainer.output_kind import find_output_kind
+    from explainable_model.lowering.eager_kind import find_output_kind
 
     assert named.preprocess is not None
     shape = (1, len(named.preprocess.mean), *named.preprocess.size)

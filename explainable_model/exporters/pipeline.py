@@ -11,7 +11,7 @@ from explainable_model.artifact.checksum import UNWRITTEN, write_checksum
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
 from explainable_model.artifact.runner import Array
 from explainable_model.errors import ArtifactError, InputError
-from explainable_model.explanation import OVERLAY, OutputKind, Progress, as_progress
+from explainable_model.explanation import OVERLAY, PRESENT, OutputKind, Progress, as_progress, check_threshold
 from explainable_model.exporters import FORMATS, format_by_suffix, format_of
 from explainable_model.exporters.describe import describe
 from explainable_model.exporters.format import Format
@@ -40,6 +40,7 @@ def export(
     preprocess: Preprocess | Callable[..., Any] | None = None,
     class_names: Sequence[str] | None = None,
     output_kind: OutputKind | None = None,
+    threshold: float = PRESENT,
     dynamic_size: bool = False,
     dynamic_batch: bool = True,
     pixels: str | None = None,
@@ -67,6 +68,8 @@ def export(
         output_kind: how the output is read as probabilities, for the metadata, see ``OutputKind``; ``None`` finds it
             from the graph. A multi-label network without a sigmoid needs ``"sigmoid_logits"``, a regression
             ``"scores"``: their graphs do not tell.
+        threshold: smallest probability of a class that is present, for the metadata, where each class is present or
+            absent by itself.
         dynamic_size: leave height and width open as well, see ``lower``.
         dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that need to know every size.
             Formats of fixed size always have a fixed batch.
@@ -117,7 +120,7 @@ def export(
             profile=profile,
         )
         lowered = with_pixels(lowered, preparation, pixels, render)
-        described = describe(lowered, fmt.name, preparation, class_names, output_kind)
+        described = describe(lowered, fmt.name, preparation, class_names, output_kind, check_threshold(threshold))
         unwritten, file = replace(described, checksum=UNWRITTEN), staged.file
         fmt.write(lowered, file, unwritten.to_json())
         write_checksum(file, find_companion(file, fmt))

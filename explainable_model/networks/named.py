@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from explainable_model.errors import MissingRuntimeError, ModelError
-from explainable_model.explanation import OutputKind
+from explainable_model.explanation import PRESENT, OutputKind, check_threshold
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.checkpoint import load_checkpoint
 from explainable_model.networks.transformers import load_classifier, read_class_names, read_preprocess
@@ -28,14 +28,17 @@ class NamedModel:
         preprocess: from a photo to the network's input, if known; a ``Compose`` of torchvision is translated.
         class_names: one per class, if known.
         output_kind: how the output is read as probabilities, see ``OUTPUT_KINDS``; ``None`` finds it from the network.
+        threshold: smallest probability of a class that is present, where each is present or absent by itself.
     """
 
     model: nn.Module
     preprocess: Preprocess | None = None
     class_names: tuple[str, ...] | None = None
     output_kind: OutputKind | None = None
+    threshold: float = PRESENT
 
     def __post_init__(self) -> None:
+        check_threshold(self.threshold)
         object.__setattr__(self, "preprocess", as_preprocess(self.preprocess))
 
 

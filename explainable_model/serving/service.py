@@ -228,7 +228,14 @@ class Service:
 
     def _describe(self, answer: Answer, top: int) -> dict[str, Any]:
         metadata = self.metadata
-        return describe_classes(answer, metadata.class_names, metadata.output_kind, top, classes=metadata.classes)
+        return describe_classes(
+            answer,
+            metadata.class_names,
+            metadata.output_kind,
+            top,
+            classes=metadata.classes,
+            threshold=metadata.threshold,
+        )
 
     def _draw_heatmap(self, answer: Answer) -> dict[str, Any]:
         """Draw the map in 8 bits, and name the values of 0 and 255: the artifact's bounds, or else the map's own."""

@@ -138,6 +138,7 @@ Metadata parse_record(const json& record) {
   parse_shapes(record, metadata);
   parse_classes(record, metadata);
   metadata.diverging = record.at("cam_range").at(0) != 0;
+  metadata.threshold = read_optional<double>(record, "threshold").value_or(0.5);
   metadata.output_kind = read_optional<std::string>(record, "output_kind").value_or("");
   metadata.extra_inputs = record.value("extra_inputs", json::array()).size();
   const auto preprocess = record.find("preprocess");

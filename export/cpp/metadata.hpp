@@ -47,6 +47,7 @@ struct Metadata {
   std::string dtype;                      // of logits and cam, and of the image where the artifact takes no photos
   std::string pixels;                     // NCHW or NHWC, the layout of photos; empty where the artifact takes a prepared image
   bool diverging = false;                 // the maps range from negative to positive values
+  double threshold = 0.5;   // smallest probability of a class that is present
   std::string output_kind;  // how the output is read as probabilities; empty where the artifact does not say so
   std::int64_t classes = 0;
   std::int64_t top_k = 0;         // the number of classes that are explained at once; 0 without top_k

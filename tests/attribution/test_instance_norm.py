@@ -105,3 +105,21 @@ def test_the_lowered_map_of_a_function_is_zero_as_well(name: str) -> None:
         warnings.simplefilter("ignore")
         lowered = lower(ExplainableModel(seeded(Functional(NORMALIZATIONS[name])), "body"), image)
     assert lowered(image).cam.abs().max() == 0
+
+
+@pytest.mark.filterwarnings("ignore::explainable_model.errors.ZeroMapWarning")
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *((name, "gradcam") for name in NORMALIZATIONS if name != "batch_norm"),
+        *(("instance_norm", m) for m in ("finercam", "shapleycam")),
+        ("by hand", "guided_gradcam"),
+    ],
+)
+def test_every_method_that_averages_and_every_way_to_normalize(name: str, method: str) -> None:
+    network, image = seeded(Functional(NORMALIZATIONS[name])), images(2, (3, 24, 24))
+    explainable = ExplainableModel(network, "body", method)
+    assert explainable(image).cam.abs().max() == 0
+    if name == "by hand":
+        assert lower(explainable, image)(image).cam.abs().max() == 0
+    assert ExplainableModel(network, "body", "hirescam")(image).cam.max() > 0.5

@@ -201,4 +201,6 @@ def count_classes(module: fx.GraphModule, plan: Plan) -> int:
     logits, _, values, _ = (node.meta["val"] for node in output_nodes(module.graph))
     if not isinstance(plan.target, Custom):
         return int(values.shape[1])
+    if plan.target.classes is not None:
+        return plan.target.classes
     return int(logits.shape[1]) if logits.ndim > 1 else 1
