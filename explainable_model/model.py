@@ -285,6 +285,7 @@ def lower(
     """
     check_profile(profile, image, dynamic_size=dynamic_size)
     table = {**LOWERINGS, **check_lowerings(lowerings or {})}
+    checks.check_image_for(explainable.model, image)
     with torch.no_grad(), restored_buffers(explainable.model):
         explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
     example = tuple(tensor.detach() for tensor in (image, *inputs))

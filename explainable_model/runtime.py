@@ -14,6 +14,7 @@ from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanati
 from explainable_model.exporters import format_of
 from explainable_model.exporters.format import Format
 from explainable_model.exporters.opening import find_companion, open_artifact
+from explainable_model.paths import as_path
 
 
 class Session:
@@ -110,6 +111,8 @@ def _to_classes(class_idx: ArrayLike, shape: tuple[int, ...]) -> Array:
 
 def _to_array(values: Any) -> Array:
     """An array or tensor as an array; bfloat16, which NumPy does not have, becomes float32."""
+    if hasattr(values, "detach"):
+        values = values.detach()
     return np.asarray(values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values)
 
 
@@ -154,7 +157,7 @@ def find_artifact(path: str | Path) -> tuple[Path, Format]:
     Raises:
         ArtifactError: there is no such file, or its suffix is unknown.
     """
-    path = Path(path)
+    path = as_path(path)
     fmt = format_of(path)
     if not path.is_file():
         raise ArtifactError(f"There is no artifact {path}.")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from explainable_model.errors import ArtifactError, LeftoverWarning
+from explainable_model.paths import as_path
 
 try:
     import fcntl
@@ -42,11 +43,9 @@ def resolve_target(path: str | Path) -> Path:
     Raises:
         ArtifactError: the path names a directory, a device, a FIFO or a socket, the file is read-only or another
             user's, or the name is none that every runtime can open.
-        TypeError: the path is given as bytes.
+        InputError: no path at all.
     """
-    if isinstance(path, bytes):
-        raise TypeError(f"The path is {path!r}, which is bytes; expected str or Path, such as os.fsdecode(path).")
-    name = os.fspath(path)
+    name = os.fspath(as_path(path))
     if "\0" in name:
         raise _refusal(repr(name), "the name contains a NUL character")
     try:

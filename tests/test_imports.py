@@ -14,6 +14,7 @@ PACKAGE = ROOT / "explainable_model"
 # Rooms of one line may not import each other.
 RULE = """
 errors explanation
+paths
 writing
 imaging
 artifact networks

@@ -16,7 +16,7 @@ from PIL import Image
 
 import explainable_model.writing
 from explainable_model import ExplainableModel, export
-from explainable_model.errors import ArtifactError, LeftoverWarning
+from explainable_model.errors import ArtifactError, InputError, LeftoverWarning
 from explainable_model.imaging.sheets import save_picture
 from explainable_model.writing import OWNER, StagedOutput, write_bytes
 from tests.support.nets import TinyResNet, images, seeded
@@ -136,7 +136,7 @@ def test_names_that_are_none(name: str, reason: str, tmp_path: Path) -> None:
 
 
 def test_names_that_are_unusual(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"which is bytes; expected str or Path, such as os\.fsdecode"):
+    with pytest.raises(InputError, match=r"which is bytes; expected str or Path, such as os\.fsdecode"):
         write_bytes(os.fsencode(tmp_path / "net.ts"), b"")  # type: ignore[arg-type]
     for name in ("n" * 252 + ".ts", "é" * 126 + ".t", " ", "-o", "a\nb", ".ts", "網.ts", "*[a].ts"):
         assert write_bytes(tmp_path / name, b"new").read_bytes() == b"new"

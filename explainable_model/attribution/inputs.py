@@ -46,6 +46,8 @@ def check_image(image: Tensor) -> None:
         elif isinstance(image, (dict, list, tuple)):
             hint = " Wrap the network in a module that takes the tensor and makes the container of it."
         raise InputError(f"image is {type(image).__name__}; expected a torch.Tensor of shape (N, C, H, W).{hint}")
+    if image.layout != torch.strided:
+        raise InputError(f"image is {image.layout}; expected a dense tensor: image.to_dense().")
     if not 3 <= image.ndim <= 5:
         hint = " Add the batch dimension: image.unsqueeze(0)." if image.ndim == 2 else ""
         raise InputError(

@@ -247,7 +247,8 @@ def _postprocess(arguments: PlanArguments) -> Postprocess:
     )
 
 
-def _word(option: bool | str, default: str) -> str:
-    if isinstance(option, str):
+def _word(option: Any, default: str) -> Any:
+    """The word for an option; ``Postprocess`` refuses what is neither a word nor true or false."""
+    if not (option is None or isinstance(option, bool)):
         return option
     return default if option else "none"

@@ -16,6 +16,7 @@ from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.attribution.scores import one_hot
 from explainable_model.attribution.targets import ClassScore, Scores, Target, score_output
 from explainable_model.eager.autograd import score_gradient
+from explainable_model.eager.checks import check_image_for, explained_shape_errors
 from explainable_model.eager.hooked import is_in_place_refusal
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
@@ -68,8 +69,12 @@ def find_layers(model: nn.Module, image: Tensor, *, frames: int | None = None) -
         model: the network, in evaluation mode.
         image: ``(N, C, *spatial)``, an example that the network accepts.
         frames: the axis of the image's frames, where it has some.
+
+    Raises:
+        InputError: an image that the network cannot take.
     """
-    with torch.inference_mode(False), torch.no_grad():
+    check_image_for(model, image)
+    with torch.inference_mode(False), torch.no_grad(), explained_shape_errors(model, image):
         example = _Example(model, (image.detach(),), frames=frames)
         record, output = _record_outputs(example, image.detach().clone())
         prediction = None

@@ -24,6 +24,7 @@ from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import with_photo_io
 from explainable_model.model import ExplainableModel, lower
 from explainable_model.networks.transforms import as_preprocess
+from explainable_model.paths import as_path
 from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images, check_calibration
 from explainable_model.verify.parity import require_parity
 from explainable_model.verify.samples import example_like, tested_sizes
@@ -98,11 +99,11 @@ def export(
         >>> export(explainable, "resnet50.onnx", image)            # doctest: +SKIP
         PosixPath('resnet50.onnx')
     """
+    path = as_path(path)
     fmt = format_of(path, format)
     target = resolve_target(path)
     if format is None and format_by_suffix(target) is not fmt:
         raise ArtifactError(f"{path} is a link to {target}, whose suffix is not that of {fmt.name}; name another file.")
-    path = Path(path)
     preparation, progress = as_preprocess(preprocess), as_progress(progress)
     check_request(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile)
     check_precision(fmt, precision, calibration, preparation)
