@@ -106,7 +106,7 @@ def session_explainer(session: "Session", preprocess: Preprocess | None = None) 
     copies = metadata.batch or 1
 
     def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
-        check_volume(image.shape, copies, path)
+        check_volume(image.shape, copies, session.path)
         batch = np.repeat(image.astype(metadata.array_dtype), copies, 0)
         classes = None if class_idx is None else expand_class_idx(np.repeat(class_idx, copies), metadata.top_k)
         return take_first(session(batch, classes))
