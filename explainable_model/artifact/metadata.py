@@ -71,6 +71,8 @@ class Metadata:
         target_layers: names of the explained layers; empty where a method explains at the image itself.
         call: which call of a layer that runs several times is explained, counted from 0; ``None`` or -1 for the last.
         frames: the axis of the image's frames; ``None`` for an image without.
+        forward: names of the network's parameters for the image and the extra inputs, in parentheses the name of a
+            function that calls it; ``None`` where they go by position.
         fusion: how the maps of several layers become one.
         target: the score that is explained.
         top_k: how many classes of an image are explained at once; ``None`` for one.
@@ -133,6 +135,7 @@ class Metadata:
     agreement: Mapping[str, Any] | None = None
     call: int | None = None
     frames: int | None = None
+    forward: list[str] | str | None = None
     profile: Profile = "full"
     output_kind: OutputKind | None = None
     checksum: str | None = None

@@ -30,6 +30,7 @@ from explainable_model.imaging.tiles import Tile, tile_sheet
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from explainable_model.attribution.plan import Plan
     from explainable_model.model import ExplainableModel
     from explainable_model.networks.named import NamedModel
     from explainable_model.runtime import Session
@@ -167,7 +168,7 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
             logits, explained, cam = explainable(pixels, classes)
         return take_first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
-    kind = named.output_kind or _find_kind(named, plan.output)
+    kind = named.output_kind or _find_kind(named, plan)
     classes = 2 if isinstance(plan.target, Binary) else None
     return Explainer(
         run,
@@ -182,7 +183,7 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
     )
 
 
-def _find_kind(named: "NamedModel", output: Any) -> OutputKind | None:
+def _find_kind(named: "NamedModel", plan: "Plan") -> OutputKind | None:
     """Find how the output of a network is read, with an image of noise."""
     import torch
 
@@ -193,7 +194,7 @@ def _find_kind(named: "NamedModel", output: Any) -> OutputKind | None:
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(find_dtype(named.model))
     try:
         with wrap_network_errors(named.model, tuple(image.shape)):
-            return find_output_kind(named.model, image, output=output)
+            return find_output_kind(named.model, image, output=plan.output, forward=plan.forward)
     except ModelError:  # told where the network explains its first photo, unless its target reads the output itself
         return None
 
