@@ -149,7 +149,7 @@ def change_output(graph: Any, output: str, kind: Any) -> None:
         graph.node.append(helper.make_node("Cast", [inner], [output], to=kind))
         value.type.tensor_type.elem_type = kind
     elif kind in ("rank", "flat"):
-        add(numpy_helper.from_array(np.array([1, -1] if kind == "rank" else [-1], np.int64), f"{output}_shape"))
+        add(numpy_helper.from_array(np.array([1, 1, -1] if kind == "rank" else [-1], np.int64), f"{output}_shape"))
         graph.node.append(helper.make_node("Reshape", [inner, f"{output}_shape"], [output]))
         value.type.tensor_type.ClearField("shape")
     elif kind == "empty":
