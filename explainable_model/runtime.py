@@ -1,5 +1,6 @@
 """``load(path)`` opens an artifact of any format. ONNX needs no torch."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, as_explanation
 from explainable_model.exporters import FORMATS, format_of
 from explainable_model.exporters.format import Format
+from explainable_model.exporters.guard.refusal import holds_machine_code
 
 
 class Session:
@@ -21,12 +23,13 @@ class Session:
     Attributes:
         path: the file.
         metadata: the artifact's metadata.
+        runner: the artifact as a function of checked arrays.
     """
 
     def __init__(self, path: Path, metadata: Metadata, runner: Runner) -> None:
         self.path = path
         self.metadata = metadata
-        self._run = runner
+        self.runner = runner
 
     def __call__(
         self, image: ArrayLike, class_idx: ArrayLike | None = None, *inputs: ArrayLike
@@ -52,7 +55,7 @@ class Session:
         shape = (len(checked), *(int(n or 1) for n in self.metadata.class_idx_shape[1:]))
         classes = _to_classes(PREDICTED if class_idx is None else class_idx, shape)
         others = self._check_inputs([_to_array(values) for values in inputs], len(checked))
-        outputs = self._run(checked, self._check_class_idx(classes, shape), *others)
+        outputs = self.runner(checked, self._check_class_idx(classes, shape), *others)
         return as_explanation(outputs)
 
     def _check_image(self, image: Array) -> Array:
@@ -112,16 +115,19 @@ def _to_array(values: Any) -> Array:
     return np.asarray(values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values)
 
 
-def load(path: str | Path, *, threads: int | None = None, device: str | None = None) -> Session:
+def load(path: str | Path, *, threads: int | None = None, device: str | None = None, trusted: bool = False) -> Session:
     """Open an artifact in its own runtime.
 
     Args:
         path: a file made by ``export``; the suffix tells the format.
         threads: how many threads the runtime may use; ``None`` leaves the number to the runtime.
         device: where it runs, such as ``cuda:0``, for TorchScript; ``None`` for the CPU.
+        trusted: whether the file comes from someone who may run code here. Without it, a file is refused that holds
+            machine code (``.aoti.pt2``, ``.pte``), or of which the check cannot tell that it runs no code of its own.
 
     Raises:
         ArtifactError: the file is missing, damaged, foreign or of a newer schema, or its suffix is unknown.
+        UntrustedArtifactError: the file could run code, and ``trusted`` is not given.
         MissingRuntimeError: the runtime is not installed.
         InputError: a device for a format that runs on the CPU alone.
 
@@ -130,16 +136,19 @@ def load(path: str | Path, *, threads: int | None = None, device: str | None = N
         >>> logits, class_idx, cam = session(image)                # doctest: +SKIP
     """
     path, fmt = _find_artifact(path)
-    if device is None:
-        runner, metadata = fmt.open(path, threads)
-    elif fmt.open_on is not None:
-        runner, metadata = fmt.open_on(path, threads, device)
-    else:
+    if device is not None and fmt.open_on is None:
         able = ", ".join(name for name, row in FORMATS.items() if row.open_on is not None)
         raise InputError(
             f"device is {device!r}; {path.name} runs on the CPU alone. A device can be chosen for: {able}."
         )
-    return Session(path, parse_metadata(metadata, path), runner)
+    if fmt.machine_code and not trusted:
+        parse_metadata(fmt.read_metadata(path), path)  # a damaged or foreign file is named as such
+        raise holds_machine_code(path, fmt.runtime)
+    open_: Callable[..., tuple[Runner, str]] = fmt.open if device is None else fmt.open_on or fmt.open
+    if trusted and fmt.open_trusted is not None:
+        open_ = fmt.open_trusted
+    runner, text = open_(path, threads) if device is None else open_(path, threads, device)
+    return Session(path, parse_metadata(text, path), runner)
 
 
 def read_metadata(path: str | Path) -> Metadata:

@@ -17,19 +17,16 @@ if TYPE_CHECKING:
 
 def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Compare an artifact with its recorded answer, and with the network where one is named."""
-    from explainable_model.artifact.metadata import parse_metadata
     from explainable_model.artifact.reference import check_reference
-    from explainable_model.exporters import format_of
-    from explainable_model.runtime import read_metadata
+    from explainable_model.runtime import load
 
     path: Path = arguments.file
     if arguments.model is None:
         refuse_without_model(
             arguments, "checkpoint", "pretrained", "classes", reason="an artifact has its weights inside"
         )
-    read_metadata(path)  # refuses a missing or foreign file before a runtime reads it
-    runner, text = format_of(path).open(path, None)
-    metadata = parse_metadata(text, path)
+    session = load(path, trusted=arguments.trusted)
+    runner, metadata = session.runner, session.metadata
     console.say(f"running {path}")
     reason = check_reference(metadata, runner)
     record: dict[str, Any] = {"path": str(path), "reference": reason or "agrees"}

@@ -58,8 +58,8 @@ class Explainer:
         return describe_classes(answer, self.class_names, self.output_kind, classes=self.classes)
 
 
-def artifact_explainer(path: Path) -> Explainer:
-    """Open an artifact in its own runtime.
+def artifact_explainer(path: Path, *, trusted: bool = False) -> Explainer:
+    """Open an artifact in its own runtime; ``trusted`` as in ``load``.
 
     Raises:
         ArtifactError, MissingRuntimeError: as ``load``.
@@ -67,7 +67,7 @@ def artifact_explainer(path: Path) -> Explainer:
     """
     from explainable_model.runtime import load
 
-    session = load(path)
+    session = load(path, trusted=trusted)
     metadata = session.metadata
     preparation = metadata.preparation
     if preparation is None:

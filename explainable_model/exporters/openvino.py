@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.metadata import METADATA_KEY, parse_metadata
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError
 from explainable_model.explanation import input_names
 from explainable_model.exporters import onnx
 from explainable_model.exporters.format import Format, foreign_file
+from explainable_model.exporters.guard.openvino_file import read_openvino
+from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
@@ -157,6 +159,8 @@ def _restore_antialiasing(model: Any) -> None:
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     """Run with OpenVINO on the CPU, in the precision of the file, with one inference request for each thread."""
+    metadata = read_metadata(path)
+    parse_metadata(metadata, path)
     openvino = _import_openvino(str(path))
     core = openvino.Core()
     model = _read(core, path)
@@ -175,24 +179,25 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
         outputs = of_thread.request.infer(dict(zip(input_names(len(arrays) - 2), arrays, strict=True)))
         return list(outputs.values())
 
-    return run, _metadata(model, path)
+    return run, metadata
 
 
 def read_metadata(path: Path) -> str:
-    """The metadata text in the model's ``rt_info``."""
-    return _metadata(_read(_import_openvino(str(path)).Core(), path), path)
-
-
-def _metadata(model: Any, path: Path) -> str:
-    if not model.has_rt_info([METADATA_KEY]):
+    """The metadata text in the model's ``rt_info``; OpenVINO is not needed."""
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ArtifactError(f"{path} needs {weights.name} beside it, which holds its weights.")
+    try:
+        metadata = read_openvino(path, weights)
+    except Refusal as refusal:
+        raise not_shown_harmless(path, refusal) from refusal
+    if metadata is None:
         raise foreign_file(path)
-    return str(model.get_rt_info([METADATA_KEY]).value)
+    return metadata
 
 
 def _read(core: Any, path: Path) -> Any:
     weights = path.with_suffix(".bin")
-    if not weights.is_file():
-        raise ArtifactError(f"{path} needs {weights.name} beside it, which holds its weights.")
     try:
         return core.read_model(path, weights)
     except RuntimeError as error:

@@ -1,5 +1,6 @@
 """From an explainable network to a verified file."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
-from explainable_model.artifact.runner import Array
-from explainable_model.errors import InputError
+from explainable_model.artifact.runner import Array, Runner
+from explainable_model.errors import InputError, UntrustedArtifactError, UntrustedArtifactWarning
 from explainable_model.explanation import OVERLAY, OutputKind, Progress, as_progress
 from explainable_model.exporters import FORMATS, format_of
 from explainable_model.exporters.describe import describe
@@ -113,7 +114,7 @@ def export(
         metadata = describe(lowered, fmt.name, preparation, class_names, output_kind)
         file = staged.folder / path.name
         fmt.write(lowered, file, metadata.to_json())
-        runner, _ = fmt.open(file, None)
+        runner = open_own(fmt, file)
         require_parity(explainable, lowered, metadata, runner)
         if precision is not None:
             images = comparison_images(lowered, metadata, calibration, progress)
@@ -121,6 +122,22 @@ def export(
             reduce_precision(file, metadata, precision, images, photos=photos, progress=progress)
         staged.commit()
     return path
+
+
+def open_own(fmt: Format, file: Path) -> Runner:
+    """Open a file that was just made, and warn where ``load`` will ask for ``trusted=True``."""
+    try:
+        return fmt.open(file, None)[0]
+    except UntrustedArtifactError as error:
+        if fmt.open_trusted is None:
+            raise
+        reason = str(error).partition(": ")[2]
+        warnings.warn(
+            f"load({file.name!r}) will need trusted=True, since the check of foreign files refuses it: {reason}",
+            UntrustedArtifactWarning,
+            stacklevel=3,
+        )
+        return fmt.open_trusted(file, None)[0]
 
 
 def check_request(fmt: Format, path: Path, *, dynamic_size: bool, pixels: str | None, profile: Profile) -> None:
