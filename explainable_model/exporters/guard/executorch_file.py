@@ -9,7 +9,7 @@ from explainable_model.errors import ArtifactError
 from explainable_model.exporters.format import foreign_file
 from explainable_model.exporters.guard.archive import MAX_TEXT
 
-IDENTIFIER = b"ET12"
+IDENTIFIER, HEADER = b"ET12", b"eh00"
 PLANS, PLAN_NAME, PLAN_VALUES, PLAN_OUTPUTS = 1, 0, 2, 4  # fields of Program and ExecutionPlan in program.fbs
 VALUE_KIND, VALUE, STRING, STRING_TEXT = 0, 1, 6, 0  # fields of EValue, and its kind and field for texts
 
@@ -69,12 +69,23 @@ def read_program_metadata(path: Path) -> str:
         content = path.read_bytes()
         if content[4:8] != IDENTIFIER:
             raise ValueError("its first bytes are those of another format")
+        _check_length(content)
         text = _find_text(Flatbuffer(content))
     except (OSError, struct.error, ValueError) as error:
         raise ArtifactError(f"{path} is damaged or not an ExecuTorch program ({error}); export it again.") from error
     if text is None:
         raise foreign_file(path)
     return text
+
+
+def _check_length(content: bytes) -> None:
+    """Compare the length of the file with that in the header that ExecuTorch writes behind the first bytes."""
+    if content[8:12] != HEADER:
+        return
+    length, program, base = struct.unpack_from("<IQQ", content, 12)
+    segments = struct.unpack_from("<Q", content, 32)[0] if length >= 32 else 0
+    if max(program, base + segments) > len(content):
+        raise ValueError(f"it has {len(content)} bytes of {max(program, base + segments)}")
 
 
 def _find_text(buffer: Flatbuffer) -> str | None:
