@@ -176,7 +176,16 @@ def test_a_structure_that_imports_a_module(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["2**2**2**2**9", "Pow(2, Pow(2, 64))", "(" * 300 + "s0" + ")" * 300, "s0.aa", "-" * 900, "+".join(["s0"] * 9000)],
+    [
+        "Mul(" + ", ".join(f"Add(Symbol('s{n % 6}'), Integer({n}))" for n in range(36)) + ")",
+        "FloorDiv(" * 60 + "Symbol('s0')" + ", Integer(3))" * 60,
+        "2**2**2**2**9",
+        "Pow(2, Pow(2, 64))",
+        "(" * 300 + "s0" + ")" * 300,
+        "s0.aa",
+        "-" * 900,
+        "+".join(["s0"] * 9000),
+    ],
 )
 def test_an_expression_that_takes_forever(tmp_path: Path, text: str) -> None:
     path = tmp_path / "net.pt2"

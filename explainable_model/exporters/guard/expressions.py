@@ -11,6 +11,7 @@ import re
 from explainable_model.exporters.guard.refusal import Refusal, shorten
 
 MAX_LENGTH, MAX_NODES, MAX_SYMBOLS, MAX_EXPONENT, MAX_NUMBER = 10_000, 400, 6, 4, 2**63
+MAX_DEGREE, MAX_DEPTH = 6, 24  # SymPy divides polynomials: its time grows with powers of their degree
 SYMBOL = re.compile(r"(s|u|zuf|zf)\d{1,4}", re.ASCII)
 ASSUMPTIONS = {"positive", "negative", "integer", "nonnegative", "real", "precision"}
 NUMBERS = {"Integer", "Rational", "Float"}
@@ -35,9 +36,24 @@ def check_size(text: object) -> str:
     tree = _parse(text)
     _check(tree, guard=False)
     symbols = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    if len(symbols) > MAX_SYMBOLS:
-        raise Refusal(f"the size {shorten(text)} has {len(symbols)} symbols")
+    if len(symbols) > MAX_SYMBOLS or _degree(tree) > MAX_DEGREE:
+        raise Refusal(f"the expression of sizes {shorten(text)} has too many symbols or factors")
     return str(text)
+
+
+def _degree(node: ast.AST, depth: int = 0) -> int:
+    """How many sizes are multiplied at most, where every operation is nested at most ``MAX_DEPTH`` times."""
+    if depth > MAX_DEPTH:
+        raise Refusal("an expression of sizes is nested too deep")
+    name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+    if name == "Symbol" or isinstance(node, ast.Name):
+        return 1
+    parts = node.args if isinstance(node, ast.Call) else list(ast.iter_child_nodes(node))
+    degrees = [_degree(part, depth + 1) for part in parts]
+    if name == "Pow":
+        return MAX_EXPONENT * degrees[0]
+    multiplies = name == "Mul" or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult))
+    return sum(degrees) if multiplies else max(degrees, default=0)
 
 
 def check_guard(text: object) -> str:
