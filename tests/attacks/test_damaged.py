@@ -142,3 +142,21 @@ def test_every_mutation_is_refused_or_loads(tmp_path: Path, name: str) -> None:
             except ArtifactError:
                 refused += 1
     assert refused > 40
+
+
+@pytest.mark.parametrize(("name", "entry"), [("before.ts", "data/99"), ("before.pt2", "data/weights/weight_99")])
+def test_an_entry_that_no_weight_uses(tmp_path: Path, name: str, entry: str) -> None:
+    """It would only fill the memory."""
+    path = rewrite(GOOD / name, tmp_path / name, more={entry: bytes(1 << 20)})
+    assert_refused(path, match="no weight lies in its entry")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pte", ".ts", ".pt2", ".xml"])
+def test_a_file_of_a_terabyte(tmp_path: Path, suffix: str) -> None:
+    """A file with a hole is as long as it says, and takes no room on the disk."""
+    path = tmp_path / f"net{suffix}"
+    for suffixes in (".bin", suffix):
+        with path.with_suffix(suffixes).open("wb") as file:
+            file.write(b"\0\0\0\0ET12")
+            file.truncate(1 << 40)
+    assert_refused(path, match="damaged|harmless", both=True)

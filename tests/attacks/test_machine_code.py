@@ -53,7 +53,7 @@ def test_a_package_by_another_name_is_no_graph(tmp_path: Path) -> None:
 
 def make_program(text: bytes, kind: int = 6, output: int = 0) -> bytes:
     """An ExecuTorch program, as a flatbuffer, whose method returns the text."""
-    buffer = bytearray(struct.pack("<I4s", 0, b"ET12"))
+    buffer = bytearray(struct.pack("<I4s4sIQQQ", 0, b"ET12", b"eh00", 32, 0, 0, 0))
 
     def add_table(count: int, scalars: dict[int, int] | None = None) -> int:
         """Append a table of 4-byte fields, and return its position."""
@@ -93,6 +93,7 @@ def make_program(text: bytes, kind: int = 6, output: int = 0) -> bytes:
         (holder + 4, returned),
     ):
         struct.pack_into("<I", buffer, position, target - position)
+    struct.pack_into("<Q", buffer, 16, len(buffer))
     return bytes(buffer)
 
 

@@ -9,6 +9,7 @@ from explainable_model.errors import ArtifactError
 from explainable_model.exporters.format import foreign_file
 from explainable_model.exporters.guard.archive import MAX_TEXT
 
+MAX_HEADER, MAX_PROGRAM = 64, 2**30
 IDENTIFIER, HEADER = b"ET12", b"eh00"
 PLANS, PLAN_NAME, PLAN_VALUES, PLAN_OUTPUTS = 1, 0, 2, 4  # fields of Program and ExecutionPlan in program.fbs
 VALUE_KIND, VALUE, STRING, STRING_TEXT = 0, 1, 6, 0  # fields of EValue, and its kind and field for texts
@@ -66,10 +67,11 @@ def read_program_metadata(path: Path) -> str:
         ArtifactError: the file is no program, is damaged, or was not made by this library.
     """
     try:
-        content = path.read_bytes()
-        if content[4:8] != IDENTIFIER:
-            raise ValueError("its first bytes are those of another format")
-        _check_length(content)
+        with path.open("rb") as file:
+            content = file.read(MAX_HEADER)
+            if content[4:8] != IDENTIFIER:
+                raise ValueError("its first bytes are those of another format")
+            content += file.read(_find_length(content, path.stat().st_size) - len(content))
         text = _find_text(Flatbuffer(content))
     except (OSError, struct.error, ValueError) as error:
         raise ArtifactError(f"{path} is damaged or not an ExecuTorch program ({error}); export it again.") from error
@@ -78,14 +80,17 @@ def read_program_metadata(path: Path) -> str:
     return text
 
 
-def _check_length(content: bytes) -> None:
-    """Compare the length of the file with that in the header that ExecuTorch writes behind the first bytes."""
+def _find_length(content: bytes, available: int) -> int:
+    """The length of the program without its weights, from the header that ExecuTorch writes behind the first bytes."""
     if content[8:12] != HEADER:
-        return
+        raise ValueError("it has no header that says how long it is")
     length, program, base = struct.unpack_from("<IQQ", content, 12)
     segments = struct.unpack_from("<Q", content, 32)[0] if length >= 32 else 0
-    if max(program, base + segments) > len(content):
-        raise ValueError(f"it has {len(content)} bytes of {max(program, base + segments)}")
+    if max(program, base + segments) > available:
+        raise ValueError(f"it has {available} bytes of {max(program, base + segments)}")
+    if program > MAX_PROGRAM:
+        raise ValueError(f"its program has {program} bytes")
+    return int(program)
 
 
 def _find_text(buffer: Flatbuffer) -> str | None:

@@ -18,6 +18,7 @@ ATTRIBUTE_GRAPHS = {6: "a graph", 11: "graphs", 22: "a sparse tensor", 23: "spar
 EXTERNAL, LOCATION = 13, 14  # fields of a tensor
 MODEL_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14}  # without functions (25), training (20) and devices (26)
 GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13, 14, 16}  # without sparse weights (15)
+MAX_BYTES = 2**31
 DOMAINS = {b"", b"ai.onnx", b"com.microsoft"}
 FILES = re.compile(r"[^/\\\x00-\x1f]{1,200}\.data")
 
@@ -44,6 +45,8 @@ def read_onnx(path: Path) -> OnnxRecord:
     """
     found = OnnxRecord()
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has {path.stat().st_size} bytes, more than a protobuf message can have")
         content = memoryview(path.read_bytes())
         for number, value in _fields(content):
             if number not in MODEL_FIELDS:

@@ -60,10 +60,15 @@ def read_pickle(content: bytes, classes: Mapping[str, Any], sizes: Mapping[str, 
         sizes: bytes of each entry of numbers, by its key.
 
     Raises:
-        Refusal: it holds other opcodes or names, or a tensor that reaches beyond its entry.
+        Refusal: it holds other opcodes or names, a tensor reaches beyond its entry, or an entry holds none.
     """
+    machine = _Machine(classes, sizes)
     try:
-        return _Machine(classes, sizes).run(content)
+        value = machine.run(content)
+        unused = sizes.keys() - machine.used
+        if unused:
+            raise Refusal(f"no weight lies in its entry {shorten(min(unused))}")
+        return value
     except Refusal:
         raise
     except Exception as error:  # a broken pickle takes from an empty stack, or adds a list to a number
@@ -75,6 +80,7 @@ class _Machine:
         self.classes, self.sizes = classes, sizes
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.used: set[str] = set()
 
     def run(self, content: bytes) -> Any:
         operations: Iterable[tuple[Any, Any, Any]] = pickletools.genops(content)
@@ -150,6 +156,7 @@ class _Machine:
             raise Refusal("its list of weights names numbers in an unknown way")
         if size is None or count < 0 or size != count * STORAGES[storage.kind]:
             raise Refusal(f"the entry {shorten(key)} of its weights has {size} bytes and not {count} numbers")
+        self.used.add(key)
         return storage
 
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:

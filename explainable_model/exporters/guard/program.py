@@ -191,7 +191,7 @@ def check_payload(content: bytes, sizes: dict[str, int], prefix: str) -> bytes:
         prefix: how the names of the entries begin.
 
     Raises:
-        Refusal: it names a pickle or another entry, or a tensor reaches beyond its entry.
+        Refusal: it names a pickle or another entry, a tensor reaches beyond its entry, or an entry holds none.
     """
     payload = record(
         path_name=matches(rf"{prefix}_\d{{1,9}}"), is_param=is_bool, use_pickle=one_of(False), tensor_meta=_tensor_meta
@@ -199,6 +199,9 @@ def check_payload(content: bytes, sizes: dict[str, int], prefix: str) -> bytes:
     config = record(config=dict_of(is_path, payload))(parse_json(content, "its list of weights"))
     for name, row in config["config"].items():
         _check_extent(name, row["tensor_meta"], sizes.get(row["path_name"]))
+    unused = sizes.keys() - {row["path_name"] for row in config["config"].values()}
+    if unused:
+        raise Refusal(f"no weight lies in its entry {shorten(min(unused))}")
     return json.dumps(config).encode()
 
 

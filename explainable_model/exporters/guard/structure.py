@@ -58,14 +58,20 @@ def is_text(value: Any) -> Any:
 
 def is_name(value: Any) -> Any:
     """A name that PyTorch writes into Python code."""
-    if isinstance(value, str) and NAME.fullmatch(value) and not keyword.iskeyword(value):
+    if isinstance(value, str) and NAME.fullmatch(value) and not keyword.iskeyword(value) and not _is_special(value):
         return value
     raise Refusal(f"{shorten(value)} stands where a name belongs")
 
 
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
 def is_path(value: Any) -> Any:
     """Names joined by dots, where a part may be a number; or nothing."""
-    if value == "" or (isinstance(value, str) and all(re.fullmatch(r"\w{1,200}", p, re.A) for p in value.split("."))):
+    parts = value.split(".") if isinstance(value, str) else []
+    plain = parts and all(re.fullmatch(r"\w{1,200}", part, re.ASCII) and not _is_special(part) for part in parts)
+    if value == "" or plain:
         return value
     raise Refusal(f"{shorten(value)} stands where the name of a module belongs")
 
