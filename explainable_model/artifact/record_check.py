@@ -155,6 +155,7 @@ FIELDS: Mapping[str, Test] = {
     "frames": _maybe(_is_index),
     "profile": _is_text,
     "output_kind": _maybe(_one_of(*get_args(OutputKind))),
+    "checksum": _maybe(_is_text),
     "versions": _names(_maybe(_is_text)),
 }
 PARTS: Mapping[str, Mapping[str, Test]] = {

@@ -111,7 +111,9 @@ class MethodContext:
         rounding, and a map of such means would show rounding noise. These channels become zero.
         """
         gradients = self.gradients()
-        return without_rounded_means(gradients) if self.plan.has_instance_norm else gradients
+        if torch.compiler.is_exporting() and not self.plan.has_instance_norm:  # a graph pays for it only where it must
+            return gradients
+        return without_rounded_means(gradients)
 
     def curvature(self) -> Tensor:
         """``(N, k, K, *grid)``: Hessian of the scores times the activations."""
@@ -145,8 +147,10 @@ class MethodContext:
         return split(self.to_map(gradients.flatten(0, 1)), self.classes)
 
     def upsampled(self, maps: Tensor) -> Tensor:
-        """Maps ``(N, k, *grid)`` at image size, linearly."""
-        return resize_maps(maps, self.size)
+        """Maps ``(N, k, *grid)``, nowhere negative, at image size: resized as the plan says, else linearly."""
+        upsample = self.plan.postprocess.upsample
+        large = resize_maps(maps, self.size, "bilinear" if upsample == "none" else upsample)
+        return large.relu() if upsample == "bicubic" else large
 
     def image_chunks(self, copies: int) -> Iterator[tuple[int, int]]:
         """Ranges of copies of the image that run through the network at once."""

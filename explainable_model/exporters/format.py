@@ -27,6 +27,7 @@ class Format:
         open: opens a file with a number of threads, ``None`` for all; returns a runner and the metadata text. It checks
             the file first, so that nothing of the file runs as code, unless ``machine_code`` says that it cannot.
         read_metadata: returns the metadata text of a file, and runs nothing of it.
+        companion: names the file beside a file that holds its weights, for a format of two files.
         open_on: the same with the name of a device, such as ``cuda:0``, where the runtime can choose one.
         open_trusted: opens a file as it is, for files of one's own that hold more than the check accepts.
         machine_code: whether opening a file runs machine code or a program of its own, which nothing can check.
@@ -46,6 +47,7 @@ class Format:
     open_on: Callable[[Path, int | None, str], tuple[Runner, str]] | None = None
     open_trusted: Callable[..., tuple[Runner, str]] | None = None
     machine_code: bool = False
+    companion: Callable[[Path], Path] | None = None
     precisions: tuple[Precision, ...] = ()
     fixed_size: bool = False
     quick: bool = False
