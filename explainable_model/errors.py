@@ -61,6 +61,14 @@ class ArtifactError(ExplainableModelError, ValueError):
     """A file that is missing, corrupt, foreign, of a newer schema, or cannot be written."""
 
 
+class UntrustedArtifactError(ArtifactError):
+    """A file that holds machine code, or more than the exporters write: it may be opened where its maker is trusted."""
+
+
+class UntrustedArtifactWarning(ExplainableModelWarning):
+    """An artifact that was just made holds an operator that ``load`` accepts with ``trusted=True`` only."""
+
+
 class VerificationError(ExplainableModelError, RuntimeError):
     """An artifact that disagrees with the eager network."""
 

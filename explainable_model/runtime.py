@@ -23,12 +23,13 @@ class Session:
     Attributes:
         path: the file.
         metadata: the artifact's metadata.
+        runner: the artifact as a function of checked arrays.
     """
 
     def __init__(self, path: Path, metadata: Metadata, runner: Runner) -> None:
         self.path = path
         self.metadata = metadata
-        self._run = runner
+        self.runner = runner
 
     def __call__(
         self, image: ArrayLike, class_idx: ArrayLike | None = None, *inputs: ArrayLike
@@ -54,7 +55,7 @@ class Session:
         shape = (len(checked), *(int(n or 1) for n in self.metadata.class_idx_shape[1:]))
         classes = _to_classes(PREDICTED if class_idx is None else class_idx, shape)
         others = self._check_inputs([_to_array(values) for values in inputs], len(checked))
-        outputs = self._run(checked, self._check_class_idx(classes, shape), *others)
+        outputs = self.runner(checked, self._check_class_idx(classes, shape), *others)
         return as_explanation(outputs).with_kind(self.metadata.output_kind)
 
     def _check_image(self, image: Array) -> Array:
@@ -116,7 +117,14 @@ def _to_array(values: Any) -> Array:
     return np.asarray(values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values)
 
 
-def load(path: str | Path, *, threads: int | None = None, device: str | None = None, check: bool = False) -> Session:
+def load(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    check: bool = False,
+    trusted: bool = False,
+) -> Session:
     """Open an artifact in its own runtime.
 
     Args:
@@ -125,10 +133,13 @@ def load(path: str | Path, *, threads: int | None = None, device: str | None = N
         device: where it runs, such as ``cuda:0``, for TorchScript; ``None`` for the CPU.
         check: compare the file with the checksum in its metadata, which shows a change of any bit. An artifact of two
             files is always compared.
+        trusted: whether the file comes from someone who may run code here. Without it, a file is refused that holds
+            machine code (``.aoti.pt2``, ``.pte``), or of which the check cannot tell that it runs no code of its own.
 
     Raises:
         ArtifactError: the file is missing, damaged, foreign or of a newer schema, its suffix is unknown, it is not what
             its metadata describes, or ``check`` finds another checksum or none.
+        UntrustedArtifactError: the file could run code, and ``trusted`` is not given.
         MissingRuntimeError: the runtime is not installed.
         InputError: a device for a format that runs on the CPU alone.
 
@@ -137,7 +148,7 @@ def load(path: str | Path, *, threads: int | None = None, device: str | None = N
         >>> logits, class_idx, cam = session(image)                # doctest: +SKIP
     """
     path, fmt = find_artifact(path)
-    runner, metadata = open_artifact(path, fmt, threads, device, check=check)
+    runner, metadata = open_artifact(path, fmt, threads, device, check=check, trusted=trusted)
     return Session(path, metadata, runner)
 
 

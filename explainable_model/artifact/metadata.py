@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from explainable_model.artifact.limits import find_excess
+from explainable_model.artifact.record_check import check_record
 from explainable_model.artifact.shapes import SizeRange, array_dtype
 from explainable_model.errors import ArtifactError
 from explainable_model.explanation import (
@@ -235,16 +236,17 @@ def parse_metadata(text: str, path: Path) -> Metadata:
     try:
         record = json.loads(text)
         version = record["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} has metadata that cannot be read ({error}); export it again.") from error
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise ArtifactError(
             f"{path} has metadata of schema {version}; this version reads up to {SCHEMA_VERSION}. "
             "Upgrade explainable-model, or export the artifact with this version."
         )
     try:
+        check_record(record)
         metadata = _restored(record)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path} has incomplete metadata ({error}); export it again.") from error
     problem = find_excess(metadata)
     if problem:

@@ -98,7 +98,7 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
         refuse_without_model(
             arguments, "checkpoint", "pretrained", "classes", "output_kind", "presence", *OPTIONS, reason=reason
         )
-        explainer = artifact_explainer(arguments.artifact)
+        explainer = artifact_explainer(arguments.artifact, trusted=arguments.trusted)
     elif arguments.method == ALL:
         return _explain_with_all(arguments, console)
     else:

@@ -25,6 +25,7 @@ BROKEN_PIPE = 141
 PRECISION_HELP = (
     "of " + ", ".join(fmt.name for fmt in FORMATS.values() if fmt.precisions) + " artifacts; default: the network's own"
 )
+TRUSTED_HELP = "open the artifact even where it may run code: only for files whose maker you trust"
 OUT_HELP = "the suffix picks the format: " + ", ".join(suffix for fmt in FORMATS.values() for suffix in fmt.suffixes)
 MODEL_HELP = "torchvision:NAME, timm:NAME, transformers:FOLDER, or package.module:factory"
 
@@ -122,6 +123,7 @@ def _add_explain(children: "argparse._SubParsersAction[_Parser]") -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", metavar="NAME", help=MODEL_HELP)
     source.add_argument("--artifact", type=Path, metavar="FILE", help="a file made by export")
+    _add_trusted(parser)
     _add_weights(parser)
     _add_output_kind(parser)
     add_method_options(parser, all_methods=True)
@@ -187,6 +189,7 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
 def _add_verify(children: "argparse._SubParsersAction[_Parser]") -> None:
     parser = _command(children, "verify", verify.verify, "compare an artifact with its recorded answer")
     parser.add_argument("file", type=Path, metavar="FILE")
+    _add_trusted(parser)
     parser.add_argument("--model", metavar="NAME", help=f"also compare with this network: {MODEL_HELP}")
     _add_weights(parser)
 
@@ -224,6 +227,10 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", type=int, metavar="N", help="number of classes; default: that of torchvision or timm"
     )
+
+
+def _add_trusted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trusted", action="store_true", help=TRUSTED_HELP)
 
 
 def _add_output_kind(parser: argparse.ArgumentParser) -> None:

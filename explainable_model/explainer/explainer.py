@@ -79,8 +79,8 @@ class Explainer:
         return f"{self.method} at {layers}" if layers else self.method
 
 
-def artifact_explainer(path: Path) -> Explainer:
-    """Open an artifact in its own runtime.
+def artifact_explainer(path: Path, *, trusted: bool = False) -> Explainer:
+    """Open an artifact in its own runtime; ``trusted`` as in ``load``.
 
     Raises:
         ArtifactError, MissingRuntimeError: as ``load``.
@@ -88,7 +88,7 @@ def artifact_explainer(path: Path) -> Explainer:
     """
     from explainable_model.runtime import load
 
-    return session_explainer(load(path))
+    return session_explainer(load(path, trusted=trusted))
 
 
 def session_explainer(session: "Session", preprocess: Preprocess | None = None) -> Explainer:

@@ -1,5 +1,6 @@
 """Opens an artifact: its files, its record and its answers must belong together."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from explainable_model.artifact.checksum import find_difference, read_checksum
@@ -9,10 +10,17 @@ from explainable_model.artifact.runner import Runner
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.exporters import FORMATS
 from explainable_model.exporters.format import Format
+from explainable_model.exporters.guard.refusal import holds_machine_code
 
 
 def open_artifact(
-    path: Path, fmt: Format, threads: int | None = None, device: str | None = None, *, check: bool = False
+    path: Path,
+    fmt: Format,
+    threads: int | None = None,
+    device: str | None = None,
+    *,
+    check: bool = False,
+    trusted: bool = False,
 ) -> tuple[Runner, Metadata]:
     """Open an artifact in its own runtime.
 
@@ -24,6 +32,7 @@ def open_artifact(
         threads: how many threads the runtime may use; ``None`` for all.
         device: where it runs; ``None`` for the CPU.
         check: compare the file with its checksum before the runtime reads it.
+        trusted: whether the file may run code: it is opened as it is.
 
     Returns:
         The runner, each answer of which is compared with the record, and the record.
@@ -31,6 +40,7 @@ def open_artifact(
     Raises:
         ArtifactError: the file is damaged or foreign, its parts do not belong together, or there is no checksum to
             check.
+        UntrustedArtifactError: the file could run code, and ``trusted`` is not given.
         InputError: a device for a format that runs on the CPU alone.
     """
     if check or find_companion(path, fmt) is not None:
@@ -39,7 +49,10 @@ def open_artifact(
             raise ArtifactError(f"{problem}. Export it again.")
         if problem is None and check:
             raise ArtifactError(f"{path} has no checksum recorded; load it without check=True, or export it again.")
-    runner, text = _open(path, fmt, threads, device)
+    if fmt.machine_code and not trusted:
+        parse_metadata(fmt.read_metadata(path), path)  # a damaged or foreign file is named as such
+        raise holds_machine_code(path, fmt.runtime)
+    runner, text = _open(path, fmt, threads, device, trusted=trusted)
     metadata = parse_metadata(text, path)
     return check_answers(runner, metadata, path.name), metadata
 
@@ -63,10 +76,13 @@ def find_companion(path: Path, fmt: Format) -> Path | None:
     return companion if companion is not None and companion.is_file() else None
 
 
-def _open(path: Path, fmt: Format, threads: int | None, device: str | None) -> tuple[Runner, str]:
-    if device is None:
-        return fmt.open(path, threads)
-    if fmt.open_on is not None:
-        return fmt.open_on(path, threads, device)
-    able = ", ".join(name for name, row in FORMATS.items() if row.open_on is not None)
-    raise InputError(f"device is {device!r}; {path.name} runs on the CPU alone. A device can be chosen for: {able}.")
+def _open(path: Path, fmt: Format, threads: int | None, device: str | None, *, trusted: bool) -> tuple[Runner, str]:
+    if device is not None and fmt.open_on is None:
+        able = ", ".join(name for name, row in FORMATS.items() if row.open_on is not None)
+        raise InputError(
+            f"device is {device!r}; {path.name} runs on the CPU alone. A device can be chosen for: {able}."
+        )
+    open_: Callable[..., tuple[Runner, str]] = fmt.open if device is None else fmt.open_on or fmt.open
+    if trusted and fmt.open_trusted is not None:
+        open_ = fmt.open_trusted
+    return open_(path, threads) if device is None else open_(path, threads, device)

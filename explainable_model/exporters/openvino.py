@@ -15,6 +15,8 @@ from explainable_model.errors import ArtifactError
 from explainable_model.explanation import input_names, output_names
 from explainable_model.exporters import onnx
 from explainable_model.exporters.format import Format, foreign_file
+from explainable_model.exporters.guard.openvino_file import read_openvino
+from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
@@ -158,6 +160,8 @@ def _restore_antialiasing(model: Any) -> None:
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     """Run with OpenVINO on the CPU, in the precision of the file, with one inference request for each thread."""
+    text = read_metadata(path)
+    metadata = parse_metadata(text, path)
     openvino = _import_openvino(str(path))
     core = openvino.Core()
     model = _read(core, path)
@@ -168,8 +172,6 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
         compiled = core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise ArtifactError(f"OpenVINO cannot compile {path.name}: {_find_reason(error)}") from error
-    text = _metadata(model, path)
-    metadata = parse_metadata(text, path)
     check_declared(map(_declare, model.inputs), map(_declare, model.outputs), metadata, path.name)
     of_thread = threading.local()
 
@@ -190,14 +192,17 @@ def _declare(port: Any) -> Declared:
 
 
 def read_metadata(path: Path) -> str:
-    """The metadata text in the model's ``rt_info``."""
-    return _metadata(_read(_import_openvino(str(path)).Core(), path), path)
-
-
-def _metadata(model: Any, path: Path) -> str:
-    if not model.has_rt_info([METADATA_KEY]):
+    """The metadata text in the model's ``rt_info``; OpenVINO is not needed."""
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ArtifactError(f"{path} needs {weights.name} beside it, which holds its weights.")
+    try:
+        metadata = read_openvino(path, weights)
+    except Refusal as refusal:
+        raise not_shown_harmless(path, refusal) from refusal
+    if metadata is None:
         raise foreign_file(path)
-    return str(model.get_rt_info([METADATA_KEY]).value)
+    return metadata
 
 
 def name_companion(path: Path) -> Path:
@@ -207,8 +212,6 @@ def name_companion(path: Path) -> Path:
 
 def _read(core: Any, path: Path) -> Any:
     weights = name_companion(path)
-    if not weights.is_file():
-        raise ArtifactError(f"{path} needs {weights.name} beside it, which holds its weights.")
     try:
         return core.read_model(path, weights)
     except RuntimeError as error:

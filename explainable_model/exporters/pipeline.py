@@ -1,5 +1,6 @@
 """From an explainable network to a verified file."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from explainable_model.artifact.checksum import UNWRITTEN, write_checksum
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
-from explainable_model.artifact.runner import Array
-from explainable_model.errors import ArtifactError, InputError
+from explainable_model.artifact.runner import Array, Runner
+from explainable_model.errors import ArtifactError, InputError, UntrustedArtifactError, UntrustedArtifactWarning
 from explainable_model.explanation import OVERLAY, PRESENT, OutputKind, Progress, as_progress, check_threshold
 from explainable_model.exporters import FORMATS, format_by_suffix, format_of
 from explainable_model.exporters.describe import describe
@@ -124,7 +125,7 @@ def export(
         unwritten, file = replace(described, checksum=UNWRITTEN), staged.file
         fmt.write(lowered, file, unwritten.to_json())
         write_checksum(file, find_companion(file, fmt))
-        runner, metadata = open_artifact(file, fmt)
+        runner, metadata = open_own(fmt, file)
         require_parity(explainable, lowered, metadata, runner)
         if precision is not None:
             images = comparison_images(lowered, metadata, calibration, progress)
@@ -133,6 +134,22 @@ def export(
             write_checksum(file)
         staged.commit()
     return path
+
+
+def open_own(fmt: Format, file: Path) -> tuple[Runner, Metadata]:
+    """Open a file that was just made, and warn where ``load`` will ask for ``trusted=True``."""
+    try:
+        return open_artifact(file, fmt, trusted=fmt.machine_code)
+    except UntrustedArtifactError as error:
+        if fmt.open_trusted is None:
+            raise
+        reason = str(error).partition(": ")[2]
+        warnings.warn(
+            f"load({file.name!r}) will need trusted=True, since the check of foreign files refuses it: {reason}",
+            UntrustedArtifactWarning,
+            stacklevel=3,
+        )
+        return open_artifact(file, fmt, trusted=True)
 
 
 def check_request(fmt: Format, path: Path, *, dynamic_size: bool, pixels: str | None, profile: Profile) -> None:

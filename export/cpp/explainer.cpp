@@ -189,12 +189,13 @@ void repeat(Image& image, std::int64_t copies) {
 
 }  // namespace
 
-Explainer::Explainer(const std::filesystem::path& artifact, int threads) : name_(artifact.filename().string()) {
+Explainer::Explainer(const std::filesystem::path& artifact, int threads, bool trusted)
+    : name_(artifact.filename().string()) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(artifact, error)) {
     throw ArtifactError("There is no artifact " + artifact.string() + ".");
   }
-  runtime_ = open_runtime(artifact, threads);
+  runtime_ = open_runtime(artifact, threads, trusted);
   metadata_ = parse_metadata(runtime_->metadata_text(), artifact.string());
 }
 

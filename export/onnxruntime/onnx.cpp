@@ -141,7 +141,7 @@ class Onnx : public Runtime {
 
 }  // namespace
 
-std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int threads) {
+std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int threads, bool /*trusted*/) {
   return std::make_unique<Onnx>(artifact, threads);
 }
 

@@ -57,7 +57,7 @@ def test_the_row_describes_a_format(fmt: Format) -> None:
 
 
 def test_other_images_and_another_batch_size(fmt: Format, artifact: Path, explainable: ExplainableModel) -> None:
-    session = load(artifact, threads=1)
+    session = load(artifact, threads=1, trusted=True)
     for batch in [BATCH] if fmt.fixed_size else [1, BATCH, 5]:
         image = images(batch, SHAPE, seed=30 + batch)
         want = explainable(image)
@@ -79,7 +79,7 @@ def test_other_images_and_another_batch_size(fmt: Format, artifact: Path, explai
 
 def test_metadata(fmt: Format, artifact: Path) -> None:
     metadata = read_metadata(artifact)
-    assert metadata == load(artifact).metadata
+    assert metadata == load(artifact, trusted=True).metadata
     assert (metadata.format, metadata.method, metadata.target_layers) == (fmt.name, "gradcam", ["2"])
     assert metadata.image_shape == [BATCH if fmt.fixed_size else None, *SHAPE]
     assert metadata.class_names == CLASS_NAMES
@@ -98,7 +98,7 @@ def test_wrong_files(fmt: Format, artifact: Path, tmp_path: Path) -> None:
                 read(path)
     path.unlink()
     with pytest.raises(ArtifactError, match="There is no artifact"):
-        load(path)
+        load(path, trusted=True)
 
 
 def test_the_checksum_covers_every_byte(fmt: Format, artifact: Path, tmp_path: Path) -> None:
