@@ -34,7 +34,7 @@ rules
 dynamic_shapes scripted
 capture
 size_ranges
-passes
+passes sampling
 imaging
 backward
 lowered
