@@ -18,15 +18,21 @@ from explainable_model.exporters.format import Format
 class Session:
     """An artifact in its own runtime, which is called like ``ExplainableModel``, with NumPy arrays. Made by ``load``.
 
+    A pickled session is the path and the options of ``load``: the other process opens the file again.
+
     Attributes:
         path: the file.
         metadata: the artifact's metadata.
     """
 
-    def __init__(self, path: Path, metadata: Metadata, runner: Runner) -> None:
+    def __init__(self, path: Path, metadata: Metadata, runner: Runner, **options: Any) -> None:
         self.path = path
         self.metadata = metadata
         self._run = runner
+        self._options = options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self.path.absolute()), self._options)
 
     def __call__(
         self, image: ArrayLike, class_idx: ArrayLike | None = None, *inputs: ArrayLike
@@ -117,7 +123,8 @@ def load(path: str | Path, *, threads: int | None = None, device: str | None = N
 
     Args:
         path: a file made by ``export``; the suffix tells the format.
-        threads: how many threads the runtime may use; ``None`` leaves the number to the runtime.
+        threads: how many threads the runtime may use; ``None`` leaves the number to the runtime. For TorchScript and
+            torch.export this is ``torch.set_num_threads``, which holds for the whole process.
         device: where it runs, such as ``cuda:0``, for TorchScript; ``None`` for the CPU.
 
     Raises:
@@ -139,7 +146,11 @@ def load(path: str | Path, *, threads: int | None = None, device: str | None = N
         raise InputError(
             f"device is {device!r}; {path.name} runs on the CPU alone. A device can be chosen for: {able}."
         )
-    return Session(path, parse_metadata(metadata, path), runner)
+    return Session(path, parse_metadata(metadata, path), runner, threads=threads, device=device)
+
+
+def _reopen(path: str, options: dict[str, Any]) -> Session:
+    return load(path, **options)
 
 
 def read_metadata(path: str | Path) -> Metadata:

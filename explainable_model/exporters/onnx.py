@@ -12,6 +12,7 @@ from explainable_model.artifact.shapes import dimension_names
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError, first_line, root_cause
 from explainable_model.explanation import IMAGE, input_names, output_names
 from explainable_model.exporters.format import Format, foreign_file
+from explainable_model.exporters.telemetry import import_onnxruntime
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
@@ -155,7 +156,7 @@ def _metadata_text(properties: Mapping[str, str], path: Path) -> str:
 
 def _session(path: Path, threads: int | None, *, optimize: bool = True) -> Any:
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise MissingRuntimeError(
             f"{path} needs ONNX Runtime: pip install onnxruntime, or 'explainable-model[onnx]'."
