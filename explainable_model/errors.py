@@ -37,6 +37,10 @@ class ZeroMapWarning(ExplainableModelWarning):
     """A map is zero everywhere; the warning says why and what to try."""
 
 
+class SaturationWarning(ExplainableModelWarning):
+    """A probability rounds to one, and the gradient of what the network computes from it has lost its digits."""
+
+
 class RepeatedLayerWarning(ExplainableModelWarning):
     """The target layer runs several times in one forward, and no call was chosen: the last one is explained."""
 
@@ -47,6 +51,10 @@ class LowRangeWarning(ExplainableModelWarning):
 
 class AgreementWarning(ExplainableModelWarning):
     """An artifact in less precision often predicts another class than the one in float32."""
+
+
+class LeftoverWarning(ExplainableModelWarning):
+    """What a killed process had left beside a file was removed."""
 
 
 class ArtifactError(ExplainableModelError, ValueError):

@@ -123,7 +123,10 @@ json find_hottest(const Grid& heatmap, const Box& box) {
 
 json describe(const Explanation& explanation, const Metadata& metadata) {
   const Box& box = explanation.box;
-  return {{"class_idx", explanation.class_idx},
+  const std::string& kind = metadata.output_kind;
+  const bool binary = kind == "binary" || kind == "binary_logits";
+  const bool by_itself = (binary && metadata.classes == 1) || kind == "sigmoid" || kind == "sigmoid_logits";
+  json record = {{"class_idx", explanation.class_idx},
           {"class_name", write_name(explanation.class_name)},
           {"output_kind", write_name(metadata.output_kind)},
           {"score", explanation.score},
@@ -131,6 +134,8 @@ json describe(const Explanation& explanation, const Metadata& metadata) {
           {"top", list_top_classes(explanation, metadata)},
           {"hottest", find_hottest(explanation.heatmap, box)},
           {"box", {box.left, box.top, box.right, box.bottom}}};
+  if (by_itself && explanation.probability) record["present"] = *explanation.probability >= metadata.threshold;
+  return record;
 }
 
 // Every explained class of an artifact made with top_k, the best first.
@@ -165,7 +170,7 @@ json describe(const Timing& timing) {
 bool is_absent(const json& answer) {
   const std::string kind = answer["output_kind"].is_null() ? "" : answer["output_kind"].get<std::string>();
   const bool binary = kind == "binary" || kind == "binary_logits";
-  return binary && answer["top"].size() == 1 && answer["probability"].get<double>() < 0.5;
+  return binary && answer.contains("present") && !answer["present"].get<bool>();
 }
 
 void print_answer(const json& answer) {
