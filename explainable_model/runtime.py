@@ -20,16 +20,22 @@ from explainable_model.paths import as_path
 class Session:
     """An artifact in its own runtime, which is called like ``ExplainableModel``, with NumPy arrays. Made by ``load``.
 
+    A pickled session is the path and the options of ``load``: the other process opens the file again.
+
     Attributes:
         path: the file.
         metadata: the artifact's metadata.
         runner: the artifact as a function of checked arrays.
     """
 
-    def __init__(self, path: Path, metadata: Metadata, runner: Runner) -> None:
+    def __init__(self, path: Path, metadata: Metadata, runner: Runner, **options: Any) -> None:
         self.path = path
         self.metadata = metadata
         self.runner = runner
+        self._options = options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self.path.absolute()), self._options)
 
     def __call__(
         self, image: ArrayLike, class_idx: ArrayLike | None = None, *inputs: ArrayLike
@@ -129,7 +135,8 @@ def load(
 
     Args:
         path: a file made by ``export``; the suffix tells the format.
-        threads: how many threads the runtime may use; ``None`` leaves the number to the runtime.
+        threads: how many threads the runtime may use; ``None`` leaves the number to the runtime. For TorchScript and
+            torch.export this is ``torch.set_num_threads``, which holds for the whole process.
         device: where it runs, such as ``cuda:0``, for TorchScript; ``None`` for the CPU.
         check: compare the file with the checksum in its metadata, which shows a change of any bit. An artifact of two
             files is always compared.
@@ -149,7 +156,11 @@ def load(
     """
     path, fmt = find_artifact(path)
     runner, metadata = open_artifact(path, fmt, threads, device, check=check, trusted=trusted)
-    return Session(path, metadata, runner)
+    return Session(path, metadata, runner, threads=threads, device=device, check=check, trusted=trusted)
+
+
+def _reopen(path: str, options: dict[str, Any]) -> Session:
+    return load(path, **options)
 
 
 def read_metadata(path: str | Path) -> Metadata:

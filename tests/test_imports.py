@@ -37,7 +37,7 @@ rules
 dynamic_shapes scripted
 capture
 size_ranges
-passes
+passes sampling
 imaging
 backward
 lowered

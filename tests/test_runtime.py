@@ -1,6 +1,7 @@
 """load(): what a session accepts, what it refuses, and what it does not import."""
 
 import json
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -156,3 +157,11 @@ def test_importing_the_package_loads_no_runtime() -> None:
         "assert not {'onnx', 'onnxruntime', 'onnxscript', 'timm', 'matplotlib'} & set(sys.modules), 'too much'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_session_is_pickled_as_its_path_and_options(artifacts: dict[str, Path]) -> None:
+    session = load(artifacts[".onnx"], threads=1)
+    again = pickle.loads(pickle.dumps(session))
+    image = np.zeros((1, *session.metadata.image_shape[1:]), np.float32)
+    assert again.metadata == session.metadata
+    assert np.array_equal(again(image).cam, session(image).cam)

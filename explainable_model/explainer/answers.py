@@ -1,6 +1,7 @@
 """From a network's output to words: classes, probabilities, labels."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from explainable_model.explanation import PREDICTED, PRESENT, Explanation, Outpu
 Answer: TypeAlias = Explanation[NDArray[Any]]
 
 TOP = 5
+MAX_DIGITS, MAX_NAME = 20, 1000
 BINARY = ("binary", "binary_logits")
 INDEPENDENT = (*BINARY, "sigmoid", "sigmoid_logits")  # each class is present or absent by itself
 
@@ -24,12 +26,16 @@ def resolve_class(text: str | None, class_names: Sequence[str] | None) -> int | 
     A name matches the whole class name or one of its parts between commas, in any case.
 
     Raises:
-        InputError: no class, or more than one, of that name; or no names are known.
+        InputError: no class, or more than one, of that name; a text that is too long; or no names are known.
     """
     if text is None:
         return None
-    if text.lstrip("+-").isdecimal():
+    if re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):
+        if len(text) > MAX_DIGITS:  # Python refuses to read a number of thousands of digits
+            raise InputError(f"The class is a number of {len(text)} characters; expected the index of a class.")
         return _check_range(int(text), class_names)
+    if len(text) > MAX_NAME:  # the search for near names takes the square of the length
+        raise InputError(f"The name of the class has {len(text)} characters; expected at most {MAX_NAME}.")
     if class_names is None:
         raise InputError(f"The class is {text!r}, and no class names are known; give its number.")
     key = text.strip().casefold()

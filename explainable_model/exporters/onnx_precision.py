@@ -18,6 +18,7 @@ from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import InputError
 from explainable_model.explanation import CLASS_IDX, IMAGE, LOGITS, PREDICTED, Progress
 from explainable_model.exporters.onnx import name_companion, open_
+from explainable_model.exporters.telemetry import import_onnxruntime
 from explainable_model.verify.agreement import Agreement, measure_agreement, require_agreement
 
 QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool")
@@ -85,6 +86,7 @@ def _check_artifact(path: Path, metadata: Metadata, precision: str) -> None:
 
 
 def _convert_to_float16(model: Any) -> Any:
+    import_onnxruntime()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     _name_nodes(model)
@@ -100,6 +102,8 @@ def _name_nodes(model: Any) -> None:
 
 def _quantize(model: Any, metadata: Metadata, images: Sequence[Array], progress: Progress | None) -> Any:
     import onnx
+
+    import_onnxruntime()
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 

@@ -17,6 +17,7 @@ from explainable_model.exporters import onnx
 from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.openvino_file import read_openvino
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
+from explainable_model.exporters.telemetry import import_openvino
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
@@ -222,10 +223,9 @@ def _read(core: Any, path: Path) -> Any:
 
 def _import_openvino(purpose: str) -> Any:
     try:
-        import openvino
+        return import_openvino()
     except ImportError as error:
         raise OPENVINO.missing_runtime(purpose) from error
-    return openvino
 
 
 def _find_reason(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ Window: TypeAlias = tuple[float, float]  # the values that become black and whit
 SIXTEEN_BITS: Window = (0.0, 65535.0)
 FLOAT_WINDOWS: tuple[Window, ...] = ((0.0, 1.0), (0.0, 255.0), SIXTEEN_BITS)
 LOW_SHARE = 0.25  # of the window: below it, 256 gray levels become 64 or fewer
+STRIP = 1 << 20  # values that are computed at a time
 BITS_PER_SAMPLE, SMALLEST, LARGEST = 258, (280, 340), (281, 341)  # tags of TIFF
 
 
@@ -70,13 +72,33 @@ def to_eight_bits(photo: "Image", window: Window | None = None) -> "Image":
     from PIL import Image
 
     name = _name(photo)
-    values = np.nan_to_num(np.asarray(photo, dtype=np.float64), posinf=0.0, neginf=0.0)
+    stored = np.asarray(photo)
     chosen = window or read_window(photo)
-    black, white = chosen or _guess_window(photo.mode, values, name)
     if chosen is None:
-        _warn_of_low_range(values, black, white, name)
-    levels = (values.clip(black, white) - black) / (white - black) * 255
-    return Image.fromarray(levels.round().astype(np.uint8))
+        low, high = _find_range(stored)
+        black, white = _guess_window(photo.mode, low, high, name)
+        _warn_of_low_range(low, high, black, white, name)
+    else:
+        black, white = chosen
+    levels = np.empty(stored.size, np.uint8)
+    for start, values in _read_strips(stored):
+        scaled = (values.clip(black, white) - black) / (white - black) * 255
+        levels[start : start + len(values)] = scaled.round()
+    return Image.fromarray(levels.reshape(stored.shape))
+
+
+def _read_strips(stored: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The values in strips, each with its first index: a large picture in float64 takes eight times its levels."""
+    flat = stored.reshape(-1)
+    for start in range(0, len(flat), STRIP):
+        strip = flat[start : start + STRIP].astype(np.float64)
+        yield start, np.nan_to_num(strip, copy=False, posinf=0.0, neginf=0.0)
+
+
+def _find_range(stored: NDArray[Any]) -> Window:
+    """The smallest and the largest value."""
+    ranges = [(float(values.min()), float(values.max())) for _, values in _read_strips(stored)]
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def keeps_high_bytes(photo: "Image") -> bool:
@@ -130,8 +152,7 @@ def _name(photo: "Image") -> str:
     return str(getattr(photo, "filename", "") or "The picture")
 
 
-def _guess_window(mode: str, values: NDArray[np.float64], name: str) -> Window:
-    low, high = float(values.min()), float(values.max())
+def _guess_window(mode: str, low: float, high: float, name: str) -> Window:
     windows = FLOAT_WINDOWS if mode.startswith("F") else (SIXTEEN_BITS,)
     window = next((window for window in windows if window[0] <= low and high <= window[1]), None)
     if window is None:
@@ -142,12 +163,11 @@ def _guess_window(mode: str, values: NDArray[np.float64], name: str) -> Window:
     return window
 
 
-def _warn_of_low_range(values: NDArray[np.float64], black: float, white: float, name: str) -> None:
-    high = float(values.max())
+def _warn_of_low_range(low: float, high: float, black: float, white: float, name: str) -> None:
     if high - black < LOW_SHARE * (white - black):
         suggestion = 2 ** math.ceil(math.log2(high + 1)) - 1 if white > 1 else high
         warnings.warn(
-            f"{name} has values from {values.min():g} to {high:g} of a range from {black:g} to {white:g}, so it is "
+            f"{name} has values from {low:g} to {high:g} of a range from {black:g} to {white:g}, so it is "
             f"nearly black. Choose the values that become black and white, for example window=(0, {suggestion:g}).",
             LowRangeWarning,
             stacklevel=3,

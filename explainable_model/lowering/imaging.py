@@ -14,6 +14,7 @@ from explainable_model.attribution.postprocess import resize_maps
 from explainable_model.errors import InputError
 from explainable_model.imaging.overlay import UNSEEN, OverlayStyle, palette
 from explainable_model.imaging.preprocess import Preprocess
+from explainable_model.lowering.sampling import blend, find_taps, locate, pick, pick_around
 
 Explained: TypeAlias = Callable[..., Any]
 """``(image, class_idx, *inputs) -> (logits, class_idx, cam)``."""
@@ -24,8 +25,8 @@ LUMA = (19595, 38470, 7471)  # ITU-R 601-2 in 16-bit fixed point, as Pillow's mo
 LAST_BIT = 2**-11
 HALF_UP = 0.5 + LAST_BIT
 COLORS = 256
-BARE, BLANK = COLORS, COLORS + 1  # rows of the tables: the photo without a color over it, and no photo
-RESIZABLE = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
+BLANK, BARE = COLORS, COLORS + 1  # rows of the tables: no photo, and the photo without a color over it
+RESIZABLE = ("nearest", "bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,7 @@ class PhotoIO:
         if len(self.preprocess.mean) == 1:
             red, green, blue = levels.unbind(1)
             levels = ((LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue + 2**15) / 2**16).floor().unsqueeze(1)
-        height, width = self._size(photo)
-        rows, columns = self._resized(height, width)
-        top, left = self._corner(height, width)
-        # Pillow resizes rows first (some versions start with columns for portraits), and rounds to levels after each.
-        across = self._crop(self._resize_levels(levels, (height, columns)), 3, left)
-        small = self._crop(self._resize_levels(across, (rows, self.preprocess.size[1])), 2, top)
+        small = self._resize(levels, self._size(photo))
         mean, std = (
             levels.new_tensor(values).reshape(-1, 1, 1) for values in (self.preprocess.mean, self.preprocess.std)
         )
@@ -84,18 +80,18 @@ class PhotoIO:
 
     def maps(self, cam: Tensor, photo: Tensor) -> Tensor:
         """Maps ``(N, h, w)`` or ``(N, k, h, w)`` at the photo's size, zero outside the crop that the network sees."""
-        height, width = self._size(photo)
         full = cam if cam.ndim == 4 else cam.unsqueeze(1)
-        top, left = self._corner(height, width)
-        if top is not None:
-            rows, columns = self._resized(height, width)
-            for dim, start, length in ((2, top, rows), (3, left, columns)):
-                inside = torch.arange(length, device=photo.device) - start
-                full = full.index_select(dim, inside.clamp(0, self.preprocess.size[dim - 2] - 1))
-        full = resize_maps(full, (height, width))
+        size = self._size(photo)
         seen = self._find_seen(photo)
-        if seen is not None:
-            full = full * seen.to(full.dtype)
+        if seen is None:
+            full = resize_maps(full, size)
+        else:
+            resized, corner = self._resized(*size), self._corner(*size)
+            for dim in (3, 2):  # the second step, which is the longer one, copies whole rows
+                axis = dim - 2
+                place = locate(size[axis], 0, resized[axis], size[axis], photo.device)
+                taps = find_taps(place, size[axis], self.preprocess.size[axis] - 1, full.dtype, first=corner[axis])
+                full = blend(full, dim, [(pixel, weight * seen[axis]) for pixel, weight in taps])
         return full if cam.ndim == 4 else full.squeeze(1)
 
     def overlay(self, cam: Tensor, photo: Tensor) -> Tensor:
@@ -104,7 +100,7 @@ class PhotoIO:
         drawn = self._blend(whole.movedim(-1, -3) if self.pixels == NHWC else whole, cam, self._find_seen(photo))
         return drawn.movedim(-3, -1) if self.pixels == NHWC else drawn
 
-    def _blend(self, picture: Tensor, cam: Tensor, seen: Tensor | None) -> Tensor:
+    def _blend(self, picture: Tensor, cam: Tensor, seen: tuple[Tensor, Tensor] | None) -> Tensor:
         """``(..., 3, H, W)`` uint8 under ``(..., H, W)``, blended as in Pillow, which cuts off fractions of a level.
 
         Each color is a plane of its own: runtimes look up single numbers much faster than triples.
@@ -116,35 +112,56 @@ class PhotoIO:
             hidden = BARE if self.look.hide == "heatmap" else BLANK
             row = torch.where(strength < self.look.threshold, float(hidden), row)
         if seen is not None:
-            row = torch.where(seen, row, float(BARE))
+            rows, columns = (BARE * (~axis).to(row.dtype) for axis in seen)  # the largest number, so it stays
+            row = torch.maximum(torch.maximum(row, rows.unsqueeze(1)), columns)
         row = row.to(torch.int64)
         share: Tensor | float = 1 - self.look.alpha
         if self.look.threshold > 0 or seen is not None:
-            share = _look_up(torch.tensor([share] * COLORS + [1.0, 0.0], device=picture.device), row)
+            share = _look_up(torch.tensor([share] * COLORS + [0.0, 1.0], device=picture.device), row)
         paints = self._paint.to(picture.device).unbind(1)
         planes = zip(picture.float().unbind(-3), paints, strict=True)
         return torch.stack([(plane * share + _look_up(paint, row)).to(torch.uint8) for plane, paint in planes], -3)
 
-    def _resize_levels(self, levels: Tensor, size: tuple[Any, Any]) -> Tensor:
-        """Resize along one dimension, to whole levels."""
-        mode = self.preprocess.interpolation
-        resized = functional.interpolate(levels, size=list(size), mode=RESIZABLE[mode], antialias=mode != "nearest")
-        if mode == "nearest":
-            return resized
-        return (resized + HALF_UP).floor().clamp(0, 255)  # a bicubic filter overshoots
+    def _resize(self, levels: Tensor, size: tuple[Any, Any]) -> Tensor:
+        """Resize photos and cut out the crop, in whole levels.
 
-    def _crop(self, levels: Tensor, dim: int, start: Any) -> Tensor:
-        if start is None:
-            return levels
-        return levels.narrow(dim, start, self.preprocess.size[dim - 2])
+        Where the resized photo is larger than the photo, only the pixels of the crop are computed: its other pixels may
+        be any number of times as many.
+        """
+        mode, resized, middle = self.preprocess.interpolation, self._resized(*size), self._middle(*size)
+        top, left = self._corner(*size)
+        starts = (0, 0) if top is None else (top, left)
+        if mode != "nearest":
+            # Pillow resizes rows first (some versions start with columns for portraits), and rounds after each step.
+            levels = _round(_shrink(_round(_shrink(levels, (size[0], middle[1]), mode)), middle, mode))
+        source, count = levels.shape[2:], self.preprocess.size
+        places = [locate(count[n], starts[n], source[n], resized[n], levels.device) for n in (0, 1)]
+        if mode == "nearest":
+            return pick(pick(levels, 2, places[0]), 3, places[1])
+        rows, columns = (find_taps(places[n], resized[n], source[n] - 1, levels.dtype, mode) for n in (0, 1))
+        levels, rows = pick_around(levels, 2, rows, count[0])
+        return _round(blend(_round(blend(levels, 3, columns)), 2, rows))
+
+    def _middle(self, height: Any, width: Any) -> tuple[Any, Any]:
+        """Height and width of the resized photo, or of the photo where that is smaller; 2 at least.
+
+        A side of 1 would become a condition of its own, under which ``torch.export`` takes another path.
+        """
+        resize, size = self.preprocess.resize, self.preprocess.size
+        if resize is None:
+            middle = torch.sym_min(height, size[0]), torch.sym_min(width, size[1])
+        else:
+            shorter = torch.sym_max(torch.sym_min(height, width), resize)
+            middle = resize * height // shorter, resize * width // shorter
+        return torch.sym_max(middle[0], 2), torch.sym_max(middle[1], 2)
 
     @property
     def _paint(self) -> Tensor:
-        """What is added to the photo, ``(COLORS + 2, 3)``: a row for each color, then ``BARE`` and ``BLANK``."""
+        """What is added to the photo, ``(COLORS + 2, 3)``: a row for each color, then ``BLANK`` and ``BARE``."""
         assert self.look is not None
         assert self.look.colormap is not None
         colors = torch.from_numpy(palette(self.look.colormap).copy()).float()
-        return torch.cat([self.look.alpha * colors, torch.tensor([[0.0] * 3, UNSEEN])]) + LAST_BIT
+        return torch.cat([self.look.alpha * colors, torch.tensor([UNSEEN, [0.0] * 3])]) + LAST_BIT
 
     def _unit(self, cam: Tensor) -> tuple[Tensor, Tensor]:
         """Maps in [0, 1] for the colormap, and the strength that is compared with the threshold."""
@@ -164,24 +181,30 @@ class PhotoIO:
             return None, None
         return self.preprocess.corner(height, width, torch.sym_min)
 
-    def _find_seen(self, photo: Tensor) -> Tensor | None:
-        """Which pixels ``(H, W)`` of the photo the network sees: those with their center in ``Preprocess.box``.
+    def _find_seen(self, photo: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Which rows ``(H,)`` and columns ``(W,)`` the network sees: those with their center in ``Preprocess.box``.
 
         ``None`` where it sees all of it.
         """
-        height, width = self._size(photo)
-        top, left = self._corner(height, width)
-        if top is None:
+        size = self._size(photo)
+        corner, resized = self._corner(*size), self._resized(*size)
+        if corner[0] is None:
             return None
-        size = self.preprocess.size
-        inside: list[Tensor] = []
-        for length, resized, start, crop in zip(
-            (height, width), self._resized(height, width), (top, left), size, strict=True
-        ):
-            center = (2 * torch.arange(length, device=photo.device) + 1) * resized
-            inside.append((center >= 2 * start * length) & (center < 2 * (start + crop) * length))
-        rows, columns = inside
-        return rows.unsqueeze(1) & columns
+        inside = []
+        for axis in (0, 1):
+            pixel = locate(size[axis], 0, resized[axis], size[axis], photo.device)[0]
+            inside.append((pixel >= corner[axis]) & (pixel < corner[axis] + self.preprocess.size[axis]))
+        return inside[0], inside[1]
+
+
+def _shrink(levels: Tensor, size: tuple[Any, Any], mode: str) -> Tensor:
+    """Resize with an antialiasing filter, to sizes that are not larger."""
+    return functional.interpolate(levels, size=list(size), mode=mode, antialias=True)
+
+
+def _round(levels: Tensor) -> Tensor:
+    """Round to whole levels, half up; a bicubic filter overshoots."""
+    return (levels + HALF_UP).floor().clamp(0, 255)
 
 
 def _look_up(table: Tensor, row: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ def scripted_parts(lowered: "LoweredModel") -> tuple["nn.Module", list[int], lis
     for node in graph.nodes:
         if node.target is torch.ops.aten.sym_size.int:
             node.target = torch.ops.aten.size.int
-        if node.target is torch.sym_min:
-            node.target = min
+        if node.target in (torch.sym_min, torch.sym_max):
+            node.target = min if node.target is torch.sym_min else max
         if isinstance(node.target, torch._ops.OpOverload):
             node.target = node.target.overloadpacket  # TorchScript chooses the overload itself
     open_dims = spatial(range(lowered.example.ndim), lowered.pixels)

@@ -4,7 +4,7 @@ A server's kit only moves bytes: it turns each incoming request into a ``Request
 ``Service.answer``, and sends each ``Response``.
 """
 
-from explainable_model.serving.contract import Request, RequestError, Response
+from explainable_model.serving.contract import Request, RequestError, Response, parse_json_fields
 from explainable_model.serving.service import Durations, Run, Service, Settings
 
-__all__ = ["Durations", "Request", "RequestError", "Response", "Run", "Service", "Settings"]
+__all__ = ["Durations", "Request", "RequestError", "Response", "Run", "Service", "Settings", "parse_json_fields"]

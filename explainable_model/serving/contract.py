@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 PICTURES = ("JPEG", "PNG", "WEBP", "BMP")  # the formats that are taken, by Pillow's names
 JSON = "application/json"
 PNG = "image/png"
+MAX_TEXT = 1000  # characters of a field
+MAX_SIDE = 65_535  # of a picture, the largest of a JPEG
+MAX_SCANS = 200  # of a JPEG: a decoder visits the whole picture in each
+START_OF_SCAN = b"\xff\xda"
 
 
 @dataclass(frozen=True)
@@ -101,18 +105,14 @@ def read_photo(image: bytes, max_pixels: int, window: Window | None = None) -> "
         window: as of ``Preprocess``.
 
     Raises:
-        RequestError: 415 for bytes that are no picture, 413 for a picture that is too large (checked before it is
-            decoded), 400 for a damaged picture.
+        RequestError: 415 for bytes that are no picture, 413 for a picture that is too large or too long or has too many
+            scans (checked before it is decoded), 400 for a damaged picture.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with quiet_pillow(), Image.open(io.BytesIO(image), formats=PICTURES) as photo:
-            if photo.width * photo.height > max_pixels:
-                size = f"{photo.width} x {photo.height} pixels"
-                raise RequestError(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The picture has {size}; expected at most {max_pixels:,}."
-                )
+            _check_header(photo, image, max_pixels)
             return upright_rgb(photo, window)
     except UnidentifiedImageError as error:
         known = ", ".join(PICTURES)
@@ -129,12 +129,57 @@ def read_photo(image: bytes, max_pixels: int, window: Window | None = None) -> "
         raise RequestError(HTTPStatus.BAD_REQUEST, f"The picture is damaged: {error}.") from error
 
 
+def _check_header(photo: "Image", image: bytes, max_pixels: int) -> None:
+    """Refuse a picture that would take too long or too much, by what its header says."""
+    size = f"{photo.width} x {photo.height} pixels"
+    if photo.width * photo.height > max_pixels:
+        problem = f"has {size}; expected at most {max_pixels:,}"
+    elif max(photo.size) > MAX_SIDE:
+        problem = f"has {size}; expected at most {MAX_SIDE:,} on a side"
+    elif photo.format == "JPEG" and image.count(START_OF_SCAN) > MAX_SCANS:
+        problem = f"has {image.count(START_OF_SCAN)} scans; expected at most {MAX_SCANS}"
+    else:
+        return
+    raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The picture {problem}.")
+
+
+def parse_json_fields(body: bytes) -> Mapping[str, Any]:
+    """Parse a JSON body as the fields of a request.
+
+    Raises:
+        RequestError: 400 for other bytes than a JSON object, or for one that is nested too deeply.
+    """
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise RequestError(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {reason[:MAX_TEXT]}.") from error
+    if not isinstance(fields, dict):
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST, f'The body is a JSON {type(fields).__name__}; expected {{"image": "..."}}.'
+        )
+    return fields
+
+
 def read_text_field(fields: Mapping[str, Any], name: str) -> str | None:
-    """Read a field, from a form or from JSON, as text; ``None`` where it is missing."""
+    """Read a field, from a form or from JSON, as text; ``None`` where it is missing.
+
+    Raises:
+        RequestError: 400 for a list or an object, or for a text of more than 1,000 characters.
+    """
     value = fields.get(name)
     if isinstance(value, bytes | bytearray):
         value = value.decode("utf-8", errors="replace")
-    return None if value is None else str(value)
+    if value is not None and not isinstance(value, str | int | float):
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST, f"{name} is of type {type(value).__name__}; expected a text or a number."
+        )
+    text = None if value is None else str(value)
+    if text is not None and len(text) > MAX_TEXT:
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST, f"{name} has {len(text):,} characters; expected at most {MAX_TEXT:,}."
+        )
+    return text
 
 
 def read_window_field(fields: Mapping[str, Any]) -> Window | None:

@@ -192,9 +192,10 @@ class Service:
     def _read_top(self, text: str | None) -> int:
         if text is None:
             return TOP
-        if not (text.isascii() and text.isdecimal() and 0 <= int(text) <= self.metadata.classes):
+        short = text.isascii() and text.isdecimal() and len(text) <= len(str(self.metadata.classes))
+        if not (short and int(text) <= self.metadata.classes):
             raise RequestError(
-                HTTPStatus.BAD_REQUEST, f"top is {text!r}; expected a number from 0 to {self.metadata.classes}."
+                HTTPStatus.BAD_REQUEST, f"top is {text[:20]!r}; expected a number from 0 to {self.metadata.classes}."
             )
         return int(text)
 

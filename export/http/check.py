@@ -148,8 +148,13 @@ def check_requests(check: Check, photo: bytes) -> None:
     wrong = {
         "no such class": (client.post_json(check.path, small, **{"class": "no such class"}), 400),
         "a class out of range": (client.post_form(check.path, small, **{"class": "1000000"}), 400),
+        "a class of two signs": (client.post_form(check.path, small, **{"class": "+-5"}), 400),
+        "a class of 5,000 digits": (client.post_form(check.path, small, **{"class": "9" * 5000}), 400),
+        "5,000 digits of classes": (client.post_form(check.path, small, top="9" * 5000), 400),
+        "a class that is a list": (client.post_json(check.path, small, **{"class": [1]}), 400),
         "a wrong number of classes": (client.post_form(check.path, small, top="-3"), 400),
         "no JSON": (client.post(check.path, b'{"image": ', "application/json"), 400),
+        "JSON of 100,000 brackets": (client.post(check.path, b"[" * 100_000, "application/json"), 400),
         "JSON of another kind": (client.post(check.path, b"[1, 2]", "application/json"), 400),
         "JSON without a picture": (client.post(check.path, b"{}", "application/json"), 400),
         "no base64": (client.post(check.path, b'{"image": "!"}', "application/json"), 400),

@@ -36,7 +36,7 @@ def find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def announce_body(port: int, path: str, headers: Mapping[str, str], length: int) -> tuple[int, bytes]:
+def announce_body(port: int, path: str, headers: Mapping[str, str], length: int | str) -> tuple[int, bytes]:
     """Announce a body of this length without sending it; the status and body of the server's reply."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.putrequest("POST", path)

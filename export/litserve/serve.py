@@ -15,14 +15,15 @@ import litserve
 from fastapi import Depends, Header
 from fastapi import Request as HttpRequest
 from fastapi import Response as HttpResponse
+from guard import Guard, ImpatientProtocol
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from explainable_model import load, read_metadata
 from explainable_model.errors import ExplainableModelError
-from explainable_model.serving import Request, RequestError, Response, Service, Settings
+from explainable_model.serving import Request, RequestError, Response, Service, Settings, parse_json_fields
 
-MAX_BODY = 20_000_000
+HEALTH = "/health"
 
 
 async def read_request(http: HttpRequest) -> Request:
@@ -32,20 +33,12 @@ async def read_request(http: HttpRequest) -> Request:
         raise RequestError(
             HTTPStatus.NOT_FOUND, f"There is no {http.url.path}; expected /predictions/{http.app.title}."
         )
-    if int(http.headers.get("content-length", 0)) > MAX_BODY:  # LitServe bounds a body without a length
-        raise RequestError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is too large; expected at most {MAX_BODY:,} bytes."
-        )
     fields: dict[str, object] = {}
     if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
         for name, value in (await http.form()).items():
             fields[name] = await value.read() if isinstance(value, UploadFile) else value
     elif kind == "application/json":
-        try:
-            body = await http.json()
-        except ValueError:
-            body = None
-        fields = body if isinstance(body, dict) else {}
+        fields = dict(parse_json_fields(await http.body()))
     else:
         fields["image"] = await http.body()
     return Request(fields, http.headers.get("accept", ""))
@@ -58,9 +51,9 @@ class ExplainAPI(litserve.LitAPI):
         super().__init__(max_batch_size=batch, batch_timeout=delay, api_path="/{kind}/{name}")
         self.artifact, self.key, self.threads = artifact, key, threads
 
-    def authorize(self, x_api_key: Annotated[str, Header()] = "") -> None:
-        """Refuse a request without the key; LitServe calls this for every path."""
-        if not hmac.compare_digest(x_api_key.encode(), self.key.encode()):
+    def authorize(self, http: HttpRequest, x_api_key: Annotated[str, Header()] = "") -> None:
+        """Refuse a request without the key, except for the health; LitServe calls this for every path."""
+        if http.url.path != HEALTH and not hmac.compare_digest(x_api_key.encode(), self.key.encode()):
             raise RequestError(HTTPStatus.UNAUTHORIZED, "The header X-API-Key is missing or wrong.")
 
     def setup(self, device: str) -> None:
@@ -124,15 +117,16 @@ def main() -> None:
         api,
         accelerator="cpu",
         workers_per_device=arguments.workers,
-        max_payload_size=MAX_BODY,
+        healthcheck_path=HEALTH,
         disable_openapi_url=True,
     )
     server.app.title = arguments.name or arguments.artifact.stem
+    server.app.add_middleware(Guard)
     server.app.add_exception_handler(HTTPException, answer_refusal)
     server.app.add_exception_handler(RequestError, answer_refusal)
     print(f"X-API-Key: {key}", flush=True)
     signal.signal(signal.SIGTERM, stop)
-    server.run(arguments.host, arguments.port, num_api_servers=1, generate_client_file=False)
+    server.run(arguments.host, arguments.port, num_api_servers=1, generate_client_file=False, http=ImpatientProtocol)
 
 
 if __name__ == "__main__":

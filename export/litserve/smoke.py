@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -47,8 +48,31 @@ def check_closed(server: Running, url: str, port: int) -> None:
     for key in (None, "another"):
         status, body = ask(path, key, b"...")
         require(status == 401 and b'"code": 401' in body, f"with the key {key} a prediction gets {status}: {body!r}")
+    require(ask(f"{url}/info", None)[0] == 401, "the server's description is answered without a key")
+    for length in ("-5", "abc", "9" * 5000):
+        status, _ = announce_body(port, f"/predictions/{NAME}", {"X-API-Key": KEY}, length)
+        require(status in (400, 413), f"a Content-Length of {length[:5]} gets {status}")
     status, body = announce_body(port, f"/predictions/{NAME}", {"X-API-Key": KEY}, MAX_BODY + 1)
     require(status == 413 and b'"code": 413' in body, f"a body that is too large gets {status}: {body!r}")
+
+
+def open_slow_clients(port: int) -> list[socket.socket]:
+    """Connect clients that send nothing, half of their headers, and half of their body."""
+    whole = f"POST /predictions/{NAME} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: 100\r\n\r\nabc"
+    clients = []
+    for sent in ("", whole[:30], whole):
+        clients.append(socket.create_connection(("127.0.0.1", port), timeout=60))
+        clients[-1].sendall(sent.encode())
+    return clients
+
+
+def check_slow_clients(clients: list[socket.socket]) -> None:
+    """Require that the server has ended the connections, the last one with a 408."""
+    replies = []
+    for client in clients:
+        with client:
+            replies.append(b"".join(iter(lambda: client.recv(65_536), b"")))  # noqa: B023 (called at once)
+    require(replies[:2] == [b"", b""] and b" 408 " in replies[2], f"slow clients get {replies}")
 
 
 def check_crash(server: Running) -> None:
@@ -80,9 +104,12 @@ def check(artifact: Path, folder: Path, ending: Callable[[Running], None], *opti
     folder.mkdir()
     command = [sys.executable, str(SERVE), str(artifact), "--name", NAME, "--port", str(port)]
     with run_server(command, folder, {"EXPLAIN_API_KEY": KEY}) as server:
-        server.wait_for(lambda: ask(f"{url}/health", KEY)[0] == 200, "loading")
+        server.wait_for(lambda: ask(f"{url}/health", None)[0] == 200, "loading")
+        slow = open_slow_clients(port)
         check_closed(server, url, port)
         server.require_contract(url, NAME, f"X-API-Key: {KEY}", *options)
+        check_slow_clients(slow)
+        require("Traceback" not in server.log, f"the log has a traceback:\n{server.log[-3000:]}")
         ending(server)
 
 

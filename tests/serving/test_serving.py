@@ -137,6 +137,17 @@ def test_errors_say_what_was_expected(service: Service, kind: str) -> None:
         ({"image": GOOD["png"], "class": b"-2"}, "expected 0 to 4"),
         ({"image": GOOD["png"], "top": "-1"}, "expected a number from 0 to 5"),
         ({"image": GOOD["png"], "top": "many"}, "expected a number from 0 to 5"),
+        ({"image": GOOD["png"], "class": "+-5"}, "There is no class '+-5'"),
+        ({"image": GOOD["png"], "class": "9" * 900}, "a number of 900 characters"),
+        ({"image": GOOD["png"], "class": "9" * 5000}, "class has 5,000 characters"),
+        ({"image": GOOD["png"], "class": "x" * 5000}, "class has 5,000 characters"),
+        ({"image": GOOD["png"], "class": [1]}, "class is of type list"),
+        ({"image": GOOD["png"], "class": {}}, "class is of type dict"),
+        ({"image": GOOD["png"], "class": "٣-"}, "There is no class"),
+        ({"image": GOOD["png"], "top": "9" * 900}, "expected a number from 0 to 5"),
+        ({"image": GOOD["png"], "top": "٣"}, "expected a number from 0 to 5"),
+        ({"image": GOOD["png"], "window": "1e400,1"}, "window is"),
+        ({"image": GOOD["png"], "accept": ["image/png"]}, "accept is of type list"),
     ],
 )
 def test_wrong_fields(service: Service, fields: dict[str, Any], message: str) -> None:
@@ -210,10 +221,3 @@ def test_signed_maps_are_drawn_around_zero(tmp_path: Path) -> None:
 )
 def test_accept(accept: str, picture: bool) -> None:
     assert wants_picture(accept) is picture
-
-
-def test_the_size_is_checked_before_decoding(service: Service) -> None:
-    service = Service(service._run, service.metadata, Settings(max_pixels=100))
-    (response,) = ask(service, Request({"image": GOOD["png"]}))
-    assert response.status == 413
-    assert "expected at most 100" in json.loads(response.body)["message"]
