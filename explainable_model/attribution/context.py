@@ -25,6 +25,7 @@ CPU_PIXELS = 2**18
 # 16 bits, which have few digits to lose, one time.
 MEAN_ROUNDING = 32
 COARSE_EPS = 1e-5
+ZERO_MEAN_SHARE = 1 / 8  # of the channels; fewer have such a mean by chance
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,13 @@ class MethodContext:
         """``(N, k, K, *grid)``: as ``gradients``, for a method that takes their spatial mean.
 
         Instance normalization subtracts the mean of every channel, so the gradient before it has mean zero up to
-        rounding, and a map of such means would show rounding noise. These channels become zero.
+        rounding, and so has the gradient before a softmax over all positions. A map of such means would show rounding
+        noise. These channels become zero; a lowered graph asks only where the plan says that there may be some.
         """
         gradients = self.gradients()
-        return without_rounded_means(gradients) if self.plan.has_instance_norm else gradients
+        if torch.compiler.is_exporting() and not self.plan.zero_means:
+            return gradients
+        return without_rounded_means(gradients)
 
     def curvature(self) -> Tensor:
         """``(N, k, K, *grid)``: Hessian of the scores times the activations."""
@@ -217,6 +221,13 @@ class MethodContext:
             values = cast(ReplayableNetwork, self.network).tail(self.first, self._tap, raw, count)
             parts.append(split(values.gather(1, repeat(self.first.scores.columns, count)), count))
         return torch.cat(parts, 1).transpose(1, 2)
+
+
+def has_rounded_means(gradients: Tensor) -> bool:
+    """Whether the spatial mean is zero up to rounding in several channels of ``(N, k, K, *grid)``, not by chance."""
+    alive = gradients.flatten(3).any(3)
+    rounded = alive & ~without_rounded_means(gradients).flatten(3).any(3)
+    return bool(rounded.sum() > ZERO_MEAN_SHARE * alive.sum())
 
 
 def without_rounded_means(gradients: Tensor) -> Tensor:

@@ -83,7 +83,8 @@ class Plan:
         call: which call of a layer that runs several times is explained, counted from 0; ``-1`` or ``None`` for the
             last.
         frames: the axis of the image's frames, which the network may fold into the batch; ``None`` for none.
-        has_instance_norm: whether the network normalizes each channel of each image by itself.
+        zero_means: whether the gradients of channels at the layer may have mean zero by construction, as before
+            instance normalization.
     """
 
     model: str
@@ -102,7 +103,7 @@ class Plan:
     patches: PatchEmbedding | None = None
     call: int | None = None
     frames: int | None = None
-    has_instance_norm: bool = False
+    zero_means: bool = False
 
     @classmethod
     def from_arguments(
@@ -149,7 +150,7 @@ class Plan:
             patches=patch_embedding(model),
             call=_check_call(arguments.get("call")),
             frames=_check_frames(arguments.get("frames"), method),
-            has_instance_norm=any(_is_instance_norm(module) for module in model.modules()),
+            zero_means=any(_is_instance_norm(module) for module in model.modules()),
         )
 
     @property
