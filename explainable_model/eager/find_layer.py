@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explainable_model.attribution.frames import FoldedLayout
+from explainable_model.attribution.frames import FoldedLayout, frames_hint
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLayout, stride_distortion
 from explainable_model.attribution.prediction import Select, find_prediction
@@ -120,7 +120,7 @@ def default_layer(
         f"No layer of {type(model).__name__} has a spatial map that its prediction depends on, for an image "
         f"of shape {tuple(image.shape)} ({candidates} with a map; a classifier whose weights are all zero, as "
         "some are before training, depends on none). Name one with target_layer=, with reshape_transform= "
-        "where its output is not a map as it stands."
+        f"where its output is not a map as it stands.{frames_hint(image.ndim, frames)}"
     )
 
 
