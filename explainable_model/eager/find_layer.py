@@ -16,7 +16,7 @@ from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.attribution.scores import one_hot
 from explainable_model.attribution.targets import ClassScore, Scores, Target, score_output
 from explainable_model.eager.autograd import score_gradient
-from explainable_model.eager.hooked import is_in_place_refusal
+from explainable_model.eager.hooked import integer_hint, is_in_place_refusal
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError
@@ -107,7 +107,7 @@ def default_layer(
         ModelError: the network's output is not what the target needs.
     """
     target = ClassScore() if target is None else target
-    layer, candidates = None, 0
+    layer, candidates = None, list[LayerCandidate]()
     if image.shape[0] > FEW_IMAGES:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
             few = (image[:FEW_IMAGES], *(tensor[:FEW_IMAGES] for tensor in inputs))
@@ -118,9 +118,10 @@ def default_layer(
         return layer
     raise LayerError(
         f"No layer of {type(model).__name__} has a spatial map that its prediction depends on, for an image "
-        f"of shape {tuple(image.shape)} ({candidates} with a map; a classifier whose weights are all zero, as "
+        f"of shape {tuple(image.shape)} ({len(candidates)} with a map; a classifier whose weights are all zero, as "
         "some are before training, depends on none). Name one with target_layer=, with reshape_transform= "
         f"where its output is not a map as it stands.{frames_hint(image.ndim, frames)}"
+        f"{_tokens_hint(candidates)}{integer_hint(model)}"
     )
 
 
@@ -150,8 +151,19 @@ class _Example:
         )
 
 
-def _choose_layer(example: _Example) -> tuple[str | None, int]:
-    """The layer, or ``None``, and how many layers have a spatial map."""
+def _tokens_hint(candidates: Sequence[LayerCandidate]) -> str:
+    tokens = [candidate for candidate in candidates if candidate.kind == "tokens"]
+    if not tokens:
+        return ""
+    name, count, grid = tokens[-1].name, tokens[-1].shape[1], tokens[-1].layout.grid
+    return (
+        f" {name!r} returns {count} tokens, and no layer shows that they are the patches of a grid of "
+        f"{' x '.join(map(str, grid))}. If they are, name it or one before it."
+    )
+
+
+def _choose_layer(example: _Example) -> tuple[str | None, list[LayerCandidate]]:
+    """The layer, or ``None``, and the layers that have a spatial map."""
     with torch.inference_mode(False):
         image = example.image.detach()
         example = replace(example, arguments=(image, *example.arguments[1:]))
@@ -164,9 +176,9 @@ def _choose_layer(example: _Example) -> tuple[str | None, int]:
         for count in (*GROUP_SIZES, len(likely)):
             layer = _try_first_with_gradient(example, likely[begin : begin + count])
             if layer is not None:
-                return layer, len(candidates)
+                return layer, candidates
             begin += count
-    return None, len(candidates)
+    return None, candidates
 
 
 def _try_first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]) -> str | None:

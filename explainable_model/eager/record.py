@@ -137,7 +137,7 @@ class OutputRecord:
             if max(_kernel(module)) > 1 or tuple(source.shape[2:]) in self.grids:
                 self.grids.add(tuple(tensor.shape[2:]))
                 self._map_sums[tensor.numel(), tuple(tensor.shape[2:])] = _sum_channels(tensor)
-        elif _kind(layout) == "tokens":
+        elif _kind(layout) in ("tokens", "channels_last"):
             self._record_merge(source, layout)
 
     def _record_cut_patches(self, sequence: Tensor) -> None:
@@ -157,7 +157,7 @@ class OutputRecord:
                 self.grids.add(grid)
 
     def _record_merge(self, source: Tensor, layout: SpatialLayout | FoldedLayout | None) -> None:
-        """Tokens that a layer made of tokens with a known grid, of half its height and width."""
+        """Tokens, or a map with channels last, that a layer made of a known grid, of half its height and width."""
         before = self.layout_of(source)
         if _kind(before) not in ("tokens", "channels_last") or _frame_grid(before) not in self.grids:
             return

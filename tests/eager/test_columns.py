@@ -1,4 +1,4 @@
-"""Columns of a map have as many values as its patches: a sequence of them is no grid of tokens."""
+"""Maps that a network rearranges: columns are no patches, and merged cells of a video are a map."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from explainable_model import ExplainableModel
 from explainable_model.eager.find_layer import default_layer
+from explainable_model.errors import LayerError
 from tests.support.nets import TransformerBlock, images, seeded
 
 
@@ -50,3 +51,54 @@ def test_as_many_patches_as_columns_are_patches() -> None:
     explainable = ExplainableModel(network, "embed")
     moved = (explainable.attribute(changed).activations - explainable.attribute(image).activations).abs().sum((0, 1))
     assert torch.nonzero(moved).tolist() == [[2, 1]]
+
+
+class MergedVideo(nn.Module):
+    """Tubes of 2 x 4 x 4 with channels last, whose height and width a layer halves: strides 2 x 8 x 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.merge = nn.Conv3d(3, 40, (2, 4, 4), (2, 4, 4)), MergeCells(40)
+        self.first, self.second, self.head = nn.LayerNorm(40), nn.LayerNorm(80), nn.Linear(80, 4)
+
+    def forward(self, video: Tensor) -> Tensor:
+        cells = self.first(self.patch(video).movedim(1, -1))
+        return self.head(self.second(self.merge(cells).tanh()).mean((1, 2, 3)))
+
+
+class MergeCells(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(4 * width, 2 * width)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        corners = [cells[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        return self.reduce(torch.cat(corners, -1))
+
+
+class ShiftedPatches(nn.Module):
+    """Patches of the image and of a shifted copy together: nothing in the run shows their grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.block, self.head = nn.Linear(96, 16), TransformerBlock(16, 2), nn.Linear(16, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        stacked = torch.cat([image, image.roll(2, 3)], 1)
+        cut = stacked.unflatten(3, (4, 4)).unflatten(2, (4, 4)).permute(0, 2, 4, 3, 5, 1)
+        return self.head(self.block(self.embed(cut.reshape(len(image), 16, 96))).mean(1))
+
+
+def test_tokens_whose_grid_nothing_shows_are_named() -> None:
+    network, image = seeded(ShiftedPatches()), images(2, (3, 16, 16))
+    with pytest.raises(LayerError, match="'block' returns 16 tokens, and no layer shows .* a grid of 4 x 4"):
+        default_layer(network, image)
+    assert ExplainableModel(network, "block")(image).cam.amax() > 0.5
+
+
+def test_merged_cells_of_a_video_are_a_map() -> None:
+    network, video = seeded(MergedVideo()), images(2, (3, 8, 32, 32))
+    explainable = ExplainableModel(network)
+    assert explainable(video).cam.amax() > 0.5
+    assert explainable.target_layer == "second"
+    assert explainable.attribute(video).activations.shape == (2, 80, 4, 4, 4)
