@@ -102,3 +102,42 @@ def test_merged_cells_of_a_video_are_a_map() -> None:
     assert explainable(video).cam.amax() > 0.5
     assert explainable.target_layer == "second"
     assert explainable.attribute(video).activations.shape == (2, 80, 4, 4, 4)
+
+
+def test_a_few_channels_last_of_a_video_are_no_direction() -> None:
+    network = seeded(nn.Sequential(nn.Conv3d(3, 16, (2, 8, 8), (2, 8, 8)), ChannelsLast(), Mean(), nn.Linear(16, 4)))
+    explainable = ExplainableModel(network, "1")
+    assert explainable.attribute(images(2, (3, 8, 32, 32))).activations.shape == (2, 16, 4, 4, 4)
+
+
+class ChannelsLast(nn.Module):
+    def forward(self, activations: Tensor) -> Tensor:
+        return activations.movedim(1, -1).tanh()
+
+
+class Mean(nn.Module):
+    def forward(self, cells: Tensor) -> Tensor:
+        return cells.mean((1, 2, 3))
+
+
+class SignalPatches(nn.Module):
+    """Patches of a signal, cut by reshaping: 17 tokens of width 16 are no 17 channels of 16 steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.block, self.head = nn.Linear(24, 16), TransformerBlock(16, 2), nn.Linear(16, 4)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 16))
+
+    def forward(self, signal: Tensor) -> Tensor:
+        tokens = self.embed(signal.unflatten(2, (16, 8)).transpose(1, 2).flatten(2))
+        return self.head(self.block(torch.cat([self.cls_token.expand(len(signal), -1, -1), tokens], 1))[:, 0])
+
+
+def test_tokens_of_a_signal_are_no_channels() -> None:
+    network, signal = seeded(SignalPatches()), images(2, (3, 128))
+    with pytest.raises(LayerError, match="No layer of SignalPatches"):
+        default_layer(network, signal)
+    with pytest.raises(LayerError, match="'block' has no spatial map"):
+        ExplainableModel(network, "block")(signal)
+    named = ExplainableModel(network, "block.norm1", reshape_transform=lambda tokens: tokens[:, 1:].mT)
+    assert named(signal).cam.amax() > 0.5
