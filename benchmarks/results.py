@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmarks.timing import describe_environment
+from explainable_model.writing import write_bytes
 
 RESULTS = Path(__file__).parent / "results"
 Row: TypeAlias = dict[str, Any]
@@ -36,6 +37,5 @@ class Results:
         self.rows = {name: self.rows[name] for name in [*known, *(n for n in self.rows if n not in known)]}
         self.environment = describe_environment()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".part")
-        temporary.write_text(json.dumps({"environment": self.environment, "rows": self.rows}, indent=1) + "\n")
-        temporary.replace(self.path)
+        text = json.dumps({"environment": self.environment, "rows": self.rows}, indent=1) + "\n"
+        write_bytes(self.path, text.encode())

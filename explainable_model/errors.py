@@ -49,6 +49,10 @@ class AgreementWarning(ExplainableModelWarning):
     """An artifact in less precision often predicts another class than the one in float32."""
 
 
+class LeftoverWarning(ExplainableModelWarning):
+    """What a killed process had left beside a file was removed."""
+
+
 class ArtifactError(ExplainableModelError, ValueError):
     """A file that is missing, corrupt, foreign, of a newer schema, or cannot be written."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from explainable_model.artifact.metadata import Profile
 from explainable_model.attribution.context import MethodContext
-from explainable_model.attribution.explain import explain
+from explainable_model.attribution.explain import Attribution, explain, planned_norm
 from explainable_model.attribution.frames import check_frames
 from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_inputs
 from explainable_model.attribution.network import DifferentiableNetwork
@@ -19,9 +19,11 @@ from explainable_model.attribution.plan import Plan, PlanArguments
 from explainable_model.attribution.zero_maps import warn_of_zero_maps
 from explainable_model.eager import checks
 from explainable_model.eager.buffers import restored_buffers
-from explainable_model.eager.find_layer import default_layer
+from explainable_model.eager.custom_functions import check_derivative, named_functions
+from explainable_model.eager.find_layer import planned_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.layer_name import resolve_layers
+from explainable_model.eager.randomness import Randomness
 from explainable_model.eager.signature import check_signature
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError
@@ -34,15 +36,6 @@ from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.rules.check import check_lowerings
 from explainable_model.methods import find_method
 from explainable_model.methods.fusion import find_fusion
-
-
-class Attribution(NamedTuple):
-    """Logits ``(N, classes)``, class_idx ``(N,)``, activations and gradients ``(N, K, *spatial)``."""
-
-    logits: Tensor
-    class_idx: Tensor
-    activations: Tensor
-    gradients: Tensor
 
 
 class ExplainableModel(nn.Module):
@@ -79,6 +72,9 @@ class ExplainableModel(nn.Module):
             the last, with a ``RepeatedLayerWarning``.
         frames: the axis of the image's frames, 1 for ``(N, T, C, H, W)``: the map is ``(N, T, H, W)``, whether the
             network folds the frames into the batch or not.
+        forward: how the network is called, if not as ``network(image, *inputs)``: the name of the parameter that takes
+            the image (the others follow by position), the names of all, or a function ``(network, image, *inputs) ->
+            output``, which may make a dictionary or a list of the image, or add and remove its batch.
         chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
             copies of a large image are run, for speed.
         progress: called by these methods with (``"copies"``, copies done, copies in all); a function of two
@@ -123,7 +119,7 @@ class ExplainableModel(nn.Module):
         layers = resolve_layers(self.model, target_layer) if row.needs_layer else ()
         self._plan = Plan.from_arguments(self.model, row, layers, fuse, **arguments)
         self._taps: dict[str, LayerTap] = {}
-        self._graphs = GraphCache()
+        self._graphs, self._randomness = GraphCache(), Randomness(self.model)
         checks.refuse_training_mode(self.model)
         if example is not None:
             with torch.no_grad():
@@ -173,7 +169,7 @@ class ExplainableModel(nn.Module):
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
-            with checks.explained_shape_errors(self.model, image):
+            with checks.explained_shape_errors(self.model, image), self._randomness.refused(plan, image, inputs):
                 explanation = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
             checks.refuse_nan(self.model, explanation.logits)
             warn_of_zero_maps(network, plan, image, explanation, inputs)
@@ -187,7 +183,7 @@ class ExplainableModel(nn.Module):
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
-            with checks.explained_shape_errors(self.model, image):
+            with checks.explained_shape_errors(self.model, image), self._randomness.refused(plan, image, inputs):
                 run = network.run(image, class_idx, inputs)
                 context = MethodContext(network, plan, run)
                 return Attribution(
@@ -205,6 +201,7 @@ class ExplainableModel(nn.Module):
     def _ready(
         self, image: Tensor, class_idx: ClassIdx, inputs: tuple[Tensor, ...]
     ) -> tuple[DifferentiableNetwork, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
+        checks.refuse_tracing(image)
         checks.refuse_training_mode(self.model)
         checks.check_image_for(self.model, image)
         plan = self._plan
@@ -212,15 +209,13 @@ class ExplainableModel(nn.Module):
         if plan.frames is not None:
             check_frames(image.shape, plan.frames)
         check_inputs(inputs, image.shape[0], plan.target.inputs)
-        check_signature(self.model, len(inputs) - plan.target.inputs)
+        check_signature(self.model, plan.forward, len(inputs) - plan.target.inputs)
         if image.is_inference():
             image = image.clone()  # autograd cannot save a tensor made under inference_mode
         inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
         if plan.method.needs_layer and not plan.layers:
             with checks.explained_shape_errors(self.model, image):
-                layer = default_layer(
-                    self.model, image, *inputs, output=plan.output, target=plan.target, frames=plan.frames
-                )
+                layer = planned_layer(self.model, plan, image, inputs)
             plan = self._plan = replace(plan, layers=(layer,))
         return self._network(plan, image, inputs), plan, image, classes, inputs
 
@@ -231,7 +226,8 @@ class ExplainableModel(nn.Module):
         return HookedNetwork(self.model, plan, taps, partial(self._captured, plan))
 
     def _captured(self, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> DifferentiableNetwork:
-        return self._graphs.find(self.model, plan, image, inputs)
+        with self._randomness.refused(plan, image, inputs), named_functions(self.model, plan, image, inputs):
+            return self._graphs.find(self.model, plan, image, inputs)
 
     def __prepare_scriptable__(self) -> nn.Module:
         """The lowered graph, which ``torch.jit.script`` compiles instead of this module."""
@@ -285,15 +281,17 @@ def lower(
     """
     check_profile(profile, image, dynamic_size=dynamic_size)
     table = {**LOWERINGS, **check_lowerings(lowerings or {})}
+    checks.check_image_for(explainable.model, image)
     with torch.no_grad(), restored_buffers(explainable.model):
-        explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
+        wanted = explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
+        Randomness(explainable.model).refuse(explainable.plan, image, inputs)
     example = tuple(tensor.detach() for tensor in (image, *inputs))
-    return lower_with_open_dims(
-        explainable.model,
-        explainable.plan,
-        example,
-        table,
-        profile,
-        dynamic_size=dynamic_size,
-        dynamic_batch=dynamic_batch and profile == "full",
-    )
+    plan = planned_norm(explainable.plan, partial(explainable.attribute, image, None, *inputs))
+    request = explainable.model, plan, image, inputs
+    dynamic_batch = dynamic_batch and profile == "full"
+    with named_functions(*request):
+        lowered = lower_with_open_dims(
+            explainable.model, plan, example, table, profile, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch
+        )
+    check_derivative(*request, wanted.cam, lowered)
+    return lowered

@@ -14,6 +14,8 @@ PACKAGE = ROOT / "explainable_model"
 # Rooms of one line may not import each other.
 RULE = """
 errors explanation
+paths
+writing
 imaging
 artifact networks
 attribution
@@ -52,6 +54,7 @@ PUBLIC_MODULES = (
     "networks",
     "serving",
     "targets",
+    "writing",
 )
 
 

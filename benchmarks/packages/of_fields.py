@@ -58,6 +58,7 @@ CASES = [
         ("decoder.blocks.3",),
         (16, 16),
         "one of 4 classes, summed over all pixels",
+        mixes=True,
     ),
     case_of(
         "torchgeo",

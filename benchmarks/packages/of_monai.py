@@ -195,18 +195,6 @@ CASES = [
     _monai(
         "SwinUNETR",
         "decoder1",
-        (32, 32, 32),
-        SUMMED,
-        in_channels=1,
-        out_channels=3,
-        feature_size=12,
-        depths=(1, 1, 1, 1),
-        num_heads=(1, 1, 2, 2),
-        spatial_dims=3,
-    ),
-    _monai(
-        "SwinUNETR",
-        "decoder1",
         (64, 64),
         SUMMED,
         in_channels=1,

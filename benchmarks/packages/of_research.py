@@ -124,7 +124,9 @@ CASES = [
         "torchxrayvision",
         "ResNetAE",
         build_from("torchxrayvision.autoencoders", "ResNetAE101"),
-        refused="output=|target=",
+        ("uplayer_top",),
+        (224, 224),
+        "the reconstruction, summed over all pixels",
         shape=(1, 224, 224),
     ),
     case_of(

@@ -1,5 +1,6 @@
 """Classifiers of transformers, from small configurations: nothing is downloaded."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,7 @@ def head(
     options = {key: value for key, value in rest.items() if key not in own}
     asked = {key: value for key, value in rest.items() if key in own}
     kind = name if "ForImage" in name or "ForVideo" in name else f"{name}ForImageClassification"
-    config = config or f"{name.split('For')[0]}Config"
+    config = config or f"{re.split('For(?=Image|Video)', kind)[0]}Config"
     asked.setdefault("meaning", "one of 5 classes")
     return Case(f"transformers:{kind}", build_from(kind, config, num_labels=5, **options), layer, grid, **asked)
 

@@ -50,7 +50,6 @@ CASES = [
     _case(
         "YolosForObjectDetection", "YolosConfig", ask=BOXES, **{**VIT, "image_size": [64, 64]}, num_detection_tokens=5
     ),
-    _case("DetrForSegmentation", "DetrConfig", sub=RESNET, ask=BOXES, **DETR),
     _case(
         "SegformerForSemanticSegmentation",
         "SegformerConfig",

@@ -48,6 +48,8 @@ def _find_wrong_sense(case: Case, row: Row) -> list[str]:
 
 
 def _find_wrong_figures(case: Case, row: Row) -> list[str]:
+    if "map" not in row:
+        return ["nothing is compared"]
     if not row["map"] > 0:
         return ["the map is zero everywhere"]
     limit = SINGLE_TOLERANCE if case.single else REFERENCE_TOLERANCE

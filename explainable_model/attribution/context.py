@@ -25,7 +25,6 @@ CPU_PIXELS = 2**18
 # 16 bits, which have few digits to lose, one time.
 MEAN_ROUNDING = 32
 COARSE_EPS = 1e-5
-ZERO_MEAN_SHARE = 1 / 8  # of the channels; fewer have such a mean by chance
 
 
 @dataclass(frozen=True)
@@ -109,11 +108,10 @@ class MethodContext:
         """``(N, k, K, *grid)``: as ``gradients``, for a method that takes their spatial mean.
 
         Instance normalization subtracts the mean of every channel, so the gradient before it has mean zero up to
-        rounding, and so has the gradient before a softmax over all positions. A map of such means would show rounding
-        noise. These channels become zero; a lowered graph asks only where the plan says that there may be some.
+        rounding, and a map of such means would show rounding noise. These channels become zero.
         """
         gradients = self.gradients()
-        if torch.compiler.is_exporting() and not self.plan.zero_means:
+        if torch.compiler.is_exporting() and not self.plan.has_instance_norm:  # a graph pays for it only where it must
             return gradients
         return without_rounded_means(gradients)
 
@@ -149,8 +147,10 @@ class MethodContext:
         return split(self.to_map(gradients.flatten(0, 1)), self.classes)
 
     def upsampled(self, maps: Tensor) -> Tensor:
-        """Maps ``(N, k, *grid)`` at image size, linearly."""
-        return resize_maps(maps, self.size)
+        """Maps ``(N, k, *grid)``, nowhere negative, at image size: resized as the plan says, else linearly."""
+        upsample = self.plan.postprocess.upsample
+        large = resize_maps(maps, self.size, "bilinear" if upsample == "none" else upsample)
+        return large.relu() if upsample == "bicubic" else large
 
     def image_chunks(self, copies: int) -> Iterator[tuple[int, int]]:
         """Ranges of copies of the image that run through the network at once."""
@@ -221,13 +221,6 @@ class MethodContext:
             values = cast(ReplayableNetwork, self.network).tail(self.first, self._tap, raw, count)
             parts.append(split(values.gather(1, repeat(self.first.scores.columns, count)), count))
         return torch.cat(parts, 1).transpose(1, 2)
-
-
-def has_rounded_means(gradients: Tensor) -> bool:
-    """Whether the spatial mean is zero up to rounding in several channels of ``(N, k, K, *grid)``, not by chance."""
-    alive = gradients.flatten(3).any(3)
-    rounded = alive & ~without_rounded_means(gradients).flatten(3).any(3)
-    return bool(rounded.sum() > ZERO_MEAN_SHARE * alive.sum())
 
 
 def without_rounded_means(gradients: Tensor) -> Tensor:

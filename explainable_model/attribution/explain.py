@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import split
-from explainable_model.attribution.context import MethodContext
+from explainable_model.attribution.context import MethodContext, without_rounded_means
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import finish, resize_maps
@@ -15,6 +16,28 @@ from explainable_model.errors import LayerError
 from explainable_model.explanation import Progress
 
 AUGMENT_FACTORS = (1.0, 0.9, 1.1)
+
+
+class Attribution(NamedTuple):
+    """Logits ``(N, classes)``, class_idx ``(N,)``, activations and gradients ``(N, K, *spatial)``."""
+
+    logits: Tensor
+    class_idx: Tensor
+    activations: Tensor
+    gradients: Tensor
+
+
+def planned_norm(plan: Plan, attribute: Callable[[], Attribution]) -> Plan:
+    """The plan, told of a normalization that is a function and no module: some mean of the gradients is rounding.
+
+    Args:
+        plan: what is explained.
+        attribute: gives the gradients of an example.
+    """
+    if plan.has_instance_norm or not plan.method.needs_layer:
+        return plan
+    gradients = attribute().gradients.unsqueeze(1)
+    return replace(plan, has_instance_norm=not torch.equal(without_rounded_means(gradients), gradients))
 
 
 def explain(

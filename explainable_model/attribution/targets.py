@@ -68,8 +68,10 @@ class Difference:
             InputError: the network has no class ``other``.
         """
         scores = class_scores(logits, image_shape[0])
-        if not 0 <= self.other < scores.shape[1]:
-            raise InputError(f"Difference(other={self.other}): the network has {scores.shape[1]} classes.")
+        if not isinstance(self.other, int) or not 0 <= self.other < scores.shape[1]:
+            raise InputError(
+                f"Difference(other={self.other!r}): expected a class, 0 to {scores.shape[1] - 1} for this network."
+            )
         return scores - scores[:, self.other : self.other + 1]
 
 

@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explainable_model.attribution.calling import Caller, Forward, as_caller, call_network
 from explainable_model.attribution.frames import FoldedLayout, frames_hint
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLayout, stride_distortion
+from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.attribution.scores import one_hot
 from explainable_model.attribution.targets import ClassScore, Scores, Target, score_output
 from explainable_model.eager.autograd import score_gradient
+from explainable_model.eager.checks import check_image_for, explained_shape_errors
 from explainable_model.eager.hooked import integer_hint, is_in_place_refusal
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
@@ -58,7 +61,9 @@ class LayerCandidate:
         return (self.layout.layout if isinstance(self.layout, FoldedLayout) else self.layout).kind
 
 
-def find_layers(model: nn.Module, image: Tensor, *, frames: int | None = None) -> list[LayerCandidate]:
+def find_layers(
+    model: nn.Module, image: Tensor, *inputs: Tensor, frames: int | None = None, forward: Forward = None
+) -> list[LayerCandidate]:
     """Every layer whose output has a spatial map, in the order in which they ran.
 
     A layer that ran several times is listed where it ran last, with the number of its ``calls``. Layers that the
@@ -67,10 +72,16 @@ def find_layers(model: nn.Module, image: Tensor, *, frames: int | None = None) -
     Args:
         model: the network, in evaluation mode.
         image: ``(N, C, *spatial)``, an example that the network accepts.
+        inputs: what else the network takes.
         frames: the axis of the image's frames, where it has some.
+        forward: how the network is called, see ``ExplainableModel``.
+
+    Raises:
+        InputError: an image that the network cannot take.
     """
-    with torch.inference_mode(False), torch.no_grad():
-        example = _Example(model, (image.detach(),), frames=frames)
+    check_image_for(model, image)
+    with torch.inference_mode(False), torch.no_grad(), explained_shape_errors(model, image):
+        example = _Example(model, (image.detach(), *inputs), frames=frames, forward=as_caller(forward))
         record, output = _record_outputs(example, image.detach().clone())
         prediction = None
         with suppress(ModelError):  # the layers are the same, whatever is explained of the output
@@ -85,6 +96,7 @@ def default_layer(
     output: Select = None,
     target: Target | None = None,
     frames: int | None = None,
+    forward: Caller = None,
 ) -> str:
     """The last layer with a spatial map on all of which the prediction can depend.
 
@@ -101,27 +113,34 @@ def default_layer(
         output: which part of the network's output is the prediction.
         target: what is explained; ``None`` for the class.
         frames: the axis of the image's frames, where it has some.
+        forward: how the network is called.
 
     Raises:
         LayerError: no layer has a spatial map with a gradient.
         ModelError: the network's output is not what the target needs.
     """
-    target = ClassScore() if target is None else target
-    layer, candidates = None, list[LayerCandidate]()
+    target = target or ClassScore()
     if image.shape[0] > FEW_IMAGES:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
             few = (image[:FEW_IMAGES], *(tensor[:FEW_IMAGES] for tensor in inputs))
-            layer, _ = _choose_layer(_Example(model, few, output, target, frames))
-    if layer is None:
-        layer, candidates = _choose_layer(_Example(model, (image, *inputs), output, target, frames))
+            if layer := _choose_layer(_Example(model, few, output, target, frames, forward))[0]:
+                return layer
+    layer, candidates = _choose_layer(_Example(model, (image, *inputs), output, target, frames, forward))
     if layer is not None:
         return layer
     raise LayerError(
         f"No layer of {type(model).__name__} has a spatial map that its prediction depends on, for an image "
         f"of shape {tuple(image.shape)} ({len(candidates)} with a map; a classifier whose weights are all zero, as "
         "some are before training, depends on none). Name one with target_layer=, with reshape_transform= "
-        f"where its output is not a map as it stands.{frames_hint(image.ndim, frames)}"
-        f"{_tokens_hint(candidates)}{integer_hint(model)}"
+        "where its output is not a map as it stands."
+        f"{frames_hint(image.ndim, frames)}{_tokens_hint(candidates)}{integer_hint(model)}"
+    )
+
+
+def planned_layer(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> str:
+    """The default layer for what a plan explains; arguments and errors as ``default_layer``."""
+    return default_layer(
+        model, image, *inputs, output=plan.output, target=plan.target, frames=plan.frames, forward=plan.forward
     )
 
 
@@ -134,6 +153,7 @@ class _Example:
     output: Select = None
     target: Target = field(default_factory=ClassScore)
     frames: int | None = None
+    forward: Caller = None
 
     @property
     def image(self) -> Tensor:
@@ -141,7 +161,8 @@ class _Example:
 
     def run(self, image: Tensor) -> Any:
         """What the network returns for the image."""
-        return self.model(image, *self.arguments[1 : len(self.arguments) - self.target.inputs])
+        inputs = self.arguments[1 : len(self.arguments) - self.target.inputs]
+        return call_network(self.model, self.forward, image, inputs)
 
     def score(self, output: Any) -> Scores:
         """The scores of the predicted class."""
@@ -152,14 +173,11 @@ class _Example:
 
 
 def _tokens_hint(candidates: Sequence[LayerCandidate]) -> str:
-    tokens = [candidate for candidate in candidates if candidate.kind == "tokens"]
-    if not tokens:
-        return ""
-    name, count, grid = tokens[-1].name, tokens[-1].shape[1], tokens[-1].layout.grid
-    return (
-        f" {name!r} returns {count} tokens, and no layer shows that they are the patches of a grid of "
-        f"{' x '.join(map(str, grid))}. If they are, name it or one before it."
-    )
+    last = next((candidate for candidate in reversed(candidates) if candidate.kind == "tokens"), None)
+    return "" if last is None else (
+        f" {last.name!r} returns {last.shape[1]} tokens, and no layer shows that they are the patches of a grid of "
+        f"{' x '.join(map(str, last.layout.grid))}. If they are, name it or one before it."
+    )  # fmt: skip
 
 
 def _choose_layer(example: _Example) -> tuple[str | None, list[LayerCandidate]]:

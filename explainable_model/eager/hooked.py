@@ -3,15 +3,18 @@
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from explainable_model.attribution.calling import call_network
 from explainable_model.attribution.network import DifferentiableNetwork, ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Scores, score_output
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
+from explainable_model.eager.rounding import without_rounding
 from explainable_model.eager.saturation import ExactSigmoid, has_saturated_sigmoid
 from explainable_model.eager.tap import ActivationCapture, LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError, RepeatedLayerWarning
@@ -47,7 +50,7 @@ class HookedNetwork:
         count = len(inputs) - plan.target.inputs  # the network's inputs come before the target's
 
         def score(seen: Tensor) -> Scores:
-            output = self._model(seen, *inputs[:count])
+            output = call_network(self._model, plan.forward, seen, inputs[:count])
             return score_output(plan.target, output, plan.output, class_idx, inputs[count:], image.shape)
 
         # The fused attention kernels have no second derivative.
@@ -109,7 +112,10 @@ class HookedNetwork:
     def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
         """See ``DifferentiableNetwork.gradients``."""
         try:
-            return autograd.gradients(self._plan, run, weights)
+            found = autograd.gradients(self._plan, run, weights)
+            if weights is not None or run.image.device.type != "cpu":
+                return found
+            return without_rounding(run, found, partial(autograd.gradients, self._plan, run))
         except ModelError as error:
             raise ModelError(f"{error}{integer_hint(self._model)}") from error
         except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from explainable_model.errors import LayerError
@@ -14,13 +15,14 @@ def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
     every name, may stay.
 
     Raises:
-        LayerError: no such layer.
+        LayerError: no such layer, or a TorchScript module.
     """
     modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     del modules[""]
     if isinstance(target_layer, nn.Module):
         for name, module in modules.items():
             if module is target_layer:
+                _refuse_scripted(name, module)
                 return name
         raise LayerError(
             f"target_layer is a {type(target_layer).__name__} that is not a module of "
@@ -28,10 +30,19 @@ def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
         )
     for name in (target_layer, target_layer.removeprefix("module.")):
         if name in modules:
+            _refuse_scripted(name, modules[name])
             return name
     raise LayerError(
         f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, set(modules))}"
     )
+
+
+def _refuse_scripted(name: str, module: nn.Module) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise LayerError(
+            f"target_layer {name!r} is a TorchScript module, which has no forward hooks to capture its output with. "
+            "Choose a layer outside of it, or put the module that it was made from in its place."
+        )
 
 
 def resolve_layers(

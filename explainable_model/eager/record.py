@@ -89,7 +89,7 @@ class OutputRecord:
         with ExitStack() as stack:
             versions: dict[int, int] = {}  # how often each output had been written to when it was last seen
             for name, module in self.model.named_modules():
-                if name:
+                if name and not isinstance(module, torch.jit.ScriptModule):  # which has no hooks
                     stack.enter_context(module.register_forward_hook(self._recorder(name, versions)))
             yield
 

@@ -27,6 +27,7 @@ class Format:
         write: writes the file, and files beside it where the format has some, with the metadata text.
         open: opens a file with a number of threads, ``None`` for all; returns a runner and the metadata text.
         read_metadata: returns the metadata text of a file.
+        companion: names the file beside a file that holds its weights, for a format of two files.
         open_on: the same with the name of a device, such as ``cuda:0``, where the runtime can choose one.
         precisions: the values of ``export(..., precision=...)`` that the format can be written in.
         fixed_size: whether the runtime plans its memory for one batch size and one image size.
@@ -42,6 +43,7 @@ class Format:
     open: Callable[[Path, int | None], tuple[Runner, str]]
     read_metadata: Callable[[Path], str]
     open_on: Callable[[Path, int | None, str], tuple[Runner, str]] | None = None
+    companion: Callable[[Path], Path] | None = None
     precisions: tuple[Precision, ...] = ()
     fixed_size: bool = False
     quick: bool = False

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.artifact.metadata import METADATA_KEY, PRECISIONS
+from explainable_model.artifact.metadata import METADATA_KEY, PRECISIONS, parse_metadata
+from explainable_model.artifact.outputs import Declared, check_declared
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.shapes import dimension_names
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError, first_line, root_cause
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 OPSET = 18
 NO_LAYER = "_empty_nn_module_stack_from_metadata_hook"  # torch gives this name to the nodes that compute sizes
+TENSOR_TYPES = {"float": "float32", "double": "float64"}
+"""ONNX Runtime's names of types where PyTorch has others."""
+
 PROTOBUF_LIMIT = 2**31 - 2**20  # a protobuf message holds less than 2 GiB; the graph needs some of it
 
 
@@ -116,17 +120,31 @@ def _name_open_dimensions(value: Any, names: Mapping[str, str]) -> None:
         )
 
 
+def name_companion(path: Path) -> Path:
+    """The file that holds the weights of a network of 2 GiB and more."""
+    return path.with_name(f"{path.name}.data")
+
+
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     """Run with ONNX Runtime on the CPU."""
     session = _session(path, threads)
-    names = [output.name for output in session.get_outputs()]
+    text = _metadata(session, path)
+    metadata = parse_metadata(text, path)
+    check_declared(map(_declare, session.get_inputs()), map(_declare, session.get_outputs()), metadata, path.name)
+    names = output_names(metadata.look is not None)
 
     def run(*arrays: Array) -> Sequence[Array]:
         inputs = dict(zip(input_names(len(arrays) - 2), arrays, strict=True))
         outputs: Sequence[Array] = session.run(names, inputs)
         return outputs
 
-    return run, _metadata(session, path)
+    return run, text
+
+
+def _declare(value: Any) -> Declared:
+    dtype = value.type.removeprefix("tensor(").removesuffix(")")
+    shape = [size if isinstance(size, int) else None for size in value.shape]
+    return Declared(value.name, TENSOR_TYPES.get(dtype, dtype), shape)
 
 
 def read_metadata(path: Path) -> str:
@@ -188,6 +206,7 @@ ONNX = Format(
     write=write,
     open=open_,
     read_metadata=read_metadata,
+    companion=name_companion,
     precisions=PRECISIONS,
     quick=True,
 )

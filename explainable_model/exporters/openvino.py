@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.metadata import METADATA_KEY, parse_metadata
+from explainable_model.artifact.outputs import Declared, check_declared
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError
-from explainable_model.explanation import input_names
+from explainable_model.explanation import input_names, output_names
 from explainable_model.exporters import onnx
 from explainable_model.exporters.format import Format, foreign_file
 
@@ -167,15 +168,25 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
         compiled = core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise ArtifactError(f"OpenVINO cannot compile {path.name}: {_find_reason(error)}") from error
+    text = _metadata(model, path)
+    metadata = parse_metadata(text, path)
+    check_declared(map(_declare, model.inputs), map(_declare, model.outputs), metadata, path.name)
     of_thread = threading.local()
 
     def run(*arrays: Array) -> Sequence[Array]:
         if not hasattr(of_thread, "request"):
             of_thread.request = compiled.create_infer_request()
         outputs = of_thread.request.infer(dict(zip(input_names(len(arrays) - 2), arrays, strict=True)))
-        return list(outputs.values())
+        return [outputs[name] for name in output_names(metadata.look is not None)]
 
-    return run, _metadata(model, path)
+    return run, text
+
+
+def _declare(port: Any) -> Declared:
+    sizes = port.get_partial_shape()
+    shape = None if sizes.rank.is_dynamic else [size.get_length() if size.is_static else None for size in sizes]
+    dtype = port.get_element_type().to_dtype().name
+    return Declared(port.get_any_name(), dtype, shape)
 
 
 def read_metadata(path: Path) -> str:
@@ -189,8 +200,13 @@ def _metadata(model: Any, path: Path) -> str:
     return str(model.get_rt_info([METADATA_KEY]).value)
 
 
+def name_companion(path: Path) -> Path:
+    """The file that holds the weights."""
+    return path.with_suffix(".bin")
+
+
 def _read(core: Any, path: Path) -> Any:
-    weights = path.with_suffix(".bin")
+    weights = name_companion(path)
     if not weights.is_file():
         raise ArtifactError(f"{path} needs {weights.name} beside it, which holds its weights.")
     try:
@@ -224,4 +240,5 @@ OPENVINO = Format(
     write=write,
     open=open_,
     read_metadata=read_metadata,
+    companion=name_companion,
 )

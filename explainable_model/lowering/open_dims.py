@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -11,13 +10,8 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from explainable_model.artifact.metadata import PROFILES, Profile
-from explainable_model.attribution.context import MethodContext, has_rounded_means
-from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import Plan
-from explainable_model.eager.buffers import restored_buffers
-from explainable_model.eager.hooked import HookedNetwork
-from explainable_model.eager.tap import LayerTap
-from explainable_model.errors import InputError, RepeatedLayerWarning, StaticBatchWarning, TraceError
+from explainable_model.errors import InputError, StaticBatchWarning, TraceError
 from explainable_model.lowering.capture.trace_errors import reason_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.lowered import LoweredModel
@@ -68,8 +62,6 @@ def lower_with_open_dims(
     Raises:
         LoweringError: the network cannot be lowered, or not with an open size.
     """
-    if not plan.zero_means and _shows_zero_means(model, plan, *example):
-        plan = replace(plan, zero_means=True)
     attempt = partial(lower_network, model, plan, example, table, profile)
     try:
         return attempt(DynamicDims(size=dynamic_size), dynamic_batch=dynamic_batch)
@@ -86,20 +78,6 @@ def lower_with_open_dims(
                 stacklevel=3,
             )
         return lowered
-
-
-def _shows_zero_means(model: nn.Module, plan: Plan, image: Tensor, *inputs: Tensor) -> bool:
-    """Whether gradients at the layer have mean zero by construction, which the example shows."""
-    if not getattr(plan.method.explain, "averages_gradients", False) or len(plan.layers) != 1:
-        return False
-    network = HookedNetwork(model, plan, [LayerTap() for _ in plan.named_taps])
-    try:
-        with torch.inference_mode(False), torch.no_grad(), restored_buffers(model), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RepeatedLayerWarning)  # the call before has warned
-            run = network.run(image.clone(), predicted_class_idx(image, plan.top_k), inputs)
-            return has_rounded_means(MethodContext(network, plan, run).gradients())
-    except RuntimeError:  # autograd refuses operations in place; the graph's maps are compared with the network's
-        return False
 
 
 def _refuse_open_size(attempt: Attempt, refusal: TraceError) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from explainable_model.errors import MissingRuntimeError, ModelError
+from explainable_model.paths import as_path
 
 StateDict: TypeAlias = dict[str, Tensor]
 
@@ -31,7 +32,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
             mis-shaped keys are listed.
         MissingRuntimeError: safetensors is not installed.
     """
-    path = Path(path)
+    path = as_path(path)
     expected = model.state_dict()
     state = _strip_prefixes(read_state_dict(path), expected)
     problems = [

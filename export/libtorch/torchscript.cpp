@@ -31,7 +31,9 @@ class TorchScript : public Runtime {
       const auto tuple = module_.forward({inputs[0], inputs[1]}).toTuple();
       std::vector<at::Tensor> outputs;
       for (const c10::IValue& element : tuple->elements()) outputs.push_back(element.toTensor());
-      return copy_outputs(outputs);
+      return copy_outputs(outputs, dtype_);
+    } catch (const ArtifactError&) {
+      throw;
     } catch (const std::exception& error) {
       throw InputError("the artifact failed: " + read_reason(error));
     }

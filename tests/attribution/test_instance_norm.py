@@ -1,7 +1,8 @@
-"""Grad-CAM where channels have gradients of mean zero by construction: its weights are zero, and noise is no map."""
+"""Grad-CAM before instance normalization: its weights are zero by construction, and rounding noise is no map."""
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -47,6 +48,65 @@ def test_other_normalizations_keep_their_map(norm: Callable[[], nn.Module]) -> N
     assert ExplainableModel(network(norm), "0")(images(2, (3, 24, 24))).cam.max() > 0.5
 
 
+NORMALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "instance_norm": functional.instance_norm,
+    "group_norm": lambda values: functional.group_norm(values, values.shape[1]),
+    "layer_norm": lambda values: functional.layer_norm(values, values.shape[2:]),
+    "batch_norm": lambda values: functional.batch_norm(values.flatten(0, 1)[None], None, None, training=True).reshape(
+        values.shape
+    ),
+    "by hand": lambda values: (values - values.mean((2, 3), True)) / (values.var((2, 3), keepdim=True) + 1e-5).sqrt(),
+    "mean alone": lambda values: values - values.mean((2, 3), True),
+}
+
+
+class Functional(nn.Module):
+    def __init__(self, norm: Callable[[Tensor], Tensor], *, pools: bool = False) -> None:
+        super().__init__()
+        self.body, self.head, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+        self.norm, self.pools = norm, pools
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.pools:
+            return self.fc(self.norm(self.head(self.body(image))).mean((2, 3)))
+        return self.fc(self.head(self.norm(self.body(image)).relu()).tanh().mean((2, 3)))
+
+
+@pytest.mark.parametrize("norm", NORMALIZATIONS.values(), ids=NORMALIZATIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_function_that_normalizes_is_seen(norm: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
+    image = images(2, (3, 24, 24)).to(dtype)
+    explainable = ExplainableModel(seeded(Functional(norm)).to(dtype), "body")
+    with pytest.warns(ZeroMapWarning):
+        assert explainable(image).cam.abs().max() == 0
+    assert ExplainableModel(seeded(Functional(norm)).to(dtype), "body", "layercam")(image).cam.max() > 0.5
+    assert ExplainableModel(seeded(Functional(norm)).to(dtype), "head")(image).cam.max() > 0.5
+
+
+@pytest.mark.parametrize("layer", ["body", "head"])
+@pytest.mark.parametrize("method", ["gradcam", "layercam", "gradcam++"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_score_that_is_constant_has_no_map(layer: str, method: str, dtype: torch.dtype) -> None:
+    network = seeded(Functional(functional.instance_norm, pools=True)).to(dtype)
+    with pytest.warns(ZeroMapWarning, match="The signed map is zero, too: the gradient of the score vanishes"):
+        assert ExplainableModel(network, layer, method)(images(2, (3, 24, 24)).to(dtype)).cam.abs().max() == 0
+
+
+def test_a_tiny_gradient_that_is_no_rounding_stays() -> None:
+    network: Any = seeded(Functional(lambda values: 1e-12 * values)).double()
+    network.fc.bias.data += 100
+    assert ExplainableModel(network, "body", "layercam")(images(2, (3, 24, 24)).double(), [1, 2]).cam.max() > 0.5
+
+
+@pytest.mark.parametrize("name", ["instance_norm", "by hand"])
+def test_the_lowered_map_of_a_function_is_zero_as_well(name: str) -> None:
+    image = images(2, (3, 24, 24))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lowered = lower(ExplainableModel(seeded(Functional(NORMALIZATIONS[name])), "body"), image)
+    assert lowered(image).cam.abs().max() == 0
+
+
 class Centers(nn.Module):
     """Centers of gravity of heat maps, as networks for landmarks return them: a softmax over all positions."""
 
@@ -59,39 +119,12 @@ class Centers(nn.Module):
         return heat @ torch.linspace(-1, 1, heat.shape[2], dtype=image.dtype)
 
 
-class NormByHand(nn.Module):
-    """Instance normalization without a module for it."""
-
-    def __init__(self, *, by_hand: bool) -> None:
-        super().__init__()
-        self.body, self.next, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1), nn.Linear(8, 4)
-        self.by_hand = by_hand
-
-    def forward(self, image: Tensor) -> Tensor:
-        features = self.body(image)
-        if self.by_hand:
-            features = (features - features.mean((2, 3), True)) / features.std((2, 3), keepdim=True)
-        else:
-            features = functional.instance_norm(features)
-        return self.head(self.next(features.relu()).relu().mean((2, 3)))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    ("build", "layer"),
-    [
-        (Centers, "act"),
-        (lambda: NormByHand(by_hand=True), "body"),
-        (lambda: NormByHand(by_hand=False), "body"),
-    ],
-)
-def test_functions_with_such_gradients(build: Callable[[], nn.Module], layer: str, dtype: torch.dtype) -> None:
-    network, image = seeded(build()).to(dtype), images(2, (3, 24, 24)).to(dtype)
-    explainable = ExplainableModel(network, layer)
+def test_a_softmax_over_all_positions_is_seen(dtype: torch.dtype) -> None:
+    network, image = seeded(Centers()).to(dtype), images(2, (3, 24, 24)).to(dtype)
     with pytest.warns(ZeroMapWarning, match="its mean does .* 'layercam' or 'hirescam'"):
-        assert explainable(image).cam.abs().max() == 0
+        assert ExplainableModel(network, "act")(image).cam.abs().max() == 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ZeroMapWarning)
-        lowered = lower(explainable, image)
-    assert lowered(image).cam.abs().max() == 0
-    assert ExplainableModel(network, layer, "layercam")(image).cam.max() > 0.5
+        assert lower(ExplainableModel(network, "act"), image)(image).cam.abs().max() == 0
+    assert ExplainableModel(network, "act", "layercam")(image).cam.max() > 0.5

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from explainable_model import ExplainableModel, export, load, read_metadata
+from explainable_model.artifact.checksum import UNWRITTEN
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.exporters import FORMATS, format_by_suffix, format_of
 from explainable_model.exporters.format import Format
@@ -98,6 +99,23 @@ def test_wrong_files(fmt: Format, artifact: Path, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ArtifactError, match="There is no artifact"):
         load(path)
+
+
+def test_the_checksum_covers_every_byte(fmt: Format, artifact: Path, tmp_path: Path) -> None:
+    for file in artifact.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / artifact.name
+    checksum = load(path, check=True).metadata.checksum
+    assert checksum is not None
+    assert checksum != UNWRITTEN
+    for file in tmp_path.iterdir():
+        whole = file.read_bytes()
+        for at in (*range(0, len(whole), len(whole) // 25), len(whole) - 1):
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(ArtifactError, match=r"damaged, or was changed after|damaged \(|no checksum recorded"):
+                load(path, check=True)
+        file.write_bytes(whole)
+    load(path, check=True)
 
 
 def test_precisions_of_the_table(fmt: Format, explainable: ExplainableModel, tmp_path: Path) -> None:

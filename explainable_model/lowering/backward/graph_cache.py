@@ -40,10 +40,13 @@ class GraphCache:
         kinds = [(tensor.shape[1:], tensor.dtype, tensor.device) for tensor in (image, *inputs)]
         key = (plan.layers, plan.call, *kinds, _autocast_state())
         with self._lock:
-            if key in self._graphs and _are_same(self._graphs[key][0], list(_state(model))):
-                self._graphs.move_to_end(key)
-                return self._graphs[key][1]
+            for known in (key, (*key, len(image))):
+                if known in self._graphs and _are_same(self._graphs[known][0], list(_state(model))):
+                    self._graphs.move_to_end(known)
+                    return self._graphs[known][1]
             graph = networks.captured_network(model, plan, image, inputs)
+            if graph.batch is not None:
+                key = (*key, graph.batch)
             self._graphs[key] = list(_state(model)), graph
             self._graphs.move_to_end(key)
             while len(self._graphs) > CAPACITY:
