@@ -8,29 +8,31 @@ count.
 
 import argparse
 import json
-import multiprocessing
-import os
 import sys
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.isolation import run_forked
 from benchmarks.networks import NETWORKS, Network
 from explainable_model.writing import write_bytes
 
 RESULTS = Path(__file__).parent / "results"
 TIMEOUT = 1800  # seconds for one network
-GRACE = 30  # seconds that its process may take to end
+SUITES = ("networks", "packages")
 # One process imports these modules, and each network's process is forked from it. No module starts a thread.
 PRELOADED = ["benchmarks.coverage_row", "torchvision", "timm", "onnxruntime", "onnxscript"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the rows that the results file lacks, and write the table."""
+    argv = sys.argv[2:] if argv is None else argv
+    if "--suite" in argv:
+        return _run_suite(argv)
     parser = argparse.ArgumentParser(prog="python -m benchmarks coverage", description=__doc__)
+    parser.add_argument("--suite", choices=SUITES, default=SUITES[0], help="default: %(default)s")
     parser.add_argument("--family", action="append", metavar="TEXT", help="only networks whose name has this in it")
     parser.add_argument("--again", action="store_true", help="measure networks that already have a result, too")
     parser.add_argument("--failed", action="store_true", help="measure networks that failed, too")
@@ -55,6 +57,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def _run_suite(argv: Sequence[str]) -> int:
+    """Run the table that ``--suite`` names."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--suite", choices=SUITES, default=SUITES[0])
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.suite == "networks":
+        return main(rest)
+    from benchmarks.packages.command import main as measure_packages
+
+    return measure_packages(rest)
+
+
 def _is_wanted(rows: list[dict[str, Any]] | None, failed: bool) -> bool:
     return rows is None or (failed and not all(row["passed"] for row in rows))
 
@@ -73,32 +87,17 @@ def _run(networks: Sequence[Network], results: dict[str, Any], path: Path) -> No
 
 def _measure_isolated(network: Network) -> list[dict[str, Any]]:
     """Measure one network in a new process."""
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # for the new processes
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_and_send, args=(network, sender))
-    process.start()
-    sender.close()
-    try:
-        if receiver.poll(TIMEOUT):
-            rows: list[dict[str, Any]] = receiver.recv()
-            process.join(GRACE)
-            return rows
-        reason = f"not done after {TIMEOUT} s"
-    except EOFError:
-        process.join()
-        reason = f"the process ended with code {process.exitcode}"
-    finally:
-        process.kill()
-        process.join()
-    return [{"network": network.key, "where": "all", "layer": "", "passed": False, "reason": reason}]
+    rows, reason = run_forked(_measure, network, timeout=TIMEOUT, preload=PRELOADED)
+    if rows is None:
+        return [{"network": network.key, "where": "all", "layer": "", "passed": False, "reason": reason}]
+    measured: list[dict[str, Any]] = rows
+    return measured
 
 
-def _measure_and_send(network: Network, sender: Connection) -> None:
+def _measure(network: Network) -> list[dict[str, Any]]:
     from benchmarks.coverage_row import measure
 
-    sender.send(measure(network))
+    return measure(network)
 
 
 def to_markdown(results: dict[str, Any]) -> str:

@@ -119,9 +119,11 @@ def compute_reference_gradients(model: nn.Module, layer: str, image: Tensor, cla
     return gradients
 
 
-def choose_lively_classes(explainable: ExplainableModel, image: Tensor, candidates: int = CANDIDATES) -> Tensor:
+def choose_lively_classes(
+    explainable: ExplainableModel, image: Tensor, candidates: int = CANDIDATES, *inputs: Tensor
+) -> Tensor:
     """Choose for each image the class with the largest map among the first few: a map of zeros proves nothing."""
-    maps = [explainable(image, torch.full((len(image),), c)).cam.flatten(1) for c in range(candidates)]
+    maps = [explainable(image, torch.full((len(image),), c), *inputs).cam.flatten(1) for c in range(candidates)]
     return torch.stack([cam.amax(1) for cam in maps]).argmax(0)
 
 
@@ -143,21 +145,22 @@ def _compare_formats(explainable: ExplainableModel, image: Tensor) -> dict[str, 
                 seconds = time.process_time() - started
                 runner, _ = (fmt.open_trusted or fmt.open)(path, 1)  # the file was made here
                 got = [runner(*map(Tensor.numpy, case))[2] for case in zip(images, classes, strict=True)]
-            found[name] = {**_compare_maps(wanted, got), "export_seconds": round(seconds, 2)}
+            found[name] = {**compare_maps(wanted, got), "export_seconds": round(seconds, 2)}
         except Exception as error:
             found[name] = {"error": describe_error(error)}
-            if name == "onnx" and (cause := _explain_plain_failure(explainable.model, image)):
+            if name == "onnx" and (cause := explain_plain_failure(explainable.model, image)):
                 found[name] = {"error": f"the plain network cannot be exported to ONNX: {cause}"}
     return found
 
 
-def _compare_maps(wanted: Sequence[Tensor], got: Sequence[Any]) -> Row:
+def compare_maps(wanted: Sequence[Tensor], got: Sequence[Any]) -> Row:
+    """The median and the largest difference of the maps of all images."""
     pairs = zip(wanted, got, strict=True)
     each = torch.cat([(torch.from_numpy(cam) - want).flatten(1).abs().amax(1) for want, cam in pairs])
     return {"median": float(each.median()), "largest": float(each.max())}
 
 
-def _explain_plain_failure(model: nn.Module, image: Tensor) -> str:
+def explain_plain_failure(model: nn.Module, image: Tensor) -> str:
     """The error of PyTorch's exporter or ONNX Runtime for the plain network; empty where both succeed."""
     import onnxruntime
 

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
@@ -63,6 +63,45 @@ def _measure_and_send(sender: Connection, measure: Callable[..., Figures], argum
         sender.send(
             (None, f"{type(error).__name__}: {first_line(error)} ({os.path.basename(where.filename)}:{where.lineno})")
         )
+
+
+def run_forked(
+    measure: Callable[..., Any], *arguments: object, timeout: float, preload: Sequence[str]
+) -> tuple[Any, str]:
+    """Call ``measure(*arguments)`` in one thread of a new process, which is forked from one that has imported modules.
+
+    Args:
+        measure: a function of a module; it raises nothing, and its result can be pickled.
+        arguments: arguments that can be pickled.
+        timeout: the seconds after which the process is ended.
+        preload: modules that are imported once; none of them starts a thread.
+
+    Returns:
+        The result and an empty text, or ``None`` and the reason: a crash, or no result in time.
+    """
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # for the new processes
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_result, args=(sender, measure, arguments))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(timeout):
+            return None, f"not done after {timeout:.0f} s"
+        result = receiver.recv()
+        process.join(GRACE)
+        return result, ""
+    except EOFError:
+        process.join()
+        return None, f"the process ended with code {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send_result(sender: Connection, measure: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+    sender.send(measure(*arguments))
 
 
 class _environment:

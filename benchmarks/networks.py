@@ -248,14 +248,14 @@ def build(network: Network) -> nn.Module:
 
         extra = {"weights_backbone": None} if network.library == "segmentation" else {}
         model = torchvision.models.get_model(network.name, weights=None, **extra, **network.options)
-    _enliven(model)
+    enliven(model)
     if network.calibrated:
         _calibrate(model, network.size)
     built: nn.Module = model.eval()
     return built
 
 
-def _enliven(model: nn.Module) -> None:
+def enliven(model: nn.Module) -> None:
     """Move every weight off its neutral value, where maps are zero, or agree whatever the graph does."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

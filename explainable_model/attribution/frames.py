@@ -97,7 +97,7 @@ def layout_of(
                 f"target_layer {name!r} has no spatial map: its output has shape {tuple(activations.shape)} for an "
                 f"image of shape {tuple(image.shape)}; expected (N, K, *grid), (N, *grid, K) or (N, tokens, K) with "
                 "the tokens of a grid of patches. Choose another layer, or pass reshape_transform to rearrange this "
-                f"one's output.{_frames_hint(image.ndim, frames)}"
+                f"one's output.{frames_hint(image.ndim, frames)}"
             )
         return layout.to_map
     mapped = reshape_transform(activations)
@@ -109,7 +109,8 @@ def layout_of(
     return reshape_transform
 
 
-def _frames_hint(ndim: int, frames: int | None) -> str:
+def frames_hint(ndim: int, frames: int | None) -> str:
+    """What to write where an image may have frames and nobody said so; empty for others."""
     if frames is not None or ndim != 5:
         return ""
     return " If the image has frames, say which axis they are: frames=1 for (N, T, C, H, W)."

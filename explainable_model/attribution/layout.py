@@ -40,14 +40,22 @@ class PatchEmbedding:
         return tuple((length + 2 * pad - kernel) // stride + 1 for length, kernel, stride, pad in cut)
 
 
+NO_CONVOLUTION = PatchEmbedding((), (), ())
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
 def patch_embedding(model: nn.Module) -> PatchEmbedding | None:
-    """The first strided convolution of a network, or ``None``: in a transformer it makes the patches."""
-    for module in model.modules():
-        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and max(module.stride) > 1:
+    """The first strided convolution of a network: in a transformer it makes the patches.
+
+    ``NO_CONVOLUTION`` for a network without any, and ``None`` for others.
+    """
+    convolutions = [module for module in model.modules() if isinstance(module, CONVOLUTIONS)]
+    for module in convolutions:
+        if max(module.stride) > 1:
             if isinstance(module.padding, str):
                 return None
             return PatchEmbedding(tuple(module.kernel_size), tuple(module.stride), tuple(module.padding))
-    return None
+    return None if convolutions else NO_CONVOLUTION
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,8 @@ def find_layout(
 def _find_layout(shape: Sequence[int], size: Sequence[int], patches: PatchEmbedding | None) -> SpatialLayout | None:
     if len(shape) == 3 and len(size) == 1:  # (N, K, L) and (N, tokens, K) look alike
         tokens = _patch_token_layout(shape[1], size, patches)
+        if tokens is None and patches == NO_CONVOLUTION:  # then it may be tokens, or steps of a recurrence
+            return None
         is_signal = tokens is None or any(shape[2] == -(-tokens.grid[0] // 2**merge) for merge in range(MERGES))
         return SpatialLayout("channels_first", tuple(shape[2:])) if is_signal else tokens
     if len(shape) == len(size) + 2:
@@ -119,7 +129,8 @@ def _find_layout(shape: Sequence[int], size: Sequence[int], patches: PatchEmbedd
         fits_first, fits_last = _fits(first.grid, size), _fits(last.grid, size)
         if fits_first and fits_last:
             # Convolutions may have a stride for each direction; networks with channels last have one for all.
-            is_last = stride_distortion(last.grid, size) == 0 < stride_distortion(first.grid, size)
+            # That holds for height and width; frames have a stride of their own.
+            is_last = stride_distortion(last.grid[-2:], size[-2:]) == 0 < stride_distortion(first.grid[-2:], size[-2:])
             return last if is_last else first
         return first if fits_first else last if fits_last else None
     if len(shape) == 3 and len(size) == 2:

@@ -17,7 +17,7 @@ SCORE_NAMES = ("logits", "out")  # Hugging Face's name and torchvision segmentat
 OTHER_NAMES = re.compile(
     r"hidden_state|pooler|pooled|embed|feature|attention|depth|box|mask|keypoint|anchor|quer|point|flow|loss", re.I
 )
-BOX_NAMES = re.compile(r"box", re.I)
+BOX_NAMES = re.compile(r"box|keypoint", re.I)
 LISTED = 6  # candidates that an error lists
 
 Select: TypeAlias = str | int | Callable[[Any], Tensor] | None
@@ -98,9 +98,10 @@ def _refuse_detections(output: Any) -> None:
         )
     boxes = [name for path, _ in named_tensors(output) for name in map(str, path) if BOX_NAMES.search(name)]
     if boxes:
+        owner = "boxes" if any("box" in name.lower() for name in boxes) else "keypoints"
         raise ModelError(
             f"The network returned {type(output).__name__} with {boxes[0]!r}, as detectors do: its scores belong to "
-            f"boxes, not to the image. {_target_hint('output[...]')}"
+            f"{owner}, not to the image. {_target_hint('output[...]')}"
         )
 
 
@@ -193,6 +194,11 @@ def _meaning(shape: Sequence[int], size: Sequence[int]) -> str:
         return (
             "This is one value per pixel, such as a depth. Say what is explained: "
             "target=lambda output, class_idx: ... -> (N,), one value per image."
+        )
+    if len(shape) == len(size) + 2 and not _is_reduced(shape[2:], size):
+        return (
+            "This may be an image, or a table of boxes. Say what is explained: target=lambda output, class_idx: ... -> "
+            "(N,), one value per image."
         )
     if len(shape) == len(size) + 2:
         return (

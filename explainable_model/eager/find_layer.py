@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model.attribution.calling import Caller, Forward, as_caller, call_network
-from explainable_model.attribution.frames import FoldedLayout
+from explainable_model.attribution.frames import FoldedLayout, frames_hint
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLayout, stride_distortion
 from explainable_model.attribution.plan import Plan
@@ -19,7 +19,7 @@ from explainable_model.attribution.scores import one_hot
 from explainable_model.attribution.targets import ClassScore, Scores, Target, score_output
 from explainable_model.eager.autograd import score_gradient
 from explainable_model.eager.checks import check_image_for, explained_shape_errors
-from explainable_model.eager.hooked import is_in_place_refusal
+from explainable_model.eager.hooked import integer_hint, is_in_place_refusal
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
 from explainable_model.eager.token_places import check_places
@@ -120,21 +120,21 @@ def default_layer(
         LayerError: no layer has a spatial map with a gradient.
         ModelError: the network's output is not what the target needs.
     """
-    target = ClassScore() if target is None else target
-    layer, candidates = None, 0
+    target = target or ClassScore()
     if image.shape[0] > FEW_IMAGES:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
             few = (image[:FEW_IMAGES], *(tensor[:FEW_IMAGES] for tensor in inputs))
-            layer, _ = _choose_layer(Example(model, few, output, target, frames, forward))
-    if layer is None:
-        layer, candidates = _choose_layer(Example(model, (image, *inputs), output, target, frames, forward))
+            if layer := _choose_layer(Example(model, few, output, target, frames, forward))[0]:
+                return layer
+    layer, candidates = _choose_layer(Example(model, (image, *inputs), output, target, frames, forward))
     if layer is not None:
         return layer
     raise LayerError(
         f"No layer of {type(model).__name__} has a spatial map that its prediction depends on, for an image "
-        f"of shape {tuple(image.shape)} ({candidates} with a map; a classifier whose weights are all zero, as "
+        f"of shape {tuple(image.shape)} ({len(candidates)} with a map; a classifier whose weights are all zero, as "
         "some are before training, depends on none). Name one with target_layer=, with reshape_transform= "
         "where its output is not a map as it stands."
+        f"{frames_hint(image.ndim, frames)}{_tokens_hint(candidates)}{integer_hint(model)}"
     )
 
 
@@ -173,8 +173,16 @@ class Example:
         )
 
 
-def _choose_layer(example: Example) -> tuple[str | None, int]:
-    """The layer, or ``None``, and how many layers have a spatial map."""
+def _tokens_hint(candidates: Sequence[LayerCandidate]) -> str:
+    last = next((candidate for candidate in reversed(candidates) if candidate.kind == "tokens"), None)
+    return "" if last is None else (
+        f" {last.name!r} returns {last.shape[1]} tokens, and no layer shows that they are the patches of a grid of "
+        f"{' x '.join(map(str, last.layout.grid))}. If they are, name it or one before it."
+    )  # fmt: skip
+
+
+def _choose_layer(example: Example) -> tuple[str | None, list[LayerCandidate]]:
+    """The layer, or ``None``, and the layers that have a spatial map."""
     with torch.inference_mode(False):
         image = example.image.detach()
         example = replace(example, arguments=(image, *example.arguments[1:]))
@@ -187,9 +195,9 @@ def _choose_layer(example: Example) -> tuple[str | None, int]:
         for count in (*GROUP_SIZES, len(likely)):
             layer = _try_first_with_gradient(example, likely[begin : begin + count])
             if layer is not None:
-                return layer, len(candidates)
+                return layer, candidates
             begin += count
-    return None, len(candidates)
+    return None, candidates
 
 
 def _try_first_with_gradient(example: Example, candidates: Sequence[LayerCandidate]) -> str | None:

@@ -112,7 +112,7 @@ class HookedNetwork:
             raise LayerError(
                 f"target_layer {name!r} did not run, or returned no floating point tensor, in the forward of "
                 f"{type(model).__name__}. Containers such as ModuleList never run themselves: name a layer in them."
-                f"{_integer_hint(model)}"
+                f"{integer_hint(model)}"
             )
         warn_if_repeated(self._plan, name, capture.calls)
         return capture.activations
@@ -125,7 +125,7 @@ class HookedNetwork:
                 return found
             return without_rounding(run, found, partial(autograd.gradients, self._plan, run))
         except ModelError as error:
-            raise ModelError(f"{error}{_integer_hint(self._model)}") from error
+            raise ModelError(f"{error}{integer_hint(self._model)}") from error
         except RuntimeError as error:
             return autograd.gradients(self._plan, self._run_again(run, error), weights)
 
@@ -153,7 +153,7 @@ def warn_if_repeated(plan: Plan, name: str, calls: int) -> None:
         )
 
 
-def _integer_hint(model: nn.Module) -> str:
+def integer_hint(model: nn.Module) -> str:
     """What to do with a converted network; an empty string for others."""
     for name, module in model.named_modules():
         if ".quantized" in type(module).__module__:

@@ -18,6 +18,8 @@ from explainable_model.attribution.layout import PatchEmbedding, SpatialLayout, 
 # Layers that make a map of the image from a map of the image.
 MAP_WORDS = ("Conv", "Pool", "Upsample", "PixelShuffle", "PixelUnshuffle")
 
+SUM_ROUNDING = 1e-4  # of the sum of all magnitudes, for sums in another order
+
 SOFTMAX_NAMES = ("Softmax", "Softmax2d", "Softmin", "LogSoftmax")
 
 
@@ -41,7 +43,10 @@ class RecordedOutput:
 
 
 class OutputRecord:
-    """What the layers of a network return. It keeps no tensor, so that the run needs no more memory than another.
+    """What the layers of a network return.
+
+    Of each size of maps it keeps the channels' sum in one image and no other tensor, so that the run needs hardly more
+    memory than another.
 
     Attributes:
         outputs: by layer, in the order of their last calls.
@@ -57,7 +62,8 @@ class OutputRecord:
         self.image_shape = frames_first(image.shape, frames)
         size = tuple(self.image_shape[2:])
         self.grids: set[tuple[int, ...]] = {size} if frames is None else {size, size[1:]}
-        self._map_sizes = {(math.prod(self.image_shape), size)}  # of each map, how many values it has, and its grid
+        # For each number of values and grid of a map: the sum of the channels in the last such map of the first image.
+        self._map_sums = {(math.prod(self.image_shape), size): _sum_channels(image, frames)}
         self.token_counts: set[int] = set()
         self.model = model
         self._given_shape, self._frames = tuple(image.shape), frames
@@ -130,8 +136,8 @@ class OutputRecord:
         if tensor.ndim == source.ndim == ndim and any(word in type(module).__name__ for word in MAP_WORDS):
             if max(_kernel(module)) > 1 or tuple(source.shape[2:]) in self.grids:
                 self.grids.add(tuple(tensor.shape[2:]))
-                self._map_sizes.add((tensor.numel(), tuple(tensor.shape[2:])))
-        elif _kind(layout) == "tokens":
+                self._map_sums[tensor.numel(), tuple(tensor.shape[2:])] = _sum_channels(tensor)
+        elif _kind(layout) in ("tokens", "channels_last"):
             self._record_merge(source, layout)
 
     def _record_cut_patches(self, sequence: Tensor) -> None:
@@ -145,13 +151,13 @@ class OutputRecord:
         if _kind(layout) != "tokens":
             return
         image = (math.prod(self.image_shape), tuple(self.image_shape[2:]))
-        for count, whole in {image} if self.token_counts else self._map_sizes:
+        for count, whole in (image,) if self.token_counts else tuple(self._map_sums):
             divides = len(grid) == len(whole) and all(w % g == 0 for w, g in zip(whole, grid, strict=True))
-            if count == sequence.numel() and divides:
+            if count == sequence.numel() and divides and _holds_patches(sequence, grid, self._map_sums[count, whole]):
                 self.grids.add(grid)
 
     def _record_merge(self, source: Tensor, layout: SpatialLayout | FoldedLayout | None) -> None:
-        """Tokens that a layer made of tokens with a known grid, of half its height and width."""
+        """Tokens, or a map with channels last, that a layer made of a known grid, of half its height and width."""
         before = self.layout_of(source)
         if _kind(before) not in ("tokens", "channels_last") or _frame_grid(before) not in self.grids:
             return
@@ -166,6 +172,26 @@ class OutputRecord:
     def is_token_table(self, entry: RecordedOutput) -> bool:
         """Whether the entry may be ``(N, heads, tokens, ...)``: tokens by tokens, or tokens by width."""
         return len(entry.shape) > 3 and entry.shape[-2] in self.token_counts and not self.is_map(entry)
+
+
+def _sum_channels(maps: Tensor, frames: int | None = None) -> Tensor:
+    """``spatial``: the sum of the channels of the first map, with the frames as its first dimension."""
+    first = maps.detach()[0] if frames is None else maps.detach()[0].movedim(frames - 1, 1)
+    return first.float().sum(0)
+
+
+def _holds_patches(sequence: Tensor, grid: tuple[int, ...], sums: Tensor) -> bool:
+    """Whether a sequence with as many values as a map holds its patches, and not its columns or rows.
+
+    A line of text is read column by column, ``(N, W, K * H)``. Where there are as many tokens as columns or rows, the
+    values decide: the sum of a token is that of its patch.
+    """
+    if sequence.shape[1] not in sums.shape:
+        return True
+    cut = [part for cells, length in zip(grid, sums.shape, strict=True) for part in (cells, length // cells)]
+    wanted = sums.reshape(cut).sum(tuple(range(1, len(cut), 2))).flatten()
+    got = sequence.detach()[0].float().sum(-1)
+    return got.shape == wanted.shape and bool((got - wanted).abs().max() <= SUM_ROUNDING * sums.abs().sum())
 
 
 def _kind(layout: SpatialLayout | FoldedLayout | None) -> str:

@@ -123,3 +123,24 @@ def test_every_method_that_averages_and_every_way_to_normalize(name: str, method
     if name == "by hand":
         assert lower(explainable, image)(image).cam.abs().max() == 0
     assert ExplainableModel(network, "body", "hirescam")(image).cam.max() > 0.5
+class Centers(nn.Module):
+    """Centers of gravity of heat maps, as networks for landmarks return them: a softmax over all positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.act, self.heat = nn.Conv2d(3, 8, 3, 2, 1), nn.Tanh(), nn.Conv2d(8, 4, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        heat = self.heat(self.act(self.body(image))).flatten(2).softmax(2)
+        return heat @ torch.linspace(-1, 1, heat.shape[2], dtype=image.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_softmax_over_all_positions_is_seen(dtype: torch.dtype) -> None:
+    network, image = seeded(Centers()).to(dtype), images(2, (3, 24, 24)).to(dtype)
+    with pytest.warns(ZeroMapWarning, match="its mean does .* 'layercam' or 'hirescam'"):
+        assert ExplainableModel(network, "act")(image).cam.abs().max() == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZeroMapWarning)
+        assert lower(ExplainableModel(network, "act"), image)(image).cam.abs().max() == 0
+    assert ExplainableModel(network, "act", "layercam")(image).cam.max() > 0.5

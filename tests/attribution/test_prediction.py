@@ -116,8 +116,13 @@ REFUSED: dict[str, tuple[Callable[[Tensor, Tensor, Tensor], Any], str]] = {
     "depth": (lambda a, y, x: resized(a, x.shape[2:])[:, 0], r"one value per pixel.*target=lambda"),
     "named depth": (lambda a, y, x: {"predicted_depth": resized(a, x.shape[2:])[:, 0]}, "'predicted_depth'"),
     "a backbone's map": (lambda a, y, x: a, r"map of features.*target=Segmentation\(\)"),
-    "one grid of boxes, channels last": (lambda a, y, x: a.movedim(1, 3), "at a lower resolution"),
+    "one grid of boxes, channels last": (lambda a, y, x: a.movedim(1, 3), "This may be an image, or a table of boxes"),
+    "an image of twice the size": (lambda a, y, x: x.repeat(1, 1, 2, 2), "This may be an image"),
     "maps of three scales": (lambda a, y, x: [a, a * 2, a * 3], "3 tensors, any of which may be the prediction"),
+    "keypoints": (
+        lambda a, y, x: {"keypoints": a.flatten(2)[..., :2], "scores": a.flatten(2)[..., 0]},
+        "'keypoints', as detectors do: its scores belong to keypoints",
+    ),
     "one detection": (
         lambda a, y, x: [{"boxes": y[n : n + 1, :4], "scores": y[n : n + 1, 0].sigmoid()} for n in range(len(y))],
         r"2 dictionaries \(boxes, scores\)",

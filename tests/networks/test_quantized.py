@@ -130,6 +130,8 @@ def test_converted_networks_are_refused(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         converted = quantization.convert(trained(True))
         dynamic = quantization.quantize_dynamic(seeded(Net()), {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(LayerError, match="No layer of .* computes in integers.*before its conversion"):
+        ExplainableModel(converted)(images(1))
     with pytest.raises(LayerError, match="did not run, or returned no floating.*'quant' computes in integers"):
         export(ExplainableModel(converted, "conv"), tmp_path / "net.ts", images(1))
     with pytest.raises(ModelError, match="does not depend.*'fc' computes in integers.*before its conversion"):
