@@ -99,7 +99,7 @@ class SmoothActivations(nn.Module):
         super().__init__()
         self.activations = nn.ModuleList(
             [nn.SiLU(), nn.GELU(), nn.GELU("tanh"), nn.Tanh(), nn.Hardswish(), nn.Hardsigmoid(), nn.ELU(), nn.ReLU6(),
-             nn.Hardtanh(-0.5, 0.5), nn.LeakyReLU(), nn.Sigmoid()]
+             nn.Hardtanh(-0.5, 0.5), nn.LeakyReLU(), nn.Sigmoid(), nn.RReLU(), nn.Hardshrink()]
         )  # fmt: skip
         self.convolutions = nn.ModuleList([nn.Conv2d(3, 3, 3, padding=1) for _ in self.activations])
         self.norm = nn.LayerNorm(3)

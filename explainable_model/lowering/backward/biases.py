@@ -183,7 +183,8 @@ CHOICES: Mapping[OpOverload, Choice] = {
 """Operator -> its bias, which may depend on the arguments that the image reaches."""
 
 WITHOUT_BIAS = frozenset(
-    {TAP, bias.getitem, aten.relu.default, aten.leaky_relu.default, aten.prelu.default, aten.abs.default,
+    {TAP, bias.getitem, aten.relu.default, aten.leaky_relu.default, aten.rrelu.default, aten.prelu.default,
+     aten.hardshrink.default, aten.abs.default,
      aten.neg.default, aten.mul.Scalar, aten.div.Scalar, aten.max_pool1d.default, aten.max_pool2d.default,
      aten.max_pool3d.default, aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default,
      aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default, aten.adaptive_avg_pool1d.default,
