@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.networks import NETWORKS, Network
+from explainable_model.writing import write_bytes
 
 RESULTS = Path(__file__).parent / "results"
 TIMEOUT = 1800  # seconds for one network
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results["rows"] = {key: rows for key, rows in json.loads(path.read_text())["rows"].items() if key in known}
     wanted = [n for n in chosen if arguments.again or _is_wanted(results["rows"].get(n.key), arguments.failed)]
     _run(wanted, results, path)
-    (arguments.out / "coverage.md").write_text(to_markdown(results))
+    write_bytes(arguments.out / "coverage.md", to_markdown(results).encode())
     rows = [row for n in chosen for row in results["rows"].get(n.key, [])]
     if arguments.json:
         print(json.dumps(rows, indent=1))
@@ -67,9 +68,7 @@ def _run(networks: Sequence[Network], results: dict[str, Any], path: Path) -> No
                 verdict = "ok" if row["passed"] else f"FAILED: {row['reason']}"
                 tqdm.write(f"{network.key} {row['where']} {row['layer']}: {verdict}", file=sys.stderr)
             results["rows"] = {n.key: results["rows"][n.key] for n in NETWORKS if n.key in results["rows"]}
-            temporary = path.with_suffix(".part")
-            temporary.write_text(json.dumps(results, indent=1) + "\n")
-            temporary.replace(path)  # so that an interrupted run keeps its rows
+            write_bytes(path, (json.dumps(results, indent=1) + "\n").encode())  # an interrupted run keeps its rows
 
 
 def _measure_isolated(network: Network) -> list[dict[str, Any]]:

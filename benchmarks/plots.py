@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from benchmarks.results import Results, Row
+from benchmarks.tables import select_measured
 
 FLOOR_COLOR = "black"
 
@@ -43,11 +44,12 @@ def draw(found: Mapping[str, Results], folder: Path) -> dict[str, str]:
 
 
 def _select_at(found: Mapping[str, Results], where: str) -> list[Row]:
-    return [row for row in found["runtimes"].rows.values() if row.get("where") == where and row["threads"] == 1]
+    rows = select_measured(found["runtimes"].rows).values()
+    return [row for row in rows if row.get("where") == where and row["threads"] == 1]
 
 
 def _select_kind(found: Mapping[str, Results], kind: str) -> list[Row]:
-    return [row for row in found["scaling"].rows.values() if row.get("kind") == kind]
+    return [row for row in select_measured(found["scaling"].rows).values() if row.get("kind") == kind]
 
 
 def draw_ratio_bars(rows: Sequence[Row]) -> Any:

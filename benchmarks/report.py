@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks import plots, tables, targets
 from benchmarks.results import RESULTS, Results
 from benchmarks.suites import SUITES, find_suite
+from explainable_model.writing import write_bytes
 
 HEADINGS = {
     "runtimes": "Runtimes",
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = parser.parse_args(argv).out
     found = {name: Results(folder, name) for name in SUITES}
     path = folder / "speed.md"
-    path.write_text(to_markdown(found, plots.draw(found, folder)))
+    write_bytes(path, to_markdown(found, plots.draw(found, folder)).encode())
     print(path, file=sys.stderr)
     return 0
 

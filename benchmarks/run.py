@@ -13,6 +13,7 @@ from benchmarks.isolation import MeasurementError
 from benchmarks.results import RESULTS, Results
 from benchmarks.subjects import MODELS
 from benchmarks.suites import SUITES, Settings, Suite, find_suite
+from benchmarks.verdict import judge
 
 SCRATCH = Path("build/benchmarks")
 
@@ -58,11 +59,13 @@ def _run(name: str, suite: Suite, settings: Settings, results: Results, only: st
         for task in progress:
             progress.set_postfix_str(task.key)
             try:
-                row = task.measure()
+                row = judge(task.measure())
             except MeasurementError as error:
                 row = {"failed": str(error)}
                 failures += 1
                 tqdm.write(f"{name} {task.key}: {error}", file=sys.stderr)
+            else:
+                failures += "failed" in row
             results.put(task.key, row, order)
     return failures
 

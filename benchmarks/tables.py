@@ -38,7 +38,7 @@ def format_correlation(value: float | None) -> str:
 def list_failed(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """A list of the rows that could not be measured, and why."""
     lines = [f"- {key}: {row['failed']}" for key, row in rows.items() if "failed" in row]
-    return "\nNot measured:\n\n" + "\n".join(lines) + "\n" if lines else ""
+    return "\nFailed rows:\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def select_measured(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -1,5 +1,6 @@
 """The targets, each with its worst measured network."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
@@ -17,13 +18,16 @@ SECONDS = {"lower_cpu_s": 5.0, "export_cpu_s": 15.0}
 OURS, PEER = "explainable_model", "pytorch-grad-cam"
 FASTER = {"scorecam": 5.0, "ablationcam": 10.0}
 
+FAILED = math.inf
+"""Stands for the value of a failed row, which meets no target."""
+
 Values: TypeAlias = Iterable[tuple[str, float]]  # (row, value)
 
 
 def make_rows(found: Mapping[str, Results]) -> list[list[str]]:
     """One line per target, losses included."""
-    runtimes = _select_measured(found["runtimes"])
-    last = [row for row in runtimes if "memory" in row]
+    runtimes = _read_rows(found["runtimes"], ("model", "where", "runtime"))
+    last = [row for row in runtimes if "memory" in row or ("failed" in row and row.get("where") == "last")]
     lines = [
         _judge_most(f"{name}, last layer", limit, _list_ratios(runtimes, name, "last")) for name, limit in LAST.items()
     ]
@@ -46,33 +50,40 @@ def make_rows(found: Mapping[str, Results]) -> list[list[str]]:
     lines.append(_judge_most("onnx, load and first call", START, _list_starts(last, "onnx")))
     for name in ("onnx", "aotinductor"):
         lines.append(_judge_most(f"{name} explained over eager plain, wall clock", 1.0, _list_absolute(last, name)))
-    made = [row for row in _select_measured(found["scaling"]) if row["kind"] == "make" and row["model"] == "resnet50"]
+    made = [row for row in found["scaling"].rows.values() if row.get("kind") == "make" and row["model"] == "resnet50"]
     for key, limit in SECONDS.items():
         lines.append(
-            _judge_most(f"resnet50, {key.split('_')[0]}, CPU seconds", limit, ((r["model"], r[key]) for r in made))
+            _judge_most(
+                f"resnet50, {key.split('_')[0]}, CPU seconds", limit, ((r["model"], r.get(key, FAILED)) for r in made)
+            )
         )
     for method, limit in FASTER.items():
         lines.append(
             _judge_least(
-                f"{method}, times as fast as {PEER}", limit, _list_speedups(_select_measured(found["peers"]), method)
+                f"{method}, times as fast as {PEER}",
+                limit,
+                _list_speedups(_read_rows(found["peers"], ("model", "method", "library")), method),
             )
         )
-    lines.append(
-        _judge_most(
-            "preparation and overlay in the graph, over the host", 1.0, _list_photos(_select_measured(found["photos"]))
-        )
-    )
+    lines.append(_judge_most("preparation and overlay in the graph, over the host", 1.0, _list_photos(found["photos"])))
     return lines
 
 
-def _list_photos(rows: list[Row]) -> Values:
-    for row in rows:
+def _list_photos(results: Results) -> Values:
+    for key, row in results.rows.items():
+        if "failed" in row:
+            yield key, FAILED
+            continue
         where = f"{row['model']}, {row['preparation']}, {'x'.join(map(str, row['photo']))}"
         yield where, row["host_against_graph"]["ratio"]["p50"]
 
 
-def _select_measured(results: Results) -> list[Row]:
-    return [row for row in results.rows.values() if "failed" not in row]
+def _read_rows(results: Results, names: tuple[str, ...]) -> list[Row]:
+    """The rows; what a failed one was of is read off its key, for a failed row never meets a target."""
+    return [
+        {**dict(zip(names, key.split("/"), strict=False)), **row} if "failed" in row else row
+        for key, row in results.rows.items()
+    ]
 
 
 def _judge_most(what: str, limit: float, values: Values) -> list[str]:
@@ -92,7 +103,7 @@ def _judge(worst: tuple[str, float] | None, met: list[bool]) -> list[str]:
         return ["not measured", "", "", ""]
     where, value = worst
     return [
-        f"{value:.3f}" if value < 10 else f"{value:.1f}",
+        "failed" if abs(value) == FAILED else f"{value:.3f}" if value < 10 else f"{value:.1f}",
         where,
         "yes" if all(met) else "no",
         f"{sum(met)} of {len(met)}",
@@ -102,6 +113,9 @@ def _judge(worst: tuple[str, float] | None, met: list[bool]) -> list[str]:
 def _list_ratios(rows: list[Row], runtime: str, where: str, *, floor: bool = False) -> Values:
     for row in rows:
         if row["runtime"] == runtime and row["where"] == where:
+            if "failed" in row:
+                yield row["model"], FAILED
+                continue
             for batch, measured in row["batches"].items():
                 yield f"{row['model']}, batch {batch}", measured["ratio"]["p50"] / (row["floor"] if floor else 1)
 
@@ -109,20 +123,28 @@ def _list_ratios(rows: list[Row], runtime: str, where: str, *, floor: bool = Fal
 def _list_memory(rows: list[Row], runtime: str) -> Values:
     for row in rows:
         if row["runtime"] == runtime:
+            if "failed" in row:
+                yield row["model"], FAILED
+                continue
             plain, explained = (row["memory"][name]["peak_mib"] for name in ("plain", "explained"))
             yield row["model"], explained / plain
 
 
 def _list_sizes(rows: list[Row]) -> Values:
     for row in rows:
-        size = row["size_bytes"]
-        if size["plain"]:
+        size = row.get("size_bytes")
+        if size is None:
+            yield f"{row['model']}, {row['runtime']}", FAILED
+        elif size["plain"]:
             yield f"{row['model']}, {row['runtime']}", size["explained"] / size["plain"]
 
 
 def _list_starts(rows: list[Row], runtime: str) -> Values:
     for row in rows:
         if row["runtime"] == runtime:
+            if "failed" in row:
+                yield row["model"], FAILED
+                continue
             plain, explained = (
                 row["start"][name]["load_cpu_ms"] + row["start"][name]["first_call_cpu_ms"]
                 for name in ("plain", "explained")
@@ -131,14 +153,21 @@ def _list_starts(rows: list[Row], runtime: str) -> Values:
 
 
 def _list_absolute(rows: list[Row], runtime: str) -> Values:
-    eager = {row["model"]: row["batches"]["1"]["plain"]["wall_ms"]["p50"] for row in rows if row["runtime"] == "eager"}
+    eager = {
+        row["model"]: row["batches"]["1"]["plain"]["wall_ms"]["p50"]
+        for row in rows
+        if row["runtime"] == "eager" and "failed" not in row
+    }
     for row in rows:
-        if row["runtime"] == runtime and row["model"] in eager:
+        if row["runtime"] == runtime and "failed" in row:
+            yield row["model"], FAILED
+        elif row["runtime"] == runtime and row["model"] in eager:
             yield row["model"], row["batches"]["1"]["explained"]["wall_ms"]["p50"] / eager[row["model"]]
 
 
 def _list_speedups(rows: list[Row], method: str) -> Values:
-    forwards = {(row["model"], row["library"]): row["forwards"] for row in rows if row["method"] == method}
+    forwards = {(row["model"], row["library"]): row.get("forwards") for row in rows if row["method"] == method}
     for (model, library), own in forwards.items():
         if library == OURS and (model, PEER) in forwards:
-            yield model, forwards[model, PEER] / own
+            peer = forwards[model, PEER]
+            yield model, -FAILED if own is None or peer is None else peer / own

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from explainable_model.artifact.metadata import Metadata
     from explainable_model.eager.find_layer import find_layers
+    from explainable_model.explainer.explain import explain
+    from explainable_model.explainer.grid import grid
+    from explainable_model.explainer.photo_explanation import PhotoExplanation, PhotoExplanations
     from explainable_model.explanation import Explanation
     from explainable_model.exporters import FORMATS
     from explainable_model.exporters.pipeline import export
@@ -28,10 +31,14 @@ _HOMES = {
     "METHODS": "methods",
     "Metadata": "artifact.metadata",
     "NamedModel": "networks.named",
+    "PhotoExplanation": "explainer.photo_explanation",
+    "PhotoExplanations": "explainer.photo_explanation",
     "Preprocess": "imaging.preprocess",
     "Session": "runtime",
+    "explain": "explainer.explain",
     "export": "exporters.pipeline",
     "find_layers": "eager.find_layer",
+    "grid": "explainer.grid",
     "load": "runtime",
     "lower": "model",
     "read_metadata": "runtime",
@@ -39,7 +46,8 @@ _HOMES = {
 
 __all__ = [
     "FORMATS", "LOWERINGS", "METHODS", "ExplainableModel", "Explanation", "LoweredModel", "Metadata", "NamedModel",
-    "Preprocess", "Session", "export", "find_layers", "load", "lower", "read_metadata",
+    "PhotoExplanation", "PhotoExplanations", "Preprocess", "Session", "explain", "export", "find_layers", "grid",
+    "load", "lower", "read_metadata",
 ]  # fmt: skip
 
 

@@ -37,6 +37,10 @@ class ZeroMapWarning(ExplainableModelWarning):
     """A map is zero everywhere; the warning says why and what to try."""
 
 
+class SaturationWarning(ExplainableModelWarning):
+    """A probability rounds to one, and the gradient of what the network computes from it has lost its digits."""
+
+
 class RepeatedLayerWarning(ExplainableModelWarning):
     """The target layer runs several times in one forward, and no call was chosen: the last one is explained."""
 
@@ -49,8 +53,20 @@ class AgreementWarning(ExplainableModelWarning):
     """An artifact in less precision often predicts another class than the one in float32."""
 
 
+class LeftoverWarning(ExplainableModelWarning):
+    """What a killed process had left beside a file was removed."""
+
+
 class ArtifactError(ExplainableModelError, ValueError):
     """A file that is missing, corrupt, foreign, of a newer schema, or cannot be written."""
+
+
+class UntrustedArtifactError(ArtifactError):
+    """A file that holds machine code, or more than the exporters write: it may be opened where its maker is trusted."""
+
+
+class UntrustedArtifactWarning(ExplainableModelWarning):
+    """An artifact that was just made holds an operator that ``load`` accepts with ``trusted=True`` only."""
 
 
 class VerificationError(ExplainableModelError, RuntimeError):

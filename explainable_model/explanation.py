@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 ArrayT = TypeVar("ArrayT")
 
@@ -47,6 +47,9 @@ kind               classes                                  probabilities
 =================  =======================================  ======================================
 """
 
+PRESENT = 0.5
+"""Smallest probability at which a class counts as present, where nobody says another one."""
+
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 PROBABILITY_KINDS: tuple[OutputKind, ...] = ("softmax", "sigmoid", "binary")  # the values are probabilities already
 
@@ -81,25 +84,64 @@ def _requires_two_arguments(function: Callable[..., None]) -> bool:
     return len(required) == 2 and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
 
 
-class Explanation(NamedTuple, Generic[ArrayT]):
+class _Explanation(NamedTuple, Generic[ArrayT]):
+    logits: ArrayT
+    class_idx: ArrayT
+    cam: ArrayT
+
+
+class _DrawnExplanation(NamedTuple, Generic[ArrayT]):
+    logits: ArrayT
+    class_idx: ArrayT
+    cam: ArrayT
+    overlay: ArrayT
+
+
+KindSource: TypeAlias = OutputKind | Callable[[], OutputKind | None] | None
+"""A kind of output, or a function that finds it when somebody asks for it."""
+
+
+class Explanation(_Explanation[ArrayT]):
     """A prediction and the class activation map that explains it.
 
     ``ArrayT`` is ``torch.Tensor`` from the eager and lowered modules and ``numpy.ndarray`` from a
     loaded artifact.
 
     Attributes:
-        logits: the network's own output, unchanged, e.g. ``(N, classes)``.
+        logits: the network's own output, unchanged, e.g. ``(N, classes)``; ``output_kind`` says whether the values are
+            logits, probabilities or other scores.
         class_idx: ``(N,)`` int64, the class that was explained; ``(N, k)`` with ``top_k=k``.
         cam: ``(N, H, W)`` in ``[0, 1]`` at image size; ``(N, k, H, W)`` with ``top_k=k``; ``(N, h, w)``
             without upsampling, and unbounded above without normalization.
     """
 
-    logits: ArrayT
-    class_idx: ArrayT
-    cam: ArrayT
+    _kind: KindSource = None
+
+    @property
+    def output_kind(self) -> OutputKind | None:
+        """How ``logits`` is to be read; ``None`` where nothing says so."""
+        return _resolve_kind(self)
+
+    @property
+    def probabilities(self) -> ArrayT:
+        """The probability of each class, shaped like ``logits``.
+
+        Raises:
+            ValueError: the output holds no probabilities, or nothing says what it holds; the error says what to write.
+        """
+        return to_probabilities(self.logits, self.output_kind)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _stored_kind(self)
+
+    def with_kind(self, kind: KindSource) -> "Explanation[ArrayT]":
+        """The same answer, whose output is read as ``kind``, one of ``OUTPUT_KINDS``."""
+        answer = Explanation(*self)
+        answer._kind = kind
+        return answer
 
 
-class DrawnExplanation(NamedTuple, Generic[ArrayT]):
+class DrawnExplanation(_DrawnExplanation[ArrayT]):
     """An explanation by an artifact that draws it.
 
     Attributes:
@@ -108,10 +150,96 @@ class DrawnExplanation(NamedTuple, Generic[ArrayT]):
             ``top_k=k`` ``(N, k, ...)``.
     """
 
-    logits: ArrayT
-    class_idx: ArrayT
-    cam: ArrayT
-    overlay: ArrayT
+    _kind: KindSource = None
+
+    @property
+    def output_kind(self) -> OutputKind | None:
+        """See ``Explanation.output_kind``."""
+        return _resolve_kind(self)
+
+    @property
+    def probabilities(self) -> ArrayT:
+        """See ``Explanation.probabilities``."""
+        return to_probabilities(self.logits, self.output_kind)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _stored_kind(self)
+
+    def with_kind(self, kind: KindSource) -> "DrawnExplanation[ArrayT]":
+        """See ``Explanation.with_kind``."""
+        answer = DrawnExplanation(*self)
+        answer._kind = kind
+        return answer
+
+
+def _stored_kind(answer: Any) -> dict[str, Any]:
+    """What a copy of an answer keeps: the kind, but not the network that would be asked for it."""
+    return {} if callable(answer._kind) else {"_kind": answer._kind}
+
+
+def _resolve_kind(answer: Any) -> OutputKind | None:
+    if callable(answer._kind):
+        answer._kind = answer._kind()  # the network is asked once
+    kind: OutputKind | None = answer._kind
+    return kind
+
+
+def check_threshold(threshold: float) -> float:
+    """The threshold as it is.
+
+    Raises:
+        ValueError: it is no probability.
+    """
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
+        raise ValueError(f"threshold is {threshold!r}; expected a probability between 0 and 1, such as 0.5.")
+    return float(threshold)
+
+
+def to_probabilities(logits: ArrayT, kind: OutputKind | None) -> ArrayT:
+    """Read a network's output as probabilities.
+
+    Args:
+        logits: ``(N, classes)``, ``(N,)`` or ``(N, classes, *spatial)``, a NumPy array or a tensor.
+        kind: how it is read.
+
+    Returns:
+        The same shape: softmax over the classes, sigmoid of each value, or the values themselves.
+
+    Raises:
+        ValueError: the output holds no probabilities, or nothing says what it holds.
+    """
+    if kind is None or kind == "scores":
+        got = "Nothing says how this output is read" if kind is None else "This output holds scores of no known kind"
+        raise ValueError(
+            f"{got}, so it has no probabilities. Write explanation.with_kind('softmax').probabilities, with the kind "
+            f"that it is: {', '.join(OUTPUT_KINDS)}. For an artifact, write export(..., output_kind=...)."
+        )
+    if kind not in OUTPUT_KINDS:
+        raise ValueError(f"output_kind is {kind!r}; expected one of {', '.join(OUTPUT_KINDS)}.")
+    if kind in PROBABILITY_KINDS:
+        return logits
+    values: Any = logits
+    if kind != "logits":
+        return cast(ArrayT, _sigmoid(values))
+    largest = values.max(1, keepdims=True) if not hasattr(values, "detach") else values.amax(1, keepdim=True)
+    powers = _exp(values - largest)
+    return cast(ArrayT, powers / powers.sum(1, keepdims=True))
+
+
+def _exp(values: Any) -> Any:
+    if hasattr(values, "detach"):
+        return values.exp()
+    import numpy
+
+    return numpy.exp(values)
+
+
+def _sigmoid(values: Any) -> Any:
+    if hasattr(values, "detach"):
+        return values.sigmoid()
+    import numpy
+
+    return 0.5 * (1 + numpy.tanh(values / 2))
 
 
 def as_explanation(outputs: Sequence[ArrayT]) -> Explanation[ArrayT] | DrawnExplanation[ArrayT]:

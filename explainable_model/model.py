@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,22 +11,26 @@ from torch._ops import OpOverload
 
 from explainable_model.artifact.metadata import Profile
 from explainable_model.attribution.context import MethodContext
-from explainable_model.attribution.explain import explain
+from explainable_model.attribution.explain import Attribution, explain, with_rounded_means
 from explainable_model.attribution.frames import check_frames
 from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_inputs
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
-from explainable_model.attribution.zero_maps import warn_of_zero_maps
+from explainable_model.attribution.zero_maps import check_maps
 from explainable_model.eager import checks
 from explainable_model.eager.buffers import restored_buffers
-from explainable_model.eager.find_layer import default_layer
+from explainable_model.eager.custom_functions import check_derivative, named_functions
+from explainable_model.eager.find_layer import planned_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.layer_name import resolve_layers
+from explainable_model.eager.named_layers import check_layers
+from explainable_model.eager.randomness import Randomness
 from explainable_model.eager.signature import check_signature
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError
 from explainable_model.explanation import Explanation, Progress, as_progress
 from explainable_model.lowering.backward.graph_cache import GraphCache
+from explainable_model.lowering.eager_kind import find_output_kind
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.open_dims import check_profile, lower_with_open_dims
 from explainable_model.lowering.rules import LOWERINGS
@@ -34,15 +38,6 @@ from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.rules.check import check_lowerings
 from explainable_model.methods import find_method
 from explainable_model.methods.fusion import find_fusion
-
-
-class Attribution(NamedTuple):
-    """Logits ``(N, classes)``, class_idx ``(N,)``, activations and gradients ``(N, K, *spatial)``."""
-
-    logits: Tensor
-    class_idx: Tensor
-    activations: Tensor
-    gradients: Tensor
 
 
 class ExplainableModel(nn.Module):
@@ -54,13 +49,11 @@ class ExplainableModel(nn.Module):
 
     Args:
         model: the network, in evaluation mode. ``DataParallel`` and ``torch.compile`` are unwrapped.
-        target_layer: name of a layer, the layer itself, several of them, or ``None`` for the last one
-            with a spatial map that the prediction depends on (found with ``example``, or at the first
-            call). Its output may be ``(N, K, h, w)``, ``(N, h, w, K)`` or tokens ``(N, T, K)``. Where it
-            runs several times in one forward, ``call`` chooses the one that is explained.
+        target_layer: name of a layer, the layer itself, several of them, or ``None`` for the last one with a spatial
+            map that the prediction depends on (found with ``example``, or at the first call). Its output may be
+            ``(N, K, h, w)``, ``(N, h, w, K)`` or tokens ``(N, T, K)`` of patches in rows.
         method: a key of ``METHODS``.
-        target: what is explained: ``None`` for a class, another of ``explainable_model.targets``, or a
-            function ``score(output, class_idx) -> (N,)``.
+        target: ``None`` for a class, another of ``explainable_model.targets``, or ``score(output, class_idx) -> (N,)``.
         top_k: explain this many classes of each image at once; ``None`` for one.
         normalize: ``"minmax"`` scales each map to [0, 1] by its minimum and maximum; ``"max"`` divides by its largest
             absolute value, which leaves zero where it is; ``"none"`` or ``False``. The default (``True``) is
@@ -77,15 +70,16 @@ class ExplainableModel(nn.Module):
             a function; ``None`` finds it.
         call: which call of a layer that runs several times is explained: 0 for the first, -1 for the last; ``None`` for
             the last, with a ``RepeatedLayerWarning``.
-        frames: the axis of the image's frames, 1 for ``(N, T, C, H, W)``: the map is ``(N, T, H, W)``, whether the
-            network folds the frames into the batch or not.
+        frames: the axis of the image's frames, 1 for ``(N, T, C, H, W)``: the map is ``(N, T, H, W)``.
+        forward: how the network is called, if not as ``network(image, *inputs)``: the name of the parameter that takes
+            the image (the others follow by position), the names of all, or a function ``(network, image, *inputs) ->
+            output``, which may make a dictionary or a list of the image, or add and remove its batch.
         chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
             copies of a large image are run, for speed.
         progress: called by these methods with (``"copies"``, copies done, copies in all); a function of two
             parameters is called with the two numbers.
         example: ``(N, C, H, W)``, an image that the network accepts; ``torch.jit.script`` needs it.
-        reshape_transform: rearranges the layer's output to ``(N, K, *spatial)`` where that cannot be
-            read off its shape.
+        reshape_transform: makes ``(N, K, *spatial)`` of an output of the layer whose shape does not tell its order.
 
     Raises:
         LayerError: the layer is not in the network, or no layer has a spatial map.
@@ -120,10 +114,11 @@ class ExplainableModel(nn.Module):
         self.example = example
         self.progress = as_progress(progress)
         self.training = self.model.training
-        layers = resolve_layers(self.model, target_layer) if row.needs_layer else ()
-        self._plan = Plan.from_arguments(self.model, row, layers, fuse, **arguments)
+        names = resolve_layers(self.model, target_layer) if row.needs_layer else ()
+        self._plan = Plan.from_arguments(self.model, row, names, fuse, **arguments)
         self._taps: dict[str, LayerTap] = {}
-        self._graphs = GraphCache()
+        self._graphs, self._randomness = GraphCache(), Randomness(self.model)
+        self._checked: set[tuple[int, ...]] = set()
         checks.refuse_training_mode(self.model)
         if example is not None:
             with torch.no_grad():
@@ -152,9 +147,8 @@ class ExplainableModel(nn.Module):
     def forward(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Explanation[Tensor]:
         """Predict and explain.
 
-        Works under ``no_grad`` and ``inference_mode``, with frozen parameters, and from several
-        threads at once. Values (finite image, range of ``class_idx``) are checked for tensors in
-        host memory only: on a GPU that would stall the stream.
+        Works under ``no_grad`` and ``inference_mode``, with frozen parameters, and from several threads at once.
+        Values (finite image, range of ``class_idx``) are checked in host memory only: a GPU would stall.
 
         Args:
             image: ``(N, C, H, W)``, or one or three spatial dimensions; the network's dtype.
@@ -173,11 +167,13 @@ class ExplainableModel(nn.Module):
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
-            with checks.explained_shape_errors(self.model, image):
-                explanation = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress))
-            checks.refuse_nan(self.model, explanation.logits)
-            warn_of_zero_maps(network, plan, image, explanation, inputs)
-        return explanation
+            signed: list[Tensor] = []
+            with checks.explained_shape_errors(self.model, image), self._randomness.refused(plan, image, inputs):
+                answer = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress, signed))
+            checks.refuse_nan(self.model, answer.logits)
+            check_maps(plan, answer, signed)
+        inputs = inputs[: len(inputs) - plan.target.inputs]
+        return answer.with_kind(partial(find_output_kind, self.model, image, inputs, plan.output, plan.forward))
 
     def attribute(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Attribution:
         """Return the activations of the layer and the gradients of the score, which the CAM methods work with.
@@ -187,7 +183,7 @@ class ExplainableModel(nn.Module):
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
-            with checks.explained_shape_errors(self.model, image):
+            with checks.explained_shape_errors(self.model, image), self._randomness.refused(plan, image, inputs):
                 run = network.run(image, class_idx, inputs)
                 context = MethodContext(network, plan, run)
                 return Attribution(
@@ -205,6 +201,7 @@ class ExplainableModel(nn.Module):
     def _ready(
         self, image: Tensor, class_idx: ClassIdx, inputs: tuple[Tensor, ...]
     ) -> tuple[DifferentiableNetwork, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
+        checks.refuse_tracing(image)
         checks.refuse_training_mode(self.model)
         checks.check_image_for(self.model, image)
         plan = self._plan
@@ -212,16 +209,16 @@ class ExplainableModel(nn.Module):
         if plan.frames is not None:
             check_frames(image.shape, plan.frames)
         check_inputs(inputs, image.shape[0], plan.target.inputs)
-        check_signature(self.model, len(inputs) - plan.target.inputs)
+        check_signature(self.model, plan.forward, len(inputs) - plan.target.inputs)
         if image.is_inference():
             image = image.clone()  # autograd cannot save a tensor made under inference_mode
         inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
         if plan.method.needs_layer and not plan.layers:
             with checks.explained_shape_errors(self.model, image):
-                layer = default_layer(
-                    self.model, image, *inputs, output=plan.output, target=plan.target, frames=plan.frames
-                )
+                layer = planned_layer(self.model, plan, image, inputs)
             plan = self._plan = replace(plan, layers=(layer,))
+        with checks.explained_shape_errors(self.model, image):
+            check_layers(self.model, (image, *inputs), plan, self._checked)
         return self._network(plan, image, inputs), plan, image, classes, inputs
 
     def _network(self, plan: Plan, image: Tensor, inputs: tuple[Tensor, ...]) -> DifferentiableNetwork:
@@ -231,7 +228,8 @@ class ExplainableModel(nn.Module):
         return HookedNetwork(self.model, plan, taps, partial(self._captured, plan))
 
     def _captured(self, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> DifferentiableNetwork:
-        return self._graphs.find(self.model, plan, image, inputs)
+        with self._randomness.refused(plan, image, inputs), named_functions(self.model, plan, image, inputs):
+            return self._graphs.find(self.model, plan, image, inputs)
 
     def __prepare_scriptable__(self) -> nn.Module:
         """The lowered graph, which ``torch.jit.script`` compiles instead of this module."""
@@ -277,23 +275,24 @@ def lower(
             fast.
 
     Raises:
-        LoweringError: the network cannot be traced, or an operator on the way from the layer to the
-            score has no lowering; the error names it and the layer. Or it takes one image size only. Or a row of
-            ``lowerings`` does not fit its operator.
+        LoweringError: the network cannot be traced, an operator on the way from the layer to the score has no lowering,
+            the network takes one image size only, or a row of ``lowerings`` does not fit its operator.
         TypeError: a key of ``lowerings`` is no operator overload, or its rule is no function.
         InputError, LayerError, ModelError: as the eager call.
     """
     check_profile(profile, image, dynamic_size=dynamic_size)
     table = {**LOWERINGS, **check_lowerings(lowerings or {})}
+    checks.check_image_for(explainable.model, image)
     with torch.no_grad(), restored_buffers(explainable.model):
-        explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
+        wanted = explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
+        Randomness(explainable.model).refuse(explainable.plan, image, inputs)
+        plan = with_rounded_means(*explainable._ready(image.clone(), None, inputs))
     example = tuple(tensor.detach() for tensor in (image, *inputs))
-    return lower_with_open_dims(
-        explainable.model,
-        explainable.plan,
-        example,
-        table,
-        profile,
-        dynamic_size=dynamic_size,
-        dynamic_batch=dynamic_batch and profile == "full",
-    )
+    request = explainable.model, plan, image, inputs
+    dynamic_batch = dynamic_batch and profile == "full"
+    with named_functions(*request):
+        lowered = lower_with_open_dims(
+            explainable.model, plan, example, table, profile, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch
+        )
+    check_derivative(*request, wanted.cam, lowered)
+    return lowered

@@ -11,8 +11,10 @@ from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.shapes import array_dtype, format_shape, shape_problem
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, as_explanation
-from explainable_model.exporters import FORMATS, format_of
+from explainable_model.exporters import format_of
 from explainable_model.exporters.format import Format
+from explainable_model.exporters.opening import find_companion, open_artifact
+from explainable_model.paths import as_path
 
 
 class Session:
@@ -21,12 +23,13 @@ class Session:
     Attributes:
         path: the file.
         metadata: the artifact's metadata.
+        runner: the artifact as a function of checked arrays.
     """
 
     def __init__(self, path: Path, metadata: Metadata, runner: Runner) -> None:
         self.path = path
         self.metadata = metadata
-        self._run = runner
+        self.runner = runner
 
     def __call__(
         self, image: ArrayLike, class_idx: ArrayLike | None = None, *inputs: ArrayLike
@@ -52,8 +55,8 @@ class Session:
         shape = (len(checked), *(int(n or 1) for n in self.metadata.class_idx_shape[1:]))
         classes = _to_classes(PREDICTED if class_idx is None else class_idx, shape)
         others = self._check_inputs([_to_array(values) for values in inputs], len(checked))
-        outputs = self._run(checked, self._check_class_idx(classes, shape), *others)
-        return as_explanation(outputs)
+        outputs = self.runner(checked, self._check_class_idx(classes, shape), *others)
+        return as_explanation(outputs).with_kind(self.metadata.output_kind)
 
     def _check_image(self, image: Array) -> Array:
         expected = self.metadata.image_shape
@@ -109,19 +112,34 @@ def _to_classes(class_idx: ArrayLike, shape: tuple[int, ...]) -> Array:
 
 def _to_array(values: Any) -> Array:
     """An array or tensor as an array; bfloat16, which NumPy does not have, becomes float32."""
+    if hasattr(values, "detach"):
+        values = values.detach()
     return np.asarray(values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values)
 
 
-def load(path: str | Path, *, threads: int | None = None, device: str | None = None) -> Session:
+def load(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    check: bool = False,
+    trusted: bool = False,
+) -> Session:
     """Open an artifact in its own runtime.
 
     Args:
         path: a file made by ``export``; the suffix tells the format.
         threads: how many threads the runtime may use; ``None`` leaves the number to the runtime.
         device: where it runs, such as ``cuda:0``, for TorchScript; ``None`` for the CPU.
+        check: compare the file with the checksum in its metadata, which shows a change of any bit. An artifact of two
+            files is always compared.
+        trusted: whether the file comes from someone who may run code here. Without it, a file is refused that holds
+            machine code (``.aoti.pt2``, ``.pte``), or of which the check cannot tell that it runs no code of its own.
 
     Raises:
-        ArtifactError: the file is missing, damaged, foreign or of a newer schema, or its suffix is unknown.
+        ArtifactError: the file is missing, damaged, foreign or of a newer schema, its suffix is unknown, it is not what
+            its metadata describes, or ``check`` finds another checksum or none.
+        UntrustedArtifactError: the file could run code, and ``trusted`` is not given.
         MissingRuntimeError: the runtime is not installed.
         InputError: a device for a format that runs on the CPU alone.
 
@@ -129,17 +147,9 @@ def load(path: str | Path, *, threads: int | None = None, device: str | None = N
         >>> session = load("resnet50.onnx")                        # doctest: +SKIP
         >>> logits, class_idx, cam = session(image)                # doctest: +SKIP
     """
-    path, fmt = _find_artifact(path)
-    if device is None:
-        runner, metadata = fmt.open(path, threads)
-    elif fmt.open_on is not None:
-        runner, metadata = fmt.open_on(path, threads, device)
-    else:
-        able = ", ".join(name for name, row in FORMATS.items() if row.open_on is not None)
-        raise InputError(
-            f"device is {device!r}; {path.name} runs on the CPU alone. A device can be chosen for: {able}."
-        )
-    return Session(path, parse_metadata(metadata, path), runner)
+    path, fmt = find_artifact(path)
+    runner, metadata = open_artifact(path, fmt, threads, device, check=check, trusted=trusted)
+    return Session(path, metadata, runner)
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -148,13 +158,20 @@ def read_metadata(path: str | Path) -> Metadata:
     Raises:
         ArtifactError: as ``load``.
     """
-    path, fmt = _find_artifact(path)
+    path, fmt = find_artifact(path)
     return parse_metadata(fmt.read_metadata(path), path)
 
 
-def _find_artifact(path: str | Path) -> tuple[Path, Format]:
-    path = Path(path)
+def find_artifact(path: str | Path) -> tuple[Path, Format]:
+    """The path of an artifact, and its format.
+
+    Raises:
+        ArtifactError: there is no such file, or its suffix is unknown.
+    """
+    path = as_path(path)
     fmt = format_of(path)
     if not path.is_file():
         raise ArtifactError(f"There is no artifact {path}.")
+    if path.is_symlink() and find_companion(path, fmt) is None and find_companion(path.resolve(), fmt) is not None:
+        return path.resolve(), fmt  # the link leads to an artifact of two files
     return path, fmt

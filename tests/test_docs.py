@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -123,3 +124,34 @@ def test_examples_run(names: tuple[str, ...], printed: list[str], tmp_path: Path
     if "photos.md" in names:
         with Image.open(tmp_path / "overlay.png") as overlay:
             assert overlay.size == (100, 90)
+
+
+def test_the_first_hour_runs(tmp_path: Path) -> None:
+    page = text_of(ROOT / "docs" / "first-hour.md")
+    code = "\n".join(code for _, language, code in FENCE.findall(page) if language == "python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    promised = re.search(r"print\(answer\) +# (.*)", page)
+    assert promised
+    assert lines[0] == promised[1]
+    assert [line.split()[0] for line in lines[2:5]] == ["chelsea.png", "coffee.png", "camera.png"]
+    assert lines[5] == "2 13"
+    sizes = {}
+    for name in ("explained.png", "classes.png", "methods.png"):
+        with Image.open(tmp_path / name) as picture:
+            sizes[name] = picture.size
+    assert sizes["explained.png"][0] == 1032
+    assert sizes["methods.png"][0] > sizes["methods.png"][1]
+
+
+def test_the_commands_of_a_signature_run(tmp_path: Path) -> None:
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen is missing: apt-get install openssh-client")
+    codes = [code for _, language, code in FENCE.findall(text_of(ROOT / "docs" / "formats.md")) if language == "sh"]
+    (commands,) = (code for code in codes if "ssh-keygen" in code)
+    (tmp_path / "resnet50.onnx").write_bytes(b"an artifact")
+    done = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "Good" in done.stdout) == (0, True), done.stderr
+    (tmp_path / "resnet50.onnx").write_bytes(b"another one")
+    verify = commands.strip().splitlines()[-1]
+    assert subprocess.run(["bash", "-ec", verify], cwd=tmp_path, capture_output=True).returncode != 0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from explainable_model import ExplainableModel
-from explainable_model.errors import ModelError, TraceError
+from explainable_model.errors import LoweringError, ModelError, TraceError
 from explainable_model.lowering.backward import graph_cache
 from tests.support.nets import SmallNet, images, seeded
 
@@ -142,3 +142,80 @@ def test_the_cache_is_bounded_and_stays_behind(monkeypatch: pytest.MonkeyPatch) 
     for made in (copy.deepcopy(explainable), pickle.loads(pickle.dumps(explainable))):
         assert len(made._graphs) == 0
         assert torch.equal(made(images(1, (3, 16, 16))).cam, expected)
+
+
+class CountedBatch(SmallNet):
+    """Reads the batch size as a number, which no graph with an open batch can."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        activations = self.block(self.stem(image))
+        return self.fc(activations.reshape(len(image), 10, -1).mean(2))
+
+
+@pytest.mark.parametrize("method", ["guided_backprop", "fullgrad"])
+def test_a_network_of_one_batch_size_has_a_graph_for_each(method: str) -> None:
+    explainable = ExplainableModel(seeded(CountedBatch()), None, method)
+    for batch in (1, 2, 1):
+        image = images(batch, (3, 16, 16))
+        expected = ExplainableModel(seeded(SmallNet()), None, method)(image, 3)
+        assert torch.allclose(explainable(image, 3).cam, expected.cam, atol=1e-6)
+    assert len(explainable._graphs) == 2
+
+
+@pytest.mark.parametrize("method", ["ablationcam", "reciprocam"])
+def test_copies_through_a_network_of_one_batch_size(method: str) -> None:
+    network, image = seeded(CountedBatch()), images(2, (3, 16, 16))
+    with pytest.raises(LoweringError, match="takes one batch size only, here 2.*Or give chunk_size=1"):
+        ExplainableModel(network, "block", method)(image, 3)
+    cam = ExplainableModel(network, "block", method, chunk_size=1)(image, 3).cam
+    assert torch.allclose(cam, ExplainableModel(seeded(SmallNet()), "block", method)(image, 3).cam, atol=1e-6)
+
+
+def test_augmentation_of_a_network_of_one_batch_size() -> None:
+    explainable = ExplainableModel(seeded(CountedBatch()), None, "guided_backprop", augment=True)
+    with pytest.raises(LoweringError, match="runs 12 copies at once"):
+        explainable(images(2, (3, 16, 16)), 3)
+
+
+class Settings:
+    """A record of settings, as many networks keep one."""
+
+    def __init__(self) -> None:
+        self.scale = 1.0
+
+
+class Configured(nn.Module):
+    """A network whose forward reads settings that are changed where they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.factors, self.options, self.settings = [1.0], {"head": {"power": 1}}, Settings()
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.fc(self.conv(image).tanh().mean((2, 3)))
+        return logits * self.factors[0] * self.settings.scale ** self.options["head"]["power"]
+
+
+def change_list(net: Configured) -> None:
+    net.factors[0] = -2.0
+
+
+def change_nested_dictionary(net: Configured) -> None:
+    net.settings.scale = 3.0
+    net.options["head"]["power"] = 2
+
+
+def change_record(net: Configured) -> None:
+    net.settings.scale = -3.0
+
+
+@pytest.mark.parametrize("change", [change_list, change_nested_dictionary, change_record])
+def test_settings_that_are_changed_where_they_are(change: Callable[[Configured], None]) -> None:
+    net = seeded(Configured()).double()
+    explainable = ExplainableModel(net, "conv", "reciprocam")
+    explainable(image())
+    change(net)
+    got, expected = explainable(image()), ExplainableModel(net, "conv", "reciprocam")(image())
+    assert torch.equal(got.logits, net(image()))
+    assert torch.equal(got.cam, expected.cam)

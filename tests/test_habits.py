@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from explainable_model import ExplainableModel, NamedModel, Preprocess, export, load
-from explainable_model.errors import InputError
+from explainable_model.errors import InputError, LayerError, LoweringError
 from tests.support.nets import TinyResNet, images, seeded
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -132,4 +132,46 @@ def test_transforms_that_are_refused(steps: list[Any], problem: str, tmp_path: P
             export(explainable(), tmp_path / "net.ts", images(1), preprocess=transform)
     with pytest.raises(InputError, match="preprocess has function"):
         export(explainable(), tmp_path / "net.ts", images(1), preprocess=lambda photo: photo)
+    assert list(tmp_path.iterdir()) == []
+
+
+TRACERS = {
+    "torch.export": lambda explainable, image: torch.export.export(explainable, (image,)),
+    "torch.onnx": lambda explainable, image: torch.onnx.export(explainable, (image,), dynamo=True, verbose=False),
+    "torch.jit.trace": lambda explainable, image: torch.jit.trace(explainable, (image,)),
+    "torch.fx": lambda explainable, _: torch.fx.symbolic_trace(explainable),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+@pytest.mark.parametrize("trace", TRACERS.values(), ids=TRACERS)
+def test_tracers_point_to_export(trace: Any) -> None:
+    with pytest.raises(Exception, match=r"explainable_model\.export\(explainable, 'network.onnx', image\)"):
+        trace(explainable(), images(1))
+
+
+class HalfScripted(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.Conv2d(3, 6, 3)
+        self.head = torch.nn.Sequential(torch.nn.Conv2d(6, 6, 3), torch.nn.ReLU())
+        self.fc = torch.nn.Linear(6, 4)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.head(self.body(image)).mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_scripted_part_of_a_network(tmp_path: Path) -> None:
+    network: Any = seeded(HalfScripted())
+    wanted = ExplainableModel(network, "body")(images(2))
+    network.head = torch.jit.script(network.head)
+    found = ExplainableModel(network)
+    assert torch.allclose(found(images(2)).cam, wanted.cam, atol=1e-6)
+    assert found.target_layer == "body"
+    for layer in ("head", "head.0", network.head):
+        with pytest.raises(LayerError, match="is a TorchScript module, which has no forward hooks"):
+            ExplainableModel(network, layer)
+    with pytest.raises(LoweringError, match="has a TorchScript module, 'head', which torch.export cannot follow"):
+        export(found, tmp_path / "network.onnx", images(2))
     assert list(tmp_path.iterdir()) == []

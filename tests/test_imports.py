@@ -14,6 +14,8 @@ PACKAGE = ROOT / "explainable_model"
 # Rooms of one line may not import each other.
 RULE = """
 errors explanation
+paths
+writing
 imaging
 artifact networks
 attribution
@@ -30,6 +32,7 @@ cli
 LOWERING = """
 graph shapes
 output_kind
+eager_kind
 rules
 dynamic_shapes scripted
 capture
@@ -52,6 +55,7 @@ PUBLIC_MODULES = (
     "networks",
     "serving",
     "targets",
+    "writing",
 )
 
 

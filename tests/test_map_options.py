@@ -18,7 +18,7 @@ def network() -> nn.Module:
     return seeded(SmallNet()).double()
 
 
-def call(image: Tensor, layer: str | Sequence[str] = "block", class_idx: Any = None, **options: Any) -> Tensor:
+def call(image: Tensor, layer: str | Sequence[str] | None = "block", class_idx: Any = None, **options: Any) -> Tensor:
     return ExplainableModel(network(), layer, **options)(image, class_idx).cam  # type: ignore[arg-type]
 
 
@@ -26,7 +26,7 @@ def pictures() -> Tensor:
     return images(2, (3, 16, 16), seed=3).double()
 
 
-def raw(layer: str = "block", **options: Any) -> Tensor:
+def raw(layer: str | None = "block", **options: Any) -> Tensor:
     return call(pictures(), layer, normalize=False, upsample=False, signed=True, **options)
 
 
@@ -79,6 +79,18 @@ def test_upsampling(size: tuple[int, int] | None) -> None:
 
 
 # Several layers
+
+
+@pytest.mark.parametrize("upsample", ["none", "bilinear", "bicubic", "nearest"])
+def test_upsampling_inside_guided_gradcam(upsample: str) -> None:
+    # Its map has the size of the image: what is resized is the map of the layer, before it is multiplied.
+    options = {"method": "guided_gradcam", "normalize": False, "upsample": upsample}
+    coarse = raw(method="gradcam").relu().unsqueeze(1)
+    mode = {"none": "bilinear", "nearest": "nearest-exact"}.get(upsample, upsample)
+    smooth = {} if upsample == "nearest" else {"align_corners": False}
+    large = functional.interpolate(coarse, (16, 16), mode=mode, **smooth)[:, 0].clamp(min=0)
+    detail = raw(layer=None, method="guided_backprop")
+    assert torch.allclose(call(pictures(), **options), large * detail)
 
 
 def fused_by_hand(maps: list[Tensor], fusion: str) -> Tensor:

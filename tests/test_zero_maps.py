@@ -39,12 +39,26 @@ def explained(class_idx: int, method: str = "gradcam", **options: Any) -> Any:
             "The map of class 1 is zero everywhere .1 of 1 maps are.. The signed map is zero, too: the grad",
         ),
         (2, "gradcam", "The map of class 2 is zero everywhere .* nowhere positive: all evidence .* against the class"),
-        (1, "smoothgradcam++", "Try signed=True, another layer, or method 'layercam' or 'eigencam'"),
+        (1, "smoothgradcam++", "The map of class 1 .* The signed map is zero, too"),
     ],
 )
 def test_a_map_of_zeros_says_why(class_idx: int, method: str, message: str) -> None:
     with pytest.warns(ZeroMapWarning, match=message):
         assert not explained(class_idx, method).cam.any()
+
+
+def test_a_map_of_several_layers_says_what_to_try() -> None:
+    with pytest.warns(ZeroMapWarning, match="Try signed=True, another layer, or method 'layercam' or 'eigencam'"):
+        ExplainableModel(network(), ["stem", "block"])(images(1, SIZE).double(), torch.tensor([1]))
+
+
+def test_the_reason_costs_no_second_run() -> None:
+    net, runs = network(), []
+    net.register_forward_hook(lambda *_: runs.append(1))
+    explainable = ExplainableModel(net, "block")
+    with pytest.warns(ZeroMapWarning, match="nowhere positive"):
+        explainable(images(1, SIZE).double(), torch.tensor([2]))
+    assert len(runs) == 1
 
 
 def test_other_maps_are_silent() -> None:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from explainable_model.artifact.limits import find_excess
+from explainable_model.artifact.record_check import check_record
 from explainable_model.artifact.shapes import SizeRange, array_dtype
 from explainable_model.errors import ArtifactError
 from explainable_model.explanation import (
@@ -16,6 +18,7 @@ from explainable_model.explanation import (
     LOGITS,
     OVERLAY,
     PREDICTED,
+    PRESENT,
     OutputKind,
     input_names,
 )
@@ -70,6 +73,8 @@ class Metadata:
         target_layers: names of the explained layers; empty where a method explains at the image itself.
         call: which call of a layer that runs several times is explained, counted from 0; ``None`` or -1 for the last.
         frames: the axis of the image's frames; ``None`` for an image without.
+        forward: names of the network's parameters for the image and the extra inputs, in parentheses the name of a
+            function that calls it; ``None`` where they go by position.
         fusion: how the maps of several layers become one.
         target: the score that is explained.
         top_k: how many classes of an image are explained at once; ``None`` for one.
@@ -95,6 +100,9 @@ class Metadata:
         profile: ``portable`` where the graph uses the operators of that profile only, else ``full``.
         output_kind: how the output is read as probabilities, see ``OutputKind``; ``None`` where nothing says so, as
             in artifacts of earlier versions: show scores then, no percentages.
+        checksum: ``sha256:`` and the SHA-256 of the artifact's files, see ``artifact.checksum``; ``None`` in artifacts
+            of earlier versions.
+        threshold: smallest probability at which a class counts as present, where each is present or absent by itself.
         versions: versions of the packages that made the artifact.
         schema_version: version of this record.
     """
@@ -130,8 +138,11 @@ class Metadata:
     agreement: Mapping[str, Any] | None = None
     call: int | None = None
     frames: int | None = None
+    forward: list[str] | str | None = None
     profile: Profile = "full"
     output_kind: OutputKind | None = None
+    checksum: str | None = None
+    threshold: float = PRESENT
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -225,17 +236,22 @@ def parse_metadata(text: str, path: Path) -> Metadata:
     try:
         record = json.loads(text)
         version = record["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} has metadata that cannot be read ({error}); export it again.") from error
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise ArtifactError(
             f"{path} has metadata of schema {version}; this version reads up to {SCHEMA_VERSION}. "
             "Upgrade explainable-model, or export the artifact with this version."
         )
     try:
-        return _restored(record)
-    except (TypeError, ValueError, KeyError) as error:
+        check_record(record)
+        metadata = _restored(record)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path} has incomplete metadata ({error}); export it again.") from error
+    problem = find_excess(metadata)
+    if problem:
+        raise ArtifactError(f"{path} has metadata that no export writes: {problem}. Export it again.")
+    return metadata
 
 
 def _restored(record: Mapping[str, Any]) -> Metadata:

@@ -53,6 +53,11 @@ class MethodContext:
         return self.first.image
 
     @property
+    def framed_image(self) -> Tensor:
+        """``(N, C, *size)``: the image with its frames as the first spatial dimension, where it has some."""
+        return self.image if self.plan.frames is None else self.image.movedim(self.plan.frames, 2)
+
+    @property
     def size(self) -> Sequence[Any]:
         """Spatial size of the image, with its frames first where it has some."""
         return frames_first(self.image.shape, self.plan.frames)[2:]
@@ -104,18 +109,23 @@ class MethodContext:
         """``(N, k, K, *grid)``: gradient of the scores, or of other weights of them ``(N, k, S)``."""
         return self._mapped(self._gradients(weights)[self._tap])
 
-    def averaged_gradients(self) -> Tensor:
+    def averaged_gradients(self, weights: Tensor | None = None) -> Tensor:
         """``(N, k, K, *grid)``: as ``gradients``, for a method that takes their spatial mean.
 
         Instance normalization subtracts the mean of every channel, so the gradient before it has mean zero up to
         rounding, and a map of such means would show rounding noise. These channels become zero.
         """
-        gradients = self.gradients()
-        return without_rounded_means(gradients) if self.plan.has_instance_norm else gradients
+        return self._without_rounded_means(self.gradients(weights))
 
-    def curvature(self) -> Tensor:
-        """``(N, k, K, *grid)``: Hessian of the scores times the activations."""
-        return self._mapped(cast(CurvedNetwork, self.network).curvature(self.first, self._tap))
+    def averaged_curvature(self) -> Tensor:
+        """``(N, k, K, *grid)``: Hessian of the scores times the activations, treated as ``averaged_gradients``."""
+        curvature = self._mapped(cast(CurvedNetwork, self.network).curvature(self.first, self._tap))
+        return self._without_rounded_means(curvature)
+
+    def _without_rounded_means(self, gradients: Tensor) -> Tensor:
+        if torch.compiler.is_exporting() and not self.plan.has_rounded_means:
+            return gradients
+        return without_rounded_means(gradients)
 
     def image_gradients(self) -> Tensor:
         """``(N, k, C, *spatial)``: gradient of the scores by the image."""
@@ -145,8 +155,10 @@ class MethodContext:
         return split(self.to_map(gradients.flatten(0, 1)), self.classes)
 
     def upsampled(self, maps: Tensor) -> Tensor:
-        """Maps ``(N, k, *grid)`` at image size, linearly."""
-        return resize_maps(maps, self.size)
+        """Maps ``(N, k, *grid)``, nowhere negative, at image size: resized as the plan says, else linearly."""
+        upsample = self.plan.postprocess.upsample
+        large = resize_maps(maps, self.size, "bilinear" if upsample == "none" else upsample)
+        return large.relu() if upsample == "bicubic" else large
 
     def image_chunks(self, copies: int) -> Iterator[tuple[int, int]]:
         """Ranges of copies of the image that run through the network at once."""
@@ -182,20 +194,17 @@ class MethodContext:
         """The network's scores for changed copies of each image.
 
         Args:
-            make: ``(start, stop) -> (N, stop - start, C, *spatial)``, some of the copies.
+            make: ``(start, stop) -> (N, stop - start, C, *size)``, some of the copies, made of ``framed_image``.
             copies: how many there are of each image.
 
         Returns:
             ``(N, k, copies)``.
         """
-        if self.plan.frames is not None:
-            raise LayerError(
-                f"Method {self.plan.method.name!r} changes the image, which it cannot do for an image with frames. "
-                "Choose a method that takes gradients at a layer, such as gradcam."
-            )
-        parts = []
+        frames, parts = self.plan.frames, []
         for start, stop in self.image_chunks(copies):
-            parts.append(split(self.rerun(make(start, stop)).scores, stop - start))
+            images = make(start, stop)
+            changed = images if frames is None else images.movedim(3, frames + 1)
+            parts.append(split(self.rerun(changed).scores, stop - start))
         return torch.cat(parts, 1).transpose(1, 2)
 
     def tail_scores(self, make: Callable[[int, int], Tensor], copies: int) -> Tensor:
@@ -221,8 +230,13 @@ class MethodContext:
 
 def without_rounded_means(gradients: Tensor) -> Tensor:
     """Set each channel of ``(N, k, K, *grid)`` to zero whose spatial mean is zero up to rounding."""
+    keep = ~rounded_means(gradients)
+    return gradients * keep.to(gradients.dtype).reshape(*keep.shape, *[1] * (gradients.ndim - 3))
+
+
+def rounded_means(gradients: Tensor) -> Tensor:
+    """Whether the spatial mean of each channel of ``(N, k, K, *grid)`` is zero up to rounding, ``(N, k, K)``."""
     eps = torch.finfo(gradients.dtype).eps
     tolerance = (MEAN_ROUNDING if eps < COARSE_EPS else 1) * eps
     cells = gradients.float().flatten(3) if eps >= COARSE_EPS else gradients.flatten(3)
-    keep = cells.mean(3).abs() > tolerance * cells.abs().mean(3)
-    return gradients * keep.to(gradients.dtype).reshape(*keep.shape, *[1] * (gradients.ndim - 3))
+    return cells.mean(3).abs() <= tolerance * cells.abs().mean(3)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import split
-from explainable_model.attribution.context import MethodContext
+from explainable_model.attribution.context import MethodContext, rounded_means
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import finish, resize_maps
@@ -17,6 +18,15 @@ from explainable_model.explanation import Progress
 AUGMENT_FACTORS = (1.0, 0.9, 1.1)
 
 
+class Attribution(NamedTuple):
+    """Logits ``(N, classes)``, class_idx ``(N,)``, activations and gradients ``(N, K, *spatial)``."""
+
+    logits: Tensor
+    class_idx: Tensor
+    activations: Tensor
+    gradients: Tensor
+
+
 def explain(
     network: DifferentiableNetwork,
     plan: Plan,
@@ -24,6 +34,7 @@ def explain(
     class_idx: Tensor,
     inputs: Sequence[Tensor] = (),
     progress: Progress | None = None,
+    signed: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Predict and explain.
 
@@ -34,19 +45,34 @@ def explain(
         class_idx: ``(N,)`` int64, or ``(N, top_k)``.
         inputs: the extra inputs.
         progress: called with the number of copies that are done, by methods that run many.
+        signed: receives the map ``(N, k, *grid)`` before it is rectified, where one layer of one image makes it.
 
     Returns:
         ``logits``, ``class_idx`` shaped like the argument, and ``cam`` ``(N, *size)`` or ``(N, top_k, *size)``.
     """
     run = network.run(image, class_idx, inputs)
     first = MethodContext(network, plan, run, progress=progress)
-    cam = _augmented(first) if plan.augment else _finished(first)
+    cam = _augmented(first) if plan.augment else _finished(first, signed)
     if plan.top_k is not None:
         return run.scores.logits, run.scores.class_idx, cam
     return run.scores.logits, run.scores.class_idx.squeeze(1), cam.squeeze(1)
 
 
-def _finished(context: MethodContext) -> Tensor:
+def with_rounded_means(
+    network: DifferentiableNetwork, plan: Plan, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]
+) -> Plan:
+    """The plan for a graph, which knows whether the gradients of a layer average to rounding noise.
+
+    Arguments as of ``explain``.
+    """
+    if not plan.method.averages_gradients:
+        return plan
+    first = MethodContext(network, plan, network.run(image, class_idx, inputs))
+    layers = [replace(first, layer=number).gradients() for number in range(len(plan.layers))]
+    return replace(plan, has_rounded_means=any(bool(rounded_means(gradients).any()) for gradients in layers))
+
+
+def _finished(context: MethodContext, signed: list[Tensor] | None = None) -> Tensor:
     """``(N, k, *size)``: the map of all layers together, rectified, normalized and resized."""
     plan, method = context.plan, context.plan.method
     contexts = [replace(context, layer=n) for n in range(len(plan.layers))] if method.needs_layer else [context]
@@ -55,6 +81,8 @@ def _finished(context: MethodContext) -> Tensor:
             _refuse_one_position(at_layer)
     maps = [method.explain(at_layer, **plan.options) for at_layer in contexts]
     cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
+    if signed is not None and len(maps) == 1:
+        signed.append(cam)
     return finish(cam, context.size, plan.postprocess)
 
 

@@ -27,7 +27,10 @@ def check_inputs(inputs: Sequence[Tensor], batch: int, expected: int) -> None:
     for number, extra in enumerate(inputs):
         if not isinstance(extra, Tensor) or extra.ndim == 0 or extra.shape[0] != batch:
             got = f"of shape {tuple(extra.shape)}" if isinstance(extra, Tensor) else type(extra).__name__
-            raise InputError(f"Extra input {number} is {got}; expected a tensor with the batch of {batch} first.")
+            raise InputError(
+                f"Extra input {number} is {got}; expected a tensor with the batch of {batch} first. What all "
+                "images share goes into a function: forward=lambda network, image: network(image, shared)."
+            )
 
 
 def check_image(image: Tensor) -> None:
@@ -44,8 +47,10 @@ def check_image(image: Tensor) -> None:
         elif hasattr(image, "convert"):  # a picture of Pillow
             hint = " Prepare a photo: torch.from_numpy(Preprocess((224, 224), resize=256)(photo))."
         elif isinstance(image, (dict, list, tuple)):
-            hint = " Wrap the network in a module that takes the tensor and makes the container of it."
+            hint = f" {_container_hint(image)}"
         raise InputError(f"image is {type(image).__name__}; expected a torch.Tensor of shape (N, C, H, W).{hint}")
+    if image.layout != torch.strided:
+        raise InputError(f"image is {image.layout}; expected a dense tensor: image.to_dense().")
     if not 3 <= image.ndim <= 5:
         hint = " Add the batch dimension: image.unsqueeze(0)." if image.ndim == 2 else ""
         raise InputError(
@@ -60,6 +65,19 @@ def check_image(image: Tensor) -> None:
         raise InputError(f"image is empty: shape {tuple(image.shape)}; expected at least one image.")
     if image.device.type == "cpu" and not _is_finite(image):
         raise InputError("image has NaN or infinite values; expected finite ones.")
+
+
+def _container_hint(image: Any) -> str:
+    """How to call a network that takes a dictionary or a list."""
+    made = "list(image)"
+    if isinstance(image, dict):
+        tensors = [key for key, value in image.items() if isinstance(value, Tensor) and value.ndim > 2]
+        key = (tensors or list(image) or ["image"])[0]
+        made = "{" + ", ".join(f"{name!r}: {'image' if name == key else '...'}" for name in image or [key]) + "}"
+    return (
+        "Give the image as one tensor, the batch first, and say how the network is called: "
+        f"ExplainableModel(network, ..., forward=lambda network, image: network({made}))."
+    )
 
 
 def _is_finite(image: Tensor) -> bool:

@@ -26,6 +26,7 @@ class Method:
         needs_curvature: whether it needs second derivatives.
         needs_tokens: whether it explains transformers alone: a layer of tokens, or attention over the whole image.
         scores_blocks: whether it differentiates a score of every transformer block: the head on that block's tokens.
+        averages_gradients: whether it takes the spatial mean of gradients.
         copies: whether it runs changed copies of the image or of the activations.
         class_specific: whether another class gets another map.
         on_sheet: whether the sheet of all methods shows it; not where it takes minutes on a common network.
@@ -43,6 +44,7 @@ class Method:
     needs_curvature: bool = False
     needs_tokens: bool = False
     scores_blocks: bool = False
+    averages_gradients: bool = False
     copies: bool = False
     class_specific: bool = True
     on_sheet: bool = True

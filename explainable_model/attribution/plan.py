@@ -7,6 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 from torch import Tensor, nn
 
+from explainable_model.attribution.calling import Caller, Forward, as_caller, record_caller
 from explainable_model.attribution.layout import PatchEmbedding, ReshapeTransform, patch_embedding
 from explainable_model.attribution.method import Fusion, Method
 from explainable_model.attribution.postprocess import Postprocess
@@ -44,6 +45,7 @@ class PlanArguments(TypedDict, total=False):
     reshape_transform: ReshapeTransform | None
     call: int | None
     frames: int | None
+    forward: Forward
 
 
 RECORDED_ARGUMENTS = (
@@ -58,6 +60,7 @@ RECORDED_ARGUMENTS = (
     "augment",
     "call",
     "frames",
+    "forward",
 )
 
 
@@ -83,7 +86,9 @@ class Plan:
         call: which call of a layer that runs several times is explained, counted from 0; ``-1`` or ``None`` for the
             last.
         frames: the axis of the image's frames, which the network may fold into the batch; ``None`` for none.
-        has_instance_norm: whether the network normalizes each channel of each image by itself.
+        forward: how the network is called; ``None`` for ``network(image, *inputs)``.
+        has_rounded_means: whether some gradients of the layer have a spatial mean of zero up to rounding, as before
+            instance normalization; a graph zeroes them where an eager run has shown such a mean.
     """
 
     model: str
@@ -102,7 +107,8 @@ class Plan:
     patches: PatchEmbedding | None = None
     call: int | None = None
     frames: int | None = None
-    has_instance_norm: bool = False
+    forward: Caller = None
+    has_rounded_means: bool = False
 
     @classmethod
     def from_arguments(
@@ -149,7 +155,7 @@ class Plan:
             patches=patch_embedding(model),
             call=_check_call(arguments.get("call")),
             frames=_check_frames(arguments.get("frames"), method),
-            has_instance_norm=any(_is_instance_norm(module) for module in model.modules()),
+            forward=as_caller(arguments.get("forward")),
         )
 
     @property
@@ -177,6 +183,7 @@ class Plan:
             "target_layers": list(self.layers),
             "call": self.call,
             "frames": self.frames,
+            "forward": record_caller(self.forward),
             "fusion": self.fusion.name,
             "target": target_name(self.target),
             "top_k": self.top_k,
@@ -200,6 +207,8 @@ def arguments_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     if record["target"] != target_name(ClassScore()):
         raise ValueError(f"The record explains {record['target']}, which only the code that made it can make again.")
+    if isinstance(record["forward"], str):
+        raise ValueError(f"The record names a function, forward={record['forward']}, which calls the network.")
     arguments = {name: record[name] for name in RECORDED_ARGUMENTS}
     return {"target_layer": list(record["target_layers"]) or None, **arguments}
 
@@ -230,12 +239,6 @@ def _check_frames(frames: int | None, method: Method) -> int | None:
     return frames
 
 
-def _is_instance_norm(module: nn.Module) -> bool:
-    if isinstance(module, nn.GroupNorm):
-        return module.num_groups == module.num_channels
-    return isinstance(module, nn.modules.instancenorm._InstanceNorm) and not module.track_running_stats
-
-
 def _postprocess(arguments: PlanArguments) -> Postprocess:
     size = arguments.get("size")
     return Postprocess(
@@ -247,7 +250,8 @@ def _postprocess(arguments: PlanArguments) -> Postprocess:
     )
 
 
-def _word(option: bool | str, default: str) -> str:
-    if isinstance(option, str):
+def _word(option: Any, default: str) -> Any:
+    """The word for an option; ``Postprocess`` refuses what is neither a word nor true or false."""
+    if not (option is None or isinstance(option, bool)):
         return option
     return default if option else "none"

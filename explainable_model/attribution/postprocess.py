@@ -97,8 +97,12 @@ def resize_maps(cam: Tensor, size: Sequence[Any], upsample: str = "bilinear") ->
     ``align_corners=False``. One, two and three spatial dimensions, but for bicubic: two.
 
     Raises:
-        ValueError: bicubic in one or three dimensions.
+        ValueError: bicubic in one or three dimensions, or a size of another number of dimensions.
     """
+    if len(size) != cam.ndim - 2:
+        raise ValueError(
+            f"size is {tuple(size)}; expected {cam.ndim - 2} length(s), one for each dimension of the maps."
+        )
     if upsample == "nearest":
         return functional.interpolate(cam, size=list(size), mode="nearest-exact")
     if upsample == "bicubic" and cam.ndim != 4:

@@ -85,6 +85,12 @@ def _candidates(output: Any) -> list[tuple[Path, Tensor]]:
 
 
 def _refuse_detections(output: Any) -> None:
+    if isinstance(output, list) and len(output) == 1 and isinstance(output[0], Tensor) and output[0].ndim:
+        raise ModelError(
+            f"The network returned a list of 1 tensor, {tuple(output[0].shape)}, which may hold the boxes of one "
+            "image, as detectors return them, one per image. If it holds (N, classes) scores, write output=0. "
+            + _target_hint("output[0][...]")
+        )
     if isinstance(output, (list, tuple)) and output and all(isinstance(part, Mapping) for part in output):
         raise ModelError(
             f"The network returned {len(output)} dictionaries ({', '.join(map(str, output[0]))}), one per image, as "

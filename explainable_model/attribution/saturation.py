@@ -47,6 +47,12 @@ def sigmoid_slope(tensor: Tensor) -> Tensor:
     return power / ((1 + power) * (1 + power))
 
 
+def tanh_slope(tensor: Tensor) -> Tensor:
+    """``1 - tanh(x)^2`` as ``4 e / (1 + e)^2`` with ``e = exp(-2 |x|)``: it rounds to zero only where e does."""
+    power = torch.exp(-2 * tensor.abs())
+    return 4 * power / ((1 + power) * (1 + power))
+
+
 def is_attention(probabilities: Tensor, dim: int) -> bool:
     """Whether probabilities may be an attention matrix, whose maps would only become slower."""
     if probabilities.ndim < 3 or dim % probabilities.ndim != probabilities.ndim - 1:

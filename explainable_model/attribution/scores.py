@@ -28,7 +28,9 @@ def class_scores(logits: Tensor, batch: Any) -> Tensor:
         raise ModelError(
             f"The network returned logits of shape {tuple(logits.shape)} for {batch} image(s); expected "
             "(N, classes) or (N, classes, ...) with the batch first. Wrap the network so that it keeps "
-            "the batch dimension (a bare .squeeze() loses it for a batch of one)."
+            "the batch dimension (a bare .squeeze() loses it for a batch of one). For a network that takes one image "
+            "without a batch, give (1, C, H, W) and say how it is called: ExplainableModel(network, ..., "
+            "forward=lambda network, image: network(image.squeeze(0)).unsqueeze(0))."
         )
     if logits.ndim == 1:
         return logits.unsqueeze(1)

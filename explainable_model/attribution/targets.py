@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.inputs import check_class_range
 from explainable_model.attribution.prediction import Select, check_class_scores, find_prediction
 from explainable_model.attribution.scores import class_scores, resolve_class_idx
 from explainable_model.errors import InputError, ModelError
@@ -68,8 +69,10 @@ class Difference:
             InputError: the network has no class ``other``.
         """
         scores = class_scores(logits, image_shape[0])
-        if not 0 <= self.other < scores.shape[1]:
-            raise InputError(f"Difference(other={self.other}): the network has {scores.shape[1]} classes.")
+        if not isinstance(self.other, int) or not 0 <= self.other < scores.shape[1]:
+            raise InputError(
+                f"Difference(other={self.other!r}): expected a class, 0 to {scores.shape[1] - 1} for this network."
+            )
         return scores - scores[:, self.other : self.other + 1]
 
 
@@ -161,10 +164,13 @@ class Custom:
     Attributes:
         score: a function of whatever the network returns and of ``class_idx (N,)``; it must trace.
         inputs: how many extra inputs it takes, given with each call.
+        classes: how many classes there are to choose from where the output holds no class scores; an artifact takes
+            only class 0 without it.
     """
 
     score: Callable[..., Tensor]
     inputs: int = 0
+    classes: int | None = None
     linear: ClassVar[bool] = False
 
 
@@ -262,6 +268,8 @@ def _score_custom(
     """The user's score; where the output holds no class scores, it is the prediction too and ``-1`` stands for 0."""
     logits = _class_prediction(output, select, image_shape)
     if logits is None:
+        if target.classes is not None and class_idx.device.type == "cpu" and not torch.compiler.is_exporting():
+            check_class_range(class_idx, target.classes)
         class_idx = class_idx.clamp_min(0)
     else:
         class_idx = resolve_class_idx(class_idx, class_scores(logits, image_shape[0]))
@@ -272,7 +280,8 @@ def _score_custom(
             raise ModelError(f"The target's score is {got}; expected one value per image, shape ({image_shape[0]},).")
     values = torch.stack(columns, 1)
     index = torch.zeros_like(class_idx) + torch.arange(len(columns), device=class_idx.device)
-    logits = values if logits is None else logits
+    if logits is None:
+        return Scores(values, class_idx, values, index, target.classes or 1)
     return Scores(logits, class_idx, values, index, logits.shape[1] if logits.ndim > 1 else 1)
 
 

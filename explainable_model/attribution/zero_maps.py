@@ -1,65 +1,54 @@
-"""Say why a map is zero everywhere, and what to try."""
+"""Say why a map is zero everywhere, and what to try; refuse a map that is no number."""
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from explainable_model.attribution.explain import explain
-from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
-from explainable_model.attribution.postprocess import Postprocess
-from explainable_model.errors import ZeroMapWarning
+from explainable_model.errors import ModelError, ZeroMapWarning
 from explainable_model.explanation import Explanation
 
-SIGNED = Postprocess(normalize="none", upsample="none", signed=True)
 
-
-def warn_of_zero_maps(
-    network: DifferentiableNetwork,
-    plan: Plan,
-    image: Tensor,
-    explanation: Explanation[Tensor],
-    inputs: Sequence[Tensor],
-) -> None:
-    """Warn where a map in host memory is zero everywhere.
+def check_maps(plan: Plan, explanation: Explanation[Tensor], signed: Sequence[Tensor]) -> None:
+    """Warn where a map in host memory is zero everywhere, and refuse one that is NaN.
 
     Args:
-        network: that was explained.
         plan: what was explained.
-        image: ``(N, C, *spatial)``.
         explanation: of the images.
-        inputs: the extra inputs.
+        signed: the map ``(N, k, *grid)`` before it was rectified, if one is known.
+
+    Raises:
+        ModelError: a map is NaN.
     """
     if explanation.cam.device.type != "cpu":
         return
     maps = explanation.cam.flatten(1 if plan.top_k is None else 2)
-    blank = ~maps.any(-1)
+    largest = maps.amax(-1) if not plan.postprocess.diverging else maps.abs().amax(-1)  # NaN where a value is
+    blank = ~(largest > 0)
     if not bool(blank.any()):
         return
     class_idx = int(explanation.class_idx[blank][0])
+    if bool(largest.isnan().any()):
+        raise ModelError(
+            f"The map of class {int(explanation.class_idx[largest.isnan()][0])} is NaN for a finite image: the "
+            "gradient of its score is infinite, as that of a logarithm of zero. Explain a logit: give target= or "
+            "output= for what comes before the probabilities, or run the network in float64."
+        )
+    at_blank = signed[0].reshape(*blank.shape, -1)[blank] if signed else None
     warnings.warn(
         f"The map of class {class_idx} is zero everywhere ({int(blank.sum())} of {blank.numel()} maps are). "
-        f"{_reason(network, plan, image, explanation, inputs, blank)}",
+        f"{_reason(at_blank)}",
         ZeroMapWarning,
         stacklevel=5,
     )
 
 
-def _reason(
-    network: DifferentiableNetwork,
-    plan: Plan,
-    image: Tensor,
-    explanation: Explanation[Tensor],
-    inputs: Sequence[Tensor],
-    blank: Tensor,
-) -> str:
-    if plan.method.copies or plan.augment or len(plan.layers) > 1:
+def _reason(signed: Tensor | None) -> str:
+    if signed is None:
         return "Try signed=True, another layer, or method 'layercam' or 'eigencam'."
-    *_, cam = explain(network, replace(plan, postprocess=SIGNED), image, explanation.class_idx, inputs)
-    signed = cam[blank]
-    if not bool(signed.any()):
+    if not bool(torch.any(signed)):
         return (
             "The signed map is zero, too: the gradient of the score vanishes at the layer (a saturated output, dead "
             "activations, a class without weights), or the activations do. Try another layer, a target that is a logit "

@@ -19,6 +19,11 @@ class Console:
 
     def __init__(self, *, progress: bool) -> None:
         self._progress = progress
+        self._out = sys.stdout  # before a command sends what its network prints elsewhere
+
+    def emit(self, text: str) -> None:
+        """Print a part of the result as soon as it is known."""
+        print(text, file=self._out, flush=True)
 
     def say(self, text: str) -> None:
         """Show one line of progress."""

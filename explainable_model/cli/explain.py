@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from explainable_model.cli.console import Console
 from explainable_model.cli.method_options import ALL, OPTIONS, wrapper_arguments
 from explainable_model.cli.network import load_network, refuse_without_model
-from explainable_model.cli.outcome import USAGE, Outcome, make_folder, show_warnings
+from explainable_model.cli.outcome import FAILED, Outcome, make_folder, show_warnings
+from explainable_model.cli.photo_tasks import PhotoTask, Table, choose_tasks, plan_tasks
 from explainable_model.errors import InputError
 
 if TYPE_CHECKING:
     from explainable_model.explainer.explainer import Explainer
+    from explainable_model.imaging.overlay import OverlayStyle
     from explainable_model.imaging.window import Window
     from explainable_model.networks.named import NamedModel
 
@@ -38,28 +41,52 @@ class PhotoCommand:
 def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Write pictures of the photos; a photo that cannot be read does not stop the others."""
     from explainable_model.explainer.answers import resolve_class
-    from explainable_model.explainer.explainer import choose_stems
     from explainable_model.imaging.overlay import COLORMAP, OverlayStyle, check_style
-    from explainable_model.imaging.preprocess import open_photo
 
     check_style(arguments.colormap or COLORMAP, arguments.alpha, arguments.threshold)
     style = OverlayStyle(arguments.colormap, arguments.alpha, arguments.threshold, arguments.hide)
+    kinds = ("methods",) if arguments.method == ALL else ("panel", "overlay")
+    tasks = plan_tasks(arguments.photos, arguments.out, kinds, f".{arguments.picture}")
+    chosen = choose_tasks(tasks, skip_existing=arguments.skip_existing, overwrite=arguments.overwrite)
     command = _choose_command(arguments, console)
     class_idx = resolve_class(arguments.class_name, command.class_names)
-    out = make_folder(arguments.out)
-    records, failures = [], []
-    work = list(zip(arguments.photos, choose_stems(arguments.photos, out), strict=True))
-    for path, stem in console.iterate(work, "explaining"):
-        try:
-            with show_warnings(console):
-                photo = open_photo(path, arguments.window or command.window)
-        except InputError as error:
-            failures.append({"photo": str(path), "error": str(error)})
-        else:
-            records.append(command.run(photo, path, class_idx, style, out / stem))
-    text = "\n".join(map(command.describe, records))
-    errors = [failure["error"] for failure in failures]
-    return Outcome(text, {"photos": records, "errors": failures}, USAGE if failures else 0, errors)
+    make_folder(arguments.out)
+    records: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
+    with Table(arguments.csv, append=arguments.skip_existing) as table:
+        for task in console.iterate(chosen, "explaining"):
+            record = _explain_task(task, command, class_idx, style, arguments.window, console)
+            table.add(record)
+            (failures if "error" in record else records).append(record)
+            if "error" in record:
+                console.error(record["error"])
+            if arguments.jsonl:
+                console.emit(json.dumps(record, ensure_ascii=False))
+            elif not arguments.json and "error" not in record:
+                console.emit(command.describe(record))
+    skipped = len(tasks) - len(chosen)
+    text = f"{skipped} photo(s) with pictures skipped" if skipped and not arguments.jsonl else ""
+    return Outcome(text, {"photos": records, "errors": failures, "skipped": skipped}, FAILED if failures else 0)
+
+
+def _explain_task(
+    task: PhotoTask,
+    command: PhotoCommand,
+    class_idx: int | None,
+    style: "OverlayStyle",
+    window: "Window | None",
+    console: Console,
+) -> dict[str, Any]:
+    """Explain one photo; the record of a photo that cannot be read has an error instead."""
+    from explainable_model.imaging.preprocess import open_photo
+
+    try:
+        with show_warnings(console):
+            photo = open_photo(task.photo, window or command.window)
+    except InputError as error:
+        return {"photo": str(task.photo), "error": str(error)}
+    make_folder(task.target.parent)
+    return command.run(photo, task.photo, class_idx, style, task.target)
 
 
 def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCommand:
@@ -68,20 +95,22 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
 
     if arguments.artifact is not None:
         reason = "an artifact has that inside"
-        refuse_without_model(arguments, "checkpoint", "pretrained", "classes", "output_kind", *OPTIONS, reason=reason)
-        explainer = artifact_explainer(arguments.artifact)
+        refuse_without_model(
+            arguments, "checkpoint", "pretrained", "classes", "output_kind", "presence", *OPTIONS, reason=reason
+        )
+        explainer = artifact_explainer(arguments.artifact, trusted=arguments.trusted)
     elif arguments.method == ALL:
         return _explain_with_all(arguments, console)
     else:
         explainer = _make_explainer(arguments, load_network(arguments, console))
-    run = functools.partial(explain_photo, explainer)
+    run = functools.partial(explain_photo, explainer, ending=f".{arguments.picture}")
     return PhotoCommand(run, explainer.class_names, explainer.preprocess.window, _describe_record)
 
 
 def _make_explainer(arguments: argparse.Namespace, named: "NamedModel", method: str | None = None) -> "Explainer":
-    from explainable_model.explainer.explainer import model_explainer
+    from explainable_model.explainer.explainer import SMOOTH, model_explainer
 
-    options = wrapper_arguments(arguments, method)
+    options = {"upsample": SMOOTH, **wrapper_arguments(arguments, method)}
     return model_explainer(named, options.pop("target_layer", None), **options)
 
 
@@ -109,7 +138,7 @@ def _explain_with_all(arguments: argparse.Namespace, console: Console) -> PhotoC
         return _make_explainer(arguments, named, method)
 
     def run(*photo: Any) -> dict[str, Any]:
-        record = explain_with_all(make_explainer, *photo)
+        record = explain_with_all(make_explainer, *photo, ending=f".{arguments.picture}")
         for failure in record["failures"]:
             console.warn(f"{METHODS[failure['method']].title} does not fit this network: {failure['error']}")
         return record

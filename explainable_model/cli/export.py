@@ -56,6 +56,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             precision=arguments.precision,
             calibration=arguments.calibrate,
             output_kind=named.output_kind,
+            threshold=named.threshold,
             progress=progress,
         )
     return _describe_export(path, read_metadata(path))

@@ -25,6 +25,7 @@ BROKEN_PIPE = 141
 PRECISION_HELP = (
     "of " + ", ".join(fmt.name for fmt in FORMATS.values() if fmt.precisions) + " artifacts; default: the network's own"
 )
+TRUSTED_HELP = "open the artifact even where it may run code: only for files whose maker you trust"
 OUT_HELP = "the suffix picks the format: " + ", ".join(suffix for fmt in FORMATS.values() for suffix in fmt.suffixes)
 MODEL_HELP = "torchvision:NAME, timm:NAME, transformers:FOLDER, or package.module:factory"
 
@@ -36,13 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; the process's own by default.
 
     Returns:
-        The exit code: 0 done, 1 a verification that failed, 2 a mistake in what was asked for
+        The exit code: 0 done, 1 a verification or some photos failed, 2 a mistake in what was asked for
         (one line on stderr says which), 130 interrupted, 141 a reader that closed the pipe.
     """
     console = Console(progress=False)
     try:
         arguments = build_parser().parse_args(argv)
-        console = Console(progress=sys.stderr.isatty() and not arguments.json)
+        quiet = arguments.json or getattr(arguments, "jsonl", False)
+        console = Console(progress=sys.stderr.isatty() and not quiet)
         # Only the result goes to stdout: what a network prints while it is loaded or run goes to stderr.
         with contextlib.redirect_stdout(sys.stderr), _import_from_here():
             outcome = arguments.command(arguments, console)
@@ -115,14 +117,25 @@ def _add_demo(children: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _add_explain(children: "argparse._SubParsersAction[_Parser]") -> None:
     parser = _command(children, "explain", explain.explain, "predict and explain photos")
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
+    parser.add_argument(
+        "photos", nargs="+", type=Path, metavar="PHOTO", help="a file, a folder with its subfolders, or a pattern"
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", metavar="NAME", help=MODEL_HELP)
     source.add_argument("--artifact", type=Path, metavar="FILE", help="a file made by export")
+    _add_trusted(parser)
     _add_weights(parser)
     _add_output_kind(parser)
     add_method_options(parser, all_methods=True)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    parser.add_argument(
+        "--picture", choices=["png", "jpg", "webp"], default="png", help="format of the pictures; default: %(default)s"
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--skip-existing", action="store_true", help="leave out photos whose pictures are there")
+    existing.add_argument("--overwrite", action="store_true", help="replace pictures that are there")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a table, a row as soon as it is known")
+    parser.add_argument("--jsonl", action="store_true", help="print a line of JSON as soon as a photo is explained")
     parser.add_argument("--class", dest="class_name", metavar="N|NAME", help="default: the predicted class")
     parser.add_argument(
         "--window",
@@ -176,6 +189,7 @@ def _add_export(children: "argparse._SubParsersAction[_Parser]") -> None:
 def _add_verify(children: "argparse._SubParsersAction[_Parser]") -> None:
     parser = _command(children, "verify", verify.verify, "compare an artifact with its recorded answer")
     parser.add_argument("file", type=Path, metavar="FILE")
+    _add_trusted(parser)
     parser.add_argument("--model", metavar="NAME", help=f"also compare with this network: {MODEL_HELP}")
     _add_weights(parser)
 
@@ -215,11 +229,22 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_trusted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trusted", action="store_true", help=TRUSTED_HELP)
+
+
 def _add_output_kind(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-kind",
         choices=OUTPUT_KINDS,
         help="how the output becomes probabilities; default: found from the network",
+    )
+    parser.add_argument(
+        "--presence",
+        type=float,
+        metavar="P",
+        help="smallest probability of a class that is present, for classes that are present or absent by themselves; "
+        "default: 0.5",
     )
 
 

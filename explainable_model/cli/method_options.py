@@ -47,7 +47,9 @@ def add_method_options(parser: argparse.ArgumentParser, *, all_methods: bool = F
     group.add_argument("--top-k", type=int, metavar="K", help="explain the K best classes instead of one")
     group.add_argument("--normalize", metavar="NAME", help="minmax, max or none; default: minmax, for signed maps max")
     group.add_argument("--signed", action="store_true", help="keep negative evidence, which speaks against the class")
-    group.add_argument("--upsample", metavar="NAME", help="bilinear, bicubic, nearest or none; default: bilinear")
+    group.add_argument(
+        "--upsample", metavar="NAME", help="bilinear, bicubic, nearest or none; default: bilinear, in pictures bicubic"
+    )
     group.add_argument("--map-size", type=parse_size, metavar="HxW", help="size of the maps; default: the image's")
     group.add_argument("--augment", action="store_true", help="average over scaled and mirrored copies")
     group.add_argument(

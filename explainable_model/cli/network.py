@@ -37,8 +37,8 @@ def load_network(arguments: argparse.Namespace, console: Console) -> "NamedModel
     )
     if has_random_weights(arguments.model, arguments.checkpoint, arguments.pretrained):
         console.warn(f"{arguments.model} has random weights; name trained ones with --checkpoint or --pretrained.")
-    kind = getattr(arguments, "output_kind", None)
-    return named if kind is None else replace(named, output_kind=kind)
+    given = {"output_kind": getattr(arguments, "output_kind", None), "threshold": getattr(arguments, "presence", None)}
+    return replace(named, **{name: value for name, value in given.items() if value is not None})
 
 
 def make_example_image(named: "NamedModel", size: tuple[int, int] | None, batch: int = 1) -> "Tensor":

@@ -17,23 +17,26 @@ if TYPE_CHECKING:
 
 def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Compare an artifact with its recorded answer, and with the network where one is named."""
-    from explainable_model.artifact.metadata import parse_metadata
     from explainable_model.artifact.reference import check_reference
-    from explainable_model.exporters import format_of
-    from explainable_model.runtime import read_metadata
+    from explainable_model.exporters.opening import compare_checksum, open_artifact
+    from explainable_model.runtime import find_artifact
 
     path: Path = arguments.file
     if arguments.model is None:
         refuse_without_model(
             arguments, "checkpoint", "pretrained", "classes", reason="an artifact has its weights inside"
         )
-    read_metadata(path)  # refuses a missing or foreign file before a runtime reads it
-    runner, text = format_of(path).open(path, None)
-    metadata = parse_metadata(text, path)
+    path, fmt = find_artifact(path)
+    difference = compare_checksum(path, fmt)
+    if difference:  # a runtime does not read such a file
+        failed = {"path": str(path), "checksum": difference, "passed": False, "reason": difference}
+        return Outcome(f"{path}: FAILED: {difference}", failed, FAILED)
+    runner, metadata = open_artifact(path, fmt, trusted=arguments.trusted)
     console.say(f"running {path}")
     reason = check_reference(metadata, runner)
-    record: dict[str, Any] = {"path": str(path), "reference": reason or "agrees"}
-    compared = "the recorded answer"
+    checksum = "agrees" if difference is not None else "no checksum recorded"
+    record: dict[str, Any] = {"path": str(path), "checksum": checksum, "reference": reason or "agrees"}
+    compared = "its checksum and the recorded answer" if difference is not None else "the recorded answer"
     if arguments.model is not None:
         parity = _compare_with_network(arguments, console, metadata, runner)
         record["parity"] = parity.to_dict()
@@ -43,7 +46,8 @@ def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
     record.update(passed=not reason, reason=reason)
     if reason:
         return Outcome(f"{path}: FAILED: {reason}", record, FAILED)
-    return Outcome(f"{path}: {describe_artifact(metadata)}. It agrees with {compared}.", record)
+    text = f"{path}: {describe_artifact(metadata)}. It agrees with {compared}."
+    return Outcome(text if difference is not None else f"{text} There is no checksum recorded.", record)
 
 
 def _compare_with_network(

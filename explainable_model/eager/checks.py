@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model.attribution.inputs import check_image
-from explainable_model.errors import ExplainableModelError, InputError, ModelError
+from explainable_model.eager.signature import container_advice
+from explainable_model.errors import ExplainableModelError, InputError, LoweringError, ModelError
 
 MODE_DEPENDENT = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -91,18 +92,45 @@ def check_image_for(model: nn.Module, image: Tensor) -> None:
         )
 
 
-@contextmanager
-def explained_shape_errors(model: nn.Module, image: Tensor) -> Iterator[None]:
-    """Name the image shape that the first convolution expects where the network's own error does not.
+def refuse_tracing(image: object) -> None:
+    """Refuse to be traced, which would lose the gradient.
+
+    Args:
+        image: as the user gave it; ``torch.fx`` gives a stand-in.
 
     Raises:
-        InputError: the network failed, and its first convolution takes another number of dimensions or channels.
+        LoweringError: ``torch.export``, ``torch.onnx.export`` or ``torch.jit.trace`` is running, or ``torch.fx``.
+    """
+    if torch.compiler.is_exporting() or torch._C._get_tracing_state() or isinstance(image, torch.fx.Proxy):
+        raise LoweringError(
+            "torch.export, torch.onnx.export, torch.jit.trace and torch.fx cannot follow a network together with its "
+            "gradient. Write the artifact with explainable_model.export(explainable, 'network.onnx', image) (or .ts, "
+            ".pt2), or take the graph of explainable_model.lower(explainable, image)."
+        )
+
+
+@contextmanager
+def explained_shape_errors(model: nn.Module, image: Tensor) -> Iterator[None]:
+    """Say what the network takes instead of this image, where its own error does not.
+
+    Raises:
+        InputError: the network failed: it takes a container, or an image without a batch, or its first convolution
+            takes another number of dimensions or channels.
     """
     try:
         yield
     except ExplainableModelError:
         raise
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
+        advice = container_advice(model, error)
+        if advice is not None:
+            raise InputError(advice) from error
+        if f"input of size: {[1, *image.shape]}" in str(error):
+            raise InputError(
+                f"image has shape {tuple(image.shape)}, to which {type(model).__name__} adds a batch dimension of its "
+                "own. Give it one image at a time, without the batch: ExplainableModel(network, ..., "
+                "forward=lambda network, image: network(image.squeeze(0)).unsqueeze(0))."
+            ) from error
         first = next((m for m in model.modules() if isinstance(m, CONVOLUTIONS)), None)
         if first is not None and len(first.kernel_size) + 2 != image.ndim:
             expected = f"(N, C, {', '.join('DHW'[-len(first.kernel_size) :])})"

@@ -9,16 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explainable_model.attribution.calling import Caller, Forward, as_caller, call_network
 from explainable_model.attribution.frames import FoldedLayout
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLayout, stride_distortion
+from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.attribution.scores import one_hot
 from explainable_model.attribution.targets import ClassScore, Scores, Target, score_output
 from explainable_model.eager.autograd import score_gradient
+from explainable_model.eager.checks import check_image_for, explained_shape_errors
 from explainable_model.eager.hooked import is_in_place_refusal
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
+from explainable_model.eager.token_places import check_places
 from explainable_model.errors import LayerError, ModelError
 
 # The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
@@ -58,7 +62,9 @@ class LayerCandidate:
         return (self.layout.layout if isinstance(self.layout, FoldedLayout) else self.layout).kind
 
 
-def find_layers(model: nn.Module, image: Tensor, *, frames: int | None = None) -> list[LayerCandidate]:
+def find_layers(
+    model: nn.Module, image: Tensor, *inputs: Tensor, frames: int | None = None, forward: Forward = None
+) -> list[LayerCandidate]:
     """Every layer whose output has a spatial map, in the order in which they ran.
 
     A layer that ran several times is listed where it ran last, with the number of its ``calls``. Layers that the
@@ -67,11 +73,17 @@ def find_layers(model: nn.Module, image: Tensor, *, frames: int | None = None) -
     Args:
         model: the network, in evaluation mode.
         image: ``(N, C, *spatial)``, an example that the network accepts.
+        inputs: what else the network takes.
         frames: the axis of the image's frames, where it has some.
+        forward: how the network is called, see ``ExplainableModel``.
+
+    Raises:
+        InputError: an image that the network cannot take.
     """
-    with torch.inference_mode(False), torch.no_grad():
-        example = _Example(model, (image.detach(),), frames=frames)
-        record, output = _record_outputs(example, image.detach().clone())
+    check_image_for(model, image)
+    with torch.inference_mode(False), torch.no_grad(), explained_shape_errors(model, image):
+        example = Example(model, (image.detach(), *inputs), frames=frames, forward=as_caller(forward))
+        record, output = record_outputs(example, image.detach().clone())
         prediction = None
         with suppress(ModelError):  # the layers are the same, whatever is explained of the output
             prediction = find_prediction(output).tensor
@@ -85,6 +97,7 @@ def default_layer(
     output: Select = None,
     target: Target | None = None,
     frames: int | None = None,
+    forward: Caller = None,
 ) -> str:
     """The last layer with a spatial map on all of which the prediction can depend.
 
@@ -101,6 +114,7 @@ def default_layer(
         output: which part of the network's output is the prediction.
         target: what is explained; ``None`` for the class.
         frames: the axis of the image's frames, where it has some.
+        forward: how the network is called.
 
     Raises:
         LayerError: no layer has a spatial map with a gradient.
@@ -111,9 +125,9 @@ def default_layer(
     if image.shape[0] > FEW_IMAGES:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
             few = (image[:FEW_IMAGES], *(tensor[:FEW_IMAGES] for tensor in inputs))
-            layer, _ = _choose_layer(_Example(model, few, output, target, frames))
+            layer, _ = _choose_layer(Example(model, few, output, target, frames, forward))
     if layer is None:
-        layer, candidates = _choose_layer(_Example(model, (image, *inputs), output, target, frames))
+        layer, candidates = _choose_layer(Example(model, (image, *inputs), output, target, frames, forward))
     if layer is not None:
         return layer
     raise LayerError(
@@ -124,8 +138,15 @@ def default_layer(
     )
 
 
+def planned_layer(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> str:
+    """The default layer for what a plan explains; arguments and errors as ``default_layer``."""
+    return default_layer(
+        model, image, *inputs, output=plan.output, target=plan.target, frames=plan.frames, forward=plan.forward
+    )
+
+
 @dataclass(frozen=True)
-class _Example:
+class Example:
     """A network, what it is given, and what of its output is explained."""
 
     model: nn.Module
@@ -133,6 +154,7 @@ class _Example:
     output: Select = None
     target: Target = field(default_factory=ClassScore)
     frames: int | None = None
+    forward: Caller = None
 
     @property
     def image(self) -> Tensor:
@@ -140,7 +162,8 @@ class _Example:
 
     def run(self, image: Tensor) -> Any:
         """What the network returns for the image."""
-        return self.model(image, *self.arguments[1 : len(self.arguments) - self.target.inputs])
+        inputs = self.arguments[1 : len(self.arguments) - self.target.inputs]
+        return call_network(self.model, self.forward, image, inputs)
 
     def score(self, output: Any) -> Scores:
         """The scores of the predicted class."""
@@ -150,13 +173,13 @@ class _Example:
         )
 
 
-def _choose_layer(example: _Example) -> tuple[str | None, int]:
+def _choose_layer(example: Example) -> tuple[str | None, int]:
     """The layer, or ``None``, and how many layers have a spatial map."""
     with torch.inference_mode(False):
         image = example.image.detach()
         example = replace(example, arguments=(image, *example.arguments[1:]))
         with torch.no_grad():
-            record, output = _record_outputs(example, image.clone())
+            record, output = record_outputs(example, image.clone())
             candidates = _candidates(record, example.score(output).logits)
         likely = [candidate for candidate in reversed(candidates) if _is_likely(candidate, record)]
         likely.sort(key=lambda candidate: _doubt(candidate, record))
@@ -169,7 +192,7 @@ def _choose_layer(example: _Example) -> tuple[str | None, int]:
     return None, len(candidates)
 
 
-def _try_first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]) -> str | None:
+def _try_first_with_gradient(example: Example, candidates: Sequence[LayerCandidate]) -> str | None:
     """See ``_first_with_gradient``; an operation in place that autograd refuses is named as the reason."""
     try:
         return _first_with_gradient(example, candidates)
@@ -182,7 +205,7 @@ def _try_first_with_gradient(example: _Example, candidates: Sequence[LayerCandid
         ) from error
 
 
-def _first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]) -> str | None:
+def _first_with_gradient(example: Example, candidates: Sequence[LayerCandidate]) -> str | None:
     """The first of these whose map has a gradient; only what follows them is differentiated."""
     if not candidates:
         return None
@@ -206,8 +229,23 @@ def _first_with_gradient(example: _Example, candidates: Sequence[LayerCandidate]
                 keep_graph=True,
             )
             if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
-                return candidate.name
+                with suppress(LayerError):
+                    check_layer(example, candidate.name, candidate.layout)
+                    return candidate.name
     return None
+
+
+def check_layer(example: Example, name: str, layout: SpatialLayout | FoldedLayout) -> None:
+    """Refuse a layer whose tokens are no places of the image, see ``check_places``."""
+    if isinstance(layout, FoldedLayout) or example.frames is not None:
+        return
+
+    def run(images: Tensor, copies: int) -> Any:
+        others = (tensor[:1].expand(copies, *tensor.shape[1:]) for tensor in example.arguments[1:])
+        return replace(example, arguments=(images, *others)).run(images)
+
+    with torch.no_grad():
+        check_places(example.model, name, layout, example.image.detach(), run)
 
 
 def _reaches_the_map(gradients: Tensor) -> bool:
@@ -245,7 +283,7 @@ def is_passive(layer: nn.Module) -> bool:
     return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
 
 
-def _record_outputs(example: _Example, image: Tensor) -> tuple[OutputRecord, Any]:
+def record_outputs(example: Example, image: Tensor) -> tuple[OutputRecord, Any]:
     """What the layers and the network returned in one run."""
     record = OutputRecord(example.model, image, example.frames)
     with record.listening():

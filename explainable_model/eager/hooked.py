@@ -3,16 +3,20 @@
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from explainable_model.attribution.calling import call_network
 from explainable_model.attribution.network import DifferentiableNetwork, ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Scores, score_output
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
-from explainable_model.eager.saturation import ExactSigmoid, has_saturated_sigmoid
+from explainable_model.eager.rounding import without_rounding
+from explainable_model.eager.saturation import ExactSigmoid, has_saturated_sigmoid, warn_of_saturation
 from explainable_model.eager.tap import ActivationCapture, LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError, RepeatedLayerWarning
 
@@ -47,7 +51,7 @@ class HookedNetwork:
         count = len(inputs) - plan.target.inputs  # the network's inputs come before the target's
 
         def score(seen: Tensor) -> Scores:
-            output = self._model(seen, *inputs[:count])
+            output = call_network(self._model, plan.forward, seen, inputs[:count])
             return score_output(plan.target, output, plan.output, class_idx, inputs[count:], image.shape)
 
         # The fused attention kernels have no second derivative.
@@ -57,6 +61,7 @@ class HookedNetwork:
             if self._is_saturated(scores):
                 with ExactSigmoid():
                     scores, captures = run_with_tail(self._model, names, self._taps, image, score, plan.call)
+        self._warn_of_saturation(scores)
         activations = [self._captured(name, capture) for name, capture in zip(names, captures, strict=True)]
         return detached_run(image, inputs, Graph(scores, activations, names))
 
@@ -82,8 +87,14 @@ class HookedNetwork:
         """Whether autograd has lost the gradient of a sigmoid that is not the end of the network."""
         if not scores.values.requires_grad:
             return False
-        final = autograd.final_activation(scores.logits) if self._plan.target.linear else None
-        return has_saturated_sigmoid(scores.values, final)
+        return has_saturated_sigmoid(scores.values, self._final(scores))
+
+    def _final(self, scores: Scores) -> Node | None:
+        return autograd.final_activation(scores.logits) if self._plan.target.linear else None
+
+    def _warn_of_saturation(self, scores: Scores) -> None:
+        if scores.values.requires_grad and scores.values.device.type == "cpu":
+            warn_of_saturation(scores.values, self._final(scores))
 
     def _captured(self, name: str, capture: ActivationCapture) -> Tensor:
         """What a tap captured.
@@ -109,7 +120,10 @@ class HookedNetwork:
     def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
         """See ``DifferentiableNetwork.gradients``."""
         try:
-            return autograd.gradients(self._plan, run, weights)
+            found = autograd.gradients(self._plan, run, weights)
+            if weights is not None or run.image.device.type != "cpu":
+                return found
+            return without_rounding(run, found, partial(autograd.gradients, self._plan, run))
         except ModelError as error:
             raise ModelError(f"{error}{_integer_hint(self._model)}") from error
         except RuntimeError as error:

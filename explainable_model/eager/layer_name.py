@@ -2,36 +2,51 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from explainable_model.errors import LayerError
+
+WRAPPERS = ("module.", "_orig_mod.")
 
 
 def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
     """The name, inside ``model``, of a layer given by name or as a module of it.
 
-    A module with several names may be given by any of them, and ``module.``, which ``DataParallel`` puts before
-    every name, may stay.
+    A module with several names may be given by any of them, and what ``DataParallel`` and ``torch.compile`` put before
+    every name may stay.
 
     Raises:
-        LayerError: no such layer.
+        LayerError: no such layer, or a TorchScript module.
     """
     modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     del modules[""]
     if isinstance(target_layer, nn.Module):
         for name, module in modules.items():
             if module is target_layer:
+                _refuse_scripted(name, module)
                 return name
         raise LayerError(
             f"target_layer is a {type(target_layer).__name__} that is not a module of "
             f"{type(model).__name__}; expected one of its submodules or their names."
         )
-    for name in (target_layer, target_layer.removeprefix("module.")):
-        if name in modules:
-            return name
+    name = target_layer
+    while name not in modules and name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    if name in modules:
+        _refuse_scripted(name, modules[name])
+        return name
     raise LayerError(
         f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, set(modules))}"
     )
+
+
+def _refuse_scripted(name: str, module: nn.Module) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise LayerError(
+            f"target_layer {name!r} is a TorchScript module, which has no forward hooks to capture its output with. "
+            "Choose a layer outside of it, or put the module that it was made from in its place."
+        )
 
 
 def resolve_layers(

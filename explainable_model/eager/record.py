@@ -83,7 +83,7 @@ class OutputRecord:
         with ExitStack() as stack:
             versions: dict[int, int] = {}  # how often each output had been written to when it was last seen
             for name, module in self.model.named_modules():
-                if name:
+                if name and not isinstance(module, torch.jit.ScriptModule):  # which has no hooks
                     stack.enter_context(module.register_forward_hook(self._recorder(name, versions)))
             yield
 
@@ -108,7 +108,7 @@ class OutputRecord:
                     tuple(tensor.shape),
                     layout,
                     earlier.calls + 1 if earlier else 1,
-                    _is_attention(module, tensor),
+                    is_attention(module, tensor),
                 )
             versions[numbers[0]] = tensor._version
 
@@ -185,7 +185,7 @@ def _kernel(module: nn.Module) -> tuple[int, ...]:
     return (kernel,) if isinstance(kernel, int) else tuple(kernel or (0,))
 
 
-def _is_attention(module: nn.Module, tensor: Tensor) -> bool:
+def is_attention(module: nn.Module, tensor: Tensor) -> bool:
     """Whether an output is a softmax's, or a square table whose rows sum to one."""
     if type(module).__name__.endswith(SOFTMAX_NAMES):
         return True

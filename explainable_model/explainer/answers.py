@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.errors import InputError
-from explainable_model.explanation import PREDICTED, Explanation, OutputKind
+from explainable_model.explanation import PREDICTED, PRESENT, Explanation, OutputKind
 
 Answer: TypeAlias = Explanation[NDArray[Any]]
 
 TOP = 5
-PRESENT = 0.5  # smallest probability of a class that is present
 BINARY = ("binary", "binary_logits")
 INDEPENDENT = (*BINARY, "sigmoid", "sigmoid_logits")  # each class is present or absent by itself
 
@@ -81,6 +80,7 @@ def describe_classes(
     top: int = TOP,
     *,
     classes: int | None = None,
+    threshold: float = PRESENT,
 ) -> dict[str, Any]:
     """Describe the explained class and the best classes, for JSON.
 
@@ -90,12 +90,13 @@ def describe_classes(
         kind: how the output is read as probabilities; ``None`` for unknown.
         top: how many of the best classes to list.
         classes: how many classes can be explained; two of a single output are its absence and its presence.
+        threshold: smallest probability of a class that is present.
 
     Returns:
         ``output_kind``; ``class_idx``, ``class_name``, ``score`` and ``probability`` of the explained class; ``top``,
         the same of the best classes. ``score`` is the network's own output for the class, summed over pixels.
         ``probability`` is ``None`` where the output has none. Where each class is present or absent by itself,
-        ``present`` says whether its probability reaches 0.5.
+        ``present`` says whether its probability reaches the threshold.
     """
     scores = _sum_scores(answer.logits)
     odds = probabilities(answer.logits, kind)
@@ -113,7 +114,7 @@ def describe_classes(
             "probability": probability,
         }
         if kind in INDEPENDENT and probability is not None and not two_sided:
-            record["present"] = probability >= PRESENT
+            record["present"] = probability >= threshold
         return record
 
     one_per_class = answer.logits[0].size == len(scores) or two_sided

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from explainable_model.artifact.limits import check_volume
 from explainable_model.errors import ExplainableModelError, InputError, ModelError
 from explainable_model.explainer.answers import (
+    TOP,
     Answer,
     describe_classes,
     expand_class_idx,
@@ -19,7 +21,7 @@ from explainable_model.explainer.answers import (
     split_classes,
     take_first,
 )
-from explainable_model.explanation import Explanation, OutputKind
+from explainable_model.explanation import PRESENT, Explanation, OutputKind
 from explainable_model.imaging.overlay import OverlayStyle, hottest_point, overlay
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
 from explainable_model.imaging.sheets import panel, save_picture
@@ -28,7 +30,13 @@ from explainable_model.imaging.tiles import Tile, tile_sheet
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from explainable_model.attribution.plan import Plan
+    from explainable_model.model import ExplainableModel
     from explainable_model.networks.named import NamedModel
+    from explainable_model.runtime import Session
+
+
+SMOOTH = "bicubic"  # a map of few values shows no edges of its own
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,9 @@ class Explainer:
         signed: whether its maps are signed: zero is no evidence, negative values speak against the class.
         output_kind: how the output is read as probabilities; ``None`` for unknown.
         classes: how many classes can be explained, if known.
+        method: key of ``METHODS``.
+        list_layers: lists the names of the explained layers, which may be known only after the first call.
+        threshold: smallest probability of a class that is present.
     """
 
     run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
@@ -52,14 +63,24 @@ class Explainer:
     signed: bool = False
     output_kind: OutputKind | None = None
     classes: int | None = None
+    method: str = ""
+    list_layers: Callable[[], tuple[str, ...]] = tuple
+    threshold: float = PRESENT
 
-    def describe(self, answer: Answer) -> dict[str, Any]:
+    def describe(self, answer: Answer, top: int = TOP) -> dict[str, Any]:
         """Describe the explained class and the best classes, see ``describe_classes``."""
-        return describe_classes(answer, self.class_names, self.output_kind, classes=self.classes)
+        return describe_classes(
+            answer, self.class_names, self.output_kind, top, classes=self.classes, threshold=self.threshold
+        )
+
+    def describe_method(self) -> str:
+        """Name the method and the layers: ``Grad-CAM at layer4``."""
+        layers = ", ".join(self.list_layers())
+        return f"{self.method} at {layers}" if layers else self.method
 
 
-def artifact_explainer(path: Path) -> Explainer:
-    """Open an artifact in its own runtime.
+def artifact_explainer(path: Path, *, trusted: bool = False) -> Explainer:
+    """Open an artifact in its own runtime; ``trusted`` as in ``load``.
 
     Raises:
         ArtifactError, MissingRuntimeError: as ``load``.
@@ -67,17 +88,30 @@ def artifact_explainer(path: Path) -> Explainer:
     """
     from explainable_model.runtime import load
 
-    session = load(path)
+    return session_explainer(load(path, trusted=trusted))
+
+
+def session_explainer(session: "Session", preprocess: Preprocess | None = None) -> Explainer:
+    """Wrap an open artifact.
+
+    Args:
+        session: from ``load``.
+        preprocess: how a photo becomes its input, where its metadata does not say so.
+
+    Raises:
+        InputError: neither says it.
+    """
     metadata = session.metadata
-    preparation = metadata.preparation
+    preparation = metadata.preparation or preprocess
     if preparation is None:
         raise InputError(
-            f"{path} does not say how a photo becomes its input; export it with preprocess=Preprocess(...), or with "
-            "a network of torchvision or timm by its name."
+            f"{session.path} does not say how a photo becomes its input; export it with preprocess=Preprocess(...), or "
+            "with a network of torchvision or timm by its name."
         )
     copies = metadata.batch or 1
 
     def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
+        check_volume(image.shape, copies, session.path)
         batch = np.repeat(image.astype(metadata.array_dtype), copies, 0)
         classes = None if class_idx is None else expand_class_idx(np.repeat(class_idx, copies), metadata.top_k)
         return take_first(session(batch, classes))
@@ -90,6 +124,9 @@ def artifact_explainer(path: Path) -> Explainer:
         metadata.diverging,
         metadata.output_kind,
         metadata.classes,
+        metadata.method,
+        lambda: tuple(metadata.target_layers),
+        metadata.threshold,
     )
 
 
@@ -102,17 +139,30 @@ def model_explainer(
         LayerError, ModelError: as ``ExplainableModel``.
         InputError: it is not known how a photo becomes its input.
     """
+    from explainable_model.model import ExplainableModel
+
+    return wrapper_explainer(ExplainableModel(named.model, layer, method, **options), named)
+
+
+def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> Explainer:
+    """Explain photos with a wrapped network.
+
+    Args:
+        explainable: the wrapper.
+        named: its network, with its preparation and the names of its classes.
+
+    Raises:
+        InputError: it is not known how a photo becomes the input.
+    """
     import torch
 
     from explainable_model.attribution.targets import Binary
-    from explainable_model.model import ExplainableModel
 
     if named.preprocess is None:
         raise InputError(
             f"It is not known how a photo becomes the input of this {type(named.model).__name__}; let the "
             "factory return explainable_model.NamedModel(model, Preprocess(...), class_names)."
         )
-    explainable = ExplainableModel(named.model, layer, method, **options)
     plan = explainable.plan
     dtype = find_dtype(named.model)
 
@@ -123,23 +173,34 @@ def model_explainer(
             logits, explained, cam = explainable(pixels, classes)
         return take_first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
-    kind = named.output_kind or _find_kind(named, plan.output)
+    kind = named.output_kind or _find_kind(named, plan)
     classes = 2 if isinstance(plan.target, Binary) else None
-    return Explainer(run, named.preprocess, named.class_names, plan.top_k, plan.postprocess.diverging, kind, classes)
+    return Explainer(
+        run,
+        named.preprocess,
+        named.class_names,
+        plan.top_k,
+        plan.postprocess.diverging,
+        kind,
+        classes,
+        plan.method.name,
+        lambda: explainable.target_layers,
+        named.threshold,
+    )
 
 
-def _find_kind(named: "NamedModel", output: Any) -> OutputKind | None:
+def _find_kind(named: "NamedModel", plan: "Plan") -> OutputKind | None:
     """Find how the output of a network is read, with an image of noise."""
     import torch
 
-    from explainable_model.explainer.output_kind import find_output_kind
+    from explainable_model.lowering.eager_kind import find_output_kind
 
     assert named.preprocess is not None
     shape = (1, len(named.preprocess.mean), *named.preprocess.size)
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(find_dtype(named.model))
     try:
         with wrap_network_errors(named.model, tuple(image.shape)):
-            return find_output_kind(named.model, image, output=output)
+            return find_output_kind(named.model, image, output=plan.output, forward=plan.forward)
     except ModelError:  # told where the network explains its first photo, unless its target reads the output itself
         return None
 
@@ -166,9 +227,16 @@ def wrap_network_errors(model: Any, shape: Sequence[int]) -> Iterator[None]:
 
 
 def explain_photo(
-    explainer: Explainer, photo: "Image", path: Path, class_idx: int | None, style: OverlayStyle, target: Path
+    explainer: Explainer,
+    photo: "Image",
+    path: Path,
+    class_idx: int | None,
+    style: OverlayStyle,
+    target: Path,
+    *,
+    ending: str = ".png",
 ) -> dict[str, Any]:
-    """Explain one photo and write ``<target>-panel.png`` and ``<target>-overlay.png``.
+    """Explain one photo and write its panel and its overlay: ``<target>-panel.png`` and ``<target>-overlay.png``.
 
     Args:
         explainer: what explains it.
@@ -177,6 +245,7 @@ def explain_photo(
         class_idx: the class to explain, the first of several; ``None`` for the predicted.
         style: how the pictures are drawn.
         target: an existing folder and the beginning of the file names.
+        ending: of the pictures.
 
     Returns:
         The record for JSON; with ``top_k``, the record of each class as ``explained``.
@@ -193,7 +262,8 @@ def explain_photo(
     ]
     pictures = _draw(photo, path, answers, records, box, style, explainer)
     files = {
-        kind: save_picture(picture, target.with_name(f"{target.name}-{kind}.png")) for kind, picture in pictures.items()
+        kind: save_picture(picture, target.with_name(f"{target.name}-{kind}{ending}"))
+        for kind, picture in pictures.items()
     }
     explained = [{key: value for key, value in record.items() if key != "top"} for record in records]
     return {
@@ -225,22 +295,8 @@ def _draw(
     if explainer.top_k is not None:
         tiles = [Tile(picture, label_class(record)) for picture, record in zip(overlays, records, strict=True)]
         return {"panel": tile_sheet([Tile(photo, path.name), *tiles]), "overlay": overlays[0]}
-    drawn = panel(photo, answers[0].cam[0], make_caption(path, records[0]), box, **style.keywords(signed=signed))
+    note = explainer.describe_method()
+    drawn = panel(
+        photo, answers[0].cam[0], make_caption(path, records[0]), box, note=note, **style.keywords(signed=signed)
+    )
     return {"panel": drawn, "overlay": overlays[0]}
-
-
-def choose_stems(photos: Sequence[Path], out: Path) -> list[str]:
-    """Choose one file name per photo, so that no picture overwrites another photo's picture or a photo."""
-    taken: set[str] = set()
-    originals = {photo.resolve() for photo in photos}
-    stems = []
-    for photo in photos:
-        stem, number = photo.stem, 1
-        while stem.casefold() in taken or any(
-            (out / f"{stem}-{k}.png").resolve() in originals for k in ("panel", "overlay", "methods")
-        ):
-            number += 1
-            stem = f"{photo.stem}-{number}"
-        taken.add(stem.casefold())
-        stems.append(stem)
-    return stems

@@ -61,6 +61,8 @@ def explain_with_all(
     style: OverlayStyle,
     target: Path,
     methods: Iterable[str] = SHEET_METHODS,
+    *,
+    ending: str = ".png",
 ) -> dict[str, Any]:
     """Explain one photo with every method that does not take minutes, and write ``<target>-methods.png``.
 
@@ -72,6 +74,7 @@ def explain_with_all(
         style: how the overlays are drawn.
         target: an existing folder and the beginning of the file name.
         methods: keys of ``METHODS``.
+        ending: of the picture.
 
     Returns:
         The record for JSON: the sheet, the methods and their seconds, and why other methods do not fit.
@@ -99,7 +102,7 @@ def explain_with_all(
     heading = f"{path.name}: {label_class(record)}" + (
         f" (not for this network: {', '.join(left_out)})" if left_out else ""
     )
-    sheet = save_picture(tile_sheet(tiles, heading), target.with_name(f"{target.name}-methods.png"))
+    sheet = save_picture(tile_sheet(tiles, heading), target.with_name(f"{target.name}-methods{ending}"))
     return {"photo": str(path), **record, "sheet": str(sheet), "methods": rows, "failures": failures}
 
 

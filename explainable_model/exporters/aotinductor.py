@@ -6,17 +6,19 @@ package executes the code in it.
 
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.metadata import METADATA_KEY, parse_metadata
 from explainable_model.artifact.runner import Runner
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError, first_line
 from explainable_model.exporters.format import Format, foreign_file
+from explainable_model.exporters.guard.archive import Archive
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
+
+FOLDER = "data/aotinductor/"
 
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
@@ -52,6 +54,7 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     from explainable_model.exporters.torch_runner import torch_runner
 
     metadata = read_metadata(path)
+    record = parse_metadata(metadata, path)
     try:
         module = torch._inductor.aoti_load_package(str(path))
     except RuntimeError as error:
@@ -59,7 +62,7 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
             f"{path} cannot be loaded: {first_line(error)} A package runs on processors and with a PyTorch like those "
             "that compiled it; export it again here."
         ) from error
-    return torch_runner(module, threads, metadata=metadata), metadata
+    return torch_runner(module, threads, metadata=record), metadata
 
 
 def read_metadata(path: Path) -> str:
@@ -68,15 +71,15 @@ def read_metadata(path: Path) -> str:
     Raises:
         ArtifactError: the file is no package, is damaged, or was not made by this library.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if "/aotinductor/" in name and name.endswith("_metadata.json"):
+    with Archive(path) as archive:
+        for name in archive.entries:
+            if name.startswith(FOLDER) and name.endswith("_metadata.json"):
+                try:
                     labels = json.loads(archive.read(name))
-                    if METADATA_KEY in labels:
-                        return str(labels[METADATA_KEY])
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-        raise ArtifactError(f"{path} is damaged or not an AOTInductor package ({error}); export it again.") from error
+                except (ValueError, RecursionError) as error:
+                    raise archive.damaged(f"its entry {name} is no JSON text") from error
+                if isinstance(labels, dict) and METADATA_KEY in labels:
+                    return str(labels[METADATA_KEY])
     raise foreign_file(path)
 
 
@@ -89,4 +92,5 @@ AOTINDUCTOR = Format(
     write=write,
     open=open_,
     read_metadata=read_metadata,
+    machine_code=True,
 )

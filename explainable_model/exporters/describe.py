@@ -13,7 +13,7 @@ from explainable_model.artifact.runner import as_array
 from explainable_model.artifact.shapes import shape_problem
 from explainable_model.artifact.tolerances import tolerance_of
 from explainable_model.errors import InputError
-from explainable_model.explanation import OUTPUT_KINDS, PROBABILITY_KINDS, OutputKind
+from explainable_model.explanation import OUTPUT_KINDS, PRESENT, PROBABILITY_KINDS, OutputKind
 from explainable_model.exporters import FORMATS
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.lowering.lowered import LoweredModel
@@ -26,6 +26,7 @@ def describe(
     preprocess: Preprocess | None,
     class_names: Sequence[str] | None,
     output_kind: OutputKind | None = None,
+    threshold: float = PRESENT,
 ) -> Metadata:
     """Describe an artifact.
 
@@ -35,6 +36,7 @@ def describe(
         preprocess: how a photo becomes the input, if known.
         class_names: one name per class, if known.
         output_kind: how the output is read as probabilities; ``None`` finds it.
+        threshold: smallest probability of a class that is present.
 
     Raises:
         InputError: ``output_kind`` does not fit the output, the number of class names is not the number of classes,
@@ -67,6 +69,7 @@ def describe(
         precision=lowered.precision,
         profile=lowered.profile,
         output_kind=_choose_output_kind(lowered, output_kind),
+        threshold=threshold,
         versions=_find_versions(),
     )
 

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.metadata import METADATA_KEY, parse_metadata
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError, LoweringError, first_line
-from explainable_model.exporters.format import Format, foreign_file
+from explainable_model.exporters.format import Format
+from explainable_model.exporters.guard.executorch_file import read_program_metadata
 
 if TYPE_CHECKING:
     from torch.fx import Graph
@@ -110,9 +111,10 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     """Run with ExecuTorch's Python runtime, one call at a time, since a program has one planned memory."""
     import torch
 
+    metadata = read_program_metadata(path)
+    parse_metadata(metadata, path)
     runtime = _runtime(path)
     module = _module(runtime, path)
-    metadata = _metadata(module, path)
     if threads is not None:
         runtime._unsafe_reset_threadpool(threads)
     turn = threading.Lock()
@@ -123,17 +125,6 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
         return [output.numpy() for output in outputs]
 
     return run, metadata
-
-
-def read_metadata(path: Path) -> str:
-    """The metadata text, which a method of the program returns."""
-    return _metadata(_module(_runtime(path), path), path)
-
-
-def _metadata(module: Any, path: Path) -> str:
-    if METADATA_KEY not in module.method_names():
-        raise foreign_file(path)
-    return str(module.run_method(METADATA_KEY, ())[0])
 
 
 def _module(runtime: Any, path: Path) -> Any:
@@ -174,6 +165,7 @@ EXECUTORCH = Format(
     extra="executorch",
     write=write,
     open=open_,
-    read_metadata=read_metadata,
+    read_metadata=read_program_metadata,
+    machine_code=True,
     fixed_size=True,
 )

@@ -1,6 +1,5 @@
 """One row of the table of formats, and the helpers that several formats share."""
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,13 @@ class Format:
         packages: importable packages that writing and reading need; the first is the runtime.
         extra: the optional dependency of this library that installs them; ``None`` where torch is enough.
         write: writes the file, and files beside it where the format has some, with the metadata text.
-        open: opens a file with a number of threads, ``None`` for all; returns a runner and the metadata text.
-        read_metadata: returns the metadata text of a file.
+        open: opens a file with a number of threads, ``None`` for all; returns a runner and the metadata text. It checks
+            the file first, so that nothing of the file runs as code, unless ``machine_code`` says that it cannot.
+        read_metadata: returns the metadata text of a file, and runs nothing of it.
+        companion: names the file beside a file that holds its weights, for a format of two files.
         open_on: the same with the name of a device, such as ``cuda:0``, where the runtime can choose one.
+        open_trusted: opens a file as it is, for files of one's own that hold more than the check accepts.
+        machine_code: whether opening a file runs machine code or a program of its own, which nothing can check.
         precisions: the values of ``export(..., precision=...)`` that the format can be written in.
         fixed_size: whether the runtime plans its memory for one batch size and one image size.
         quick: whether a file is written in seconds, without a compiler; every method is tested in these formats.
@@ -42,6 +45,9 @@ class Format:
     open: Callable[[Path, int | None], tuple[Runner, str]]
     read_metadata: Callable[[Path], str]
     open_on: Callable[[Path, int | None, str], tuple[Runner, str]] | None = None
+    open_trusted: Callable[..., tuple[Runner, str]] | None = None
+    machine_code: bool = False
+    companion: Callable[[Path], Path] | None = None
     precisions: tuple[Precision, ...] = ()
     fixed_size: bool = False
     quick: bool = False
@@ -49,22 +55,6 @@ class Format:
     def missing_runtime(self, purpose: str) -> MissingRuntimeError:
         """The error for a package of the format that is not installed; ``purpose`` begins the message."""
         return MissingRuntimeError(f"{purpose} needs {self.runtime}: pip install 'explainable-model[{self.extra}]'.")
-
-
-def read_zip_metadata(path: Path) -> str:
-    """The metadata text of an artifact that is a zip archive (TorchScript, torch.export).
-
-    Raises:
-        ArtifactError: not a zip archive, damaged, or not made by this library.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith(f"extra/{METADATA_KEY}"):
-                    return archive.read(name).decode("utf-8")
-    except (zipfile.BadZipFile, OSError, EOFError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} is damaged or not an archive ({error}); export it again.") from error
-    raise foreign_file(path)
 
 
 def foreign_file(path: Path) -> ArtifactError:

@@ -6,18 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.artifact.metadata import METADATA_KEY, PRECISIONS
+from explainable_model.artifact.metadata import METADATA_KEY, PRECISIONS, parse_metadata
+from explainable_model.artifact.outputs import Declared, check_declared
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.shapes import dimension_names
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError, first_line, root_cause
 from explainable_model.explanation import IMAGE, input_names, output_names
 from explainable_model.exporters.format import Format, foreign_file
+from explainable_model.exporters.guard.onnx_file import OnnxRecord, check_files, read_onnx
+from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
 
 OPSET = 18
 NO_LAYER = "_empty_nn_module_stack_from_metadata_hook"  # torch gives this name to the nodes that compute sizes
+FOLDED = 2**28  # bytes of a constant that the runtime may compute from others when it loads a small file
+TENSOR_TYPES = {"float": "float32", "double": "float64"}
+"""ONNX Runtime's names of types where PyTorch has others."""
+
 PROTOBUF_LIMIT = 2**31 - 2**20  # a protobuf message holds less than 2 GiB; the graph needs some of it
 
 
@@ -116,44 +123,59 @@ def _name_open_dimensions(value: Any, names: Mapping[str, str]) -> None:
         )
 
 
+def name_companion(path: Path) -> Path:
+    """The file that holds the weights of a network of 2 GiB and more."""
+    return path.with_name(f"{path.name}.data")
+
+
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     """Run with ONNX Runtime on the CPU."""
+    text = _check(path)
+    metadata = parse_metadata(text, path)
     session = _session(path, threads)
-    names = [output.name for output in session.get_outputs()]
+    check_declared(map(_declare, session.get_inputs()), map(_declare, session.get_outputs()), metadata, path.name)
+    names = output_names(metadata.look is not None)
 
     def run(*arrays: Array) -> Sequence[Array]:
         inputs = dict(zip(input_names(len(arrays) - 2), arrays, strict=True))
         outputs: Sequence[Array] = session.run(names, inputs)
         return outputs
 
-    return run, _metadata(session, path)
+    return run, text
+
+
+def _declare(value: Any) -> Declared:
+    dtype = value.type.removeprefix("tensor(").removesuffix(")")
+    shape = [size if isinstance(size, int) else None for size in value.shape]
+    return Declared(value.name, TENSOR_TYPES.get(dtype, dtype), shape)
 
 
 def read_metadata(path: Path) -> str:
-    """The metadata text, one of the model's properties; the weights are not read where ``onnx`` is installed."""
+    """The metadata text, one of the model's properties; no weights and no runtime are loaded."""
     try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError:
-        return _metadata(_session(path, 1, optimize=False), path)
+        return _metadata(read_onnx(path), path)
+    except Refusal as refusal:
+        raise not_shown_harmless(path, refusal) from refusal
+
+
+def _check(path: Path) -> str:
+    """The metadata text of a file whose graph and weights are those of an artifact."""
     try:
-        model = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
-        raise ArtifactError(f"{path} is damaged or not an ONNX model: {error}") from error
-    return _metadata_text({prop.key: prop.value for prop in model.metadata_props}, path)
+        record = read_onnx(path)
+        metadata = _metadata(record, path)
+        check_files(path, record)
+    except Refusal as refusal:
+        raise not_shown_harmless(path, refusal) from refusal
+    return metadata
 
 
-def _metadata(session: Any, path: Path) -> str:
-    return _metadata_text(session.get_modelmeta().custom_metadata_map, path)
-
-
-def _metadata_text(properties: Mapping[str, str], path: Path) -> str:
-    if METADATA_KEY not in properties:
+def _metadata(record: OnnxRecord, path: Path) -> str:
+    if record.metadata is None:
         raise foreign_file(path)
-    return properties[METADATA_KEY]
+    return record.metadata
 
 
-def _session(path: Path, threads: int | None, *, optimize: bool = True) -> Any:
+def _session(path: Path, threads: int | None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -163,10 +185,10 @@ def _session(path: Path, threads: int | None, *, optimize: bool = True) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the CPU to others
+    largest = max(path.stat().st_size, FOLDED)  # a small file cannot make the runtime compute a large constant
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(largest))
     if threads is not None:
         options.intra_op_num_threads = threads
-    if not optimize:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no public base class
@@ -188,6 +210,7 @@ ONNX = Format(
     write=write,
     open=open_,
     read_metadata=read_metadata,
+    companion=name_companion,
     precisions=PRECISIONS,
     quick=True,
 )

@@ -17,7 +17,7 @@ from explainable_model.artifact.reference import record_reference
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import InputError
 from explainable_model.explanation import CLASS_IDX, IMAGE, LOGITS, PREDICTED, Progress
-from explainable_model.exporters.onnx import open_
+from explainable_model.exporters.onnx import name_companion, open_
 from explainable_model.verify.agreement import Agreement, measure_agreement, require_agreement
 
 QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool")
@@ -78,7 +78,7 @@ def _check_artifact(path: Path, metadata: Metadata, precision: str) -> None:
         problem = f"the network computes in {metadata.precision}; give network.float() and a float32 image"
     elif metadata.extra_inputs:
         problem = "the network takes more inputs than the image, for which there are no photos"
-    elif path.with_name(f"{path.name}.data").exists():
+    elif name_companion(path).exists():
         problem = "the network has more than 2 GiB of weights; convert it with onnxruntime.quantization itself"
     if problem:
         raise InputError(f"The artifact cannot be written in {precision}: {problem}.")

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.metadata import METADATA_KEY, parse_metadata
+from explainable_model.artifact.outputs import Declared, check_declared
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError
-from explainable_model.explanation import input_names
+from explainable_model.explanation import input_names, output_names
 from explainable_model.exporters import onnx
 from explainable_model.exporters.format import Format, foreign_file
+from explainable_model.exporters.guard.openvino_file import read_openvino
+from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
@@ -157,6 +160,8 @@ def _restore_antialiasing(model: Any) -> None:
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     """Run with OpenVINO on the CPU, in the precision of the file, with one inference request for each thread."""
+    text = read_metadata(path)
+    metadata = parse_metadata(text, path)
     openvino = _import_openvino(str(path))
     core = openvino.Core()
     model = _read(core, path)
@@ -167,32 +172,46 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
         compiled = core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise ArtifactError(f"OpenVINO cannot compile {path.name}: {_find_reason(error)}") from error
+    check_declared(map(_declare, model.inputs), map(_declare, model.outputs), metadata, path.name)
     of_thread = threading.local()
 
     def run(*arrays: Array) -> Sequence[Array]:
         if not hasattr(of_thread, "request"):
             of_thread.request = compiled.create_infer_request()
         outputs = of_thread.request.infer(dict(zip(input_names(len(arrays) - 2), arrays, strict=True)))
-        return list(outputs.values())
+        return [outputs[name] for name in output_names(metadata.look is not None)]
 
-    return run, _metadata(model, path)
+    return run, text
+
+
+def _declare(port: Any) -> Declared:
+    sizes = port.get_partial_shape()
+    shape = None if sizes.rank.is_dynamic else [size.get_length() if size.is_static else None for size in sizes]
+    dtype = port.get_element_type().to_dtype().name
+    return Declared(port.get_any_name(), dtype, shape)
 
 
 def read_metadata(path: Path) -> str:
-    """The metadata text in the model's ``rt_info``."""
-    return _metadata(_read(_import_openvino(str(path)).Core(), path), path)
-
-
-def _metadata(model: Any, path: Path) -> str:
-    if not model.has_rt_info([METADATA_KEY]):
-        raise foreign_file(path)
-    return str(model.get_rt_info([METADATA_KEY]).value)
-
-
-def _read(core: Any, path: Path) -> Any:
+    """The metadata text in the model's ``rt_info``; OpenVINO is not needed."""
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise ArtifactError(f"{path} needs {weights.name} beside it, which holds its weights.")
+    try:
+        metadata = read_openvino(path, weights)
+    except Refusal as refusal:
+        raise not_shown_harmless(path, refusal) from refusal
+    if metadata is None:
+        raise foreign_file(path)
+    return metadata
+
+
+def name_companion(path: Path) -> Path:
+    """The file that holds the weights."""
+    return path.with_suffix(".bin")
+
+
+def _read(core: Any, path: Path) -> Any:
+    weights = name_companion(path)
     try:
         return core.read_model(path, weights)
     except RuntimeError as error:
@@ -224,4 +243,5 @@ OPENVINO = Format(
     write=write,
     open=open_,
     read_metadata=read_metadata,
+    companion=name_companion,
 )

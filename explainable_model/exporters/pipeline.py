@@ -1,20 +1,23 @@
 """From an explainable network to a verified file."""
 
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from explainable_model.artifact.checksum import UNWRITTEN, write_checksum
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
-from explainable_model.artifact.runner import Array
-from explainable_model.errors import InputError
-from explainable_model.explanation import OVERLAY, OutputKind, Progress, as_progress
-from explainable_model.exporters import FORMATS, format_of
+from explainable_model.artifact.runner import Array, Runner
+from explainable_model.errors import ArtifactError, InputError, UntrustedArtifactError, UntrustedArtifactWarning
+from explainable_model.explanation import OVERLAY, PRESENT, OutputKind, Progress, as_progress, check_threshold
+from explainable_model.exporters import FORMATS, format_by_suffix, format_of
 from explainable_model.exporters.describe import describe
 from explainable_model.exporters.format import Format
 from explainable_model.exporters.onnx_precision import reduce_precision
-from explainable_model.exporters.staging import StagedOutput
+from explainable_model.exporters.opening import find_companion, open_artifact
 from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.lowering.imaging import make_photo_io
@@ -22,9 +25,11 @@ from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import with_photo_io
 from explainable_model.model import ExplainableModel, lower
 from explainable_model.networks.transforms import as_preprocess
+from explainable_model.paths import as_path
 from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images, check_calibration
 from explainable_model.verify.parity import require_parity
 from explainable_model.verify.samples import example_like, tested_sizes
+from explainable_model.writing import StagedOutput, resolve_target
 
 
 def export(
@@ -36,6 +41,7 @@ def export(
     preprocess: Preprocess | Callable[..., Any] | None = None,
     class_names: Sequence[str] | None = None,
     output_kind: OutputKind | None = None,
+    threshold: float = PRESENT,
     dynamic_size: bool = False,
     dynamic_batch: bool = True,
     pixels: str | None = None,
@@ -63,6 +69,8 @@ def export(
         output_kind: how the output is read as probabilities, for the metadata, see ``OutputKind``; ``None`` finds it
             from the graph. A multi-label network without a sigmoid needs ``"sigmoid_logits"``, a regression
             ``"scores"``: their graphs do not tell.
+        threshold: smallest probability of a class that is present, for the metadata, where each class is present or
+            absent by itself.
         dynamic_size: leave height and width open as well, see ``lower``.
         dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that need to know every size.
             Formats of fixed size always have a fixed batch.
@@ -95,8 +103,11 @@ def export(
         >>> export(explainable, "resnet50.onnx", image)            # doctest: +SKIP
         PosixPath('resnet50.onnx')
     """
-    path = Path(path)
+    path = as_path(path)
     fmt = format_of(path, format)
+    target = resolve_target(path)
+    if format is None and format_by_suffix(target) is not fmt:
+        raise ArtifactError(f"{path} is a link to {target}, whose suffix is not that of {fmt.name}; name another file.")
     preparation, progress = as_preprocess(preprocess), as_progress(progress)
     check_request(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile)
     check_precision(fmt, precision, calibration, preparation)
@@ -110,17 +121,35 @@ def export(
             profile=profile,
         )
         lowered = with_pixels(lowered, preparation, pixels, render)
-        metadata = describe(lowered, fmt.name, preparation, class_names, output_kind)
-        file = staged.folder / path.name
-        fmt.write(lowered, file, metadata.to_json())
-        runner, _ = fmt.open(file, None)
+        described = describe(lowered, fmt.name, preparation, class_names, output_kind, check_threshold(threshold))
+        unwritten, file = replace(described, checksum=UNWRITTEN), staged.file
+        fmt.write(lowered, file, unwritten.to_json())
+        write_checksum(file, find_companion(file, fmt))
+        runner, metadata = open_own(fmt, file)
         require_parity(explainable, lowered, metadata, runner)
         if precision is not None:
             images = comparison_images(lowered, metadata, calibration, progress)
             photos = calibration is not None
-            reduce_precision(file, metadata, precision, images, photos=photos, progress=progress)
+            reduce_precision(file, unwritten, precision, images, photos=photos, progress=progress)
+            write_checksum(file)
         staged.commit()
     return path
+
+
+def open_own(fmt: Format, file: Path) -> tuple[Runner, Metadata]:
+    """Open a file that was just made, and warn where ``load`` will ask for ``trusted=True``."""
+    try:
+        return open_artifact(file, fmt, trusted=fmt.machine_code)
+    except UntrustedArtifactError as error:
+        if fmt.open_trusted is None:
+            raise
+        reason = str(error).partition(": ")[2]
+        warnings.warn(
+            f"load({file.name!r}) will need trusted=True, since the check of foreign files refuses it: {reason}",
+            UntrustedArtifactWarning,
+            stacklevel=3,
+        )
+        return open_artifact(file, fmt, trusted=True)
 
 
 def check_request(fmt: Format, path: Path, *, dynamic_size: bool, pixels: str | None, profile: Profile) -> None:

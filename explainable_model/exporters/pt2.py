@@ -1,18 +1,30 @@
 """``torch.export``'s own archive, for PyTorch programs and ahead-of-time compilation."""
 
 import io
-import json
-import zipfile
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.metadata import METADATA_KEY, parse_metadata
 from explainable_model.artifact.runner import Runner
 from explainable_model.errors import ArtifactError, first_line
-from explainable_model.exporters.format import Format, read_zip_metadata
+from explainable_model.exporters.format import Format
+from explainable_model.exporters.guard.archive import Archive
+from explainable_model.exporters.guard.program import check_payload, check_program
+from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless, shorten
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
+
+PROGRAM, SAMPLES = "models/model.json", "data/sample_inputs/model.pt"
+CONFIGS = {
+    "data/weights/model_weights_config.json": "weight",
+    "data/constants/model_constants_config.json": "tensor",
+}
+"""The lists of weights and constants, and how the names of their entries begin."""
+NUMBERS = re.compile(r"data/(weights/weight|constants/tensor)_\d{1,9}", re.ASCII)
+MARKS = ("archive_format", "archive_version", ".data/version", "byteorder", ".data/serialization_id")
+MAX_MARK = 1000
 
 
 def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
@@ -28,50 +40,64 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
 
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
-    """Run with ``torch.export.load``."""
+    """Run with ``torch.export.load`` an archive that was written anew of checked entries."""
+    with Archive(path) as archive:
+        metadata = archive.read_metadata()
+        try:
+            contents, weights = _check_entries(archive)
+        except Refusal as refusal:
+            raise not_shown_harmless(path, refusal) from refusal
+        with archive.rewrite(contents, weights) as checked:
+            return _load(path, checked, metadata, threads)
+
+
+def open_trusted(path: Path, threads: int | None) -> tuple[Runner, str]:
+    """Run with ``torch.export.load`` the file as it is."""
+    metadata = read_metadata(path)
+    with path.open("rb") as file:
+        return _load(path, file, metadata, threads)
+
+
+def read_metadata(path: Path) -> str:
+    """The metadata text, read without PyTorch."""
+    with Archive(path) as archive:
+        return archive.read_metadata()
+
+
+def _load(path: Path, file: IO[bytes], metadata: str, threads: int | None) -> tuple[Runner, str]:
     import torch
 
     from explainable_model.exporters.torch_runner import torch_runner
     from explainable_model.lowering.capture.export import quiet_export
 
-    metadata = read_zip_metadata(path)
+    record = parse_metadata(metadata, path)
     try:
-        _refuse_code(path)
         with quiet_export():
-            program = torch.export.load(path)
-    except ArtifactError:
-        raise
+            module = torch.export.load(file).module()
     except Exception as error:  # torch.export raises whatever its parts raise
         raise ArtifactError(f"{path} cannot be loaded: {first_line(error)}") from error
-    return torch_runner(program.module(), threads, metadata=metadata), metadata
+    return torch_runner(module, threads, metadata=record), metadata
 
 
-def _refuse_code(path: Path) -> None:
-    """Refuse an archive with a pickle that could execute something.
+def _check_entries(archive: Archive) -> tuple[dict[str, bytes], list[str]]:
+    """The entries that PyTorch receives: checked texts, and the names of plain numbers.
 
-    ``torch.export.load`` reads pickles without ``weights_only``. The archives of this library hold one pickle, the
-    sample inputs, which are plain tensors. Everything else in them is raw data and JSON.
+    The example inputs, which are a pickle, are replaced by nothing.
     """
-    import torch
-
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        suspicious = len(set(names)) != len(names) or any("custom_obj" in name for name in names)
-        for name in names:
-            content = archive.read(name) if name.endswith((".pt", "_config.json")) else b""
-            if name.endswith("_config.json"):
-                payloads = json.loads(content).get("config", {}).values()
-                suspicious |= any(payload.get("use_pickle", True) for payload in payloads)
-            elif content:
-                try:
-                    torch.load(io.BytesIO(content), weights_only=True)
-                except Exception:  # the restricted unpickler raises errors of many types
-                    suspicious = True
-    if suspicious:
-        raise ArtifactError(
-            f"{path} holds pickled objects that could run code when loaded; artifacts of explainable-model do not. "
-            "Export the network again, and do not load this file."
-        )
+    contents = {name: archive.read(name, MAX_MARK) for name in MARKS if name in archive.entries}
+    copied = []
+    for name in archive.entries.keys() - contents.keys() - {SAMPLES, PROGRAM, f"extra/{METADATA_KEY}"}:
+        if NUMBERS.fullmatch(name):
+            copied.append(name)
+        elif name not in CONFIGS:
+            raise Refusal(f"it has the entry {shorten(name)}")
+    for config, prefix in CONFIGS.items():
+        folder = config.rpartition("/")[0]
+        sizes = {name.rpartition("/")[2]: archive.entries[name].size for name in copied if name.startswith(folder)}
+        contents[config] = check_payload(archive.read(config), sizes, prefix)
+    contents[PROGRAM] = check_program(archive.read(PROGRAM))
+    contents[SAMPLES] = b""
+    return contents, sorted(copied)
 
 
 PT2 = Format(
@@ -82,6 +108,7 @@ PT2 = Format(
     extra=None,
     write=write,
     open=open_,
-    read_metadata=read_zip_metadata,
+    open_trusted=open_trusted,
+    read_metadata=read_metadata,
     quick=True,
 )

@@ -1,16 +1,16 @@
 """Runs a torch module on NumPy arrays."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.runner import Array, Runner, as_array
 
 
 def torch_runner(
-    module: Callable[..., Any], threads: int | None, device: str = "cpu", metadata: str | None = None
+    module: Callable[..., Any], threads: int | None, device: str = "cpu", metadata: Metadata | None = None
 ) -> Runner:
     """Make a runner of a function of tensors.
 
@@ -20,9 +20,9 @@ def torch_runner(
         module: ``(image, class_idx, *inputs) -> (logits, class_idx, cam)``.
         threads: torch's number of threads, which holds for the whole process; ``None`` leaves it as it is.
         device: where the module runs.
-        metadata: the artifact's metadata text, which says whether the module computes in bfloat16.
+        metadata: the artifact's metadata, which says whether the module computes in bfloat16.
     """
-    in_bfloat16 = metadata is not None and json.loads(metadata)["dtype"] == "bfloat16"
+    in_bfloat16 = metadata is not None and metadata.dtype == "bfloat16"
     if threads is not None:
         torch.set_num_threads(threads)
 

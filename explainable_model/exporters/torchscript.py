@@ -5,13 +5,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.artifact.metadata import METADATA_KEY, parse_metadata
 from explainable_model.artifact.runner import Runner
 from explainable_model.errors import ArtifactError, first_line
 from explainable_model.explanation import OUTPUT_NAMES, input_names
-from explainable_model.exporters.format import Format, read_zip_metadata
+from explainable_model.exporters.format import Format
+from explainable_model.exporters.guard.archive import Archive, file_path
+from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
+from explainable_model.exporters.guard.torchscript_file import check_entries
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
@@ -62,19 +65,43 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     path.write_bytes(archive.getbuffer())
 
 
+def read_metadata(path: Path) -> str:
+    """The metadata text, read without PyTorch."""
+    with Archive(path) as archive:
+        return archive.read_metadata()
+
+
 def open_(path: Path, threads: int | None, device: str = "cpu") -> tuple[Runner, str]:
-    """Run with ``torch.jit.load``, on the CPU or on another device."""
+    """Run with ``torch.jit.load`` an archive that was written anew of checked entries, on the CPU or another device."""
+    with Archive(path) as archive:
+        metadata = archive.read_metadata()
+        try:
+            contents, numbers = check_entries(archive)
+        except Refusal as refusal:
+            raise not_shown_harmless(path, refusal) from refusal
+        with archive.rewrite(contents, numbers) as checked:
+            return _load(path, checked, metadata, threads, device)
+
+
+def open_trusted(path: Path, threads: int | None, device: str = "cpu") -> tuple[Runner, str]:
+    """Run with ``torch.jit.load`` the file as it is."""
+    metadata = read_metadata(path)
+    with path.open("rb") as file:
+        return _load(path, file, metadata, threads, device)
+
+
+def _load(path: Path, file: IO[bytes], metadata: str, threads: int | None, device: str) -> tuple[Runner, str]:
     import torch
 
     from explainable_model.exporters.torch_runner import torch_runner
 
-    metadata = read_zip_metadata(path)
+    record = parse_metadata(metadata, path)
     try:
         with quiet_torchscript():
-            module = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
+            module = torch.jit.load(file_path(file), map_location=device).eval()  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be loaded: {first_line(error)}") from error
-    return torch_runner(module, threads, device, metadata), metadata
+    return torch_runner(module, threads, device, record), metadata
 
 
 TORCHSCRIPT = Format(
@@ -86,6 +113,7 @@ TORCHSCRIPT = Format(
     write=write,
     open=open_,
     open_on=open_,
-    read_metadata=read_zip_metadata,
+    open_trusted=open_trusted,
+    read_metadata=read_metadata,
     quick=True,
 )

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -80,7 +81,7 @@ def heatmap(cam: ArrayLike, colormap: Colormap | None = None, *, signed: bool = 
 
 def _scale_to_unit(cam: ArrayLike, *, signed: bool) -> UnitMap:
     """Bring a map into [0, 1]; zero becomes 0, or 0.5 for a signed map."""
-    values = np.asarray(cam, dtype=np.float32)
+    values = np.asarray(cam.detach() if hasattr(cam, "detach") else cam, dtype=np.float32)
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"cam has shape {values.shape}; expected (h, w), one map of one image: cam[0].")
     if not np.isfinite(values).all():
@@ -129,6 +130,9 @@ def check_style(colormap: Colormap, alpha: float, threshold: float = 0.0) -> Non
         InputError: an unknown colormap (the nearest are listed), or an alpha or a threshold outside [0, 1].
     """
     palette(colormap)
+    for name, value in (("threshold", threshold), ("alpha", alpha)):
+        if not isinstance(value, Real):
+            raise InputError(f"{name} is {value!r}; expected a number from 0 to 1.")
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold is {threshold}; expected 0 (nothing is hidden) to 1.")
     if not 0 <= alpha <= 1:
@@ -228,7 +232,11 @@ def find_box(box: Seen, cam_shape: tuple[int, ...], size: tuple[int, int]) -> Bo
                 "made the image, or box=(0, 0, *photo.size) where the image shows the whole photo."
             )
         return 0.0, 0.0, float(size[0]), float(size[1])
-    return box.box(*size) if isinstance(box, Preprocess | AsDecoded) else box
+    if isinstance(box, Preprocess | AsDecoded):
+        return box.box(*size)
+    if not isinstance(box, tuple | list) or len(box) != 4 or not all(isinstance(edge, Real) for edge in box):
+        raise InputError(f"box is {box!r}; expected four numbers, left, top, right and bottom, or the Preprocess.")
+    return box[0], box[1], box[2], box[3]
 
 
 def round_box(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:

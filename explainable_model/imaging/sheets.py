@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from explainable_model.imaging.overlay import (
     round_box,
 )
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
+from explainable_model.writing import StagedOutput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +36,15 @@ GAP = 12
 CAPTION_SIZE = 20
 LINE_HEIGHT = 28
 CAPTION_LINES = 2
-INK = (32, 32, 32)
+INK, FAINT = (32, 32, 32), (112, 112, 112)
+NOTE_SIZE = 13
+BAR_HEIGHT = 12  # of the color bar
+PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SAVE_OPTIONS: dict[str, dict[str, int]] = {
+    "PNG": {"compress_level": 1},
+    "JPEG": {"quality": 92},
+    "WEBP": {"quality": 90},
+}
 
 
 def panel(
@@ -45,9 +56,10 @@ def panel(
     colormap: Colormap | None = None,
     alpha: float = ALPHA,
     signed: bool = False,
+    note: str = "",
     **masking: Any,
 ) -> "Image":
-    """Draw photo, heatmap and overlay side by side on white, under a caption.
+    """Draw photo, heatmap and overlay side by side on white, under a caption, over a color bar.
 
     All panels are equally wide, so that they can be stacked: three columns of 320 pixels, in which
     the pictures are fitted and centered.
@@ -58,6 +70,7 @@ def panel(
         caption: one or two lines; a longer caption is cut with an ellipsis.
         box, colormap, signed: as of ``overlay``.
         alpha: of the heatmap in the overlay.
+        note: one small line beside the color bar, such as the method and the layer.
         masking: ``threshold`` and ``hide`` of the overlay.
     """
     from PIL import Image
@@ -71,25 +84,43 @@ def panel(
     heat = Image.new("RGB", size, UNSEEN)
     heat.paste(Image.fromarray(heatmap(resize_map(cam, region, signed=signed), colors)), region[:2])
     blended = overlay(original, cam, colormap=colors, alpha=alpha, box=small, signed=signed, **masking)
-    return _arrange((original, heat, blended), caption)
+    return _arrange((original, heat, blended), caption, note, _draw_color_bar(colors, signed=signed))
 
 
-def _arrange(pictures: Sequence["Image"], caption: str) -> "Image":
-    """Arrange three pictures of one size side by side on white, under a caption."""
+def _draw_color_bar(colormap: Colormap, *, signed: bool) -> "Image":
+    """Draw the colors of a map from its smallest to its largest value, with their values below."""
+    from PIL import Image, ImageDraw
+
+    values = np.tile(np.linspace(-1 if signed else 0, 1, PANE, dtype=np.float32), (BAR_HEIGHT, 1))
+    bar = Image.new("RGB", (PANE, BAR_HEIGHT + NOTE_SIZE + 6), "white")
+    bar.paste(Image.fromarray(heatmap(values, colormap, signed=signed)), (0, 0))
+    draw, font = ImageDraw.Draw(bar), load_font(NOTE_SIZE)
+    for number, text in enumerate(("-1", "0", "1") if signed else ("0", "0.5", "1")):
+        left = number * (PANE - font.getlength(text)) / 2
+        draw.text((left, BAR_HEIGHT + 1), text, font=font, fill=FAINT)
+    return bar
+
+
+def _arrange(pictures: Sequence["Image"], caption: str, note: str, bar: "Image") -> "Image":
+    """Arrange three pictures of one size side by side on white, between a caption and a color bar."""
     from PIL import Image, ImageDraw
 
     size = pictures[0].size
     width = 2 * MARGIN + 3 * PANE + 2 * GAP
-    font = load_font()
+    font = load_font(CAPTION_SIZE, caption)
     lines = _wrap(caption, font, width - 2 * MARGIN)
     top = MARGIN + LINE_HEIGHT * len(lines) + (GAP if lines else 0)
-    sheet = Image.new("RGB", (width, top + size[1] + MARGIN), "white")
+    below = top + size[1] + GAP
+    sheet = Image.new("RGB", (width, below + bar.height + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
         draw.text((MARGIN, MARGIN + number * LINE_HEIGHT), line, font=font, fill=INK)
     for column, picture in enumerate(pictures):
         left = MARGIN + column * (PANE + GAP) + (PANE - size[0]) // 2
         sheet.paste(picture, (left, top))
+    sheet.paste(bar, (MARGIN + PANE + GAP, below))
+    small = load_font(NOTE_SIZE, note)
+    draw.text((MARGIN, below), cut_line(note, small, PANE), font=small, fill=FAINT)
     return sheet
 
 
@@ -113,13 +144,15 @@ def contact_sheet(panels: Sequence["Image"]) -> "Image":
 
 
 def save_picture(picture: "Image", path: Path) -> Path:
-    """Write a PNG under a temporary name and rename it, so that ``path`` is never an unfinished file."""
-    made = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        picture.save(made, format="PNG")
-        os.replace(made, path)
-    finally:
-        made.unlink(missing_ok=True)
+    """Write a picture in the format that the ending names, PNG by default; no reader sees an unfinished file.
+
+    Raises:
+        ArtifactError: the path cannot be written, see ``writing.resolve_target``.
+    """
+    picture_format = PICTURE_FORMATS.get(path.suffix.lower(), "PNG")
+    with StagedOutput(path) as staged:
+        picture.save(staged.file, format=picture_format, **SAVE_OPTIONS[picture_format])
+        staged.commit()
     return path
 
 
@@ -133,12 +166,32 @@ def _fit_pane(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def load_font(size: int = CAPTION_SIZE) -> "FreeTypeFont":
-    """Load DejaVu Sans from matplotlib: Pillow's own font has no letter beyond ASCII."""
-    import matplotlib
+def load_font(size: int = CAPTION_SIZE, text: str = "") -> "FreeTypeFont":
+    """Load DejaVu Sans from matplotlib, or a font of the system where the text has other letters, such as Chinese."""
     from PIL import ImageFont
 
-    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+    return ImageFont.truetype(_find_font(frozenset(text)), size)
+
+
+@lru_cache(maxsize=64)
+def _find_font(letters: frozenset[str]) -> str:
+    """Find a font file that has all these letters; DejaVu Sans where none has."""
+    import matplotlib
+    from matplotlib.ft2font import FT2Font
+
+    default = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    wanted = {ord(letter) for letter in letters if letter.isprintable() and not letter.isspace()}
+    if wanted <= FT2Font(default).get_charmap().keys():
+        return default
+    from matplotlib.font_manager import fontManager
+
+    for path in sorted({entry.fname for entry in fontManager.ttflist}):
+        if "LastResort" in os.path.basename(path):  # draws a box for every letter
+            continue
+        with suppress(OSError, RuntimeError):  # a font that has been removed or is damaged
+            if wanted <= FT2Font(path).get_charmap().keys():
+                return path
+    return default
 
 
 def _wrap(caption: str, font: Any, width: int) -> list[str]:

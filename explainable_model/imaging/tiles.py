@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 from explainable_model.errors import InputError
 from explainable_model.imaging.overlay import UNSEEN
-from explainable_model.imaging.sheets import GAP, INK, LINE_HEIGHT, MARGIN, cut_line, load_font
+from explainable_model.imaging.sheets import FAINT, GAP, INK, LINE_HEIGHT, MARGIN, NOTE_SIZE, cut_line, load_font
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDE = 224  # longest side of a tile
 COLUMNS = 6
-TITLE_SIZE, NOTE_SIZE = 16, 13
+TITLE_SIZE = 16
 CAPTION_HEIGHT = 46
-FAINT = (112, 112, 112)
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,14 @@ def tile_sheet(tiles: Sequence[Tile], heading: str = "", columns: int = COLUMNS)
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (2 * MARGIN + columns * across - GAP, top + rows * down - GAP + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    font = load_font()
+    font = load_font(text=heading)
     draw.text((MARGIN, MARGIN), cut_line(heading, font, sheet.width - 2 * MARGIN), font=font, fill=INK)
     for number, (tile, picture) in enumerate(zip(tiles, pictures, strict=True)):
         left, upper = MARGIN + number % columns * across, top + number // columns * down
         shown = Image.new("RGB", (SIDE, height), UNSEEN) if picture is None else picture
         sheet.paste(shown, (left + (SIDE - shown.width) // 2, upper + height - shown.height))
         for line, size, offset, ink in ((tile.title, TITLE_SIZE, 4, INK), (tile.note, NOTE_SIZE, 25, FAINT)):
-            small = load_font(size)
+            small = load_font(size, line)
             draw.text((left, upper + height + offset), cut_line(line, small, SIDE), font=small, fill=ink)
     return sheet
 

@@ -117,7 +117,8 @@ class LoweredModel(nn.Module):
             check_class_range(class_idx, self.classes)
         check_inputs(inputs, image.shape[0], len(self.example_inputs))
         with without_autocast(image.device.type):  # where the network ran under it, its conversions are in the graph
-            return as_explanation(self.graph_module(image, class_idx, *inputs))
+            answer = as_explanation(self.graph_module(image, class_idx, *inputs))
+        return answer.with_kind(lambda: self.output_kind)
 
     @cached_property
     def precision(self) -> str:

@@ -1,13 +1,14 @@
 """The lowered graph as a module that TorchScript compiles."""
 
 import copy
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from explainable_model.artifact.shapes import SizeRange, spatial
 from explainable_model.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import fx, nn
 
     from explainable_model.lowering.lowered import LoweredModel
 
@@ -34,6 +35,7 @@ def scripted_parts(lowered: "LoweredModel") -> tuple["nn.Module", list[int], lis
 
     graph = copy.deepcopy(lowered.graph_module.graph)
     write_in_place(graph)
+    _write_out_non_finite(graph)
     for node in graph.nodes:
         if node.target is torch.ops.aten.sym_size.int:
             node.target = torch.ops.aten.size.int
@@ -51,3 +53,18 @@ def scripted_parts(lowered: "LoweredModel") -> tuple["nn.Module", list[int], lis
         [size.multiple for size in ranges],
         lowered.plan.top_k or 0,
     )
+
+
+def _write_out_non_finite(graph: "fx.Graph") -> None:
+    """``float("nan")`` for ``nan``, which ``torch.fx`` writes as a global name, and TorchScript knows none."""
+    from torch.fx.node import map_aggregate
+
+    for node in list(graph.nodes):
+
+        def written(value: Any, node: Any = node) -> Any:
+            if not isinstance(value, float) or math.isfinite(value):
+                return value
+            with graph.inserting_before(node):
+                return graph.call_function(float, (str(value),))
+
+        node.args, node.kwargs = map_aggregate(node.args, written), map_aggregate(node.kwargs, written)

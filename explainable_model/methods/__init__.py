@@ -35,6 +35,7 @@ ROWS = (
         "Selvaraju et al. 2017, arXiv 1610.02391",
         FromGradients(gradcam, repeats_activations=False, averages_gradients=True),
         TAIL_GRADIENT,
+        averages_gradients=True,
     ),
     Method(
         "gradcam++",
@@ -75,8 +76,16 @@ ROWS = (
         layer_adapters.shapleycam,
         "2 backwards of the tail",
         needs_curvature=True,
+        averages_gradients=True,
     ),
-    Method("finercam", "Finer-CAM", "Zhang et al. 2025, arXiv 2501.11309", layer_adapters.finercam, TAIL_GRADIENT),
+    Method(
+        "finercam",
+        "Finer-CAM",
+        "Zhang et al. 2025, arXiv 2501.11309",
+        layer_adapters.finercam,
+        TAIL_GRADIENT,
+        averages_gradients=True,
+    ),
     Method("cam", "CAM", "Zhou et al. 2016, arXiv 1512.04150", layer_adapters.cam, "nothing (a row of the classifier)"),
     Method(
         "eigencam",
@@ -215,6 +224,7 @@ ROWS = (
         "1 backward of the tail, 1 of the network",
         needs_image=True,
         needs_graph=True,
+        averages_gradients=True,
     ),
     _at_image(
         "fullgrad",

@@ -62,7 +62,7 @@ def smoothgradcam_pp(
 
 def shapleycam(context: "MethodContext") -> Tensor:
     """See ``methods.shapleycam.shapleycam``."""
-    gradients, products = context.gradients().flatten(0, 1), context.curvature().flatten(0, 1)
+    gradients, products = context.averaged_gradients().flatten(0, 1), context.averaged_curvature().flatten(0, 1)
     return split(shapleycam_map(repeat(context.activations, context.classes), gradients, products), context.classes)
 
 
@@ -77,5 +77,5 @@ def finercam(context: "MethodContext", *, gamma: NotNegative = GAMMA, references
         raise ModelError("Method 'finercam' compares classes; a target of one's own has no scores of the others.")
     columns = scores.columns.unbind(1)
     weights = [finercam_weights(scores.values, column, gamma=gamma, references=references) for column in columns]
-    gradients = context.gradients(torch.stack(weights, 1)).flatten(0, 1)
+    gradients = context.averaged_gradients(torch.stack(weights, 1)).flatten(0, 1)
     return split(gradcam(repeat(context.activations, context.classes), gradients), context.classes)

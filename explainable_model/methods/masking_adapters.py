@@ -41,7 +41,7 @@ def sscam(
     context: "MethodContext", *, samples: Count = NOISY_MASKS, noise: NotNegative = MASK_NOISE, seed: Seed = 0
 ) -> Tensor:
     """``samples`` passes of the network for each channel, on the image under its noisy mask. See ``sscam.sscam``."""
-    drawn = noise * gaussian_noise(context.image[:, :1], samples, seed)
+    drawn = noise * gaussian_noise(context.framed_image[:, :1], samples, seed)
     scores = _masked_scores(context, samples, lambda masks, number: masks + drawn[number])
     return split(sscam_map(repeat(context.activations, context.classes), scores), context.classes)
 
@@ -62,7 +62,7 @@ def _masked_scores(context: "MethodContext", samples: int, change: Callable[[Ten
             first, last = max(start - sample * channels, 0), min(stop - sample * channels, channels)
             masks = masking.upsampled_masks(context.activations[:, first:last], context.size)
             parts.append(change(masks, sample).unsqueeze(2))
-        return context.image.unsqueeze(1) * (parts[0] if len(parts) == 1 else torch.cat(parts, 1))
+        return context.framed_image.unsqueeze(1) * (parts[0] if len(parts) == 1 else torch.cat(parts, 1))
 
     scores = context.image_scores(masked, samples * channels)
     return scores.reshape(-1, samples, channels)

@@ -1,5 +1,8 @@
 """Loads trained weights from a file into a network, completely or not at all."""
 
+import json
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -7,6 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from explainable_model.errors import MissingRuntimeError, ModelError
+from explainable_model.paths import as_path
 
 StateDict: TypeAlias = dict[str, Tensor]
 
@@ -15,6 +19,7 @@ PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, L
 # BatchNorm's counter of training steps: missing in checkpoints from before PyTorch 0.4.1, not used in evaluation.
 COUNTER = "num_batches_tracked"
 SHOWN = 3
+OTHER_OBJECT = re.compile(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)")  # in the words of torch.load
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
@@ -31,7 +36,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
             mis-shaped keys are listed.
         MissingRuntimeError: safetensors is not installed.
     """
-    path = Path(path)
+    path = as_path(path)
     expected = model.state_dict()
     state = _strip_prefixes(read_state_dict(path), expected)
     problems = [
@@ -92,10 +97,27 @@ def _read_pickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises errors of many types on foreign files
+        foreign = OTHER_OBJECT.search(str(error))
+        if foreign:
+            raise ModelError(
+                f"{path} holds objects besides tensors, such as {foreign[1]}, as checkpoints of Lightning do. Loading "
+                "them runs code of the file. If you trust its maker, write the weights to a file of their own: "
+                f"{_extraction(path)}"
+            ) from error
         raise ModelError(
             f"{path} cannot be read as tensors alone: it is damaged, not a PyTorch file, or holds whole Python "
             "objects, which could run code. Expected what torch.save(model.state_dict(), path) writes."
         ) from error
+
+
+def _extraction(path: Path) -> str:
+    """The command that writes the weights of a whole checkpoint to a file of their own."""
+    source, target = json.dumps(str(path)), json.dumps(str(path.with_suffix(".weights.pth")))
+    code = (
+        f'import torch; c = torch.load({source}, "cpu", weights_only=False); '
+        f'torch.save(dict(c.get("state_dict", c)), {target})'
+    )
+    return f"python -c {shlex.quote(code)}"
 
 
 def _strip_prefixes(state: StateDict, expected: Mapping[str, Tensor]) -> StateDict:

@@ -3,7 +3,6 @@
 import difflib
 import importlib
 import inspect
-import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,11 +12,11 @@ from typing import Any
 from torch import nn
 
 from explainable_model.errors import MissingRuntimeError, ModelError
-from explainable_model.explanation import OutputKind
+from explainable_model.explanation import PRESENT, OutputKind, check_threshold
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.checkpoint import load_checkpoint
 from explainable_model.networks.transformers import load_classifier, read_class_names, read_preprocess
-from explainable_model.networks.transforms import as_preprocess, torchvision_preprocess
+from explainable_model.networks.transforms import as_preprocess, timm_preprocess, torchvision_preprocess
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,17 @@ class NamedModel:
         preprocess: from a photo to the network's input, if known; a ``Compose`` of torchvision is translated.
         class_names: one per class, if known.
         output_kind: how the output is read as probabilities, see ``OUTPUT_KINDS``; ``None`` finds it from the network.
+        threshold: smallest probability of a class that is present, where each is present or absent by itself.
     """
 
     model: nn.Module
     preprocess: Preprocess | None = None
     class_names: tuple[str, ...] | None = None
     output_kind: OutputKind | None = None
+    threshold: float = PRESENT
 
     def __post_init__(self) -> None:
+        check_threshold(self.threshold)
         object.__setattr__(self, "preprocess", as_preprocess(self.preprocess))
 
 
@@ -147,29 +149,6 @@ def from_timm(name: str, pretrained: bool, classes: int | None) -> NamedModel:
     names = tuple(timm_info.ImageNetInfo(subset).label_descriptions()) if subset else ()
     fits = bool(names) and len(names) == getattr(model, "num_classes", None)
     return NamedModel(model, timm_preprocess(timm_info.resolve_model_data_config(model)), names if fits else None)
-
-
-def timm_preprocess(config: Mapping[str, Any]) -> Preprocess | None:
-    """Translate timm's evaluation transform into ``Preprocess``.
-
-    ``crop_pct`` is the share of the resized photo's shorter side that the crop keeps, so that side
-    is ``floor(size / crop_pct)``. ``None`` where the photo is padded (``crop_mode`` border), which ``Preprocess``
-    cannot do.
-
-    Args:
-        config: from ``timm.data.resolve_model_data_config``.
-    """
-    _, height, width = config["input_size"]
-    if config["crop_mode"] == "border":
-        return None
-    resize = None if config["crop_mode"] == "squash" else math.floor(min(height, width) / config["crop_pct"])
-    return Preprocess(
-        size=(height, width),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        resize=resize,
-        interpolation=config["interpolation"],
-    )
 
 
 def from_transformers(folder: str, pretrained: bool, classes: int | None) -> NamedModel:

@@ -70,13 +70,18 @@ def read_preprocess(folder: Path) -> Preprocess | None:
         settings = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ModelError(f"{path} is not JSON: {error}.") from error
+    return translate_processor(settings)
+
+
+def translate_processor(settings: Mapping[str, Any]) -> Preprocess | None:
+    """Translate the settings of an image processor; ``None`` where ``Preprocess`` cannot do what it does."""
     geometry = _read_geometry(settings)
     plain = settings.get("do_resize", True) and settings.get("do_rescale", True) and settings.get("do_normalize", True)
     if geometry is None or not plain or abs(settings.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-9:
         return None
     size, resize = geometry
-    mean, std = settings.get("image_mean", [0.5] * 3), settings.get("image_std", [0.5] * 3)
-    return Preprocess(size, tuple(mean), tuple(std), resize, INTERPOLATIONS[settings.get("resample", 2)])
+    mean, std = settings.get("image_mean") or [0.5] * 3, settings.get("image_std") or [0.5] * 3
+    return Preprocess(size, tuple(mean), tuple(std), resize, INTERPOLATIONS[int(settings.get("resample", 2))])
 
 
 def _read_geometry(settings: Mapping[str, Any]) -> tuple[tuple[int, int], int | None] | None:

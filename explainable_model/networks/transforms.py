@@ -1,6 +1,7 @@
 """Translates transforms of torchvision and timm into ``Preprocess``."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from explainable_model.errors import InputError
@@ -14,7 +15,9 @@ def as_preprocess(transform: Any) -> Preprocess | None:
     """Translate the evaluation transform of a network; a ``Preprocess`` and ``None`` stay as they are.
 
     Args:
-        transform: a ``Compose`` of torchvision (version 1 or 2) or timm, or a preset of torchvision's weights.
+        transform: a ``Compose`` of torchvision (version 1 or 2) or timm, a preset of torchvision's weights, a data
+            config of timm, an image processor of transformers, or the size of a square input with ImageNet's mean and
+            standard deviation.
 
     Raises:
         InputError: a transform that ``Preprocess`` cannot do, such as a random one, or a photo whose values are not
@@ -22,12 +25,42 @@ def as_preprocess(transform: Any) -> Preprocess | None:
     """
     if transform is None or isinstance(transform, Preprocess):
         return transform
+    if isinstance(transform, int):
+        return Preprocess((transform, transform))
     if type(transform).__name__ == "ImageClassification":
         return torchvision_preprocess(transform)
+    if isinstance(transform, Mapping):
+        return _translate_config(transform)
+    if hasattr(transform, "image_mean") and hasattr(transform, "to_dict"):
+        return _translate_processor(transform)
     steps = getattr(transform, "transforms", None)
     if not isinstance(steps, Iterable):
         steps = [transform]
     return _Translation().translate(list(steps))
+
+
+def _translate_config(config: Mapping[str, Any]) -> Preprocess:
+    """Translate a data config of timm, or the settings of an image processor of transformers."""
+    from explainable_model.networks.transformers import translate_processor
+
+    if "input_size" in config:
+        complete = {"crop_mode": "center", "crop_pct": 0.875, "interpolation": "bilinear", **config}
+        translated = timm_preprocess(complete)
+    else:
+        translated = translate_processor(config)
+    if translated is None:
+        raise _refuse(f"settings that Preprocess cannot do ({', '.join(sorted(config))})")
+    return translated
+
+
+def _translate_processor(processor: Any) -> Preprocess:
+    """Translate an image processor of transformers."""
+    from explainable_model.networks.transformers import translate_processor
+
+    translated = translate_processor(processor.to_dict())
+    if translated is None:
+        raise _refuse(f"settings of {type(processor).__name__} that Preprocess cannot do")
+    return translated
 
 
 def torchvision_preprocess(preset: Any) -> Preprocess | None:
@@ -41,6 +74,29 @@ def torchvision_preprocess(preset: Any) -> Preprocess | None:
         std=tuple(preset.std),
         resize=shorter[0],
         interpolation=str(preset.interpolation.value),
+    )
+
+
+def timm_preprocess(config: Mapping[str, Any]) -> Preprocess | None:
+    """Translate timm's evaluation transform into ``Preprocess``.
+
+    ``crop_pct`` is the share of the resized photo's shorter side that the crop keeps, so that side
+    is ``floor(size / crop_pct)``. ``None`` where the photo is padded (``crop_mode`` border), which ``Preprocess``
+    cannot do.
+
+    Args:
+        config: from ``timm.data.resolve_model_data_config``.
+    """
+    _, height, width = config["input_size"]
+    if config["crop_mode"] == "border":
+        return None
+    resize = None if config["crop_mode"] == "squash" else math.floor(min(height, width) / config["crop_pct"])
+    return Preprocess(
+        size=(height, width),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        resize=resize,
+        interpolation=config["interpolation"],
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from explainable_model.artifact.limits import check_volume
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.reference import check_reference
 from explainable_model.errors import ArtifactError, InputError, LowRangeWarning
@@ -160,9 +161,12 @@ class Service:
             warnings.simplefilter("always", LowRangeWarning)
             photo = read_photo(read_image_field(fields), self.settings.max_pixels, window)
         notes = [str(warning.message) for warning in caught if warning.category is LowRangeWarning]
-        return _Job(
-            self._prepare(photo), class_idx, top, photo.size, self._shrink(photo) if as_picture else None, notes
-        )
+        image = self._prepare(photo)
+        try:
+            check_volume(image.shape, self.metadata.batch or 1, "The artifact")
+        except InputError as error:
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from error
+        return _Job(image, class_idx, top, photo.size, self._shrink(photo) if as_picture else None, notes)
 
     def _prepare(self, photo: "Image") -> NDArray[Any]:
         return self._preprocess(photo).astype(self.metadata.array_dtype)
@@ -224,7 +228,14 @@ class Service:
 
     def _describe(self, answer: Answer, top: int) -> dict[str, Any]:
         metadata = self.metadata
-        return describe_classes(answer, metadata.class_names, metadata.output_kind, top, classes=metadata.classes)
+        return describe_classes(
+            answer,
+            metadata.class_names,
+            metadata.output_kind,
+            top,
+            classes=metadata.classes,
+            threshold=metadata.threshold,
+        )
 
     def _draw_heatmap(self, answer: Answer) -> dict[str, Any]:
         """Draw the map in 8 bits, and name the values of 0 and 255: the artifact's bounds, or else the map's own."""

@@ -71,7 +71,7 @@ bool are_equal(const Explanation& left, const Explanation& right) {
 
 // Asks for the predicted, the first and the last class of every photo, so that successive answers differ.
 void check_threads(const std::string& artifact, const std::vector<std::string>& photos) {
-  const Explainer explainer(artifact, 1);
+  const Explainer explainer(artifact, 1, /*trusted=*/true);
   std::vector<Question> questions;
   for (const std::string& photo : photos) {
     for (const std::int64_t class_idx : {kPredicted, std::int64_t{0}, explainer.metadata().classes - 1}) {
@@ -127,7 +127,7 @@ void expect_refusal(const Explainer& explainer, const Image& image, const std::v
 }
 
 void check_refusals(const std::string& artifact) {
-  const Explainer explainer(artifact, 1);
+  const Explainer explainer(artifact, 1, /*trusted=*/true);
   std::vector<std::int64_t> shape = explainer.metadata().image_shape;
   shape[0] = 2;
   const Image good = make_zeros(shape);

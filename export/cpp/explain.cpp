@@ -29,6 +29,7 @@ constexpr const char* kUsage = R"(usage: explain PHOTO ARTIFACT [options]
   --npy FILE      write the heatmap: float32 (height, width), or (k, height, width) for an artifact of k classes
   --class N       explain class N instead of the predicted one
   --threads T     processors that one explanation uses; all by default
+  --trusted       open the artifact even where it may run code: only for files whose maker you trust
   --bench         measure the time of an explanation
   --calls N       number of explanations that --bench measures; 100 by default
   --callers N     number of threads that call at the same time with --bench; 1 by default
@@ -49,6 +50,7 @@ struct Options {
   std::optional<std::string> npy;
   std::int64_t class_idx = kPredicted;
   int threads = 0;
+  bool trusted = false;
   bool bench = false;
   int calls = 100;
   int callers = 1;
@@ -78,6 +80,7 @@ Options parse_options(const std::vector<std::string>& arguments) {
     else if (option == "--npy") options.npy = value();
     else if (option == "--class") options.class_idx = parse_number<std::int64_t>(option, value(), 0);
     else if (option == "--threads") options.threads = parse_number(option, value(), 1);
+    else if (option == "--trusted") options.trusted = true;
     else if (option == "--bench") options.bench = true;
     else if (option == "--calls") options.calls = parse_number(option, value(), 1);
     else if (option == "--callers") options.callers = parse_number(option, value(), 1);
@@ -123,7 +126,10 @@ json find_hottest(const Grid& heatmap, const Box& box) {
 
 json describe(const Explanation& explanation, const Metadata& metadata) {
   const Box& box = explanation.box;
-  return {{"class_idx", explanation.class_idx},
+  const std::string& kind = metadata.output_kind;
+  const bool binary = kind == "binary" || kind == "binary_logits";
+  const bool by_itself = (binary && metadata.classes == 1) || kind == "sigmoid" || kind == "sigmoid_logits";
+  json record = {{"class_idx", explanation.class_idx},
           {"class_name", write_name(explanation.class_name)},
           {"output_kind", write_name(metadata.output_kind)},
           {"score", explanation.score},
@@ -131,6 +137,8 @@ json describe(const Explanation& explanation, const Metadata& metadata) {
           {"top", list_top_classes(explanation, metadata)},
           {"hottest", find_hottest(explanation.heatmap, box)},
           {"box", {box.left, box.top, box.right, box.bottom}}};
+  if (by_itself && explanation.probability) record["present"] = *explanation.probability >= metadata.threshold;
+  return record;
 }
 
 // Every explained class of an artifact made with top_k, the best first.
@@ -165,7 +173,7 @@ json describe(const Timing& timing) {
 bool is_absent(const json& answer) {
   const std::string kind = answer["output_kind"].is_null() ? "" : answer["output_kind"].get<std::string>();
   const bool binary = kind == "binary" || kind == "binary_logits";
-  return binary && answer["top"].size() == 1 && answer["probability"].get<double>() < 0.5;
+  return binary && answer.contains("present") && !answer["present"].get<bool>();
 }
 
 void print_answer(const json& answer) {
@@ -194,7 +202,7 @@ void run(const Options& options) {
     std::cerr << "warning: " << options.files[0]
               << " uses less than a quarter of its 16 bits, so it is nearly black; convert it to 8 bits.\n";
   }
-  const Explainer explainer(options.files[1], options.threads);
+  const Explainer explainer(options.files[1], options.threads, options.trusted);
   const std::vector<Explanation> explanations = explainer.explain_top(photo, options.class_idx);
   const Explanation& explanation = explanations.front();
   json answer = describe(explanation, explainer.metadata());

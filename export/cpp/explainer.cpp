@@ -78,6 +78,37 @@ void check_classes(const Classes& classes, const Metadata& metadata, std::int64_
   }
 }
 
+bool may_fit(const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& expected) {
+  if (shape.size() != expected.size()) return false;
+  for (std::size_t n = 0; n < shape.size(); ++n) {
+    if (shape[n] < 1 || (expected[n] && shape[n] != expected[n])) return false;
+  }
+  return true;
+}
+
+void check_output(const std::string& output, std::size_t given, const std::vector<std::int64_t>& shape,
+                  std::vector<std::int64_t> expected, std::int64_t batch, const std::string& name) {
+  expected.at(0) = batch;
+  if (may_fit(shape, expected) && static_cast<std::int64_t>(given) == count_values(shape)) return;
+  throw ArtifactError(name + " is not what its metadata describes: " + output + " has the shape " + write_shape(shape) +
+                      ", expected " + write_shape(expected) + " (0 for any size). Export it again.");
+}
+
+// The artifact may be another than its metadata describes.
+void check_outputs(const Outputs& outputs, const Metadata& metadata, std::int64_t batch, const std::string& name) {
+  check_output("logits", outputs.logits.size(), outputs.logits_shape, metadata.logits_shape, batch, name);
+  check_output("cam", outputs.cam.size(), outputs.cam_shape, metadata.cam_shape, batch, name);
+  const auto known = [&](std::int64_t class_idx) { return class_idx >= 0 && class_idx < metadata.classes; };
+  if (static_cast<std::int64_t>(outputs.class_idx.size()) == batch * metadata.maps() &&
+      std::all_of(outputs.class_idx.begin(), outputs.class_idx.end(), known)) {
+    return;
+  }
+  throw ArtifactError(name + " is not what its metadata describes: it explained " +
+                      std::to_string(outputs.class_idx.size()) + " classes, expected " +
+                      std::to_string(batch * metadata.maps()) + " from 0 to " + std::to_string(metadata.classes - 1) +
+                      ". Export it again.");
+}
+
 std::int64_t count_classes(const Outputs& outputs) {
   return outputs.logits_shape.size() < 2 ? 1 : outputs.logits_shape[1];
 }
@@ -124,8 +155,29 @@ Grid read_cam(const Outputs& outputs, std::size_t n) {
   return {static_cast<int>(width), static_cast<int>(height), {first, first + height * width}};
 }
 
+bool are_finite(const std::vector<float>& values) {
+  return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+}
+
+// Throws where the answer cannot be read as one score and one map for each explained class.
+void check_answer(const Outputs& outputs, const std::vector<double>& scores, const std::vector<double>& odds,
+                  std::size_t class_dimensions, const std::string& name) {
+  if (!are_finite(outputs.logits) || !are_finite(outputs.cam)) {
+    throw ArtifactError("The answer of " + name + " to this photo is not finite.");
+  }
+  const auto last = static_cast<std::size_t>(*std::max_element(outputs.class_idx.begin(), outputs.class_idx.end()));
+  const bool scored = (scores.size() == 1 || last < scores.size()) && (odds.empty() || last < odds.size());
+  if (scored && outputs.cam_shape.size() == class_dimensions + 2) return;
+  throw ArtifactError("The logits of " + name + " have the shape " + write_shape(outputs.logits_shape) + " and the maps " +
+                      write_shape(outputs.cam_shape) + "; this program reads one score for each class and flat maps.");
+}
+
 // Repeats the image to an artifact's fixed batch size.
 void repeat(Image& image, std::int64_t copies) {
+  if (count_values(image.shape) > kMaxValues / copies) {
+    throw InputError("the artifact takes " + std::to_string(copies) + " photos at once, and so many of this size need " +
+                     "too much memory; give a smaller photo, or export without a fixed batch.");
+  }
   const std::vector<float> values = image.values;
   const std::vector<std::uint8_t> levels = image.levels;
   image.shape[0] = copies;
@@ -137,12 +189,13 @@ void repeat(Image& image, std::int64_t copies) {
 
 }  // namespace
 
-Explainer::Explainer(const std::filesystem::path& artifact, int threads) : name_(artifact.filename().string()) {
+Explainer::Explainer(const std::filesystem::path& artifact, int threads, bool trusted)
+    : name_(artifact.filename().string()) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(artifact, error)) {
     throw ArtifactError("There is no artifact " + artifact.string() + ".");
   }
-  runtime_ = open_runtime(artifact, threads);
+  runtime_ = open_runtime(artifact, threads, trusted);
   metadata_ = parse_metadata(runtime_->metadata_text(), artifact.string());
 }
 
@@ -167,6 +220,7 @@ std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64
   const std::vector<double> odds = compute_probabilities(outputs, metadata_);
   const std::vector<double> scores = sum_scores(outputs);
   const std::vector<double> ranked = has_one_value_per_class(outputs) ? scores : std::vector<double>();
+  check_answer(outputs, scores, odds, shape.size(), name_);
   std::vector<Explanation> explanations;
   for (std::size_t n = 0; n < static_cast<std::size_t>(metadata_.maps()); ++n) {
     const std::int64_t explained = outputs.class_idx.at(n);
@@ -190,7 +244,9 @@ Outputs Explainer::run(const Image& image, const Classes& classes) const {
   }
   check_image(image, metadata_, name_);
   check_classes(classes, metadata_, image.shape.at(0));
-  return runtime_->run(image, classes);
+  Outputs outputs = runtime_->run(image, classes);
+  check_outputs(outputs, metadata_, image.shape.at(0), name_);
+  return outputs;
 }
 
 }  // namespace explainable

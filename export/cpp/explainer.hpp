@@ -47,8 +47,9 @@ class Runtime {
   virtual Outputs run(const Image& image, const Classes& classes) const = 0;
 };
 
-// Opens an artifact for at most `threads` threads per call; 0 leaves the number to the runtime. Throws ArtifactError.
-std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int threads);
+// Opens an artifact for at most `threads` threads per call; 0 leaves the number to the runtime. Without `trusted`,
+// refuses files that may run code of their own. Throws ArtifactError.
+std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int threads, bool trusted);
 
 struct Explanation {
   std::int64_t class_idx = 0;           // the class that was explained
@@ -63,8 +64,9 @@ struct Explanation {
 
 class Explainer {
  public:
-  // Throws ArtifactError where the artifact is missing, damaged, foreign, of a newer schema or not for this runtime.
-  explicit Explainer(const std::filesystem::path& artifact, int threads = 0);
+  // Throws ArtifactError where the artifact is missing, damaged, foreign, of a newer schema or not for this runtime;
+  // and, without `trusted`, where it may run code of its own: machine code, or TorchScript that export does not write.
+  explicit Explainer(const std::filesystem::path& artifact, int threads = 0, bool trusted = false);
 
   const Metadata& metadata() const { return metadata_; }
 

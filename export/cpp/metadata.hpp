@@ -11,6 +11,11 @@ namespace explainable {
 inline constexpr const char* kMetadataKey = "explainable_model.json";
 inline constexpr int kSchemaVersion = 1;
 
+// What a record may ask for, so that a false number cannot take all memory.
+inline constexpr std::int64_t kMaxValues = std::int64_t{1} << 28;  // of one input or output: 1 GiB of floats
+inline constexpr std::int64_t kMaxSide = std::int64_t{1} << 16;    // height, width, and the batch size
+inline constexpr std::int64_t kMaxClasses = std::int64_t{1} << 24;
+
 enum class Interpolation { nearest, bilinear, bicubic, lanczos };
 
 // The preprocessing of a photo: (pixel / 255 - mean) / std after resizing.
@@ -36,10 +41,13 @@ struct Metadata {
   std::string method;
   std::string target_layer;
   std::vector<std::int64_t> image_shape;  // (N, C, H, W), or in the layout of pixels; 0 stands for an open size
+  std::vector<std::int64_t> logits_shape;  // 0 stands for an open size
+  std::vector<std::int64_t> cam_shape;     // (N, h, w), or (N, k, h, w) with top_k; 0 stands for an open size
   std::vector<SizeRange> sizes;           // of height and width where they are open, else empty
   std::string dtype;                      // of logits and cam, and of the image where the artifact takes no photos
   std::string pixels;                     // NCHW or NHWC, the layout of photos; empty where the artifact takes a prepared image
   bool diverging = false;                 // the maps range from negative to positive values
+  double threshold = 0.5;   // smallest probability of a class that is present
   std::string output_kind;  // how the output is read as probabilities; empty where the artifact does not say so
   std::int64_t classes = 0;
   std::int64_t top_k = 0;         // the number of classes that are explained at once; 0 without top_k

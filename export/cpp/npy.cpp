@@ -1,10 +1,10 @@
 #include "npy.hpp"
 
 #include <bit>
-#include <fstream>
+#include <cstring>
 #include <string>
 
-#include "errors.hpp"
+#include "output.hpp"
 
 namespace explainable {
 
@@ -18,10 +18,12 @@ void write_npy(const std::filesystem::path& path, const std::vector<std::int64_t
   header += std::string((64 - unpadded % 64) % 64, ' ') + '\n';
   const std::string magic = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<char>(header.size() & 0xFF),
                              static_cast<char>(header.size() >> 8)};
-  std::ofstream file(path, std::ios::binary);
-  file << magic << header;
-  file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(float)));
-  if (!file.flush()) throw InputError(path.string() + " cannot be written.");
+  std::vector<std::uint8_t> content(magic.begin(), magic.end());
+  content.insert(content.end(), header.begin(), header.end());
+  const std::size_t start = content.size();
+  content.resize(start + values.size() * sizeof(float));
+  if (!values.empty()) std::memcpy(content.data() + start, values.data(), values.size() * sizeof(float));
+  write_file(path, content);
 }
 
 }  // namespace explainable

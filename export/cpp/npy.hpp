@@ -7,7 +7,7 @@
 
 namespace explainable {
 
-// Writes float32 values in row-major order. Throws InputError where the file cannot be written.
+// Writes float32 values in row-major order, see write_file.
 void write_npy(const std::filesystem::path& path, const std::vector<std::int64_t>& shape,
                const std::vector<float>& values);
 

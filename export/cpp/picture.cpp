@@ -3,16 +3,15 @@
 #include <png.h>
 
 #include <algorithm>
-#include <atomic>
 #include <fstream>
 #include <initializer_list>
-#include <random>
 #include <string>
 #include <system_error>
 #include <utility>
 
 #include "decode.hpp"
 #include "errors.hpp"
+#include "output.hpp"
 
 namespace explainable {
 namespace {
@@ -39,16 +38,6 @@ Bytes read_bytes(const std::filesystem::path& path) {
   return bytes;
 }
 
-// A name beside `path` that another thread or process is unlikely to use.
-std::filesystem::path make_temporary_name(const std::filesystem::path& path) {
-  static std::atomic<unsigned> count{std::random_device{}()};
-  std::filesystem::path made = path;
-  made += ".";
-  made += std::to_string(count++);
-  made += ".tmp";
-  return made;
-}
-
 }  // namespace
 
 Picture decode_picture(const Bytes& bytes, const std::string& name) {
@@ -68,20 +57,18 @@ Picture decode_picture(const Bytes& bytes, const std::string& name) {
 Picture read_picture(const std::filesystem::path& path) { return decode_picture(read_bytes(path), path.string()); }
 
 void write_png(const Picture& picture, const std::filesystem::path& path) {
-  const std::filesystem::path made = make_temporary_name(path);
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
   image.width = static_cast<png_uint_32>(picture.width);
   image.height = static_cast<png_uint_32>(picture.height);
   image.format = PNG_FORMAT_RGB;
-  std::error_code error;
-  const bool written = png_image_write_to_file(&image, made.string().c_str(), 0, picture.rgb.data(), 0, nullptr) != 0;
-  if (written) std::filesystem::rename(made, path, error);
-  if (!written || error) {
-    const std::string reason = written ? error.message() : image.message;
-    std::filesystem::remove(made, error);
-    throw InputError(path.string() + " cannot be written: " + reason + ".");
+  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
+  Bytes content(size);
+  if (!png_image_write_to_memory(&image, content.data(), &size, 0, picture.rgb.data(), 0, nullptr)) {
+    throw InputError(path.string() + " cannot be written: " + image.message + ".");
   }
+  content.resize(size);
+  write_file(path, content);
 }
 
 }  // namespace explainable

@@ -27,7 +27,7 @@ Picture read_picture(const std::filesystem::path& path);
 // Decodes the bytes of a file; `name` is for messages.
 Picture decode_picture(const std::vector<std::uint8_t>& bytes, const std::string& name);
 
-// Writes a PNG under a temporary name and renames it, so that `path` is never half a file.
+// Writes a PNG, see write_file.
 void write_png(const Picture& picture, const std::filesystem::path& path);
 
 }  // namespace explainable

@@ -50,13 +50,17 @@ def test_a_package_gives_eagers_answer(
     libtorch: Kit, package: Path, explainable: ExplainableModel, photos: list[Path], tmp_path: Path
 ) -> None:
     for photo, class_idx in ((photos[0], 1), (photos[1], 3)):
-        found = libtorch.explain(photo, package, "--class", class_idx, "--npy", tmp_path / "cam.npy")
+        found = libtorch.explain(photo, package, "--class", class_idx, "--npy", tmp_path / "cam.npy", "--trusted")
         image = torch.from_numpy(PREPROCESS(open_photo(photo)))
         logits, _, cam = explainable(image, torch.tensor([class_idx]))
         assert found["class_idx"] == class_idx
         assert found["probability"] == pytest.approx(compute_softmax(logits.detach().numpy())[class_idx], abs=1e-5)
         assert np.abs(np.load(tmp_path / "cam.npy") - cam[0].numpy()).max() < 1e-5
         assert cam.max() == 1
+
+
+def test_a_package_needs_trust(libtorch: Kit, package: Path, photos: list[Path]) -> None:
+    assert "may hold machine code, which runs once it is opened" in libtorch.refuses(photos[0], package)
 
 
 def test_threads_and_refusals(libtorch: Kit, package: Path, photos: list[Path]) -> None:
@@ -71,10 +75,12 @@ def test_files_that_are_no_package(libtorch: Kit, package: Path, photos: list[Pa
     torch.export.save(program, tmp_path / "program.pt2")
     for content in (b"", b"this is no package", whole[: len(whole) // 2], (tmp_path / "program.pt2").read_bytes()):
         path.write_bytes(content)
-        assert "cannot be loaded as an AOTInductor package" in libtorch.refuses(photos[0], path)
-    assert "was not exported by explainable_model" in libtorch.refuses(photos[0], relabel(package, path, None))
+        assert "cannot be loaded as an AOTInductor package" in libtorch.refuses(photos[0], path, "--trusted")
+    assert "was not exported by explainable_model" in libtorch.refuses(
+        photos[0], relabel(package, path, None), "--trusted"
+    )
     newer = relabel(package, path, '{"schema_version": 99}')
-    assert "is of schema 99, this program reads up to 1" in libtorch.refuses(photos[0], newer)
+    assert "is of schema 99, this program reads up to 1" in libtorch.refuses(photos[0], newer, "--trusted")
 
 
 def relabel(package: Path, path: Path, record: str | None) -> Path:

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 KEY = "explainable_model.json"  # the name of the metadata in an artifact
 SCHEMA_VERSION = 1
+MAX_VALUES = 2**28  # of one input: 1 GiB in float32
 RESAMPLING = getattr(Image, "Resampling", Image)  # older versions of Pillow keep the filters in the module itself
 
 
@@ -108,6 +109,8 @@ def prepare_image(photo, record):
         image = levels if record["pixels"] == "NHWC" else np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
         return image, (0, 0, *photo.size)
     preprocess = record["preprocess"]
+    if max(preprocess["size"]) > 65536 or np.prod(preprocess["size"], dtype=float) > MAX_VALUES:
+        raise ValueError(f"the record asks for images of {preprocess['size']} pixels, which is too much.")
     mean, std = (np.asarray(preprocess[key], np.float32) for key in ("mean", "std"))
     box = find_box(*photo.size, preprocess)
     resample = RESAMPLING[preprocess["interpolation"].upper()]
@@ -122,8 +125,26 @@ def make_inputs(image, class_idx, record, batch=None):
     Class -1 stands for the predicted class.
     """
     copies = record["image_shape"][0] or batch or 1
+    if copies * image.size > MAX_VALUES:
+        raise ValueError(f"the artifact takes {copies} images at once, which at this size need too much memory.")
     classes = np.full([copies, *record["inputs"]["class_idx"]["shape"][1:]], class_idx, np.int64)
     return [np.repeat(image, copies, axis=0), classes]
+
+
+def check_outputs(outputs, record, batch):
+    """Refuse an answer that is not what the record describes."""
+    expected = list(record["outputs"].items())
+    fits = len(outputs) == len(expected)
+    for output, (name, want) in zip(outputs, expected):
+        shape = [batch, *want["shape"][1:]]
+        fits = fits and str(output.dtype) == want["dtype"] and len(output.shape) == len(shape) and 0 not in output.shape
+        fits = fits and all(size in (None, found) for size, found in zip(shape, output.shape))
+        if not fits:
+            raise ValueError(
+                f"the artifact's {name} is {output.dtype} of shape {output.shape}, not as its record says."
+            )
+    if not fits or outputs[1].min() < 0 or outputs[1].max() >= record["classes"]:
+        raise ValueError("the artifact's outputs are not what its record describes; export it again.")
 
 
 def explain(model, record, photo, class_idx):
@@ -131,7 +152,10 @@ def explain(model, record, photo, class_idx):
     if not -1 <= class_idx < record["classes"]:
         raise ValueError(f"class {class_idx} is out of range; expected 0 to {record['classes'] - 1}.")
     image, box = prepare_image(photo, record)
-    logits, explained, cam = model.run(make_inputs(image, class_idx, record))[:3]
+    inputs = make_inputs(image, class_idx, record)
+    outputs = model.run(inputs)
+    check_outputs(outputs, record, len(inputs[0]))
+    logits, explained, cam = outputs[:3]
     return Answer(int(explained.flat[0]), logits[0], cam.reshape(-1, *cam.shape[-2:])[0], box)
 
 

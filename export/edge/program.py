@@ -1,7 +1,9 @@
 """The command line of the scripts in this folder: each script calls ``main`` with its function ``open_model``."""
 
 import argparse
+import io
 import json
+import os
 import sys
 
 import numpy as np
@@ -16,6 +18,8 @@ from edge import (
     prepare_image,
     read_record,
 )
+from files import write_file
+from PIL import Image
 
 
 def parse_arguments(description):
@@ -51,15 +55,23 @@ def run_program(open_model, description):
         raise ValueError(f"on this device the artifact does not give its recorded answer: {parity}")
     answer = explain(model, record, photo, options.class_idx)
     if options.npy:
-        np.save(options.npy, answer.cam)
+        write_file(options.npy, encode(np.save, answer.cam))
     if options.out:
-        draw_overlay(photo, answer, record["cam_range"][0] != 0).save(options.out)
+        drawn = draw_overlay(photo, answer, record["cam_range"][0] != 0)
+        kind = Image.registered_extensions().get(os.path.splitext(options.out)[1].lower(), "PNG")
+        write_file(options.out, encode(lambda file, picture: picture.save(file, format=kind), drawn))
     if options.bench:
         image, _ = prepare_image(photo, record)
         figures = measure(open_model, model, record, lambda batch: make_inputs(image, -1, record, batch), options)
-        with open(options.bench, "w") as file:
-            file.write(json.dumps({**figures, "parity": parity}, indent=1) + "\n")
+        write_file(options.bench, (json.dumps({**figures, "parity": parity}, indent=1) + "\n").encode())
     return {**describe_answer(answer, record), "parity": parity}
+
+
+def encode(write, value):
+    """The bytes that ``write(file, value)`` writes."""
+    buffer = io.BytesIO()
+    write(buffer, value)
+    return buffer.getvalue()
 
 
 def main(open_model, description):

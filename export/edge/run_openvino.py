@@ -5,11 +5,13 @@ python run_openvino.py ARTIFACT.xml PHOTO [--bench figures.json --plain PLAIN.xm
 
 import openvino
 from edge import KEY, Model
+from files import check_halves
 from program import main
 
 
 def open_model(path, threads):
     """Open an artifact or a plain network."""
+    check_halves(path)
     core = openvino.Core()
     model = core.read_model(path)
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}

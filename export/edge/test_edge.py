@@ -14,10 +14,11 @@ from explainable_model.imaging.preprocess import open_photo
 
 KIT = Path(__file__).parent
 SUFFIXES = (".onnx", ".xml", ".pte")
+FILES = ("edge.py", "bench.py", "files.py", "program.py", "run_onnxruntime.py", "run_openvino.py")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.parametrize("file", ["edge.py", "bench.py", "program.py", "run_onnxruntime.py", "run_openvino.py"])
+@pytest.mark.parametrize("file", FILES)
 def test_the_files_for_the_device_are_python_3_8(file: str) -> None:
     ast.parse((KIT / file).read_text(), feature_version=(3, 8))
 

@@ -24,6 +24,7 @@ from explainable_model.explainer.answers import split_classes
 from explainable_model.explainer.explainer import Explainer, artifact_explainer, model_explainer
 from explainable_model.imaging.overlay import overlay
 from explainable_model.imaging.preprocess import upright_rgb
+from explainable_model.writing import write_bytes
 
 ROUNDING = 0.5 / 255  # the heatmap has 8 bits
 TOLERANCE = 1e-3  # for map and probability, between two runtimes
@@ -233,7 +234,7 @@ def main() -> int:
     }
     print(json.dumps(summary, indent=2))
     if arguments.json:
-        arguments.json.write_text(json.dumps(summary, indent=2) + "\n")
+        write_bytes(arguments.json, (json.dumps(summary, indent=2) + "\n").encode())
     return 1 if check.problems else 0
 
 

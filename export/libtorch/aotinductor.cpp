@@ -38,7 +38,9 @@ class AotInductor : public Runtime {
   Outputs run(const Image& image, const Classes& classes) const override {
     const c10::InferenceMode guard;
     try {
-      return copy_outputs(package_->run(make_inputs(image, classes, dtype_)));
+      return copy_outputs(package_->run(make_inputs(image, classes, dtype_)), dtype_);
+    } catch (const ArtifactError&) {
+      throw;
     } catch (const std::exception& error) {
       throw InputError("the artifact failed: " + read_reason(error));
     }

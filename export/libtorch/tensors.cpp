@@ -40,8 +40,11 @@ std::vector<at::Tensor> make_inputs(const Image& image, const Classes& classes, 
   return {at::from_blob(const_cast<float*>(image.values.data()), image.shape, at::kFloat).to(dtype), asked};
 }
 
-Outputs copy_outputs(const std::vector<at::Tensor>& tensors) {
-  const at::Tensor &logits = tensors.at(0), &class_idx = tensors.at(1), &cam = tensors.at(2);
+Outputs copy_outputs(const std::vector<at::Tensor>& tensors, at::ScalarType dtype) {
+  const bool fit = tensors.size() >= 3 && tensors[0].scalar_type() == dtype && tensors[1].scalar_type() == at::kLong &&
+                   tensors[2].scalar_type() == dtype;
+  if (!fit) throw ArtifactError("The artifact's outputs have not the number and types that its metadata describes.");
+  const at::Tensor &logits = tensors[0], &class_idx = tensors[1], &cam = tensors[2];
   return {logits.sizes().vec(), copy_values<float>(logits, at::kFloat), copy_values<std::int64_t>(class_idx, at::kLong),
           cam.sizes().vec(), copy_values<float>(cam, at::kFloat)};
 }

@@ -20,7 +20,7 @@ at::ScalarType parse_dtype(const Metadata& metadata);
 // The tensors image and class_idx. They use the memory of their arguments, which must outlive them.
 std::vector<at::Tensor> make_inputs(const Image& image, const Classes& classes, at::ScalarType dtype);
 
-// Copies of logits, class_idx and cam.
-Outputs copy_outputs(const std::vector<at::Tensor>& tensors);
+// Copies of logits, class_idx and cam. Throws ArtifactError where they have not the artifact's dtype.
+Outputs copy_outputs(const std::vector<at::Tensor>& tensors, at::ScalarType dtype);
 
 }  // namespace explainable

@@ -2,18 +2,38 @@
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+#include "guard.hpp"
 #include "runtimes.hpp"
 #include "tensors.hpp"
 
 namespace explainable {
 namespace {
 
+std::istringstream read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string content((std::istreambuf_iterator<char>(file)), {});
+  return std::istringstream(std::move(content));
+}
+
 class TorchScript : public Runtime {
  public:
-  explicit TorchScript(const std::filesystem::path& artifact) {
+  TorchScript(const std::filesystem::path& artifact, bool trusted) {
     torch::jit::ExtraFilesMap extra{{kMetadataKey, ""}};
     try {
-      module_ = torch::jit::load(artifact.string(), c10::Device(c10::kCPU), extra);
+      std::istringstream bytes = read_file(artifact);  // what is checked is what is loaded
+      if (!trusted) {
+        caffe2::serialize::PyTorchStreamReader reader(&bytes);
+        if (!reader.hasRecord(std::string("extra/") + kMetadataKey)) parse_metadata("", artifact.string());  // throws
+        check_torchscript(reader, artifact.string());
+        bytes.seekg(0);
+      }
+      module_ = torch::jit::load(bytes, c10::Device(c10::kCPU), extra);
+    } catch (const ArtifactError&) {
+      throw;
     } catch (const std::exception& error) {
       throw ArtifactError(artifact.string() + " cannot be loaded: " + read_reason(error));
     }
@@ -31,7 +51,9 @@ class TorchScript : public Runtime {
       const auto tuple = module_.forward({inputs[0], inputs[1]}).toTuple();
       std::vector<at::Tensor> outputs;
       for (const c10::IValue& element : tuple->elements()) outputs.push_back(element.toTensor());
-      return copy_outputs(outputs);
+      return copy_outputs(outputs, dtype_);
+    } catch (const ArtifactError&) {
+      throw;
     } catch (const std::exception& error) {
       throw InputError("the artifact failed: " + read_reason(error));
     }
@@ -45,8 +67,8 @@ class TorchScript : public Runtime {
 
 }  // namespace
 
-std::unique_ptr<Runtime> open_torchscript(const std::filesystem::path& artifact) {
-  return std::make_unique<TorchScript>(artifact);
+std::unique_ptr<Runtime> open_torchscript(const std::filesystem::path& artifact, bool trusted) {
+  return std::make_unique<TorchScript>(artifact, trusted);
 }
 
 }  // namespace explainable

@@ -22,9 +22,47 @@ std::vector<std::int64_t> read_shape(const Ort::Value& tensor) {
 }
 
 template <typename T>
-std::vector<T> copy_values(const Ort::Value& tensor) {
+constexpr ONNXTensorElementDataType kElement = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+template <>
+constexpr ONNXTensorElementDataType kElement<float> = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+template <>
+constexpr ONNXTensorElementDataType kElement<std::int64_t> = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+
+// Copies a tensor, which must have the type T: ONNX Runtime gives its bytes whatever the type.
+template <typename T>
+std::vector<T> copy_values(const Ort::Value& tensor, const char* name) {
+  if (!tensor.IsTensor() || tensor.GetTensorTypeAndShapeInfo().GetElementType() != kElement<T>) {
+    throw ArtifactError(std::string("the artifact's output ") + name + " has not the type that its metadata describes.");
+  }
   const T* values = tensor.GetTensorData<T>();
   return {values, values + tensor.GetTensorTypeAndShapeInfo().GetElementCount()};
+}
+
+struct Declared {
+  std::string name;
+  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+  std::vector<std::int64_t> shape;  // -1 for an open size
+};
+
+Declared read_declared(Ort::AllocatedStringPtr name, const Ort::TypeInfo& info) {
+  Declared declared{name.get(), ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, {}};
+  if (info.GetONNXType() != ONNX_TYPE_TENSOR) return declared;
+  const auto tensor = info.GetTensorTypeAndShapeInfo();
+  return {declared.name, tensor.GetElementType(), tensor.GetShape()};
+}
+
+// Throws where the graph has another input or output than the record.
+void check_declared(const std::vector<Declared>& graph, const Declared& expected, const std::string& artifact) {
+  for (const Declared& declared : graph) {
+    if (declared.name != expected.name) continue;
+    bool fits = declared.type == expected.type && declared.shape.size() == expected.shape.size();
+    for (std::size_t n = 0; fits && n < expected.shape.size(); ++n) {
+      fits = declared.shape[n] < 0 || !expected.shape[n] || declared.shape[n] == expected.shape[n];
+    }
+    if (fits) return;
+  }
+  throw ArtifactError(artifact + " is not what its metadata describes: the graph has no " + expected.name +
+                      " of that type and shape. Export it again.");
 }
 
 template <typename T>
@@ -51,6 +89,7 @@ class Onnx : public Runtime {
       throw ArtifactError(artifact.string() + " takes " + metadata.dtype + "; this program makes float32 images. "
                           "Export network.float() with a float32 image.");
     }
+    check_graph(metadata, artifact.string());
   }
 
   std::string metadata_text() const override { return metadata_text_; }
@@ -65,14 +104,36 @@ class Onnx : public Runtime {
     try {
       const auto outputs = session_.Run(Ort::RunOptions(), kInputs.data(), inputs.data(), inputs.size(),
                                         kOutputs.data(), kOutputs.size());
-      return {read_shape(outputs[0]), copy_values<float>(outputs[0]), copy_values<std::int64_t>(outputs[1]),
-              read_shape(outputs[2]), copy_values<float>(outputs[2])};
+      const auto logits = copy_values<float>(outputs[0], kOutputs[0]);
+      const auto class_idx = copy_values<std::int64_t>(outputs[1], kOutputs[1]);
+      const auto cam = copy_values<float>(outputs[2], kOutputs[2]);
+      return {read_shape(outputs[0]), logits, class_idx, read_shape(outputs[2]), cam};
     } catch (const Ort::Exception& error) {
       throw InputError(std::string("the artifact failed: ") + error.what());
     }
   }
 
  private:
+  void check_graph(const Metadata& metadata, const std::string& artifact) const {
+    Ort::AllocatorWithDefaultOptions allocator;
+    std::vector<Declared> inputs, outputs;
+    for (std::size_t n = 0; n < session_.GetInputCount(); ++n) {
+      inputs.push_back(read_declared(session_.GetInputNameAllocated(n, allocator), session_.GetInputTypeInfo(n)));
+    }
+    for (std::size_t n = 0; n < session_.GetOutputCount(); ++n) {
+      outputs.push_back(read_declared(session_.GetOutputNameAllocated(n, allocator), session_.GetOutputTypeInfo(n)));
+    }
+    const auto image = metadata.pixels.empty() ? kElement<float> : ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+    const auto classes = kElement<std::int64_t>;
+    const std::vector<std::int64_t> asked = metadata.top_k ? std::vector{metadata.batch(), metadata.top_k}
+                                                           : std::vector{metadata.batch()};
+    check_declared(inputs, {kInputs[0], image, metadata.image_shape}, artifact);
+    check_declared(inputs, {kInputs[1], classes, asked}, artifact);
+    check_declared(outputs, {kOutputs[0], kElement<float>, metadata.logits_shape}, artifact);
+    check_declared(outputs, {kOutputs[1], classes, asked}, artifact);
+    check_declared(outputs, {kOutputs[2], kElement<float>, metadata.cam_shape}, artifact);
+  }
+
   Ort::Env environment_{ORT_LOGGING_LEVEL_FATAL, "explain"};  // failures are thrown and not logged as well
   mutable Ort::Session session_{nullptr};                     // Run is not const, but several threads may call it
   std::string metadata_text_;
@@ -80,7 +141,7 @@ class Onnx : public Runtime {
 
 }  // namespace
 
-std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int threads) {
+std::unique_ptr<Runtime> open_runtime(const std::filesystem::path& artifact, int threads, bool /*trusted*/) {
   return std::make_unique<Onnx>(artifact, threads);
 }
 

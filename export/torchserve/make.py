@@ -18,6 +18,7 @@ import explainable_model
 from explainable_model import read_metadata
 from explainable_model.errors import ArtifactError, ExplainableModelError
 from explainable_model.imaging.overlay import choose_colormap, palette
+from explainable_model.writing import resolve_target
 
 KIT = Path(__file__).parent
 
@@ -53,7 +54,7 @@ def make_archive(
         if done.returncode != 0:
             reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
             raise ArtifactError(f"torch-model-archiver cannot make {name}.mar: {reason[0]}")
-        return Path(work, f"{name}.mar").replace(store / f"{name}.mar")
+        return Path(work, f"{name}.mar").replace(resolve_target(store / f"{name}.mar"))
 
 
 def main() -> int:

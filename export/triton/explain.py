@@ -47,6 +47,7 @@ class Model:
         self.classes, self.top_k = int(record["classes"]), record["top_k"]
         self.diverging = record["cam_range"][0] != 0
         self.output_kind = record.get("output_kind")
+        self.threshold = record.get("threshold", 0.5)
 
     def __call__(self, image: Any, class_idx: Sequence[int]) -> Explanation[Any]:
         """The explanation of images ``(N, C, H, W)`` for classes ``(N,)``; of k classes where ``top_k`` is set."""
@@ -100,7 +101,8 @@ def explain(model: Model, photos: Sequence[Path], class_idx: int, out: Path) -> 
         answer = split_classes(model(model.preprocess(photo), [class_idx]))[0]
         box = model.preprocess.box(*photo.size)
         picture = draw_overlay(photo, answer.cam[0], box, OverlayStyle(), signed=model.diverging)
-        words = label_class(describe_classes(answer, None, model.output_kind, classes=model.classes))
+        record = describe_classes(answer, None, model.output_kind, classes=model.classes, threshold=model.threshold)
+        words = label_class(record)
         print(f"{save_picture(picture, out / f'{path.stem}-overlay.png')}: {words}")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from explainable_model import Metadata, read_metadata
 from explainable_model.errors import ArtifactError, ExplainableModelError
 from explainable_model.explanation import LOGITS
+from explainable_model.writing import resolve_target
 
 BACKENDS = {"onnx": ("onnxruntime", "model.onnx"), "torchscript": ("pytorch", "model.pt")}
 TYPES = {
@@ -73,7 +74,7 @@ def make_entry(
             files[LABELS] = "".join(f"{label}\n" for label in metadata.class_names or ())
         for file, text in files.items():
             Path(work, file).write_text(text, encoding="utf-8")
-            Path(work, file).replace(entry / file)
+            Path(work, file).replace(resolve_target(entry / file))
         made.rename(entry / str(version))  # last, so that a watching server finds the version complete
     return entry
 

@@ -15,6 +15,7 @@ import torch
 from explainable_model import ExplainableModel, export, read_metadata
 from explainable_model.demo import TARGET_LAYER, demo_photos, efficientnet_lite0
 from explainable_model.imaging.overlay import choose_colormap, palette
+from explainable_model.writing import write_bytes
 
 KIT = Path(__file__).parent
 ASSETS = KIT / "site" / "assets"
@@ -63,7 +64,7 @@ def main() -> None:
         shutil.copy(artifact, model)
     palettes = {name: palette(choose_colormap(signed=name == "diverging")).tolist() for name in ("plain", "diverging")}
     site = {"model": model.name, "palettes": palettes, "examples": copy_examples(ASSETS / "examples")}
-    (ASSETS / "site.json").write_text(json.dumps(site))
+    write_bytes(ASSETS / "site.json", json.dumps(site).encode())
     sys.stdout.write(f"{KIT / 'site'} is complete; serve it with: python {KIT / 'serve.py'}\n")
 
 

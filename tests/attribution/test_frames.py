@@ -92,6 +92,45 @@ def test_the_automatic_layer_of_frames(build: type[nn.Module], layer: str, size:
         ExplainableModel(network, layer if build is not FrameTubes else None)(example)
 
 
+class FramesSecond(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, video: Tensor) -> Tensor:
+        return self.net(video.transpose(1, 2))
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_score_cam_masks_each_frame(frames: int) -> None:
+    """The replica masks the video with each channel's map of time, height and width."""
+    network = seeded(FrameEncoder()).double()
+    model = network if frames == 1 else FramesSecond(network).eval()
+    options = {"normalize": False, "upsample": False, "signed": True, "frames": frames}
+    layer = "conv" if frames == 1 else "net.conv"
+    image = video() if frames == 1 else video().transpose(1, 2)
+    got = ExplainableModel(model, layer, "scorecam", **options)(image, CLASSES).cam
+    activations = network.conv(video().flatten(0, 1)).reshape(2, 4, 4, 8, 8).transpose(1, 2)  # (N, K, T, h, w)
+    masks = nn.functional.interpolate(activations, (4, 16, 16), mode="trilinear").flatten(2)
+    low, high = masks.amin(2, keepdim=True), masks.amax(2, keepdim=True)
+    masks = ((masks - low) / (high - low)).reshape(2, 4, 4, 1, 16, 16)
+    scores = torch.stack([network(video() * masks[:, k]).gather(1, CLASSES[:, None])[:, 0] for k in range(4)], 1)
+    expected = (scores.softmax(1)[:, :, None, None, None] * activations).sum(1).detach()
+    assert (got - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+@pytest.mark.parametrize("method", ["iscam", "sscam"])
+def test_methods_that_change_the_image_change_every_frame(method: str) -> None:
+    network = seeded(FrameEncoder()).double()
+    one = ExplainableModel(network, "conv", method, frames=1)(video(), CLASSES).cam
+    other = ExplainableModel(FramesSecond(network).eval(), "net.conv", method, frames=2)(
+        video().transpose(1, 2), CLASSES
+    ).cam
+    assert one.shape == (2, 4, 16, 16)
+    assert one.amax() > 0.5
+    assert torch.allclose(one, other)
+
+
 def test_frames_in_an_artifact(tmp_path: Path) -> None:
     explainable = ExplainableModel(seeded(FrameEncoder()), "conv", frames=1)
     session = load(export(explainable, tmp_path / "frames.ts", video().float()))
@@ -106,7 +145,7 @@ def test_what_frames_cannot_be() -> None:
         ExplainableModel(network, "conv", frames=5)(video())
     with pytest.raises(ValueError, match="method 'saliency' explains at the image"):
         ExplainableModel(network, method="saliency", frames=1)
-    with pytest.raises(LayerError, match="changes the image"):
-        ExplainableModel(network, "conv", "scorecam", frames=1)(video())
+    with pytest.raises(LayerError, match="changes the output of 'conv' .* frames folded into the batch"):
+        ExplainableModel(network, "conv", "reciprocam", frames=1)(video())
     with pytest.raises(InputError, match="expects"):  # a frame that lacks its batch
         ExplainableModel(nn.Sequential(nn.Conv3d(3, 2, 3)).double().eval(), "0")(video()[0])

@@ -2,12 +2,15 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from explainable_model import ExplainableModel, lower
+from explainable_model.errors import ZeroMapWarning
 from tests.support.nets import images, seeded
 
 
@@ -43,3 +46,80 @@ def test_the_lowered_map_is_zero_as_well() -> None:
 @pytest.mark.parametrize("norm", [lambda: nn.GroupNorm(2, 8), lambda: nn.BatchNorm2d(8)])
 def test_other_normalizations_keep_their_map(norm: Callable[[], nn.Module]) -> None:
     assert ExplainableModel(network(norm), "0")(images(2, (3, 24, 24))).cam.max() > 0.5
+
+
+NORMALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "instance_norm": functional.instance_norm,
+    "group_norm": lambda values: functional.group_norm(values, values.shape[1]),
+    "layer_norm": lambda values: functional.layer_norm(values, values.shape[2:]),
+    "batch_norm": lambda values: functional.batch_norm(values.flatten(0, 1)[None], None, None, training=True).reshape(
+        values.shape
+    ),
+    "by hand": lambda values: (values - values.mean((2, 3), True)) / (values.var((2, 3), keepdim=True) + 1e-5).sqrt(),
+    "mean alone": lambda values: values - values.mean((2, 3), True),
+}
+
+
+class Functional(nn.Module):
+    def __init__(self, norm: Callable[[Tensor], Tensor], *, pools: bool = False) -> None:
+        super().__init__()
+        self.body, self.head, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+        self.norm, self.pools = norm, pools
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.pools:
+            return self.fc(self.norm(self.head(self.body(image))).mean((2, 3)))
+        return self.fc(self.head(self.norm(self.body(image)).relu()).tanh().mean((2, 3)))
+
+
+@pytest.mark.parametrize("norm", NORMALIZATIONS.values(), ids=NORMALIZATIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_function_that_normalizes_is_seen(norm: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
+    image = images(2, (3, 24, 24)).to(dtype)
+    explainable = ExplainableModel(seeded(Functional(norm)).to(dtype), "body")
+    with pytest.warns(ZeroMapWarning):
+        assert explainable(image).cam.abs().max() == 0
+    assert ExplainableModel(seeded(Functional(norm)).to(dtype), "body", "layercam")(image).cam.max() > 0.5
+    assert ExplainableModel(seeded(Functional(norm)).to(dtype), "head")(image).cam.max() > 0.5
+
+
+@pytest.mark.parametrize("layer", ["body", "head"])
+@pytest.mark.parametrize("method", ["gradcam", "layercam", "gradcam++"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_score_that_is_constant_has_no_map(layer: str, method: str, dtype: torch.dtype) -> None:
+    network = seeded(Functional(functional.instance_norm, pools=True)).to(dtype)
+    with pytest.warns(ZeroMapWarning, match="The signed map is zero, too: the gradient of the score vanishes"):
+        assert ExplainableModel(network, layer, method)(images(2, (3, 24, 24)).to(dtype)).cam.abs().max() == 0
+
+
+def test_a_tiny_gradient_that_is_no_rounding_stays() -> None:
+    network: Any = seeded(Functional(lambda values: 1e-12 * values)).double()
+    network.fc.bias.data += 100
+    assert ExplainableModel(network, "body", "layercam")(images(2, (3, 24, 24)).double(), [1, 2]).cam.max() > 0.5
+
+
+@pytest.mark.parametrize("name", ["instance_norm", "by hand"])
+def test_the_lowered_map_of_a_function_is_zero_as_well(name: str) -> None:
+    image = images(2, (3, 24, 24))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lowered = lower(ExplainableModel(seeded(Functional(NORMALIZATIONS[name])), "body"), image)
+    assert lowered(image).cam.abs().max() == 0
+
+
+@pytest.mark.filterwarnings("ignore::explainable_model.errors.ZeroMapWarning")
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *((name, "gradcam") for name in NORMALIZATIONS if name != "batch_norm"),
+        *(("instance_norm", m) for m in ("finercam", "shapleycam")),
+        ("by hand", "guided_gradcam"),
+    ],
+)
+def test_every_method_that_averages_and_every_way_to_normalize(name: str, method: str) -> None:
+    network, image = seeded(Functional(NORMALIZATIONS[name])), images(2, (3, 24, 24))
+    explainable = ExplainableModel(network, "body", method)
+    assert explainable(image).cam.abs().max() == 0
+    if name == "by hand":
+        assert lower(explainable, image)(image).cam.abs().max() == 0
+    assert ExplainableModel(network, "body", "hirescam")(image).cam.max() > 0.5

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from explainable_model import ExplainableModel, lower
 from explainable_model.attribution.prediction import check_class_scores, find_prediction
-from explainable_model.errors import ModelError
+from explainable_model.errors import InputError, ModelError
 from explainable_model.targets import Custom, Segmentation
 from tests.support.nets import SmallNet, images, seeded
 
@@ -63,6 +63,8 @@ def test_one_tensor_is_the_prediction(output: Any) -> None:
         (HeadOutput(OTHER, None), None),  # type: ignore[arg-type]
         ([{"boxes": OTHER, "scores": LOGITS}], r"1 dictionaries \(boxes, scores\), one per image.*target=lambda"),
         ([{"scores": LOGITS}] * 2, "2 dictionaries"),
+        ([LOGITS], r"a list of 1 tensor.* one per image.*output=0"),
+        ([torch.ones(0, 6)], r"a list of 1 tensor.* one per image"),
         ({"logits": LOGITS, "pred_boxes": OTHER}, "'pred_boxes', as detectors do.*target=lambda"),
     ],
 )
@@ -190,10 +192,16 @@ def test_the_users_score_of_a_detector(layer: str | None) -> None:
 
 def test_the_users_score_of_a_query_takes_the_class() -> None:
     network = returns(lambda a, y, x: {"logits": a.tanh().flatten(2), "pred_boxes": y[:, None, :4]})
-    explainable = ExplainableModel(network, "net.block", normalize=False, target=Custom(query_score))
+    target = Custom(query_score, classes=64)
+    explainable = ExplainableModel(network, "net.block", normalize=False, target=target)
     lowered = lower(explainable, picture())
     one, other = (explainable(picture(), torch.tensor([c, c])) for c in (7, 30))
     assert (one.cam - other.cam).abs().max() > 0
     first = explainable(picture())  # the output has no classes to choose from: -1 stands for 0
     assert torch.equal(first.cam, explainable(picture(), torch.tensor([0, 0])).cam)
     assert (lowered(picture()).cam - first.cam).abs().max() <= 1e-9 * first.cam.max()
+    assert lowered.classes == 64
+    assert (lowered(picture(), torch.tensor([30, 30])).cam - other.cam).abs().max() <= 1e-9 * other.cam.max()
+    for call in (explainable, lowered):
+        with pytest.raises(InputError, match="class_idx 64 is out of range"):
+            call(picture(), torch.tensor([64, 0]))

@@ -221,7 +221,7 @@ def test_wrong_targets() -> None:
     def refused(target: Any, *inputs: Tensor) -> None:
         ExplainableModel(network, "block", target=target)(image, None, *inputs)
 
-    with pytest.raises(InputError, match=r"Difference\(other=9\): the network has 5 classes"):
+    with pytest.raises(InputError, match=r"Difference\(other=9\): expected a class, 0 to 4 for this network"):
         refused(Difference(9))
     with pytest.raises(ModelError, match=r"Segmentation\(\) needs logits \(N, classes, \*spatial\)"):
         refused(Segmentation())

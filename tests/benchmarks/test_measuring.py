@@ -1,8 +1,11 @@
 """The measuring core: pairs, resuming, isolation, and a report that tells losses."""
 
+import json
+import math
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,6 +125,49 @@ def test_targets_tell_losses_and_what_is_missing(tmp_path: Path) -> None:
     assert lines["onnx, last layer"] == ["≤ 1.05", "1.070", "vit_b_16, batch 1", "no", "1 of 2"]
     assert lines["onnx, last layer under pooling and one linear layer"][1:4] == ["1.010", "resnet18, batch 1", "yes"]
     assert lines["eager, last layer"][1] == "not measured"
+
+
+RIGHT = {"cam": 0.001, "correlation": 0.9999}
+WRONG: dict[str, dict[str, Any]] = {
+    "runtimes": {
+        "parity": {"plain": {"logits": 1e-6}, "explained": {"logits": 1e-6, "cam": 0.99, "correlation": 0.078}}
+    },
+    "peers": {"agreement": {"cam": 1.0, "correlation": 0.0}},
+    "gpu": {"agreement": {"cam": 0.69, "correlation": 0.70}},
+    "photos": {"difference": {"logits": 0.5, "overlay_levels_mean": 0.2}},
+    "edge": {"parity": {"logits": 1e-6, "cam": 0.4, "correlation": 0.995}},
+    "scaling": {"parity": {"explained": {"correlation": math.nan}}},
+}
+
+
+@pytest.mark.parametrize("suite", WRONG)
+def test_a_row_with_a_wrong_map_is_a_failed_row(suite: str, tmp_path: Path) -> None:
+    results = Results(tmp_path, suite)
+    results.put("net/last/onnx", {"model": "net", "forwards": 1.0, **WRONG[suite]}, [])
+    results.put("other", {"model": "other", "agreement": RIGHT}, [])
+    assert results.rows["net/last/onnx"].keys() == {"model", "failed"}
+    assert "wrong" in results.rows["net/last/onnx"]["failed"]
+    assert not results.has("net/last/onnx")
+    assert results.has("other")
+
+
+def test_published_results_with_a_wrong_map_count_as_failed(tmp_path: Path) -> None:
+    row = {"model": "vit_b_16", "runtime": "onnx", "where": "last", "batches": {"1": {"ratio": {"p50": 1.0}}}}
+    stored = {"vit_b_16/last/onnx": {**row, **WRONG["runtimes"]}, "net/last/onnx": {"failed": "the process ended"}}
+    (tmp_path / "runtimes.json").write_text(json.dumps({"rows": stored}))
+    found = {name: Results(tmp_path, name) for name in SUITES}
+    lines = {line[0]: line[1:] for line in targets.make_rows(found)}
+    assert lines["onnx, last layer"][1:] == ["failed", "vit_b_16", "no", "0 of 2"]
+    assert lines["onnx, peak memory, last layer, batch 8"][3:] == ["no", "0 of 2"]
+
+
+def test_a_comparison_with_a_wrong_map_shows_no_speed(tmp_path: Path) -> None:
+    found = {name: Results(tmp_path, name) for name in SUITES}
+    for library, agreement in (("explainable_model", RIGHT), ("pytorch-grad-cam", WRONG["peers"]["agreement"])):
+        row = {"model": "net", "method": "scorecam", "library": library, "forwards": 9.0, "agreement": agreement}
+        found["peers"].put(f"net/scorecam/{library}", row, [])
+    lines = {line[0]: line[1:] for line in targets.make_rows(found)}
+    assert lines["scorecam, times as fast as pytorch-grad-cam"][1:] == ["failed", "net", "no", "0 of 1"]
 
 
 def test_the_edge_table_has_no_times_of_an_emulated_device() -> None:

@@ -62,7 +62,7 @@ def test_several_classes_from_the_artifact_and_the_network(
     metadata = read_metadata(target)
     assert (metadata.top_k, metadata.signed, metadata.normalize) == (3, True, "max")
     found = []
-    for which in (["--artifact", target], ["--model", NAMED, "--top-k", "3", "--signed"]):
+    for which in (["--artifact", target], ["--model", NAMED, "--top-k", "3", "--signed", "--upsample", "bilinear"]):
         run = Run(capsys, "explain", photos[0], *which, "--out", tmp_path / str(len(found)), "--json")
         assert run.code == 0, run.err
         found.append(run.record["photos"][0])
@@ -71,7 +71,7 @@ def test_several_classes_from_the_artifact_and_the_network(
     pictures = [np.asarray(Image.open(one["panel"])).astype(int) for one in found]
     assert np.abs(pictures[0] - pictures[1]).max() <= 2
     for which in (["--artifact", target], ["--model", NAMED, "--top-k", "3"]):
-        run = Run(capsys, "explain", photos[0], *which, "--class", "1", "--out", tmp_path, "--json")
+        run = Run(capsys, "explain", photos[0], *which, "--class", "1", "--out", tmp_path, "--json", "--overwrite")
         (asked,) = run.record["photos"]
         classes = [1, *(best["class_idx"] for best in asked["top"][1:3])]
         assert [each["class_idx"] for each in asked["explained"]] == classes, "the one that is asked for comes first"

@@ -261,7 +261,8 @@ def test_every_name_of_a_layer_is_right(wrap: type[nn.Module]) -> None:
     listed = [layer.name for layer in find_layers(network, images(1))]
     assert listed[-1] == "features"
     expected = ExplainableModel(network, network.backbone.layer2)(images(1)).cam
-    for name in ("backbone.layer2", "features.3", "module.features.3", network.features[3]):
+    names = ("backbone.layer2", "features.3", "module.features.3", "module._orig_mod.features.3", network.features[3])
+    for name in names:
         assert torch.equal(ExplainableModel(wrap(network), name)(images(1)).cam, expected)
     for name in listed:
         assert ExplainableModel(network, name).target_layer == name

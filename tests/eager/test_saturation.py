@@ -1,6 +1,7 @@
 """Thin wrappers around probabilities: exact in float32, eagerly and lowered, however sure the network is."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model import ExplainableModel, export, load, lower
+from explainable_model.errors import ModelError, SaturationWarning
 
 Ending = Callable[[Tensor], Tensor]
 CLASSES = 4
@@ -22,6 +24,21 @@ def by_hand(logits: Tensor) -> Tensor:
 def by_hand_unsqueezed(logits: Tensor) -> Tensor:
     powers = torch.exp(logits - logits.max(1, keepdim=True).values)
     return powers / powers.sum(1).unsqueeze(1)
+
+
+def without_maximum(logits: Tensor) -> Tensor:
+    powers = logits.exp()
+    return powers / powers.sum(1, keepdim=True)
+
+
+def transposed(logits: Tensor) -> Tensor:
+    powers = logits.exp()
+    return (powers.T / powers.sum(1)).T
+
+
+def times_reciprocal(logits: Tensor) -> Tensor:
+    powers = logits.exp()
+    return powers.sum(1, keepdim=True).reciprocal() * powers
 
 
 def two_way(logits: Tensor) -> Tensor:
@@ -67,7 +84,36 @@ ENDINGS: dict[str, Ending] = {
     "sigmoid-percent": lambda z: torch.sigmoid(z) * 100,
     "sigmoid-complement": lambda z: 1 - z.sigmoid(),
     "log-sigmoid-by-hand": lambda z: z.sigmoid().log(),
+    "tanh": lambda z: torch.tanh(z / 2),
+    "sigmoid-of-tanh": lambda z: 0.5 * (1 + torch.tanh(z / 2)),
+    "sigmoid-by-hand": lambda z: 1 / (1 + torch.exp(-z)),
+    "sigmoid-of-reciprocal": lambda z: (1 + (-z).exp()).reciprocal() * 100,
+    "sigmoid-of-quotient": lambda z: z.exp() / (1 + z.exp()),
+    "sigmoid-complement-by-hand": lambda z: 1 - 1 / (1 + z.exp()),
+    "log-softmax-by-hand": lambda z: z - z.logsumexp(1, keepdim=True),
+    "log-softmax-of-exp": lambda z: z - z.exp().sum(1, keepdim=True).log(),
+    "exp-of-logsumexp": lambda z: (z - z.logsumexp(1).unsqueeze(1)).exp(),
+    "without-maximum": without_maximum,
+    "powers-computed-twice": lambda z: z.exp() / z.exp().sum(1, keepdim=True),
+    "transposed": transposed,
+    "times-reciprocal": times_reciprocal,
+    "normalized": lambda z: nn.functional.normalize(z.exp(), p=1, dim=1),
     "module": nn.Sequential(nn.Sigmoid(), nn.Flatten(), nn.Threshold(-1, 0)),
+}
+
+
+IN_ONNX = ("log", "two-way-of-sigmoid", "exp-of-log-softmax", "tokens", "sigmoid-of-quotient", "log-softmax-by-hand")
+
+# Beyond these gaps float32 cannot hold the square of a small probability, or of a large exponential.
+LARGEST_GAPS = {
+    "square": 40.0,
+    "sigmoid-of-quotient": 40.0,
+    "sigmoid-complement-by-hand": 40.0,
+    "without-maximum": 40.0,
+    "powers-computed-twice": 40.0,
+    "transposed": 40.0,
+    "times-reciprocal": 40.0,
+    "normalized": 40.0,
 }
 
 
@@ -111,8 +157,7 @@ IMAGE = torch.ones(1, 1, 2, 2) + torch.tensor([[[[0.0, 0.1], [-0.1, 0.0]]]])
 @pytest.mark.parametrize("gap", [5.0, 16.0, 30.0, 60.0])
 @pytest.mark.parametrize("name", ENDINGS)
 def test_the_gradient_of_a_saturated_probability_is_exact(name: str, gap: float) -> None:
-    if (name, gap) == ("square", 60.0):
-        gap = 40.0  # at 60 the square of a small probability is below the smallest float32
+    gap = min(gap, LARGEST_GAPS.get(name, gap))
     network = Ended(ENDINGS[name], gap)
     got = maps(network, IMAGE)
     assert worst(got, maps(copy.deepcopy(network).double(), IMAGE.double())) < 1e-4
@@ -139,10 +184,49 @@ def test_lowered_it_is_as_exact(name: str) -> None:
     assert worst(got, maps(copy.deepcopy(network).double(), IMAGE.double())) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["log", "two-way-of-sigmoid", "exp-of-log-softmax", "tokens"])
+@pytest.mark.parametrize("name", IN_ONNX)
 def test_in_onnx_runtime_it_is_as_exact(name: str, tmp_path: Path) -> None:
     network = Ended(ENDINGS[name], 30.0).eval()
     explainable = ExplainableModel(network, "features", normalize=False, signed=True, upsample="none", top_k=2)
     session = load(export(explainable, tmp_path / "net.onnx", IMAGE))
     got = torch.from_numpy(session(IMAGE, torch.tensor([[0, 1]])).cam).double()
     assert worst(got, maps(copy.deepcopy(network).double(), IMAGE.double())) < 1e-4
+
+
+def logit_again(logits: Tensor) -> Tensor:
+    return torch.logit(logits.sigmoid(), eps=1e-7)
+
+
+LOST: dict[str, tuple[Ending, str]] = {
+    "logit of sigmoid": (logit_again, "logit takes the distance of a probability to one"),
+    "log1p": (lambda z: torch.log1p(-z.softmax(1)), "log1p takes the distance"),
+    "noisy or": (lambda z: 1 - (1 - z.sigmoid()).prod(1, keepdim=True).expand(-1, 2), "prod takes the distance"),
+    "log of the complement": (lambda z: -(1 - z.sigmoid()).log(), "log takes the distance"),
+    "overflow": (lambda z: without_maximum(2.5 * z), "sum of exponentials that is too large"),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_digits_that_are_lost_are_told(name: str) -> None:
+    ending, reason = LOST[name]
+    network = Ended(ending, 16.0 if name != "overflow" else 30.0).eval()
+    with pytest.warns(SaturationWarning, match=f"The output is saturated, so the map may be wrong: .*{reason}"):
+        ExplainableModel(network, "features")(IMAGE, torch.tensor([0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SaturationWarning)
+        ExplainableModel(Ended(ending, 3.0).eval(), "features")(IMAGE, torch.tensor([1]))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_a_saturated_sigmoid_of_a_scripted_part_is_told() -> None:
+    part = torch.jit.script(nn.Sequential(nn.Sigmoid(), nn.Flatten()))  # type: ignore[no-untyped-call]
+    network = Ended(lambda z: part(z) * 100, 16.0).eval()
+    with pytest.warns(SaturationWarning, match="a sigmoid or tanh of a scripted module is saturated"):
+        ExplainableModel(network, "features")(IMAGE, torch.tensor([0]))
+
+
+@pytest.mark.filterwarnings("ignore::explainable_model.errors.SaturationWarning")
+def test_a_map_that_is_no_number_is_refused() -> None:
+    network = Ended(lambda z: torch.log1p(-z.softmax(1)), 30.0).eval()
+    with pytest.raises(ModelError, match="map of class 0 is NaN"):
+        ExplainableModel(network, "features")(IMAGE, torch.tensor([0]))

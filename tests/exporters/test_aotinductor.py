@@ -37,7 +37,7 @@ def package(explainable: ExplainableModel, tmp_path_factory: pytest.TempPathFact
 
 
 def test_a_package_equals_eager_at_every_batch_size(package: Path, explainable: ExplainableModel) -> None:
-    session = load(package, threads=1)
+    session = load(package, threads=1, trusted=True)
     for batch in (1, 2, 7, 16):
         image, asked = images(batch, SIZE, seed=batch), torch.arange(batch) % 4 - 1
         for class_idx in (None, asked):
@@ -49,7 +49,7 @@ def test_a_package_equals_eager_at_every_batch_size(package: Path, explainable: 
 
 
 def test_it_says_what_it_is_without_being_run(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = load(package).metadata
+    loaded = load(package, trusted=True).metadata
     monkeypatch.delattr("torch._inductor.aoti_load_package")
     metadata = read_metadata(package)
     assert metadata == loaded
@@ -58,7 +58,7 @@ def test_it_says_what_it_is_without_being_run(package: Path, monkeypatch: pytest
 
 
 def test_inputs_are_checked_by_us(package: Path) -> None:
-    session, image = load(package), images(2, SIZE).numpy()
+    session, image = load(package, trusted=True), images(2, SIZE).numpy()
     for wrong, message in (
         (image[:, :, :8], r"expects \(N, 3, 16, 16\)"),
         (image.astype(np.float64), "image is float64"),
@@ -80,13 +80,13 @@ def test_files_that_are_no_package(package: Path, tmp_path: Path) -> None:
     with quiet_export():
         torch.export.save(torch.export.export(seeded(SmallNet()), (images(2, SIZE),)), path)
     with pytest.raises(ArtifactError, match="was not exported by explainable_model"):
-        load(path)
+        load(path, trusted=True)
     with zipfile.ZipFile(package) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             if name.endswith("_metadata.json"):
                 target.writestr(name, json.dumps({METADATA_KEY: json.loads(source.read(name))[METADATA_KEY]}))
     with pytest.raises(ArtifactError, match="cannot be loaded.*export it again here"):
-        load(path)
+        load(path, trusted=True)
 
 
 def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

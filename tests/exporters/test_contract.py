@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from explainable_model import ExplainableModel, export, load, read_metadata
+from explainable_model.artifact.checksum import UNWRITTEN
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.exporters import FORMATS, format_by_suffix, format_of
 from explainable_model.exporters.format import Format
@@ -56,7 +57,7 @@ def test_the_row_describes_a_format(fmt: Format) -> None:
 
 
 def test_other_images_and_another_batch_size(fmt: Format, artifact: Path, explainable: ExplainableModel) -> None:
-    session = load(artifact, threads=1)
+    session = load(artifact, threads=1, trusted=True)
     for batch in [BATCH] if fmt.fixed_size else [1, BATCH, 5]:
         image = images(batch, SHAPE, seed=30 + batch)
         want = explainable(image)
@@ -78,7 +79,7 @@ def test_other_images_and_another_batch_size(fmt: Format, artifact: Path, explai
 
 def test_metadata(fmt: Format, artifact: Path) -> None:
     metadata = read_metadata(artifact)
-    assert metadata == load(artifact).metadata
+    assert metadata == load(artifact, trusted=True).metadata
     assert (metadata.format, metadata.method, metadata.target_layers) == (fmt.name, "gradcam", ["2"])
     assert metadata.image_shape == [BATCH if fmt.fixed_size else None, *SHAPE]
     assert metadata.class_names == CLASS_NAMES
@@ -97,7 +98,24 @@ def test_wrong_files(fmt: Format, artifact: Path, tmp_path: Path) -> None:
                 read(path)
     path.unlink()
     with pytest.raises(ArtifactError, match="There is no artifact"):
-        load(path)
+        load(path, trusted=True)
+
+
+def test_the_checksum_covers_every_byte(fmt: Format, artifact: Path, tmp_path: Path) -> None:
+    for file in artifact.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    path = tmp_path / artifact.name
+    checksum = load(path, check=True).metadata.checksum
+    assert checksum is not None
+    assert checksum != UNWRITTEN
+    for file in tmp_path.iterdir():
+        whole = file.read_bytes()
+        for at in (*range(0, len(whole), len(whole) // 25), len(whole) - 1):
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(ArtifactError, match=r"damaged, or was changed after|damaged \(|no checksum recorded"):
+                load(path, check=True)
+        file.write_bytes(whole)
+    load(path, check=True)
 
 
 def test_precisions_of_the_table(fmt: Format, explainable: ExplainableModel, tmp_path: Path) -> None:

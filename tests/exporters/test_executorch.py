@@ -34,7 +34,7 @@ def artifact(explainable: ExplainableModel, tmp_path_factory: pytest.TempPathFac
 
 
 def assert_equals_eager(path: Path, explainable: ExplainableModel, batch: int, size: tuple[int, ...]) -> None:
-    session = load(path, threads=1)
+    session = load(path, threads=1, trusted=True)
     for seed in range(3):
         image, asked = images(batch, size, seed=seed), torch.arange(batch) % 3 - 1
         for class_idx in (None, asked):
@@ -95,12 +95,12 @@ def test_slopes_are_exact_beside_the_bounds(tmp_path: Path) -> None:
     explainable = ExplainableModel(network, "0", "elementwise")
     want = explainable(image).cam
     assert (want[0, 0] > 0).tolist() == [False, False, True, True, True, False, False, False]
-    session = load(export(explainable, tmp_path / "net.pte", image))
+    session = load(export(explainable, tmp_path / "net.pte", image), trusted=True)
     assert np.abs(session(image).cam - want.numpy()).max() < 1e-6
 
 
 def test_answers_stay_when_another_comes(artifact: Path, explainable: ExplainableModel) -> None:
-    session, batches = load(artifact, threads=1), [images(2, SIZE, seed=n) for n in range(16)]
+    session, batches = load(artifact, threads=1, trusted=True), [images(2, SIZE, seed=n) for n in range(16)]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(session, batches))
     for image, got in zip(batches, found, strict=True):
@@ -108,7 +108,7 @@ def test_answers_stay_when_another_comes(artifact: Path, explainable: Explainabl
 
 
 def test_metadata_and_inputs(artifact: Path) -> None:
-    session = load(artifact)
+    session = load(artifact, trusted=True)
     assert read_metadata(artifact) == session.metadata
     assert session.metadata.class_names == CLASS_NAMES
     assert (session.metadata.format, session.metadata.image_shape) == ("executorch", [2, 3, 16, 16])

@@ -8,10 +8,19 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from explainable_model.errors import InputError
+from explainable_model.errors import ArtifactError, InputError
 from explainable_model.imaging.overlay import UNSEEN, check_style, heatmap, hottest_point, overlay, palette
 from explainable_model.imaging.preprocess import AsDecoded, Preprocess
-from explainable_model.imaging.sheets import GAP, MARGIN, PANE, contact_sheet, panel, save_picture
+from explainable_model.imaging.sheets import (
+    BAR_HEIGHT,
+    GAP,
+    MARGIN,
+    NOTE_SIZE,
+    PANE,
+    contact_sheet,
+    panel,
+    save_picture,
+)
 
 WHOLE = Preprocess((8, 8))  # squashes the whole photo
 WIDTH = 2 * MARGIN + 3 * PANE + 2 * GAP
@@ -160,7 +169,12 @@ def test_panel_is_photo_heatmap_overlay(size: tuple[int, int], shown: tuple[int,
     photo, cam = random_photo(*size), np.random.default_rng(2).random((7, 7))
     sheet = panel(photo, cam, "chelsea.png: Egyptian cat, 79%", WHOLE, alpha=0.5)
     values = pixels(sheet)
-    top = sheet.height - MARGIN - shown[1]
+    below = sheet.height - MARGIN - BAR_HEIGHT - NOTE_SIZE - 6
+    top = below - GAP - shown[1]
+    bar = values[below : below + BAR_HEIGHT, MARGIN + PANE + GAP : MARGIN + 2 * PANE + GAP]
+    assert np.array_equal(bar[0], heatmap(np.linspace(0, 1, PANE, dtype=np.float32)[None])[0])
+    assert np.array_equal(bar[0], bar[-1])
+    values[below:] = 255
     panes = []
     for column in range(3):
         left = MARGIN + column * (PANE + GAP) + (PANE - shown[0]) // 2
@@ -231,7 +245,7 @@ def test_save_picture_replaces_at_once(tmp_path: Path) -> None:
             Path(str(fp)).write_bytes(b"half a")
             raise OSError("No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ArtifactError, match=r"cat\.png could not be written \(No space"):
         save_picture(Failing(), target)
     assert [file.name for file in tmp_path.iterdir()] == ["cat.png"], "no half a file, no temporary one"
     with Image.open(target) as saved:

@@ -15,6 +15,8 @@ from explainable_model.lowering.backward import networks
 
 CAPACITY = 8
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+PLAIN = (str, int, float, bool)
+DEPTH, MOST_PARTS = 5, 1000  # how far the values of attributes are looked into
 CONTAINERS = ("_parameters", "_buffers", "_modules")
 
 
@@ -40,10 +42,13 @@ class GraphCache:
         kinds = [(tensor.shape[1:], tensor.dtype, tensor.device) for tensor in (image, *inputs)]
         key = (plan.layers, plan.call, *kinds, _autocast_state())
         with self._lock:
-            if key in self._graphs and _are_same(self._graphs[key][0], list(_state(model))):
-                self._graphs.move_to_end(key)
-                return self._graphs[key][1]
+            for known in (key, (*key, len(image))):
+                if known in self._graphs and _are_same(self._graphs[known][0], list(_state(model))):
+                    self._graphs.move_to_end(known)
+                    return self._graphs[known][1]
             graph = networks.captured_network(model, plan, image, inputs)
+            if graph.batch is not None:
+                key = (*key, graph.batch)
             self._graphs[key] = list(_state(model)), graph
             self._graphs.move_to_end(key)
             while len(self._graphs) > CAPACITY:
@@ -56,6 +61,7 @@ def _state(model: nn.Module) -> Iterator[Any]:
 
     A tensor that is written to in place is the graph's tensor, too, and needs no new graph.
     """
+    seen: set[int] = set()
     for name, module in model.named_modules():
         yield from (name, module, type(module))
         for attribute, value in vars(module).items():
@@ -70,7 +76,24 @@ def _state(model: nn.Module) -> Iterator[Any]:
                 continue  # PyTorch's records of other hooks
             else:
                 yield attribute
-                yield value
+                yield from _parts(value, DEPTH, seen)
+
+
+def _parts(value: Any, depth: int, seen: set[int]) -> Iterator[Any]:
+    """A value and what it holds: a list, a dictionary or a record of settings may be changed where it is."""
+    yield value
+    if depth == 0 or id(value) in seen or isinstance(value, (*PLAIN, Tensor, nn.Module, type)) or callable(value):
+        return
+    if not isinstance(value, tuple):  # many modules share one record of settings; a pair of a dictionary is made anew
+        seen.add(id(value))
+    if isinstance(value, dict):
+        held: list[Any] = list(value.items())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        held = list(value)
+    else:
+        held = list(getattr(value, "__dict__", {}).items())
+    for part in held[:MOST_PARTS]:
+        yield from _parts(part, depth - 1, seen)
 
 
 def _are_same(before: list[Any], now: list[Any]) -> bool:
@@ -82,8 +105,7 @@ def _is_same(before: Any, now: Any) -> bool:
         return True
     if isinstance(before, tuple) and isinstance(now, tuple):
         return _are_same(list(before), list(now))
-    plain = (str, int, float, bool)
-    return isinstance(before, plain) and type(before) is type(now) and before == now
+    return isinstance(before, PLAIN) and type(before) is type(now) and before == now
 
 
 def _autocast_state() -> tuple[Any, ...]:

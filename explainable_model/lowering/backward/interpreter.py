@@ -10,6 +10,7 @@ from torch._ops import OpOverload
 from torch.fx.traceback import set_current_meta
 
 from explainable_model.errors import LoweringError
+from explainable_model.lowering.backward.hand_written import gradients_by_hand, shifted_by_hand
 from explainable_model.lowering.backward.tail import Tail
 from explainable_model.lowering.graph import TAP, get_attribute, layer_of
 from explainable_model.lowering.rules import LOWERINGS, PORTABLE_FORWARDS, SAVING_FORWARDS
@@ -142,10 +143,11 @@ def _differentiate_node(
         grad = dense(grad)
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
     call = Call(op, values[node], frozenset(needed), saved)
+    grad = shifted_by_hand(node, grad, values)
     try:
         if op in LOWERINGS and lowering is LOWERINGS[op]:
             refuse_complex(op, {argument.name: value for argument, value in schema_arguments(op, args, kwargs)})
-        result = lowering(call, grad, **bind(lowering, op, args, kwargs))
+        result = gradients_by_hand(node, grad, values) or lowering(call, grad, **bind(lowering, op, args, kwargs))
         for name, source in needed.items():
             if isinstance(source, fx.Node):
                 _add(gradients, source, gradient_for(call, result, name, values[source]))

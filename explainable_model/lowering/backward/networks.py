@@ -15,6 +15,7 @@ from explainable_model.attribution.targets import Custom, Scores
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
 from explainable_model.eager.hooked import warn_if_repeated
+from explainable_model.errors import LoweringError, TraceError
 from explainable_model.lowering.backward.copied_tail import copied_tail, run_tail
 from explainable_model.lowering.backward.graph_taps import tap_graph
 from explainable_model.lowering.backward.guided import guided_kernels, guided_lowerings
@@ -103,6 +104,7 @@ class CapturedNetwork:
     Args:
         module, tail, plan, classes: as for ``TracedNetwork``.
         kernels: functions that replace some operators.
+        batch: the only batch size that the graph takes; ``None`` for any.
     """
 
     def __init__(
@@ -112,11 +114,14 @@ class CapturedNetwork:
         plan: Plan,
         classes: int,
         kernels: Mapping[Any, Kernel] = MappingProxyType({}),
+        batch: int | None = None,
     ) -> None:
         self._module, self._tail, self._plan, self._classes, self._kernels = module, tail, plan, classes, kernels
+        self.batch = batch
 
     def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> ForwardRun:
         """See ``DifferentiableNetwork.run``."""
+        self._check_batch(len(image))
         kept: dict[fx.Node, Tensor] = {}
 
         def listen(node: fx.Node, value: Tensor) -> Tensor:
@@ -141,33 +146,54 @@ class CapturedNetwork:
 
     def tail(self, run: ForwardRun, tap: int, activations: Tensor, copies: int) -> Tensor:
         """See ``ReplayableNetwork.tail``."""
+        self._check_batch(len(run.image) * copies, " Or give chunk_size=1.")
         with torch.no_grad():
             return scores_after(self._tail, run.state.values, tap, activations, copies)
 
     def guided(self, run: ForwardRun) -> tuple["CapturedNetwork", ForwardRun]:
         """See ``ReplayableNetwork.guided``; autograd keeps another graph, so the network runs again."""
-        network = CapturedNetwork(self._module, self._tail, self._plan, self._classes, guided_kernels())
+        network = CapturedNetwork(
+            self._module, self._tail, self._plan, self._classes, guided_kernels(), batch=self.batch
+        )
         class_idx = run.scores.class_idx
         if self._plan.top_k is None:
             class_idx = class_idx.squeeze(1)
         return network, network.run(run.image, class_idx, run.inputs)
 
+    def _check_batch(self, size: int, remedy: str = "") -> None:
+        """Refuse what a graph with sizes written into it would compute wrongly, or fail at without a reason."""
+        if self.batch not in (None, size):
+            raise LoweringError(
+                f"{self._plan.model} takes one batch size only, here {self.batch}: its forward reads the size as a "
+                f"number, for example with len(x). Method {self._plan.method.name!r} runs {size} copies at once. Read "
+                f"x.shape[0] instead, or choose a method without copies, such as 'gradcam'.{remedy}"
+            )
+
 
 def captured_network(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> CapturedNetwork:
-    """The network as a graph for images of this size.
+    """The network as a graph for images of this size: for any batch, or where the network refuses that, for this one.
 
     Raises:
         LoweringError: the network cannot be traced.
         LayerError, ModelError: as ``find_tail``.
     """
-    example, *others = (at_least_two(each.detach()) for each in (image, *inputs))
+    given = [each.detach() for each in (image, *inputs)]
+    try:
+        return _captured(model, plan, [at_least_two(each) for each in given])
+    except TraceError:
+        # Where something else than the open batch is wrong with the network, this raises it.
+        return _captured(model, plan, given, batch=len(image))
+
+
+def _captured(model: nn.Module, plan: Plan, example: Sequence[Tensor], batch: int | None = None) -> CapturedNetwork:
     with torch.enable_grad():
-        module = graph_of(capture(model, plan, example, others, DynamicDims()))
+        dims = DynamicDims(batch=batch is None)
+        module = graph_of(capture(model, plan, example[0], example[1:], dims))
     tap_graph(module.graph, plan)
     marks = [str(node.args[1]) for node in module.graph.nodes if node.target is TAP]
     for name in plan.layers:
         warn_if_repeated(plan, name, marks.count(name))
-    return CapturedNetwork(module, find_tail(module.graph, plan), plan, count_classes(module, plan))
+    return CapturedNetwork(module, find_tail(module.graph, plan), plan, count_classes(module, plan), batch=batch)
 
 
 def count_classes(module: fx.GraphModule, plan: Plan) -> int:
@@ -175,4 +201,6 @@ def count_classes(module: fx.GraphModule, plan: Plan) -> int:
     logits, _, values, _ = (node.meta["val"] for node in output_nodes(module.graph))
     if not isinstance(plan.target, Custom):
         return int(values.shape[1])
+    if plan.target.classes is not None:
+        return plan.target.classes
     return int(logits.shape[1]) if logits.ndim > 1 else 1

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
+from explainable_model.attribution.calling import call_network
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import GRAPH_TAPS, IMAGE_LAYER, Plan
 from explainable_model.attribution.targets import score_output
@@ -22,6 +23,7 @@ from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import ExplainableModelError, TraceError
 from explainable_model.lowering.capture.functionalize import functionalize, is_composite
 from explainable_model.lowering.capture.grad_mode import inline_grad_mode
+from explainable_model.lowering.capture.torchvision_ops import without_torchvision
 from explainable_model.lowering.capture.trace_errors import untraceable
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
 from explainable_model.lowering.graph import TAP
@@ -44,7 +46,7 @@ class _Scored(nn.Module):
         count = len(inputs) - plan.target.inputs
         seen = TAP(image, IMAGE_LAYER) if IMAGE_LAYER in plan.tap_names else image
         with self._autocast():
-            output = self.model(seen, *inputs[:count])
+            output = call_network(self.model, plan.forward, seen, inputs[:count])
         scores = score_output(plan.target, output, plan.output, class_idx, inputs[count:], image.shape)
         return scores.logits, scores.class_idx, scores.values, scores.columns
 
@@ -84,6 +86,7 @@ def capture(
             raise
         except Exception as error:
             raise TraceError(untraceable(model, error)) from error
+        program = without_torchvision(program)
         inline_grad_mode(program.graph_module, program.graph, TAP)
         if functionalize(program.graph):
             program.graph_module.recompile()

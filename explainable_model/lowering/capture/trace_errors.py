@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
@@ -18,9 +19,17 @@ NOT_THE_NETWORK = (nn.modules.module.__file__, str(Path(__file__).parents[2]))  
 
 def untraceable(model: nn.Module, error: Exception) -> str:
     """The message for a network that cannot be traced: reason, layer and line."""
+    scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if scripted:
+        return (
+            f"{type(model).__name__} has a TorchScript module, {scripted[0]!r}, which torch.export cannot follow, so "
+            "it cannot be lowered (it can still be explained eagerly, by methods that need no graph). Put the module "
+            f"that it was made from in its place. PyTorch says: {reason_of(error)}"
+        )
     return (
-        f"{type(model).__name__} cannot be traced by torch.export, so it cannot be lowered (it can still be "
-        f"explained eagerly). The reason{_place(model, error)}: {reason_of(error)}"
+        f"{type(model).__name__} cannot be traced by torch.export, so it cannot be lowered (with methods that need no "
+        "graph, such as 'gradcam', it can be explained eagerly). "
+        f"The reason{_place(model, error)}: {reason_of(error)}"
     )
 
 

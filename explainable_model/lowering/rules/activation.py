@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from explainable_model.attribution.saturation import sigmoid_slope
+from explainable_model.attribution.saturation import sigmoid_slope, tanh_slope
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.rules.arithmetic import mask
 from explainable_model.lowering.rules.call import Call, Gradients, Lowering
@@ -94,7 +94,7 @@ def log_sigmoid(call: Call, grad: Tensor, self: Tensor) -> Gradients:
 
 def tanh(call: Call, grad: Tensor, self: Tensor) -> Gradients:
     """tanh(Tensor self) -> Tensor"""
-    return {"self": grad * (1 - call.output * call.output)}
+    return {"self": grad * tanh_slope(self)}
 
 
 def silu(call: Call, grad: Tensor, self: Tensor) -> Gradients:

@@ -3,7 +3,7 @@
 import { drawHeatmap } from "./heatmap.js";
 
 const SWEEP_MS = 900;
-const PRESENT = 0.5; // the smallest probability of a class that is present
+const PRESENT = 0.5; // the smallest probability of a class that is present, in artifacts that name none
 const find = (id) => document.getElementById(id);
 let frame = 0; // the animation frame of the current sweep
 
@@ -69,10 +69,10 @@ function showClasses(answer, metadata) {
 }
 
 /** The class with its probability, or with its score where there is none; "no" before the absent class of a binary output. */
-function makeClassRow(index, chosen, { probabilities, scores }, { class_names: names, output_kind: kind, classes }) {
+function makeClassRow(index, chosen, { probabilities, scores }, { class_names: names, output_kind: kind, classes, threshold = PRESENT }) {
   const [known, ...others] = (names?.[index] ?? `class ${index}`).split(", ");
   const probability = probabilities?.[index];
-  const absent = kind?.startsWith("binary") && classes === 1 && probability < PRESENT;
+  const absent = kind?.startsWith("binary") && classes === 1 && probability < threshold;
   const name = absent ? `no ${known}` : known;
   const row = document.createElement("label");
   const radio = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: index });

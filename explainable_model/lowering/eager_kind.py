@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explainable_model.attribution.calling import Caller, call_network
 from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.explanation import OutputKind
 from explainable_model.lowering.output_kind import LAYERS, PROBABILITIES, OutputEnding, classify_output
@@ -14,7 +15,11 @@ ACTIVATIONS = {name.replace("_", ""): name for name in PROBABILITIES}  # as auto
 
 
 def find_output_kind(
-    model: nn.Module, image: Tensor, inputs: tuple[Tensor, ...] = (), output: Select = None
+    model: nn.Module,
+    image: Tensor,
+    inputs: tuple[Tensor, ...] = (),
+    output: Select = None,
+    forward: Caller = None,
 ) -> OutputKind | None:
     """Find the kind of a network's output, as ``lower`` finds it, from the autograd graph of one forward.
 
@@ -23,6 +28,7 @@ def find_output_kind(
         image: ``(N, C, *spatial)``, an image that it accepts.
         inputs: its extra inputs.
         output: which part of its output is the prediction.
+        forward: how it is called.
 
     Returns:
         The kind; ``None`` where the forward leaves no graph.
@@ -31,7 +37,8 @@ def find_output_kind(
         ModelError: no part of the output is the prediction.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        logits = find_prediction(model(image.detach().clone().requires_grad_(), *inputs), output).tensor
+        seen = image.detach().clone().requires_grad_()
+        logits = find_prediction(call_network(model, forward, seen, inputs), output).tensor
     if logits.grad_fn is None:
         return None
     return classify_output(_find_ending(logits.grad_fn), logits.detach())

@@ -1,0 +1,104 @@
+"""How much an artifact's record may ask for, so that a false number cannot take all memory."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from explainable_model.artifact.shapes import shape_problem
+from explainable_model.errors import InputError
+
+MAX_VALUES = 2**28
+"""The largest number of values in one input or output: 1 GiB in float32."""
+
+MAX_SIDE = 2**16
+"""The largest height, width or depth, and the largest batch size."""
+
+MAX_CLASSES = 2**24
+
+
+def check_volume(shape: Sequence[int], copies: int, name: object) -> None:
+    """Refuse to repeat an image to a fixed batch size that takes too much memory.
+
+    Raises:
+        InputError: the copies have more than ``MAX_VALUES`` values.
+    """
+    if math.prod(shape) * copies > MAX_VALUES:
+        raise InputError(
+            f"{name} takes {copies} images at once, which at {tuple(shape)} are more than {MAX_VALUES} values; give a "
+            "smaller photo, or export without a fixed batch."
+        )
+
+
+def find_excess(metadata: Any) -> str:
+    """Check the numbers of a record against the limits and against each other.
+
+    Args:
+        metadata: the record, a ``Metadata``, whose values may have any type.
+
+    Returns:
+        An empty string where they hold, else which one does not, and what was expected.
+    """
+    try:
+        return next(_find_problems(metadata), "")
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        return f"a value has another type or length than expected ({error})"
+
+
+def _find_problems(metadata: Any) -> Iterator[str]:
+    yield from _check_count("classes", metadata.classes, MAX_CLASSES)
+    if metadata.top_k is not None:
+        yield from _check_count("top_k", metadata.top_k, metadata.classes)
+    if metadata.class_names is not None and len(metadata.class_names) != metadata.classes:
+        yield f"it has {len(metadata.class_names)} class_names for {metadata.classes} classes"
+    batch = metadata.batch or 1
+    shapes = {"image": metadata.image_shape, "logits": metadata.logits_shape, "cam": metadata.cam_shape}
+    shapes |= {f"extra input {n}": extra["shape"] for n, extra in enumerate(metadata.extra_inputs)}
+    for name, shape in shapes.items():
+        yield from _check_shape(name, shape, metadata.batch)
+    for size in metadata.sizes or ():
+        yield from _check_count("the smallest size", size.minimum, MAX_SIDE)
+        yield from _check_count("the multiple of sizes", size.multiple, MAX_SIDE)
+    yield from _check_preprocess(metadata, batch)
+    if metadata.reference is not None:
+        for side in metadata.reference.size or ():
+            yield from _check_count("a side of the reference image", side, MAX_SIDE)
+        yield from _check_volume("the reference image", [max(batch, 2), *metadata.example_shape])
+
+
+def _check_shape(name: str, shape: Sequence[int | None], batch: int | None) -> Iterator[str]:
+    if not shape:
+        yield f"the shape of {name} is empty"
+    for dimension in shape:
+        if dimension is not None:
+            yield from _check_count(f"a dimension of {name}", dimension, MAX_CLASSES)
+    if shape[0] is not None:
+        yield from _check_count(f"the batch of {name}", shape[0], MAX_SIDE)
+    if shape[0] != batch:
+        yield f"the batch of {name} is {shape[0]}, and that of the image is {batch}"
+    yield from _check_volume(name, [n or 1 for n in shape])
+
+
+def _check_preprocess(metadata: Any, batch: int) -> Iterator[str]:
+    preprocess = metadata.preprocess
+    if preprocess is None:
+        return
+    for side in preprocess.size:
+        yield from _check_count("a side of preprocess.size", side, MAX_SIDE)
+    if preprocess.resize is not None:
+        yield from _check_count("preprocess.resize", preprocess.resize, MAX_SIDE)
+    if not all(map(math.isfinite, (*preprocess.mean, *preprocess.std))):
+        yield "preprocess has a mean or std that is not finite"
+    shape = [batch, len(preprocess.mean), *preprocess.size]
+    yield from _check_volume("the prepared image", shape)
+    if metadata.pixels is None and shape_problem(shape, metadata.image_shape, metadata.sizes) is not None:
+        yield f"preprocess makes an image of shape {tuple(shape)}, and the artifact takes {tuple(metadata.image_shape)}"
+
+
+def _check_count(name: str, value: Any, most: int) -> Iterator[str]:
+    if type(value) is not int or not 1 <= value <= most:
+        yield f"{name} is {value!r:.40}, expected a whole number from 1 to {most}"
+
+
+def _check_volume(name: str, shape: Sequence[int]) -> Iterator[str]:
+    if math.prod(shape) > MAX_VALUES:
+        yield f"{name} has the shape {tuple(shape)}, which is more than {MAX_VALUES} values"

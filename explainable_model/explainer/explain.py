@@ -1,0 +1,165 @@
+"""``explain``: a photo and a network in, an answer that shows itself out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from explainable_model.errors import InputError
+from explainable_model.explainer.answers import Answer, resolve_class, split_classes
+from explainable_model.explainer.explainer import Explainer
+from explainable_model.explainer.open_explainer import open_explainer
+from explainable_model.explainer.photo_explanation import PhotoExplanation, PhotoExplanations
+from explainable_model.explainer.photos import OpenedPhoto, is_single, iterate_photos, read_photo
+from explainable_model.explanation import PREDICTED, OutputKind, Progress, as_progress
+from explainable_model.imaging.window import Window
+
+Answers: TypeAlias = PhotoExplanation | PhotoExplanations
+ClassLike: TypeAlias = int | str | None
+
+
+def explain(
+    photos: Any,
+    model: Any,
+    class_idx: ClassLike | Sequence[ClassLike] = None,
+    *,
+    target_layer: Any = None,
+    method: str | Sequence[str] = "gradcam",
+    preprocess: Any = None,
+    class_names: Any = None,
+    output_kind: OutputKind | None = None,
+    checkpoint: str | Path | None = None,
+    pretrained: bool = False,
+    window: Window | None = None,
+    progress: Progress | Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Any:
+    """Explain photos.
+
+    Args:
+        photos: one photo: a path, a picture of Pillow, ``(H, W, 3)`` of NumPy, ``(3, H, W)`` of torch (uint8, gray
+            uint16, or floats from 0 to 1). Or several: a folder, a pattern such as ``photos/**/*.jpg``, a batch of four
+            dimensions, a sequence or an iterator.
+        model: an ``nn.Module``, an ``ExplainableModel``, a ``NamedModel``, a name such as ``timm:resnet50``, the path
+            of an artifact, or a ``Session``.
+        class_idx: the class to explain, by number or by name; ``None`` for the predicted class. A list explains each.
+        target_layer, options: as of ``ExplainableModel``.
+        method: a key of ``METHODS``, or several.
+        preprocess: from a photo to the network's input: a ``Preprocess``, ``weights.transforms()`` of torchvision, a
+            ``Compose``, a data config of timm, or an image processor of transformers. Networks of timm know theirs.
+        class_names: one per class, in a sequence or by index.
+        output_kind: how the output is read as probabilities, see ``OUTPUT_KINDS``; ``None`` finds it.
+        checkpoint, pretrained: trained weights for a network by its name.
+        window: the values of a picture of more than 8 bits that become black and white, see ``Preprocess``.
+        progress: called with (``"photos"``, photos done, photos in all) for several photos; with -1 photos in all where
+            their number is unknown.
+
+    Returns:
+        A ``PhotoExplanation`` for one photo; ``PhotoExplanations``, a tuple of them, where several classes or methods
+        were asked for. For several photos, an iterator, which reads and explains a photo when it is asked for the next.
+
+    Raises:
+        InputError: a photo that cannot be read, an unknown class, or a network whose preparation is unknown.
+        LayerError, ModelError, ArtifactError, MissingRuntimeError: as ``ExplainableModel`` and ``load``.
+
+    Example:
+        >>> answer = explain("cat.jpg", "lite0.onnx")                  # doctest: +SKIP
+        >>> answer.save("explained.png")                               # doctest: +SKIP
+    """
+    opening = partial(
+        open_explainer,
+        preprocess=preprocess,
+        class_names=class_names,
+        output_kind=output_kind,
+        checkpoint=checkpoint,
+        pretrained=pretrained,
+    )
+    explainers = _open_all(opening, model, target_layer, method, options)
+    answer = partial(_explain_photo, explainers, class_idx, window, isinstance(method, list | tuple))
+    if is_single(photos):
+        return answer(0, photos)
+    return _stream(answer, photos, as_progress(progress))
+
+
+def _open_all(
+    opening: Callable[..., Explainer],
+    model: Any,
+    target_layer: Any,
+    method: str | Sequence[str],
+    options: dict[str, Any],
+) -> list[Explainer]:
+    """Open one explainer for each method."""
+    if target_layer is not None:
+        options = {**options, "target_layer": target_layer}
+    if isinstance(method, str):
+        return [opening(model, **options, **({} if method == "gradcam" else {"method": method}))]
+    if not method:
+        raise InputError("method is empty; expected one or more of explainable_model.METHODS.")
+    return [opening(model, **options, method=name) for name in method]
+
+
+def _stream(answer: Callable[[int, Any], Answers], photos: Any, progress: Progress | None) -> Iterator[Answers]:
+    count = len(photos) if hasattr(photos, "__len__") and not isinstance(photos, str) else -1
+    for number, photo in enumerate(iterate_photos(photos)):
+        yield answer(number, photo)
+        if progress is not None:
+            progress("photos", number + 1, count)
+
+
+def _explain_photo(
+    explainers: Sequence[Explainer],
+    class_idx: ClassLike | Sequence[ClassLike],
+    window: Window | None,
+    several: bool,
+    number: int,
+    photo: Any,
+) -> Answers:
+    """Explain one photo by each method and for each class."""
+    opened = read_photo(photo, number, window or explainers[0].preprocess.window)
+    several = several or isinstance(class_idx, list | tuple) or explainers[0].top_k is not None
+    wanted: list[Any] = list(class_idx) if isinstance(class_idx, list | tuple) else [class_idx]
+    found = [answer for explainer in explainers for name in wanted for answer in explain_class(explainer, opened, name)]
+    return PhotoExplanations(found) if several else found[0]
+
+
+def explain_class(explainer: Explainer, opened: OpenedPhoto, class_idx: ClassLike) -> list[PhotoExplanation]:
+    """Explain one class of one photo; with ``top_k``, further classes follow.
+
+    Raises:
+        InputError: an unknown class.
+    """
+    index = _find_class(class_idx, explainer)
+    classes = None if index is None else np.asarray([index], np.int64)
+    box = explainer.preprocess.box(*opened.picture.size)
+    answers = split_classes(explainer.run(explainer.preprocess(opened.picture), classes))
+    return [_as_photo_explanation(explainer, opened, answer, box) for answer in answers]
+
+
+def _as_photo_explanation(explainer: Explainer, opened: OpenedPhoto, answer: Answer, box: Any) -> PhotoExplanation:
+    return PhotoExplanation(
+        photo=opened.picture,
+        name=opened.name,
+        path=opened.path,
+        cam=answer.cam[0],
+        logits=answer.logits[0],
+        class_idx=int(answer.class_idx[0]),
+        box=box,
+        method=explainer.method,
+        layers=explainer.list_layers(),
+        explainer=explainer,
+    )
+
+
+def _find_class(class_idx: Any, explainer: Explainer) -> int | None:
+    """The number of a class; ``None`` for the predicted one."""
+    if isinstance(class_idx, bool) or not (class_idx is None or isinstance(class_idx, str) or _is_integer(class_idx)):
+        raise InputError(f"class_idx is {class_idx!r}; expected a number, a name, or a list of them.")
+    if class_idx is None or (not isinstance(class_idx, str) and int(class_idx) == PREDICTED):
+        return None
+    return resolve_class(str(class_idx if isinstance(class_idx, str) else int(class_idx)), explainer.class_names)
+
+
+def _is_integer(value: Any) -> bool:
+    return hasattr(value, "__index__")

@@ -1,0 +1,63 @@
+"""Shows and writes the pictures of answers."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explainable_model.errors import InputError
+from explainable_model.imaging.sheets import PICTURE_FORMATS, save_picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def show_picture(picture: "Image") -> None:
+    """Show a picture in the notebook, or in the system's viewer.
+
+    Raises:
+        InputError: there is no viewer.
+    """
+    if _in_notebook():
+        from IPython.display import display
+
+        display(picture)
+        return
+    from PIL import ImageShow
+
+    if not ImageShow.show(picture):
+        raise InputError("This system has no viewer of pictures; write the picture with .save('explained.png').")
+
+
+def save_answer(picture: "Image", path: Path) -> Path:
+    """Write a picture in the format that the ending names.
+
+    Raises:
+        InputError: an unknown ending.
+        ArtifactError: as ``save_picture``.
+    """
+    if path.suffix.lower() not in PICTURE_FORMATS:
+        raise InputError(f"{path} ends in {path.suffix!r}; expected one of {', '.join(PICTURE_FORMATS)}.")
+    return save_picture(picture, path)
+
+
+def choose_stems(photos: Sequence[Path], out: Path) -> list[str]:
+    """Choose one file name per photo, so that no picture overwrites another photo's picture or a photo."""
+    taken: set[str] = set()
+    originals = {photo.resolve() for photo in photos}
+    stems = []
+    for photo in photos:
+        stem, number = photo.stem, 1
+        while stem.casefold() in taken or any(
+            (out / f"{stem}-{k}.png").resolve() in originals for k in ("panel", "overlay", "methods")
+        ):
+            number += 1
+            stem = f"{photo.stem}-{number}"
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"

@@ -1,0 +1,111 @@
+"""A layer that a user names is read as a map only where its tokens are places of the image, in rows."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explainable_model import ExplainableModel
+from explainable_model.errors import LayerError
+from tests.eager.test_layer_meaning import QueryDecoder
+from tests.support.nets import TransformerBlock, images, seeded
+
+UNITS = 2  # cells along each side of a unit
+
+
+def unroll(tokens: Tensor, side: int) -> Tensor:
+    """``(N, side^2, K)``, rows first, in units of 2 x 2 whose cells lie far apart, as Hiera orders them."""
+    cells = tokens.unflatten(1, (side // UNITS, UNITS, side // UNITS, UNITS))
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(1, 4)
+
+
+class Unrolled(nn.Module):
+    """Blocks on unrolled tokens, then the largest of each unit, whose order is that of rows again."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.patch, self.order = nn.Conv2d(3, width, 4, 4), nn.Identity()
+        self.block, self.last = TransformerBlock(width, 2), TransformerBlock(width, 2)
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        patches = self.patch(image)
+        tokens = self.order(unroll(patches.flatten(2).mT, patches.shape[-1]))
+        tokens = self.block(tokens).unflatten(1, (UNITS**2, -1)).amax(1)
+        return self.head(self.last(tokens).mean(1))
+
+
+class TextBesideGrid(nn.Module):
+    """A text of as many words as the image has patches, which attends to them."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.patch, self.vision = nn.Conv2d(3, width, 4, 4), TransformerBlock(width, 2)
+        self.words, self.text = nn.Embedding(50, width), TransformerBlock(width, 2)
+        self.cross, self.norm = nn.MultiheadAttention(width, 2, batch_first=True), nn.LayerNorm(width)
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        memory = self.vision(self.patch(image).flatten(2).mT)
+        words = self.words(torch.arange(64) % 50).expand(len(image), -1, -1)
+        words = self.norm(words + self.cross(words, memory, memory)[0])
+        return self.head(self.text(words).mean(1))
+
+
+class Windows(nn.Module):
+    """Windows of 4 x 4 patches, ``(N, windows, tokens, K)``, whose shape could be a map with channels last."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.patch, self.window = nn.Conv2d(3, width, 2, 2), nn.Linear(width, width)
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        cells = self.patch(image).movedim(1, 3).unflatten(2, (4, 4)).unflatten(1, (4, 4)).transpose(2, 3)
+        tokens = cells.flatten(3, 4).flatten(1, 2)  # (N, 16 windows, 16 tokens, K)
+        return self.head(self.window(self.norm(tokens)).tanh().mean((1, 2)))
+
+
+REFUSED = {
+    "unrolled": (Unrolled, "order", 64, "another order"),
+    "unrolled, after attention": (Unrolled, "block", 64, "another order"),
+    "text": (TextBesideGrid, "text", 32, "no token follows one place|another order"),
+    "words": (TextBesideGrid, "norm", 32, "no token follows one place|another order"),
+    "queries": (QueryDecoder, "norm", 32, "no token follows one place|another order"),
+    "windows": (Windows, "window", 32, "another order"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_tokens_that_are_no_places_in_rows_are_refused(name: str) -> None:
+    build, layer, size, reason = REFUSED[name]
+    with pytest.raises(LayerError, match=f"target_layer '{layer}' has no spatial map: .*({reason}).*reshape_transform"):
+        ExplainableModel(seeded(build()), layer)(images(2, (3, size, size)))
+
+
+@pytest.mark.parametrize(
+    ("build", "layer", "size"),
+    [
+        (Unrolled, "last", 64),
+        (Unrolled, "patch", 64),
+        (TextBesideGrid, "vision", 32),
+        (TextBesideGrid, "vision.proj", 32),
+    ],
+)
+def test_tokens_in_rows_are_explained(build: type[nn.Module], layer: str, size: int) -> None:
+    assert ExplainableModel(seeded(build()), layer)(images(2, (3, size, size))).cam.amax() > 0.5
+
+
+def test_the_automatic_layer_is_in_rows() -> None:
+    explainable = ExplainableModel(seeded(Unrolled()))
+    explainable(images(2, (3, 64, 64)))
+    assert explainable.target_layer == "patch"  # no layer shows that the tokens of the last block have a grid
+
+
+def test_a_function_of_the_user_puts_them_in_order() -> None:
+    def rolled(tokens: Tensor) -> Tensor:
+        cells = tokens.unflatten(1, (UNITS, UNITS, 8, 8)).permute(0, 3, 1, 4, 2, 5)
+        return cells.flatten(3, 4).flatten(1, 2).movedim(-1, 1)
+
+    network, image = seeded(Unrolled()).double(), images(1, (3, 64, 64)).double()
+    activations = ExplainableModel(network, "order", reshape_transform=rolled).attribute(image).activations
+    assert torch.allclose(activations, network.get_submodule("patch")(image))

@@ -1,0 +1,32 @@
+"""The maker of mutants: what it changes, and what it leaves alone."""
+
+from tests.mutation.mutants import make_mutants
+
+SOURCE = '''
+"""A docstring with 3."""
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    LIMIT = 7
+
+def share(x: int = 2) -> float:
+    """Another."""
+    if x < 0:
+        raise ValueError(f"{x + 1} is wrong")
+    return (x / 4.0).clamp_min(0)
+'''
+
+
+def test_each_mutant_has_one_fault() -> None:
+    changes = {mutant.change for mutant in make_mutants(SOURCE)}
+    assert changes == {
+        "constant: 2  ->  3",
+        "constant: 0  ->  1",
+        "constant: 4.0  ->  8.0",
+        "comparison: x < 0  ->  x <= 0",
+        "condition: if x < 0:  ->  if not x < 0:",
+        "arithmetic: x / 4.0  ->  x * 4.0",
+        "call left out: (x / 4.0).clamp_min(0)  ->  x / 4.0",
+    }
+    for mutant in make_mutants(SOURCE):
+        compile(mutant.source, "mutant", "exec")
+    assert {mutant.line for mutant in make_mutants(SOURCE)} == {7, 9, 11}

@@ -1,0 +1,1 @@
+"""Hostile and broken input for every entrance of the library. See ``__main__``."""

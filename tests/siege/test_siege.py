@@ -1,0 +1,85 @@
+"""A short siege. ``python -m tests.siege --long`` is the long one."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explainable_model.errors import InputError
+from tests.siege import api, artifacts, disks, exports, pictures, threads
+from tests.siege.__main__ import find_harm
+from tests.siege.cells import run_in_cells
+from tests.siege.mutate import MUTATIONS, damaged
+
+
+def test_arguments_of_every_public_call(tmp_path: Path) -> None:
+    found = api.run(tmp_path, 8)
+    assert find_harm(found) == []
+    assert all(result["outcomes"] for result in found.values())
+
+
+def test_damaged_artifacts(tmp_path: Path) -> None:
+    found = artifacts.run(tmp_path, 12)
+    assert find_harm(found) == []
+    assert set(found) == set(artifacts.ENDINGS)
+    assert all(result["outcomes"]["refused"] >= 6 for result in found.values())
+
+
+def test_damaged_pictures(tmp_path: Path) -> None:
+    found = pictures.run(tmp_path, 6)
+    assert find_harm(found) == []
+    for result in found.values():
+        assert result["outcomes"]["answered"] >= len(pictures.make_pictures())
+        assert result["outcomes"]["refused"] > 0
+
+
+def test_threads(tmp_path: Path) -> None:
+    assert find_harm(threads.run(tmp_path, 10)) == []
+
+
+def test_killed_exports(tmp_path: Path) -> None:
+    assert find_harm(exports.run(tmp_path, 1)) == []
+
+
+@pytest.mark.skipif(not disks.can_mount(), reason="mounting a file system needs root")
+def test_full_and_read_only_disks(tmp_path: Path) -> None:
+    assert find_harm(disks.run(tmp_path)) == []
+
+
+def test_cells_see_crashes_hangs_memory_and_foreign_errors() -> None:
+    items = [(name, name) for name in ("fine", "refused", "foreign", "crash", "hang", "memory", "wrong", "fine")]
+    tally = run_in_cells(make_misbehaving, (), items, memory_mib=200, seconds=3)
+    expected = dict.fromkeys(("refused", "foreign", "crash", "hang", "memory", "wrong"), 1)
+    assert tally.outcomes == {"answered": 2, **expected}
+    assert [line.split(":")[0] for line in tally.harm] == ["foreign", "crash", "hang", "memory", "wrong"]
+
+
+def make_misbehaving() -> Any:
+    import os
+    import time
+
+    def misbehave(name: str) -> str | None:
+        if name == "refused":
+            raise InputError("no")
+        if name == "foreign":
+            raise KeyError("x")
+        if name == "crash":
+            os.abort()
+        if name == "hang":
+            time.sleep(60)
+        if name == "memory":
+            len(bytearray(os.urandom(1)) * (400 << 20))
+        return "7 instead of 8" if name == "wrong" else None
+
+    return misbehave
+
+
+def test_damage_is_the_same_for_the_same_seed() -> None:
+    data = random.Random(0).randbytes(500)
+    first, again = (list(damaged(data, 40, seed=1)) for _ in range(2))
+    assert first == again
+    assert first != list(damaged(data, 40, seed=2))
+    used = {name for what, _ in damaged(data, 200) for name in what.split("(")[1].rstrip(")").split(", ")}
+    assert used == {mutation.__name__ for mutation in MUTATIONS}
+    assert all(changed[100:] == data[100:] or len(changed) != 500 for _, changed in damaged(data, 40, part=(0, 100)))
