@@ -10,7 +10,7 @@ from explainable_model.attribution.batching import repeat
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.backward.interpreter import Environment, run_node
 from explainable_model.lowering.backward.tail import Tail, dependent_nodes
-from explainable_model.lowering.graph import layer_of
+from explainable_model.lowering.graph import layer_of, output_nodes
 from explainable_model.lowering.shapes import unflatten
 
 aten = torch.ops.aten
@@ -127,7 +127,8 @@ def run_tail(tail: Tail, values: Environment, replaced: Mapping[fx.Node, Tensor]
     """
     _refuse_fixed_batch(tail, copies)
     copied = CopiedValues(values, copies, replaced)
-    for node in dependent_nodes(tail, replaced):
+    class_idx = output_nodes(tail.output.graph)[1]  # the copies are scored for the class of their image
+    for node in dependent_nodes(tail, {*replaced, class_idx}):
         copied[node] = run_node(node, copied, None, {})
     return copied
 
