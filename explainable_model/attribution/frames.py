@@ -67,6 +67,8 @@ def read_layout(
     Returns:
         ``None`` where the output has neither the batch of the images nor that of their frames, or is no map.
     """
+    if not shape:  # a scalar, such as a loss
+        return None
     batch, _, *size = example = at_example(frames_first(image_shape, frames))
     rows = at_example(shape[:1])[0]
     if frames is not None and rows == batch * size[0]:

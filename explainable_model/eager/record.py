@@ -126,7 +126,7 @@ class OutputRecord:
         """Learn which grids are maps of the image, from the layers that make maps."""
         source = next((value for value in inputs if isinstance(value, Tensor)), None)
         folded = self.image_shape[0] * self.image_shape[2] if self._frames is not None else None
-        if source is None or tensor.shape[0] not in (self.image_shape[0], folded):
+        if source is None or not tensor.ndim or tensor.shape[0] not in (self.image_shape[0], folded):
             return
         for sequence in (source, tensor.mT if isinstance(module, nn.Unfold) else tensor):
             if sequence.ndim == 3:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from explainable_model import ExplainableModel, find_layers
 from explainable_model.attribution.layout import SpatialLayout, find_layout
@@ -168,6 +168,32 @@ class Fixed(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.head(self.body(image).reshape(4, 4, 32, 32).mean((2, 3)))
+
+
+class WithLoss(nn.Module):
+    """A module inside the network returns a scalar, as a loss is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.loss, self.pool = nn.Conv2d(3, 4, 3), Mean(), nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        activations = self.conv(image)
+        return self.fc(self.pool(activations).flatten(1)) + 0 * self.loss(activations)
+
+
+class Mean(nn.Module):
+    def forward(self, tensor: Tensor) -> Tensor:
+        return tensor.mean()
+
+
+def test_a_module_that_returns_a_scalar_is_no_layer() -> None:
+    network, image = seeded(WithLoss()), images(2, (3, 16, 16))
+    assert [layer.name for layer in find_layers(network, image)] == ["conv"]
+    assert ExplainableModel(network)(image).cam.shape == (2, 16, 16)
+    with pytest.raises(LayerError, match="'loss' has no spatial map: its output has shape \\(\\)"):
+        ExplainableModel(network, "loss")(image)
 
 
 def test_default_layer_looks_at_few_images_of_a_large_batch() -> None:

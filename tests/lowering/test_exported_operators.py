@@ -49,7 +49,12 @@ def complex_parts(values: Tensor) -> Tensor:
     return spectrum.real * values + spectrum.imag
 
 
-FUNCTIONS = {"running": running, "filtered": filtered, "odd": odd_length, "parts": complex_parts}
+def leaky(values: Tensor) -> Tensor:
+    """A random slope, which evaluation fixes at its mean."""
+    return torch.nn.functional.rrelu(values, 0.1, 0.5)
+
+
+FUNCTIONS = {"leaky": leaky, "running": running, "filtered": filtered, "odd": odd_length, "parts": complex_parts}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

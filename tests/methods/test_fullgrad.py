@@ -99,7 +99,7 @@ class SmoothActivations(nn.Module):
         super().__init__()
         self.activations = nn.ModuleList(
             [nn.SiLU(), nn.GELU(), nn.GELU("tanh"), nn.Tanh(), nn.Hardswish(), nn.Hardsigmoid(), nn.ELU(), nn.ReLU6(),
-             nn.Hardtanh(-0.5, 0.5), nn.LeakyReLU(), nn.Sigmoid()]
+             nn.Hardtanh(-0.5, 0.5), nn.LeakyReLU(), nn.Sigmoid(), nn.RReLU(), nn.Hardshrink()]
         )  # fmt: skip
         self.convolutions = nn.ModuleList([nn.Conv2d(3, 3, 3, padding=1) for _ in self.activations])
         self.norm = nn.LayerNorm(3)
@@ -111,6 +111,21 @@ class SmoothActivations(nn.Module):
             tensor = tensor + activation(4 * convolution(tensor))
         tensor = self.norm(tensor.movedim(1, -1)).movedim(-1, 1)
         return self.fc(functional.pad(tensor, (1, 1), value=0.5).mean((2, 3)))
+
+
+class Constants(nn.Module):
+    """Constants beside values of the image: coordinates, bounds, and a learned row that takes the shape of an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.fc = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(6, 4, 3, padding=1), nn.Linear(4, 5)
+        self.coordinates, self.bound = nn.Parameter(torch.ones(1, 2, 7, 7)), nn.Parameter(torch.ones(1, 4, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        stem = self.stem(image)
+        activations = torch.cat([stem, self.coordinates.expand(image.shape[0], -1, -1, -1)], 1)
+        activations = torch.minimum(self.bound + 1, torch.maximum(self.conv(activations), self.bound - 1)) + stem
+        return self.fc(torch.stack([activations, self.bound.expand_as(activations)]).mean(0).mean((2, 3)))
 
 
 def sum_of_shares(network: nn.Module, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor]:
@@ -134,10 +149,11 @@ def sum_of_shares(network: nn.Module, image: Tensor, monkeypatch: pytest.MonkeyP
         (SmallNet, SIZE),
         (GroupNet, (3, 24, 24)),
         (SmoothActivations, (3, 8, 8)),
+        (Constants, (3, 16, 16)),
         (partial(torchvision.models.resnet18, num_classes=5), (3, 64, 64)),
         (partial(timm.create_model, "regnety_002", num_classes=5), (3, 64, 64)),
     ],
-    ids=["small", "group norm", "activations", "resnet18", "regnety_002"],
+    ids=["small", "group norm", "activations", "constants", "resnet18", "regnety_002"],
 )
 def test_the_full_gradient_adds_up_to_the_score(
     build: Callable[[], nn.Module], size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch

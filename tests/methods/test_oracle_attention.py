@@ -82,8 +82,24 @@ class PatchMeanViT(nn.Module):
         return self.head(tokens.mean(1)).softmax(1)
 
 
-def test_legrad_of_a_head_that_averages_and_ends_in_softmax() -> None:
-    network, image = seeded(PatchMeanViT()).double(), images(2, seed=4).double()
+class MaskedHeadViT(PatchMeanViT):
+    """A head with a mask of the tokens that it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.LayerNorm(16), OwnLeakyReLU(), nn.Linear(16, 4))
+
+
+class OwnLeakyReLU(nn.Module):
+    """Written with a comparison."""
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        return torch.where(tensor > 0, tensor, 0.1 * tensor)
+
+
+@pytest.mark.parametrize("build", [PatchMeanViT, MaskedHeadViT])
+def test_legrad_of_a_head_that_averages_and_ends_in_softmax(build: type[nn.Module]) -> None:
+    network, image = seeded(build()).double(), images(2, seed=4).double()
     model: Any = network
 
     def oracle(image: Tensor, class_idx: int) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from explainable_model import ExplainableModel
@@ -14,6 +14,7 @@ from explainable_model.methods import METHODS
 from explainable_model.methods.noise import gaussian_noise
 from explainable_model.model import lower
 from tests.methods.oracle import (
+    CLASSES,
     GRID,
     LAYER,
     SIZE,
@@ -151,6 +152,49 @@ def test_vitreciprocam(gaussian: bool) -> None:
     assert_equal(raw(network, layer, "vitreciprocam", image, gaussian=gaussian), each(oracle, image))
     with pytest.raises(LayerError, match="'vitreciprocam' needs tokens .*; 'block' has a map. Use 'reciprocam' there"):
         raw(small(), LAYER, "vitreciprocam", batch())
+
+
+class Masking(nn.Module):
+    """What follows the layer depends on it through values without a gradient: a mask, a detached scale, indices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, 4, 1)
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        activations = self.stem(image)
+        activations = torch.where(activations > 0.1, activations.square(), 0.3 * activations)
+        activations = activations / activations.detach().abs().amax((1, 2, 3), keepdim=True).add(0.1)
+        strongest = activations.flatten(2).argmax(2, keepdim=True)
+        return self.fc(activations.mean((2, 3)) + activations.flatten(2).flip(2).gather(2, strongest).squeeze(2))
+
+
+@pytest.mark.parametrize("method", ["ablationcam", "reciprocam"])
+def test_masks_behind_the_layer_follow_the_changed_activations(method: str) -> None:
+    network = seeded(Masking()).double()
+
+    def score(image: Tensor, class_idx: int, factor: Tensor) -> Tensor:
+        with torch.no_grad(), output_changed(network.stem, lambda output: output * factor):
+            return network(image)[0, class_idx]
+
+    def oracle(image: Tensor, class_idx: int) -> Tensor:
+        activations = activations_of(network, "stem", image)[0]
+        if method == "reciprocam":
+            masks = torch.eye(16, dtype=torch.float64).reshape(16, *GRID)
+            cam = torch.stack([score(image, class_idx, mask) for mask in masks]).reshape(GRID)
+            return cam - cam.min()
+        whole = score(image, class_idx, torch.ones((), dtype=torch.float64))
+        kept = 1 - torch.eye(6, dtype=torch.float64).reshape(6, 6, 1, 1)
+        weights = torch.stack([whole - score(image, class_idx, mask) for mask in kept]) / whole.abs()
+        return (weights[:, None, None] * activations).sum(0)
+
+    found = raw(network, "stem", method, batch())
+    assert_equal(found, each(oracle, batch()))
+    lowered = lower(
+        ExplainableModel(network, "stem", method, normalize=False, upsample=False, signed=True), batch().flip(0)
+    )
+    assert_equal(lowered(batch(), torch.tensor(CLASSES)).cam, found)
 
 
 class _Rows(TorchDispatchMode):

@@ -28,6 +28,31 @@ def of_addmm(output: Tensor, *, self: Tensor, beta: float = 1, **_: Any) -> Tens
     return constant.expand_as(output)
 
 
+def of_shaped_constant(output: Tensor, **_: Any) -> Tensor:
+    """A constant that takes the shape of an input."""
+    return output * 1
+
+
+def of_cat(output: Tensor, *, tensors: list[Tensor], dim: int = 0, **_: Any) -> Tensor:
+    """Constants beside inputs, such as the coordinates of the pixels; ``tensors`` has zeros for the inputs."""
+    return torch.cat([tensor.detach() for tensor in tensors], dim)
+
+
+def of_stack(output: Tensor, *, tensors: list[Tensor], dim: int = 0, **_: Any) -> Tensor:
+    """See ``of_cat``."""
+    return torch.stack([tensor.detach() for tensor in tensors], dim)
+
+
+def of_bound_by_other(output: Tensor, *, self: Tensor, **_: Any) -> Tensor:
+    """The larger, or the smaller, of an input and a constant: the constant where it is taken."""
+    return torch.where(output == self, 0.0, output)
+
+
+def of_bound_by_self(output: Tensor, *, other: Tensor, **_: Any) -> Tensor:
+    """As ``of_bound_by_other``, with the constant first."""
+    return torch.where(output == other, 0.0, output)
+
+
 def of_bilinear(output: Tensor, **_: Any) -> Tensor:
     """Products of two inputs: ``J x`` is twice the product."""
     return -output

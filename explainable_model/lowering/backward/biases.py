@@ -52,7 +52,7 @@ def _bias_function(node: fx.Node, on_path: Set[fx.Node]) -> bias.Bias | None:
             "'inputxgradient', 'integrated_gradients' or a method that explains at a layer."
         )
     arguments = _arguments(node)
-    return CHOICES[op]([name for name, value in arguments.items() if _is_in(value, on_path)], arguments)
+    return CHOICES[op]([name for name, value in arguments.items() if _are_in(value, on_path)], arguments)
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:
@@ -64,15 +64,25 @@ def _is_in(value: Any, nodes: Set[fx.Node]) -> bool:
     return isinstance(value, fx.Node) and value in nodes
 
 
+def _are_in(value: Any, nodes: Set[fx.Node]) -> bool:
+    """As ``_is_in``; of a list, whether all parts are."""
+    return all(_is_in(part, nodes) for part in value) if isinstance(value, (list, tuple)) else _is_in(value, nodes)
+
+
+def _still(graph: fx.Graph, value: Any, on_path: Set[fx.Node]) -> Any:
+    """An argument without a gradient; in a list, zeros stand for what the image reaches."""
+    if isinstance(value, (list, tuple)):
+        zeros = {part: insert_like(graph, part, aten.zeros_like.default, part) for part in value if part in on_path}
+        return [zeros.get(part, part) for part in value]
+    return insert_like(graph, value, aten.detach.default, value) if _is_in(value, on_path) else value
+
+
 def _mark(graph: fx.Graph, node: fx.Node, function: bias.Bias, on_path: Set[fx.Node]) -> fx.Node:
     """Add the mark and subtract the bias; the result stands for the node from here on."""
     readers = list(node.users)
     following = node.next
     with graph.inserting_before(following):
-        still = {
-            name: insert_like(graph, value, aten.detach.default, value) if _is_in(value, on_path) else value
-            for name, value in _arguments(node).items()
-        }
+        still = {name: _still(graph, value, on_path) for name, value in _arguments(node).items()}
         output = insert_like(graph, node, aten.detach.default, node)
         value = graph.call_function(function, (output,), still)
         value.meta.update(output.meta)
@@ -96,6 +106,20 @@ def _linear_map(on_path: Collection[str], arguments: Arguments) -> bias.Bias | N
 
 def _addmm(on_path: Collection[str], arguments: Arguments) -> bias.Bias | None:
     return None if "self" in on_path else bias.of_addmm
+
+
+def _bound(on_path: Collection[str], arguments: Arguments) -> bias.Bias | None:
+    if len(on_path) == 2:
+        return None
+    return bias.of_bound_by_other if "self" in on_path else bias.of_bound_by_self
+
+
+def _shaped(on_path: Collection[str], arguments: Arguments) -> bias.Bias | None:
+    return None if "self" in on_path else bias.of_shaped_constant
+
+
+def _joined(function: bias.Bias) -> Choice:
+    return lambda on_path, arguments: None if "tensors" in on_path else function
 
 
 def _sum(on_path: Collection[str], arguments: Arguments) -> bias.Bias | None:
@@ -137,6 +161,11 @@ CHOICES: Mapping[OpOverload, Choice] = {
     aten.bmm.default: _product,
     aten.mm.default: _product,
     aten.div.Tensor: _quotient,
+    aten.expand_as.default: _shaped,
+    aten.cat.default: _joined(bias.of_cat),
+    aten.stack.default: _joined(bias.of_stack),
+    aten.maximum.default: _bound,
+    aten.minimum.default: _bound,
     aten.batch_norm.default: _always(bias.of_batch_norm),
     aten.layer_norm.default: _always(bias.of_layer_norm),
     aten.group_norm.default: _always(bias.of_group_norm),
@@ -154,18 +183,19 @@ CHOICES: Mapping[OpOverload, Choice] = {
 """Operator -> its bias, which may depend on the arguments that the image reaches."""
 
 WITHOUT_BIAS = frozenset(
-    {TAP, bias.getitem, aten.relu.default, aten.leaky_relu.default, aten.prelu.default, aten.abs.default,
+    {TAP, bias.getitem, aten.relu.default, aten.leaky_relu.default, aten.rrelu.default, aten.prelu.default,
+     aten.hardshrink.default, aten.abs.default,
      aten.neg.default, aten.mul.Scalar, aten.div.Scalar, aten.max_pool1d.default, aten.max_pool2d.default,
      aten.max_pool3d.default, aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default,
      aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default, aten.adaptive_avg_pool1d.default,
      aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default, aten._adaptive_avg_pool2d.default,
      aten._adaptive_avg_pool3d.default, aten.adaptive_max_pool2d.default, aten.mean.default, aten.mean.dim,
-     aten.sum.default, aten.sum.dim_IntList, aten.amax.default, aten.amin.default, aten.max.dim, aten.maximum.default,
+     aten.sum.default, aten.sum.dim_IntList, aten.amax.default, aten.amin.default, aten.max.dim,
      aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.flatten.using_ints,
      aten.unflatten.int, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default,
-     aten.permute.default, aten.transpose.int, aten.t.default, aten.expand.default, aten.expand_as.default,
+     aten.permute.default, aten.transpose.int, aten.t.default, aten.expand.default,
      aten.alias.default, aten.clone.default, aten.contiguous.default, aten.dropout.default, aten._to_copy.default,
-     aten.to.dtype, aten.slice.Tensor, aten.select.int, aten.narrow.default, aten.cat.default, aten.stack.default,
+     aten.to.dtype, aten.slice.Tensor, aten.select.int, aten.narrow.default,
      aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int, aten.index_select.default,
      aten.gather.default, aten.flip.default, aten.roll.default, aten.movedim.int, aten.pixel_shuffle.default,
      aten.pixel_unshuffle.default, aten.channel_shuffle.default, aten.upsample_nearest2d.vec,

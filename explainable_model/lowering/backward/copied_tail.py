@@ -9,8 +9,8 @@ from torch import Tensor, fx
 from explainable_model.attribution.batching import repeat
 from explainable_model.errors import LoweringError
 from explainable_model.lowering.backward.interpreter import Environment, run_node
-from explainable_model.lowering.backward.tail import Tail
-from explainable_model.lowering.graph import layer_of
+from explainable_model.lowering.backward.tail import Tail, dependent_nodes
+from explainable_model.lowering.graph import layer_of, output_nodes
 from explainable_model.lowering.shapes import unflatten
 
 aten = torch.ops.aten
@@ -113,9 +113,7 @@ def repeat_along(tensor: Tensor, batch: Any, copies: int, dim: int) -> Tensor:
     return copied.flatten(0, 2).movedim(0, dim)
 
 
-def run_tail(
-    tail: Tail, values: Environment, replaced: Mapping[fx.Node, Tensor], copies: int
-) -> tuple[CopiedValues, Environment]:
+def run_tail(tail: Tail, values: Environment, replaced: Mapping[fx.Node, Tensor], copies: int) -> CopiedValues:
     """Every value after the replaced ones, which hold each image's copies one after the other.
 
     Args:
@@ -124,27 +122,24 @@ def run_tail(
         replaced: a new value ``(N * copies, ...)`` for some nodes of the path.
         copies: how many copies of each image.
 
-    Returns:
-        The values, and what some nodes saved for their gradient.
-
     Raises:
         LoweringError: the graph is for one batch size, or a value has no single dimension to repeat along.
     """
     _refuse_fixed_batch(tail, copies)
     copied = CopiedValues(values, copies, replaced)
-    saved: Environment = {}
-    follows: set[fx.Node] = set(replaced)
-    for node in tail.path:
-        if node not in replaced and follows.intersection(node.all_input_nodes):
-            copied[node] = run_node(node, copied, saved, {})
-            follows.add(node)
-    return copied, saved
+    class_idx = output_nodes(tail.output.graph)[1]  # the copies are scored for the class of their image
+    for node in dependent_nodes(tail, {*replaced, class_idx}):
+        copied[node] = run_node(node, copied, None, {})
+    return copied
 
 
 def copied_tail(tail: Tail, values: Environment, saved: Environment, copies: int) -> tuple[CopiedValues, Environment]:
     """The same values for several copies of each image: repeated, and computed again only where a node saves something.
 
-    Arguments, results and errors are those of ``run_tail``; ``saved`` is what nodes saved for their gradient.
+    Arguments and errors are those of ``run_tail``; ``saved`` is what nodes saved for their gradient.
+
+    Returns:
+        The values, and what some nodes saved for their gradient.
     """
     _refuse_fixed_batch(tail, copies)
     copied = CopiedValues(values, copies, {})

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from explainable_model.attribution.plan import Plan
 from explainable_model.errors import ModelError
-from explainable_model.lowering.backward.tail import Tail, carries_gradient, find_tail
+from explainable_model.lowering.backward.tail import Tail, carries_gradient, dependent_nodes, find_tail
 from explainable_model.lowering.graph import insert_like, layer_of, output_nodes
 from explainable_model.lowering.passes.tap_attention import SOFTMAX
 from explainable_model.lowering.shapes import known
@@ -110,15 +110,12 @@ def _head_of(graph: fx.Graph, tail: Tail, tokens: fx.Node) -> list[fx.Node]:
     Raises:
         ModelError: the head reads more of the image than these tokens, or has an attention of its own.
     """
-    head: set[fx.Node] = {tokens}
-    for node in tail.path:
-        if head.intersection(node.all_input_nodes):
-            head.add(node)
+    nodes = dependent_nodes(tail, {tokens})
+    head = {tokens, *nodes}
     from_image = {next(node for node in graph.nodes if node.op == "placeholder")}
     for node in graph.nodes:
         if node.op == "call_function" and carries_gradient(node) and from_image.intersection(node.all_input_nodes):
             from_image.add(node)
-    nodes = [node for node in tail.path if node in head and node is not tokens]
     for node in nodes:
         if node.target in SOFTMAX and node not in tail.skipped:
             raise ModelError(

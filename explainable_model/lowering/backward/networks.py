@@ -93,7 +93,7 @@ class TracedNetwork:
 
 def scores_after(tail: Tail, values: Environment, tap: int, activations: Tensor, copies: int) -> Tensor:
     """``(N * copies, S)`` for other activations at a tap."""
-    copied, _ = run_tail(tail, values, {tail.taps[tap]: activations}, copies)
+    copied = run_tail(tail, values, {tail.taps[tap]: activations}, copies)
     result: Tensor = copied[tail.output]
     return result
 

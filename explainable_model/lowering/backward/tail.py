@@ -1,7 +1,7 @@
 """The part of a graph that is differentiated: from the target layer to the score."""
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,21 @@ def find_tail(graph: fx.Graph, plan: Plan, *, required: bool = True) -> Tail:
                 "differentiated. Choose a layer on the path to the output."
             )
     return Tail(tuple(taps), tuple(names), values, logits, path)
+
+
+def dependent_nodes(tail: Tail, sources: Collection[fx.Node]) -> list[fx.Node]:
+    """Every node through which the scores depend on other nodes, in order; masks and indices too, without a gradient.
+
+    Args:
+        tail: whose scores.
+        sources: the other nodes, which are left out.
+    """
+    used, reached = set(_ancestors(tail.output)), set(sources)
+    for node in tail.output.graph.nodes:
+        if node.op == "call_function" and reached.intersection(node.all_input_nodes):
+            reached.add(node)
+    wanted = (reached & used).difference(sources)
+    return [node for node in tail.output.graph.nodes if node in wanted]
 
 
 def _find_taps(graph: fx.Graph, plan: Plan) -> tuple[list[str], list[fx.Node]]:

@@ -44,6 +44,7 @@ SAVING_FORWARDS: Mapping[Any, SavingForward] = attention.SAVING_FORWARDS
 """Forwards that also return what their gradient needs, so that it is not computed twice."""
 
 PORTABLE_FORWARDS: Mapping[Any, Callable[..., Any]] = {
+    **activation.FORWARDS,
     **attention.FORWARDS,
     **cumulative.FORWARDS,
     **quantization.FORWARDS,

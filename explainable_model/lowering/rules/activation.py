@@ -1,7 +1,7 @@
 """Activation functions."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -152,6 +152,17 @@ def glu(call: Call, grad: Tensor, self: Tensor, dim: int = -1) -> Gradients:
     gate = torch.sigmoid(self.chunk(2, dim)[1])
     return {"self": torch.cat([grad * gate, grad * call.output * (1 - gate)], dim)}
 
+
+def rrelu_in_evaluation(
+    self: Tensor, lower: float = 0.125, upper: float = 1 / 3, training: bool = False, generator: Any = None
+) -> Tensor:
+    """``aten.rrelu``: in evaluation mode a leaky ReLU, which ONNX has. A random one stays and is refused."""
+    if training:
+        return torch.rrelu(self, lower, upper, training)
+    return torch.nn.functional.leaky_relu(self, (lower + upper) / 2)
+
+
+FORWARDS: Mapping[OpOverload, Callable[..., Tensor]] = {aten.rrelu.default: rrelu_in_evaluation}
 
 TABLE: Mapping[OpOverload, Lowering] = {
     aten.relu.default: relu,
