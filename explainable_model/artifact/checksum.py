@@ -27,6 +27,7 @@ Edits: TypeAlias = dict[int, bytes]  # new bytes by their position in the file
 
 _CENTRAL, _LOCAL, _DESCRIPTOR = b"PK\x01\x02", b"PK\x03\x04", b"PK\x07\x08"  # signatures of records of a zip archive
 _BLOCK = 1 << 20
+_LONG = 1 << 30
 _HAS_DESCRIPTOR = 8  # the flag of an entry whose CRC-32 stands behind its content
 
 
@@ -65,6 +66,7 @@ def read_checksum(path: Path) -> str | None:
         ArtifactError: the file cannot be read.
     """
     try:
+        _refuse_holes(path)
         with _mapped(path) as content:
             found = _RECORDED.search(content)
             return found[1].decode() if found else None
@@ -87,6 +89,8 @@ def find_difference(path: Path, checksum: str, companion: Path | None = None) ->
         ArtifactError: a file cannot be read.
     """
     try:
+        if companion is not None:
+            _refuse_holes(companion)
         with _mapped(path) as content:
             found = ALGORITHM + _hash(content, _find_edits(path, content, checksum, UNWRITTEN), companion)
     except Exception as error:  # zipfile raises errors of many types for a damaged archive
@@ -95,6 +99,14 @@ def find_difference(path: Path, checksum: str, companion: Path | None = None) ->
         return ""
     files = path.name if companion is None else f"{path.name}, or {companion.name} beside it,"
     return f"{files} is damaged, or was changed after the export: the checksum is {found}, recorded is {checksum}"
+
+
+def _refuse_holes(path: Path) -> None:
+    """Refuse a file that is gigabytes long and holds little, since reading it would take hours."""
+    status = path.stat()
+    held = getattr(status, "st_blocks", status.st_size // 512) * 512
+    if status.st_size > _LONG and held < status.st_size // 2:
+        raise ValueError(f"it is {status.st_size} bytes long and holds {held}")
 
 
 @contextmanager

@@ -91,7 +91,8 @@ def _explain_task(
 
 def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCommand:
     """Pick what explains: every method of a network, one method of a network, or an artifact."""
-    from explainable_model.explainer.explainer import artifact_explainer, explain_photo
+    from explainable_model.explainer.explainer import artifact_explainer
+    from explainable_model.explainer.photo_pictures import explain_photo
 
     if arguments.artifact is not None:
         reason = "an artifact has that inside"

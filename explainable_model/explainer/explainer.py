@@ -16,19 +16,12 @@ from explainable_model.explainer.answers import (
     Answer,
     describe_classes,
     expand_class_idx,
-    label_class,
-    make_caption,
-    split_classes,
     take_first,
 )
 from explainable_model.explanation import PRESENT, Explanation, OutputKind
-from explainable_model.imaging.overlay import OverlayStyle, hottest_point, overlay
-from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess
-from explainable_model.imaging.sheets import panel, save_picture
-from explainable_model.imaging.tiles import Tile, tile_sheet
+from explainable_model.imaging.preprocess import AsDecoded, Preprocess
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
 
     from explainable_model.attribution.plan import Plan
     from explainable_model.model import ExplainableModel
@@ -224,79 +217,3 @@ def wrap_network_errors(model: Any, shape: Sequence[int]) -> Iterator[None]:
             f"{type(model).__name__} failed on an image of shape {tuple(shape)}: {error or type(error).__name__}. "
             "Is that the size it was built for?"
         ) from error
-
-
-def explain_photo(
-    explainer: Explainer,
-    photo: "Image",
-    path: Path,
-    class_idx: int | None,
-    style: OverlayStyle,
-    target: Path,
-    *,
-    ending: str = ".png",
-) -> dict[str, Any]:
-    """Explain one photo and write its panel and its overlay: ``<target>-panel.png`` and ``<target>-overlay.png``.
-
-    Args:
-        explainer: what explains it.
-        photo: as from ``open_photo``.
-        path: where it came from.
-        class_idx: the class to explain, the first of several; ``None`` for the predicted.
-        style: how the pictures are drawn.
-        target: an existing folder and the beginning of the file names.
-        ending: of the pictures.
-
-    Returns:
-        The record for JSON; with ``top_k``, the record of each class as ``explained``.
-    """
-    classes = None if class_idx is None else np.asarray([class_idx], np.int64)
-    answers = split_classes(explainer.run(explainer.preprocess(photo), classes))
-    box = explainer.preprocess.box(*photo.size)
-    records = [
-        {
-            **explainer.describe(answer),
-            "hottest": list(hottest_point(answer.cam[0], box)),
-        }
-        for answer in answers
-    ]
-    pictures = _draw(photo, path, answers, records, box, style, explainer)
-    files = {
-        kind: save_picture(picture, target.with_name(f"{target.name}-{kind}{ending}"))
-        for kind, picture in pictures.items()
-    }
-    explained = [{key: value for key, value in record.items() if key != "top"} for record in records]
-    return {
-        "photo": str(path),
-        **records[0],
-        **({} if explainer.top_k is None else {"explained": explained}),
-        "box": list(box),
-        **{kind: str(file) for kind, file in files.items()},
-    }
-
-
-def draw_overlay(photo: "Image", cam: NDArray[Any], box: Box, style: OverlayStyle, *, signed: bool) -> "Image":
-    """Draw the photo under one map ``(h, w)``."""
-    return overlay(photo, cam, box=box, **style.keywords(signed=signed))
-
-
-def _draw(
-    photo: "Image",
-    path: Path,
-    answers: Sequence[Answer],
-    records: Sequence[dict[str, Any]],
-    box: Box,
-    style: OverlayStyle,
-    explainer: Explainer,
-) -> dict[str, "Image"]:
-    """Draw a panel of one class, or a strip of several, and the overlay of the first class."""
-    signed = explainer.signed
-    overlays = [draw_overlay(photo, answer.cam[0], box, style, signed=signed) for answer in answers]
-    if explainer.top_k is not None:
-        tiles = [Tile(picture, label_class(record)) for picture, record in zip(overlays, records, strict=True)]
-        return {"panel": tile_sheet([Tile(photo, path.name), *tiles]), "overlay": overlays[0]}
-    note = explainer.describe_method()
-    drawn = panel(
-        photo, answers[0].cam[0], make_caption(path, records[0]), box, note=note, **style.keywords(signed=signed)
-    )
-    return {"panel": drawn, "overlay": overlays[0]}

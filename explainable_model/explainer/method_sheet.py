@@ -10,7 +10,8 @@ import numpy as np
 
 from explainable_model.errors import ExplainableModelError, InputError
 from explainable_model.explainer.answers import Answer, label_class
-from explainable_model.explainer.explainer import Explainer, draw_overlay
+from explainable_model.explainer.explainer import Explainer
+from explainable_model.explainer.photo_pictures import draw_overlay
 from explainable_model.imaging.overlay import OverlayStyle, hottest_point
 from explainable_model.imaging.sheets import save_picture
 from explainable_model.imaging.tiles import Tile, tile_sheet

@@ -17,7 +17,7 @@ import numpy as np
 from explainable_model import Explanation, Preprocess
 from explainable_model.errors import ExplainableModelError, InputError
 from explainable_model.explainer.answers import describe_classes, expand_class_idx, label_class, split_classes
-from explainable_model.explainer.explainer import draw_overlay
+from explainable_model.explainer.photo_pictures import draw_overlay
 from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
 from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import AsDecoded, open_photo

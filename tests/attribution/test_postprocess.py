@@ -41,3 +41,41 @@ def test_resize(shape: tuple[int, ...], size: tuple[int, ...], mode: str) -> Non
 
 def test_one_pixel_map() -> None:
     assert finish(torch.tensor([[[[5.0]]]]), (4, 4), Postprocess()).tolist() == [[[[0.0] * 4] * 4]]
+
+
+@pytest.mark.parametrize(
+    ("options", "bounds", "diverging"),
+    [
+        ({}, (0, 1), False),
+        ({"normalize": "max"}, (0, 1), False),
+        ({"signed": True}, (0, 1), False),
+        ({"normalize": "max", "signed": True}, (-1, 1), True),
+        ({"normalize": "none"}, (0, None), False),
+        ({"normalize": "none", "signed": True}, (None, None), True),
+    ],
+)
+def test_the_range_of_finished_maps(
+    options: dict[str, object], bounds: tuple[int | None, int | None], diverging: bool
+) -> None:
+    how = Postprocess(**options)  # type: ignore[arg-type]
+    assert (how.range, how.diverging) == (bounds, diverging)
+    cam = finish(torch.randn(4, 1, 5, 5, generator=torch.Generator().manual_seed(0)), (5, 5), how)
+    low, high = how.range
+    assert low is None or float(cam.min()) == pytest.approx(low, abs=0.5)
+    assert high is None or float(cam.max()) == pytest.approx(high)
+    assert (float(cam.min()) < 0) == diverging
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_map_of_zeros_stays_zero_in_its_dtype(dtype: torch.dtype) -> None:
+    for normalize in ("max", "minmax"):
+        finished = finish(torch.zeros(1, 1, 3, 3, dtype=dtype), (3, 3), Postprocess(normalize, "none"))
+        assert finished.dtype == dtype
+        assert finished.abs().max() == 0
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, 0), (-1, 4), (0, 0)])
+def test_sizes_without_a_length_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="expected positive lengths to resize to"):
+        Postprocess(size=size)
+    assert Postprocess(size=(1, 1)).size == (1, 1)

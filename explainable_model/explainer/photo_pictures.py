@@ -1,0 +1,94 @@
+"""Explains one photo and writes its pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explainable_model.explainer.answers import Answer, label_class, make_caption, split_classes
+from explainable_model.explainer.explainer import Explainer
+from explainable_model.imaging.overlay import OverlayStyle, hottest_point, overlay
+from explainable_model.imaging.preprocess import Box
+from explainable_model.imaging.sheets import panel, save_picture
+from explainable_model.imaging.tiles import Tile, tile_sheet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def explain_photo(
+    explainer: Explainer,
+    photo: "Image",
+    path: Path,
+    class_idx: int | None,
+    style: OverlayStyle,
+    target: Path,
+    *,
+    ending: str = ".png",
+) -> dict[str, Any]:
+    """Explain one photo and write its panel and its overlay: ``<target>-panel.png`` and ``<target>-overlay.png``.
+
+    Args:
+        explainer: what explains it.
+        photo: as from ``open_photo``.
+        path: where it came from.
+        class_idx: the class to explain, the first of several; ``None`` for the predicted.
+        style: how the pictures are drawn.
+        target: an existing folder and the beginning of the file names.
+        ending: of the pictures.
+
+    Returns:
+        The record for JSON; with ``top_k``, the record of each class as ``explained``.
+    """
+    classes = None if class_idx is None else np.asarray([class_idx], np.int64)
+    answers = split_classes(explainer.run(explainer.preprocess(photo), classes))
+    box = explainer.preprocess.box(*photo.size)
+    records = [
+        {
+            **explainer.describe(answer),
+            "hottest": list(hottest_point(answer.cam[0], box)),
+        }
+        for answer in answers
+    ]
+    pictures = _draw(photo, path, answers, records, box, style, explainer)
+    files = {
+        kind: save_picture(picture, target.with_name(f"{target.name}-{kind}{ending}"))
+        for kind, picture in pictures.items()
+    }
+    explained = [{key: value for key, value in record.items() if key != "top"} for record in records]
+    return {
+        "photo": str(path),
+        **records[0],
+        **({} if explainer.top_k is None else {"explained": explained}),
+        "box": list(box),
+        **{kind: str(file) for kind, file in files.items()},
+    }
+
+
+def draw_overlay(photo: "Image", cam: NDArray[Any], box: Box, style: OverlayStyle, *, signed: bool) -> "Image":
+    """Draw the photo under one map ``(h, w)``."""
+    return overlay(photo, cam, box=box, **style.keywords(signed=signed))
+
+
+def _draw(
+    photo: "Image",
+    path: Path,
+    answers: Sequence[Answer],
+    records: Sequence[dict[str, Any]],
+    box: Box,
+    style: OverlayStyle,
+    explainer: Explainer,
+) -> dict[str, "Image"]:
+    """Draw a panel of one class, or a strip of several, and the overlay of the first class."""
+    signed = explainer.signed
+    overlays = [draw_overlay(photo, answer.cam[0], box, style, signed=signed) for answer in answers]
+    if explainer.top_k is not None:
+        tiles = [Tile(picture, label_class(record)) for picture, record in zip(overlays, records, strict=True)]
+        return {"panel": tile_sheet([Tile(photo, path.name), *tiles]), "overlay": overlays[0]}
+    note = explainer.describe_method()
+    drawn = panel(
+        photo, answers[0].cam[0], make_caption(path, records[0]), box, note=note, **style.keywords(signed=signed)
+    )
+    return {"panel": drawn, "overlay": overlays[0]}
