@@ -2,6 +2,7 @@
 
 import argparse
 import hmac
+import logging
 import multiprocessing
 import os
 import secrets
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import Annotated
 
 import litserve
-from fastapi import Depends, Header
+from description import describe
+from fastapi import Depends, FastAPI, Header
 from fastapi import Request as HttpRequest
 from fastapi import Response as HttpResponse
+from fastapi.responses import JSONResponse
 from guard import Guard, ImpatientProtocol
+from journal import Journal, Metrics
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -58,6 +62,7 @@ class ExplainAPI(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Open the artifact; the worker is ready only where the artifact gives its recorded answer."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the server ends this one last
         session = load(self.artifact, threads=self.threads)
         self.service = Service(session, session.metadata, Settings())
 
@@ -89,10 +94,33 @@ def answer_refusal(_: HttpRequest, error: Exception) -> HttpResponse:
 
 
 def stop(*_: object) -> None:
-    """Treat SIGTERM as Ctrl-C, for which LitServe ends its children; by default they would go on serving."""
+    """End after SIGTERM or Ctrl-C: LitServe answers what it has begun, and ends its children."""
     if multiprocessing.parent_process() is None:
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sign, signal.SIG_IGN)  # the end has begun
+        logging.getLogger("litserve.server").addFilter(is_news)
         raise KeyboardInterrupt
     sys.exit()
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a message of LitServe is more than its monitor's, which takes the end of a worker for an accident."""
+    return record.funcName != "monitor"
+
+
+def add_pages(app: FastAPI, api: ExplainAPI) -> None:
+    """Add the counts and the description of the server, both behind the key."""
+    metrics, description = Metrics(), describe(app.title)
+    app.add_middleware(Guard)
+    app.add_middleware(Journal, metrics=metrics)
+
+    @app.get("/metrics", dependencies=[Depends(api.authorize)])
+    async def write_metrics() -> HttpResponse:
+        return HttpResponse(metrics.write(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/docs", dependencies=[Depends(api.authorize)])
+    async def write_description() -> JSONResponse:
+        return JSONResponse(description)
 
 
 def main() -> None:
@@ -121,12 +149,18 @@ def main() -> None:
         disable_openapi_url=True,
     )
     server.app.title = arguments.name or arguments.artifact.stem
-    server.app.add_middleware(Guard)
+    add_pages(server.app, api)
     server.app.add_exception_handler(HTTPException, answer_refusal)
     server.app.add_exception_handler(RequestError, answer_refusal)
     print(f"X-API-Key: {key}", flush=True)
     signal.signal(signal.SIGTERM, stop)
-    server.run(arguments.host, arguments.port, num_api_servers=1, generate_client_file=False, http=ImpatientProtocol)
+    signal.signal(signal.SIGINT, stop)
+    options = {"num_api_servers": 1, "generate_client_file": False, "http": ImpatientProtocol, "access_log": False}
+    try:
+        server.run(arguments.host, arguments.port, **options)
+    except KeyboardInterrupt:  # before the first worker was ready
+        for child in multiprocessing.active_children():
+            child.terminate()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Serve the demo's artifacts with LitServe and check: python smoke.py efficientnet_lite0.onnx efficientnet_lite0.ts."""
 
 import argparse
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -9,7 +11,9 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -17,15 +21,21 @@ import psutil
 sys.path.append(str(Path(__file__).parents[1] / "http"))
 
 from harness import Running, announce_body, find_free_port, require, run_server, write_broken_artifacts
+from roll import check_roll
+
+from explainable_model.demo import demo_photos
 
 SERVE = Path(__file__).with_name("serve.py")
 NAME, KEY = "lite0", "a-key"
 MAX_BODY = 20_000_000
+IN_FLIGHT = 12  # more than a batch
+LINE = {"time", "request_id", "method", "path", "status", "seconds"}
 
 
 def ask(url: str, key: str | None, body: bytes | None = None) -> tuple[int, bytes]:
     """Send a GET, or a POST with a body; the status and body of the reply."""
-    request = urllib.request.Request(url, body, {"X-API-Key": key} if key else {})
+    headers = {"Content-Type": "application/octet-stream", **({"X-API-Key": key} if key else {})}
+    request = urllib.request.Request(url, body, headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as reply:
             return reply.status, reply.read()
@@ -66,6 +76,43 @@ def open_slow_clients(port: int) -> list[socket.socket]:
     return clients
 
 
+def check_pages(url: str) -> None:
+    """Require the description, the counts, and a request's id in its reply."""
+    for page in ("/docs", "/metrics"):
+        require(ask(f"{url}{page}", None)[0] == 401, f"{page} is answered without a key")
+    status, body = ask(f"{url}/docs", KEY)
+    require(status == 200, f"/docs says {status}: {body!r}")
+    paths = json.loads(body)["paths"]
+    require(set(paths) > {f"/predictions/{NAME}", f"/explanations/{NAME}"}, f"/docs describes {list(paths)}")
+    for given, kept in (("photo-17.a", True), ("no spaces", False), ("x" * 65, False)):
+        request = urllib.request.Request(f"{url}/info", headers={"X-API-Key": KEY, "X-Request-Id": given})
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            name = reply.headers["X-Request-Id"]
+        require((name == given) == kept and len(name or "") >= 10, f"the request {given} is called {name}")
+
+
+def check_records(log: str, url: str) -> None:
+    """Require one line of JSON for each answered request, and that the counts agree with the lines."""
+    counts = read_counts(url)
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    written = Counter(str(line["status"]) for line in lines if line["path"].startswith("/predictions/"))
+    require(written == counts and written["200"] > 40, f"the log has {written}, the metrics {counts}")
+    require(any(line["request_id"] == "photo-17.a" for line in lines), "the log lacks the id that was given")
+    require(all(set(line) == LINE for line in lines), f"a line of the log has other fields: {lines[-1]}")
+
+
+def read_counts(url: str) -> Counter[str]:
+    """The predictions by status, as the metrics count them."""
+    text = ask(f"{url}/metrics", KEY)[1].decode()
+    found = re.findall(r'^explain_requests_total{route="predictions",status="(\d+)"} (\d+)$', text, re.MULTILINE)
+    timed = re.search(
+        r'^explain_request_duration_seconds_bucket{route="predictions",le="\+Inf"} (\d+)$', text, re.MULTILINE
+    )
+    counts = Counter({status: int(count) for status, count in found})
+    require(timed and int(timed[1]) == counts.total(), f"the histogram counts otherwise:\n{text}")
+    return counts
+
+
 def check_slow_clients(clients: list[socket.socket]) -> None:
     """Require that the server has ended the connections, the last one with a 408."""
     replies = []
@@ -75,7 +122,7 @@ def check_slow_clients(clients: list[socket.socket]) -> None:
     require(replies[:2] == [b"", b""] and b" 408 " in replies[2], f"slow clients get {replies}")
 
 
-def check_crash(server: Running) -> None:
+def check_crash(server: Running, _: str) -> None:
     """Require that a dead worker ends the server, so that its supervisor starts it again."""
     (worker,) = [member for member in server.list_members() if "spawn_main" in " ".join(member.cmdline())]
     os.kill(worker.pid, signal.SIGKILL)
@@ -86,18 +133,32 @@ def check_crash(server: Running) -> None:
     require(code != 0, "a server whose worker died ends with 0")
 
 
-def check_stop(server: Running) -> None:
-    """Require that SIGTERM to the started process ends all of its children."""
-    server.process.terminate()
+def check_stop(server: Running, url: str) -> None:
+    """Require that SIGTERM to the started process answers what has begun, ends all children, and is quiet."""
+    photo = demo_photos()[0].read_bytes()
+    with ThreadPoolExecutor(IN_FLIGHT) as clients:
+        begun = [clients.submit(ask, f"{url}/predictions/{NAME}", KEY, photo) for _ in range(IN_FLIGHT)]
+        server.wait_for(lambda: read_running(url) > IN_FLIGHT // 2, "the start of the last requests")
+        server.process.terminate()
+        statuses = [reply.result()[0] for reply in begun]
+    require(statuses == [200] * IN_FLIGHT, f"requests in flight at the end get {statuses}")
     try:
-        server.process.wait(timeout=30)
+        code = server.process.wait(timeout=30)
     except subprocess.TimeoutExpired:
         raise SystemExit("FAILED: the server does not end when it is told to") from None
+    require(code == 0, f"the server ends with {code} when it is told to end")
+    require("Traceback" not in server.log, f"the end has a traceback:\n{server.log[-3000:]}")
     _, alive = psutil.wait_procs(server.list_members(), timeout=10)
     require(not alive, f"processes outlive the server: {alive}")
 
 
-def check(artifact: Path, folder: Path, ending: Callable[[Running], None], *options: str) -> None:
+def read_running(url: str) -> int:
+    """How many requests are being answered, this one not counted."""
+    text = ask(f"{url}/metrics", KEY)[1].decode()
+    return int(text.split("\nexplain_requests_running ")[1].split("\n")[0]) - 1
+
+
+def check(artifact: Path, folder: Path, ending: Callable[[Running, str], None], *options: str) -> None:
     """Check one artifact, from the start of the server to its end."""
     port = find_free_port()
     url = f"http://127.0.0.1:{port}"
@@ -107,10 +168,12 @@ def check(artifact: Path, folder: Path, ending: Callable[[Running], None], *opti
         server.wait_for(lambda: ask(f"{url}/health", None)[0] == 200, "loading")
         slow = open_slow_clients(port)
         check_closed(server, url, port)
+        check_pages(url)
         server.require_contract(url, NAME, f"X-API-Key: {KEY}", *options)
         check_slow_clients(slow)
         require("Traceback" not in server.log, f"the log has a traceback:\n{server.log[-3000:]}")
-        ending(server)
+        check_records(server.log, url)
+        ending(server, url)
 
 
 def main() -> int:
@@ -125,6 +188,8 @@ def main() -> int:
         check_refusals(write_broken_artifacts(torchscript, work))
         check(onnx, work / "onnx", check_crash)
         check(torchscript, work / "torchscript", check_stop, "--requests", "50")
+        (work / "rolling").mkdir()
+        check_roll(onnx, torchscript, demo_photos()[0].read_bytes(), work / "rolling")
     print("litserve: passed")
     return 0
 

@@ -1,11 +1,13 @@
 """Serve the demo's artifact with TorchServe and check it: python smoke.py demo-output/efficientnet_lite0.ts."""
 
 import argparse
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import urllib.error
@@ -25,6 +27,26 @@ from explainable_model.errors import ArtifactError
 
 NAME, FOREIGN = "lite0", "foreign"
 MAX_BODY = 20_000_000
+PATHS = (
+    "/",
+    "/ping",
+    "/api-description",
+    "/models",
+    f"/models/{NAME}",
+    f"/predictions/{NAME}",
+    "/token?type=inference",
+    "/metrics",
+)
+OPEN = {
+    *(f"{api}_address GET /api-description" for api in ("inference", "management", "metrics")),
+    *(
+        f"{api}_address OPTIONS {path}"
+        for api in ("inference", "management", "metrics")
+        for path in ("/", "/api-description")
+    ),
+    "metrics_address GET /metrics",
+    "metrics_address OPTIONS /metrics",
+}  # what is answered without a token, as README.md says
 ABSENT = (
     "explainable_model",
     "matplotlib",
@@ -147,6 +169,40 @@ def check_closed(server: TorchServe) -> None:
     require(status == 413, f"a body that is too large gets {status}")
 
 
+def check_open(server: TorchServe) -> None:
+    """Require that nothing but what README.md names is answered without a token."""
+    answered = set()
+    for port in ("inference_address", "management_address", "metrics_address"):
+        for path in PATHS:
+            for method in ("GET", "OPTIONS"):
+                status, body = send(server.ports[port], method, path)
+                if status == 200:
+                    answered.add(f"{port} {method} {path}")
+                    require(NAME not in body or path == "/metrics", f"{port} {path} names the model: {body[:500]}")
+    require(answered == OPEN, f"answered without a token: {sorted(answered)}")
+
+
+def send(port: int, method: str, path: str) -> tuple[int, str]:
+    """Send a request without a token; the status and body of the reply."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request(method, path)
+    with connection.getresponse() as reply:
+        return reply.status, reply.read().decode()
+
+
+def check_health(server: TorchServe) -> None:
+    """Require that health.py knows a ready model from another, also after the management token has ended."""
+    keys = server.running.folder / "key_file.json"
+    command = [sys.executable, str(KIT / "health.py"), "--keys", str(keys)]
+    command += ["--port", str(server.ports["management_address"])]
+    for names, code in (([NAME], 0), ([FOREIGN], 1), ([], 1)):
+        done = subprocess.run([*command, *names], capture_output=True, text=True, check=False)
+        require(done.returncode == code, f"health.py {names} ends with {done.returncode}: {done.stdout}{done.stderr}")
+    keys.write_text(keys.read_text().replace(server.read_key("management"), "ended"))
+    done = subprocess.run([*command, NAME], capture_output=True, text=True, check=False)
+    require(done.returncode == 0, f"health.py with a token that has ended: {done.stdout}{done.stderr}")
+
+
 def check_foreign(server: TorchServe) -> None:
     """Require that a model that cannot be served says why, is never ready, and leaves the others alone."""
     reason = "was not exported by explainable_model"
@@ -199,7 +255,9 @@ def main() -> int:
         with serve(work / "store", work / "server") as server:
             server.running.wait_for(lambda: server.is_ready(NAME), "loading")
             check_closed(server)
+            check_open(server)
             check_foreign(server)
+            check_health(server)
             check_contract(server)
             check_metrics(server)
             check_crash(server)
