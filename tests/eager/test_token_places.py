@@ -68,6 +68,21 @@ class TextBesideGrid(nn.Module):
         return self.head(self.text(words).mean(1))
 
 
+class Frequencies(nn.Module):
+    """As many patches of the image's spectrum as of the image."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.patch, self.spectrum = nn.Conv2d(3, width, 4, 4), nn.Linear(96, width)
+        self.norm, self.block, self.head = nn.LayerNorm(width), TransformerBlock(width, 2), nn.Linear(width, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        waves = torch.view_as_real(torch.fft.fft2(image)).movedim(-1, 2).flatten(1, 2)
+        cut = nn.functional.unfold(waves, 4, stride=4).mT
+        tokens = torch.cat([self.norm(self.spectrum(cut)), self.patch(image).flatten(2).mT], 1)
+        return self.head(self.block(tokens).mean(1))
+
+
 class Windows(nn.Module):
     """Windows of 4 x 4 patches, ``(N, windows, tokens, K)``, whose shape could be a map with channels last."""
 
@@ -88,6 +103,7 @@ REFUSED = {
     "text": (TextBesideGrid, "text", 32, "no token follows one place|another order"),
     "words": (TextBesideGrid, "norm", 32, "no token follows one place|another order"),
     "queries": (QueryDecoder, "norm", 32, "no token follows one place|another order"),
+    "frequencies": (Frequencies, "norm", 32, "no token follows one place"),
     "windows": (Windows, "window", 32, "another order"),
 }
 
@@ -143,8 +159,9 @@ def test_registers_after_the_patches_are_refused_with_the_function_to_write(laye
     assert (lower(explainable, image)(image).cam - explainable(image).cam).abs().max() < 1e-9
 
 
-def test_the_automatic_layer_has_no_registers() -> None:
-    explainable = ExplainableModel(seeded(RegistersLast()))
+@pytest.mark.parametrize("build", [RegistersLast, Frequencies])
+def test_the_automatic_layer_has_patches_alone(build: type[nn.Module]) -> None:
+    explainable = ExplainableModel(seeded(build()))
     explainable(images(2))
     assert explainable.target_layer == "patch"
 
