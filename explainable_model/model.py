@@ -20,6 +20,7 @@ from explainable_model.attribution.zero_maps import check_maps
 from explainable_model.eager import checks
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.custom_functions import check_derivative, named_functions
+from explainable_model.eager.embedding import refuse_embedding
 from explainable_model.eager.find_layer import planned_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.layer_name import resolve_layers
@@ -172,6 +173,7 @@ class ExplainableModel(nn.Module):
                 answer = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress, signed))
             checks.refuse_nan(self.model, answer.logits)
             check_maps(plan, answer, signed)
+            refuse_embedding(self.model, plan, image, inputs, answer.logits)
         inputs = inputs[: len(inputs) - plan.target.inputs]
         return answer.with_kind(partial(find_output_kind, self.model, image, inputs, plan.output, plan.forward))
 

@@ -100,6 +100,7 @@ CASES = [
         "layer4",
         (2, 2, 2),
         CLASS,
+        ask={"mixes": True},  # each of the 8 cells sees the whole image
         block="basic",
         layers=[1, 1, 1, 1],
         block_inplanes=[8, 8, 12, 16],

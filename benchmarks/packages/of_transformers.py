@@ -88,8 +88,9 @@ CASES = [
     head("MetaClip2", "vision_model.encoder", config="MetaClip2Config", vision_config=VIT),
     head(
         "PerceiverForImageClassificationConvProcessing",
-        "perceiver.input_preprocessor",
-        (16, 16),
+        # The last layer with all positions: of 64 pixels, a convolution of stride 2 and a pool of 3 leave 15.
+        "perceiver.encoder.cross_attention.attention.self.layernorm2",
+        (15, 15),
         config="PerceiverConfig",
         image_size=64,
         num_latents=8,

@@ -66,7 +66,16 @@ CASES = [
         patch_merge_num_tokens=5,
         without=("pool",),
     ),
-    _vit("simple_vit_with_register_tokens", "SimpleViT", "transformer", num_register_tokens=4),
+    # Registers stand after the patches: the layers that hold them are refused, with the function to write.
+    _vit("simple_vit_with_register_tokens", "SimpleViT", ("transformer", "to_patch_embedding"), num_register_tokens=4),
+    _vit(
+        "simple_vit_with_register_tokens",
+        "SimpleViT",
+        (),
+        ask={"arguments": {"target_layer": "transformer"}, "refused": "last 4 are not.*reshape_transform"},
+        form=", named",
+        num_register_tokens=4,
+    ),
     _vit("simple_vit_with_qk_norm", "SimpleViT", "transformer"),
     _vit("simple_vit_with_fft", "SimpleViT", ("transformer", "to_patch_embedding"), freq_patch_size=8),
     _vit("learnable_memory_vit", "ViT", "transformer.layers.1.0.norm"),

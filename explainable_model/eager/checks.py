@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model.attribution.inputs import check_image
-from explainable_model.eager.signature import container_advice
+from explainable_model.eager.signature import container_advice, ids_advice
 from explainable_model.errors import ExplainableModelError, InputError, LoweringError, ModelError
 
 MODE_DEPENDENT = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
@@ -114,7 +114,7 @@ def explained_shape_errors(model: nn.Module, image: Tensor) -> Iterator[None]:
     """Say what the network takes instead of this image, where its own error does not.
 
     Raises:
-        InputError: the network failed: it takes a container, or an image without a batch, or its first convolution
+        InputError: the network failed: it takes a container, ids, or an image without a batch, or its first convolution
             takes another number of dimensions or channels.
     """
     try:
@@ -122,7 +122,7 @@ def explained_shape_errors(model: nn.Module, image: Tensor) -> Iterator[None]:
     except ExplainableModelError:
         raise
     except (RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
-        advice = container_advice(model, error)
+        advice = container_advice(model, error) or ids_advice(model, error)
         if advice is not None:
             raise InputError(advice) from error
         if f"input of size: {[1, *image.shape]}" in str(error):

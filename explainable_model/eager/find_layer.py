@@ -243,7 +243,7 @@ def _first_with_gradient(example: Example, candidates: Sequence[LayerCandidate])
     return None
 
 
-def check_layer(example: Example, name: str, layout: SpatialLayout | FoldedLayout) -> None:
+def check_layer(example: Example, name: str, layout: SpatialLayout | FoldedLayout, needs_proof: bool = True) -> None:
     """Refuse a layer whose tokens are no places of the image, see ``check_places``."""
     if isinstance(layout, FoldedLayout) or example.frames is not None:
         return
@@ -253,7 +253,7 @@ def check_layer(example: Example, name: str, layout: SpatialLayout | FoldedLayou
         return replace(example, arguments=(images, *others)).run(images)
 
     with torch.no_grad():
-        check_places(example.model, name, layout, example.image.detach(), run)
+        check_places(example.model, name, layout, example.image.detach(), run, needs_proof)
 
 
 def _reaches_the_map(gradients: Tensor) -> bool:

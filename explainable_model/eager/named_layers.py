@@ -1,14 +1,17 @@
-"""Check the layers that a user named."""
+"""Check the layers that a user named, and the tokens whose attention a method reads."""
 
 from torch import Tensor, nn
 
-from explainable_model.attribution.plan import Plan
+from explainable_model.attribution.layout import SpatialLayout
+from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
 from explainable_model.eager.find_layer import Example, check_layer, record_outputs
+from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.token_places import may_hold_tokens
+from explainable_model.errors import LayerError
 
 
 def check_layers(model: nn.Module, arguments: tuple[Tensor, ...], plan: Plan, checked: set[tuple[int, ...]]) -> None:
-    """Refuse layers whose tokens are no places of the image, see ``check_places``.
+    """Refuse layers, or attention, whose tokens are no places of the image, see ``check_places``.
 
     Args:
         model: the network.
@@ -17,17 +20,37 @@ def check_layers(model: nn.Module, arguments: tuple[Tensor, ...], plan: Plan, ch
         checked: shapes of images for which the layers were checked; the image's is added.
 
     Raises:
-        LayerError: there is such a layer.
+        LayerError: there is such a layer, or such attention.
     """
     shape = tuple(arguments[0].shape[1:])
     if shape in checked:
         return
     is_read_by_shape = plan.frames is None and plan.reshape_transform is None
-    if is_read_by_shape and plan.layers and may_hold_tokens(model):
+    reads_attention = ATTENTION_LAYERS in plan.side_taps
+    if is_read_by_shape and (plan.layers or reads_attention) and may_hold_tokens(model):
         example = Example(model, arguments, plan.output, plan.target, forward=plan.forward)
         record, _ = record_outputs(example, example.image.detach().clone())
         for name in plan.layers:
             layout = record.outputs[name].layout if name in record.outputs else None
             if layout is not None:
                 check_layer(example, name, layout)
+        if reads_attention:
+            _check_attention(example, record, plan.method.name)
     checked.add(shape)
+
+
+def _check_attention(example: Example, record: OutputRecord, method: str) -> None:
+    """Attention knows no layer: of each number of tokens, the first layer shows where they lie."""
+    first: dict[int, tuple[str, SpatialLayout]] = {}
+    for name, entry in record.outputs.items():
+        if isinstance(entry.layout, SpatialLayout) and entry.layout.kind == "tokens":
+            first.setdefault(entry.shape[1], (name, entry.layout))
+    for name, layout in first.values():
+        try:
+            check_layer(example, name, layout, needs_proof=False)
+        except LayerError as error:
+            raise LayerError(
+                f"Method {method!r} reads the attention over all tokens, and takes them for the patches in rows, after "
+                f"the class token and registers. Here they are not: {error} That argument is for methods that explain "
+                "at a layer; use one of them."
+            ) from error

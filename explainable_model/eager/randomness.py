@@ -12,6 +12,7 @@ from explainable_model.attribution.calling import call_network
 from explainable_model.attribution.containers import floating_tensors
 from explainable_model.attribution.plan import Plan
 from explainable_model.eager.buffers import restored_buffers
+from explainable_model.eager.observers import refuse_observers
 from explainable_model.errors import ModelError
 
 SAME_ANSWER = 1e-4  # in units of the largest value: two calls of a network differ by less where kernels alone differ
@@ -42,7 +43,7 @@ class Randomness:
             inputs: the network's extra inputs, then the target's.
 
         Raises:
-            ModelError: the network is random.
+            ModelError: the network is random, or a fake quantizer in it still observes.
         """
         if self._is_steady:
             yield
@@ -64,6 +65,7 @@ class Randomness:
             for _ in range(calls - 1):
                 other = self._run(plan, image, network_inputs)
                 if len(first) != len(other) or any(map(_differ, first, other)):
+                    refuse_observers(self._model)
                     raise ModelError(_message(type(self._model).__name__))
 
     def _run(self, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -30,6 +30,7 @@ NOT_A_CONTAINER = re.compile(
     r"too many indices for tensor|only integers, slices|'Tensor' object has no attribute|must be a mapping, not Tensor|"
     r"unhashable type: 'Tensor'|'str' object cannot be interpreted"
 )
+NOT_IDS = re.compile(r"'indices' to have one of the following scalar types: Long, Int")  # of an embedding
 KEY = re.compile(r"\w\[[\"'](\w+)[\"']\]|\.get\([\"'](\w+)[\"']")
 
 
@@ -115,4 +116,21 @@ def container_advice(model: nn.Module, error: Exception) -> str | None:
     return (
         f"{type(model).__name__} failed on a tensor: {error}. If it takes a dictionary, a list or another container, "
         f"say how it is called: {FORWARD.format(f'lambda network, image: network({{{key!r}: image}})')}."
+    )
+
+
+def ids_advice(model: nn.Module, error: Exception) -> str | None:
+    """What to write where a network looked an image up in an embedding; ``None`` for other failures."""
+    if not NOT_IDS.search(str(error)):
+        return None
+    try:
+        names = list(inspect.signature(model.forward).parameters)
+    except (TypeError, ValueError):
+        names = []
+    first = f", {names[0]!r}," if names else ""
+    return (
+        f"{type(model).__name__} looks values up in a table, so its first argument{first} takes whole numbers, such as "
+        "token ids, where it was given an image. If another parameter takes the image, name it: "
+        f"{FORWARD.format(repr('pixel_values'))}. If the network sees images as ids alone, it has no gradient at the "
+        "pixels: explain a module that takes the embedded tokens as its image, (N, K, *grid), and looks nothing up."
     )

@@ -1,7 +1,9 @@
 """Find out whether the cells of a layer's output lie where its shape says, by changing the image at some places."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,6 +32,7 @@ def check_places(
     layout: SpatialLayout,
     image: Tensor,
     run: Callable[[Tensor, int], Any],
+    needs_proof: bool = True,
 ) -> None:
     """Refuse a layer whose tokens are no places of the image, or lie in another order.
 
@@ -42,6 +45,7 @@ def check_places(
         layout: how its output is read.
         image: ``(N, C, *spatial)``; the first image is used.
         run: ``(images, copies)``: runs the network on copies of the first image.
+        needs_proof: refuse a layer, too, where nothing shows that its tokens are places.
 
     Raises:
         LayerError: the cells are not where they should be, or nothing shows that they are.
@@ -66,8 +70,10 @@ def check_places(
     verdicts = [_verdict(layout, tensor) for _, tensor in seen]
     clear = next((verdict for verdict in verdicts if verdict is not None), None)
     if clear is False:
+        if layout.prefix and _verdict(replace(layout, prefix=0), seen[verdicts.index(False)][1]):
+            raise LayerError(_suffix_message(name, layout, seen[0][1]))
         raise LayerError(_message(name, seen[0][1], "its tokens lie in another order, or are no places of the image"))
-    if clear is None and verdicts and layout.kind == "tokens":
+    if clear is None and verdicts and layout.kind == "tokens" and needs_proof:
         raise LayerError(_message(name, seen[0][1], "no token follows one place of the image, as text does not"))
 
 
@@ -82,6 +88,15 @@ def _message(name: str, tensor: Tensor, reason: str) -> str:
         f"target_layer {name!r} has no spatial map: {reason}, though its shape ({', '.join(map(str, shape))}) could be "
         "read as one. Choose a layer that find_layers lists and whose tokens are patches in rows, or pass "
         "reshape_transform to put them in order."
+    )
+
+
+def _suffix_message(name: str, layout: SpatialLayout, tensor: Tensor) -> str:
+    count, shape = math.prod(layout.grid), ", ".join(map(str, tensor.shape[1:]))
+    return (
+        f"target_layer {name!r} returns (N, {shape}), whose first {count} tokens are the patches and whose last "
+        f"{layout.prefix} are not, such as registers; expected the patches last. Say which are the patches: "
+        f"reshape_transform=lambda tokens: tokens[:, :{count}].mT.unflatten(2, {tuple(layout.grid)})."
     )
 
 
@@ -145,7 +160,8 @@ def _watching(model: nn.Module, name: str, seen: Seen) -> Iterator[None]:
 
 def _verdict(layout: SpatialLayout, tensor: Tensor) -> bool | None:
     """Whether the cells lie where they should; ``None`` where that cannot be told."""
-    maps = layout.to_map(tensor).double()
+    tokens = tensor[:, : layout.prefix + math.prod(layout.grid)] if layout.kind == "tokens" else tensor
+    maps = layout.to_map(tokens).double()
     change = (maps[1:] - maps[:1]).square().sum(1).sqrt()  # (places, *grid)
     reach = 1 if min(layout.grid[-2:]) >= LARGE else 0
     hits = misses = 0

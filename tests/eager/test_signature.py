@@ -54,6 +54,17 @@ class Photos(Keyword):
         return self.net(torch.stack(photos))
 
 
+class PixelIds(nn.Module):
+    """Takes the number of a color for each pixel, as ImageGPT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colors, self.norm, self.head = nn.Embedding(16, 8), nn.LayerNorm(8), nn.Linear(8, 4)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.head(self.norm(self.colors(input_ids)).flatten(1, -2).mean(1))
+
+
 class OneImage(Keyword):
     def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
         return self.net(image.unsqueeze(0)).squeeze(0)
@@ -142,6 +153,12 @@ def test_one_image_without_a_batch(tmp_path: Path) -> None:
 def test_the_argument_to_write_is_shown(build: type[nn.Module], reason: str, forward: str, layer: str | None) -> None:
     with pytest.raises((ModelError, InputError), match=f"(?s){reason}.*{re.escape(f'forward={forward}')}"):
         ExplainableModel(seeded(build()), layer)(images(2))
+
+
+@pytest.mark.parametrize("layer", ["norm", None])
+def test_a_network_that_takes_ids(layer: str | None) -> None:
+    with pytest.raises(InputError, match="PixelIds looks values up.*'input_ids', takes whole numbers.*forward="):
+        ExplainableModel(seeded(PixelIds()), layer)(images(2))
 
 
 @pytest.mark.parametrize(

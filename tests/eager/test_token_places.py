@@ -1,10 +1,12 @@
 """A layer that a user names is read as a map only where its tokens are places of the image, in rows."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from explainable_model import ExplainableModel
+from explainable_model import ExplainableModel, lower
 from explainable_model.errors import LayerError
 from tests.eager.test_layer_meaning import QueryDecoder
 from tests.support.nets import TransformerBlock, images, seeded
@@ -34,6 +36,21 @@ class Unrolled(nn.Module):
         return self.head(self.last(tokens).mean(1))
 
 
+class RegistersLast(nn.Module):
+    """Four registers stand after the patches."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.patch, self.registers = nn.Conv2d(3, width, 4, 4), nn.Parameter(torch.randn(1, 4, width))
+        self.block, self.last = TransformerBlock(width, 2), TransformerBlock(width, 2)
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        patches = self.patch(image).flatten(2).mT
+        tokens = torch.cat([patches, self.registers.expand(image.shape[0], -1, -1)], 1)
+        return self.head(self.last(self.block(tokens))[:, : patches.shape[1]].mean(1))
+
+
 class TextBesideGrid(nn.Module):
     """A text of as many words as the image has patches, which attends to them."""
 
@@ -49,6 +66,21 @@ class TextBesideGrid(nn.Module):
         words = self.words(torch.arange(64) % 50).expand(len(image), -1, -1)
         words = self.norm(words + self.cross(words, memory, memory)[0])
         return self.head(self.text(words).mean(1))
+
+
+class Frequencies(nn.Module):
+    """As many patches of the image's spectrum as of the image."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.patch, self.spectrum = nn.Conv2d(3, width, 4, 4), nn.Linear(96, width)
+        self.norm, self.block, self.head = nn.LayerNorm(width), TransformerBlock(width, 2), nn.Linear(width, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        waves = torch.view_as_real(torch.fft.fft2(image)).movedim(-1, 2).flatten(1, 2)
+        cut = nn.functional.unfold(waves, 4, stride=4).mT
+        tokens = torch.cat([self.norm(self.spectrum(cut)), self.patch(image).flatten(2).mT], 1)
+        return self.head(self.block(tokens).mean(1))
 
 
 class Windows(nn.Module):
@@ -71,6 +103,7 @@ REFUSED = {
     "text": (TextBesideGrid, "text", 32, "no token follows one place|another order"),
     "words": (TextBesideGrid, "norm", 32, "no token follows one place|another order"),
     "queries": (QueryDecoder, "norm", 32, "no token follows one place|another order"),
+    "frequencies": (Frequencies, "norm", 32, "no token follows one place"),
     "windows": (Windows, "window", 32, "another order"),
 }
 
@@ -109,3 +142,44 @@ def test_a_function_of_the_user_puts_them_in_order() -> None:
     network, image = seeded(Unrolled()).double(), images(1, (3, 64, 64)).double()
     activations = ExplainableModel(network, "order", reshape_transform=rolled).attribute(image).activations
     assert torch.allclose(activations, network.get_submodule("patch")(image))
+
+
+@pytest.mark.parametrize(("layer", "shape"), [("block", (3, 32, 32)), ("last", (3, 24, 40))])
+def test_registers_after_the_patches_are_refused_with_the_function_to_write(layer: str, shape: tuple[int, ...]) -> None:
+    network, image = seeded(RegistersLast()).double(), images(2, shape).double()
+    with pytest.raises(LayerError, match="whose last 4 are not, such as registers.*reshape_transform=") as raised:
+        ExplainableModel(network, layer)(image)
+    function = eval(re.search(r"reshape_transform=(lambda .*)\.$", str(raised.value))[1])  # type: ignore[index]
+    explainable = ExplainableModel(network, layer, reshape_transform=function)
+    tokens = []
+    with torch.no_grad(), network.get_submodule(layer).register_forward_hook(lambda *args: tokens.append(args[2])):
+        network(image)
+    wanted = tokens[0][:, :-4].mT.unflatten(2, (shape[1] // 4, shape[2] // 4))
+    assert torch.equal(explainable.attribute(image).activations, wanted)
+    assert (lower(explainable, image)(image).cam - explainable(image).cam).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("build", [RegistersLast, Frequencies])
+def test_the_automatic_layer_has_patches_alone(build: type[nn.Module]) -> None:
+    explainable = ExplainableModel(seeded(build()))
+    explainable(images(2))
+    assert explainable.target_layer == "patch"
+
+
+@pytest.mark.parametrize("build", [RegistersLast, Unrolled])
+@pytest.mark.parametrize("method", ["rollout", "legrad"])
+def test_attention_over_tokens_that_are_no_places_in_rows_is_refused(build: type[nn.Module], method: str) -> None:
+    with pytest.raises(LayerError, match=f"Method '{method}' reads the attention.*Here they are not.*at a layer"):
+        ExplainableModel(seeded(build()), method=method)(images(2, (3, 64, 64)))
+
+
+class RegistersFirst(RegistersLast):
+    def forward(self, image: Tensor) -> Tensor:
+        patches = self.patch(image).flatten(2).mT
+        tokens = torch.cat([self.registers.expand(image.shape[0], -1, -1), patches], 1)
+        return self.head(self.last(self.block(tokens))[:, 4:].mean(1))
+
+
+@pytest.mark.parametrize("method", ["rollout", "gradcam"])
+def test_registers_before_the_patches_are_explained(method: str) -> None:
+    assert ExplainableModel(seeded(RegistersFirst()), method=method)(images(2)).cam.amax() > 0.5

@@ -1,7 +1,6 @@
 """Fake quantizers of networks trained for quantization, as one operator with fixed scales."""
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,10 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from explainable_model.errors import ModelError
+from explainable_model.eager.observers import fake_quantizers, refuse_observers
 from explainable_model.lowering.rules.quantization import FAKE_QUANTIZE
-
-MODULE = "torch.ao.quantization.fake_quantize"
 
 
 @contextmanager
@@ -26,21 +23,15 @@ def fixed_scales(model: nn.Module) -> Iterator[None]:
     Raises:
         ModelError: an observer is on, which would take the scale from the images of each call.
     """
-    kinds = getattr(sys.modules.get(MODULE), "FakeQuantizeBase", ())  # a network with such modules has imported it
+    refuse_observers(model)
     with ExitStack() as stack:
         stack.enter_context(_TracedFakeQuantize())
-        for name, module in model.named_modules():
-            if isinstance(module, kinds):
-                stack.enter_context(_replace_forward(module, _fix_scale(name, module)))
+        for module in fake_quantizers(model).values():
+            stack.enter_context(_replace_forward(module, _fix_scale(module)))
         yield
 
 
-def _fix_scale(name: str, module: Any) -> Any:
-    if bool(module.observer_enabled[0]):
-        raise ModelError(
-            f"The fake quantizer {name!r} still observes: it would take its scale from the images of each call. "
-            "Call model.apply(torch.ao.quantization.disable_observer) on the trained network."
-        )
+def _fix_scale(module: Any) -> Any:
     if not bool(module.fake_quant_enabled[0]):
         return lambda values: values
     axis = module.ch_axis if module.is_per_channel else 0
