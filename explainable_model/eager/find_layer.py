@@ -3,22 +3,22 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from explainable_model.attribution.calling import Caller, Forward, as_caller, call_network
+from explainable_model.attribution.calling import Caller, Forward, as_caller
 from explainable_model.attribution.frames import FoldedLayout, frames_hint
-from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLayout, stride_distortion
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.attribution.scores import one_hot
-from explainable_model.attribution.targets import ClassScore, Scores, Target, score_output
+from explainable_model.attribution.targets import ClassScore, Target
 from explainable_model.eager.autograd import score_gradient
 from explainable_model.eager.checks import check_image_for, explained_shape_errors
+from explainable_model.eager.example import Example
 from explainable_model.eager.hooked import integer_hint, is_in_place_refusal
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
@@ -143,34 +143,6 @@ def planned_layer(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[
     return default_layer(
         model, image, *inputs, output=plan.output, target=plan.target, frames=plan.frames, forward=plan.forward
     )
-
-
-@dataclass(frozen=True)
-class Example:
-    """A network, what it is given, and what of its output is explained."""
-
-    model: nn.Module
-    arguments: tuple[Tensor, ...]
-    output: Select = None
-    target: Target = field(default_factory=ClassScore)
-    frames: int | None = None
-    forward: Caller = None
-
-    @property
-    def image(self) -> Tensor:
-        return self.arguments[0]
-
-    def run(self, image: Tensor) -> Any:
-        """What the network returns for the image."""
-        inputs = self.arguments[1 : len(self.arguments) - self.target.inputs]
-        return call_network(self.model, self.forward, image, inputs)
-
-    def score(self, output: Any) -> Scores:
-        """The scores of the predicted class."""
-        extra = self.arguments[len(self.arguments) - self.target.inputs :]
-        return score_output(
-            self.target, output, self.output, predicted_class_idx(self.image, None), extra, self.image.shape
-        )
 
 
 def _tokens_hint(candidates: Sequence[LayerCandidate]) -> str:
