@@ -26,10 +26,10 @@ SATURATED = 5000  # times the precision of a dtype: a distance to one that is of
 
 @contextmanager
 def exact_gradients(root: Tensor) -> Iterator[None]:
-    """Let autograd compute the gradient of each softmax of a graph as if it did not round, and that of batch norm right.
+    """Let autograd compute the gradient of each softmax of a graph as if it did not round.
 
     A hook shifts the gradient that enters a softmax, or a quotient ``a / sum(a)``. Attention matrices are left alone.
-    See ``hook_batch_norm`` for the other.
+    ``hook_batch_norm`` mends that of batch norm.
     """
     with ExitStack() as stack:
         for node in _nodes(root):
