@@ -11,6 +11,7 @@ from explainable_model import ExplainableModel
 from explainable_model.attribution.postprocess import scale
 from explainable_model.errors import LayerError, ZeroMapWarning
 from explainable_model.model import lower
+from explainable_model.targets import Difference
 from tests.support.nets import SmallNet, images, seeded
 
 SIZE = (3, 16, 16)
@@ -59,6 +60,19 @@ def test_the_reason_costs_no_second_run() -> None:
     with pytest.warns(ZeroMapWarning, match="nowhere positive"):
         explainable(images(1, SIZE).double(), torch.tensor([2]))
     assert len(runs) == 1
+
+
+@pytest.mark.parametrize("layer", [None, "block"])
+def test_a_class_compared_with_itself_is_named(layer: str | None) -> None:
+    net, image = network(), images(1, SIZE).double()
+    predicted = int(net(image).argmax())
+    explainable = ExplainableModel(net, layer, target=Difference(predicted))
+
+    with pytest.warns(
+        ZeroMapWarning, match=rf"Class {predicted} is compared with itself: Difference\(other={predicted}\)"
+    ):
+        assert not explainable(image).cam.any()
+    assert explainable.target_layer == "block"
 
 
 def test_other_maps_are_silent() -> None:

@@ -76,7 +76,15 @@ class MethodContext:
         """From the layer's output ``(M, ...)`` to ``(M, K, *grid)``."""
         name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
         plan = self.plan
-        return layout_of(name, activations, self.image, plan.reshape_transform, plan.patches, plan.frames)
+        return layout_of(
+            name,
+            activations,
+            self.image,
+            plan.reshape_transform,
+            plan.patches,
+            plan.frames,
+            name in plan.channels_last,
+        )
 
     @cached_property
     def layout(self) -> SpatialLayout:
@@ -86,7 +94,8 @@ class MethodContext:
             LayerError: a function of the user's rearranges it, which cannot be undone.
         """
         name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
-        layout = read_layout(activations.shape, self.image.shape, self.plan.frames, self.plan.patches)
+        is_last = name in self.plan.channels_last
+        layout = read_layout(activations.shape, self.image.shape, self.plan.frames, self.plan.patches, is_last)
         if self.plan.reshape_transform is not None or not isinstance(layout, SpatialLayout):
             raise LayerError(
                 f"{self.plan.method.name} changes the output of {name!r} and needs to know how it is arranged; with "

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,21 @@ def patch_embedding(model: nn.Module) -> PatchEmbedding | None:
     return None if convolutions else NO_CONVOLUTION
 
 
+def makes_channels_last(module: nn.Module) -> bool:
+    """Whether the type of a layer tells that the last dimension of its output holds the channels.
+
+    A subclass of a norm may norm another dimension.
+    """
+    if type(module) in (nn.LayerNorm, nn.RMSNorm):
+        return len(cast(nn.LayerNorm, module).normalized_shape) == 1
+    return isinstance(module, (nn.Linear, nn.Embedding))
+
+
+def channels_last_layers(model: nn.Module) -> frozenset[str]:
+    """The names of the layers whose type tells that their channels are last."""
+    return frozenset(name for name, module in model.named_modules() if makes_channels_last(module))
+
+
 @dataclass(frozen=True)
 class SpatialLayout:
     """The arrangement of a layer's output.
@@ -93,20 +108,24 @@ class SpatialLayout:
 
 
 def find_layout(
-    shape: Sequence[int], image_shape: Sequence[int], patches: PatchEmbedding | None = None
+    shape: Sequence[int],
+    image_shape: Sequence[int],
+    patches: PatchEmbedding | None = None,
+    channels_last: bool = False,
 ) -> SpatialLayout | None:
     """Read a layer's output shape as a spatial map of the image, or ``None`` if it is none.
 
-    Where the shape fits both orders, channels are last only if that grid has one stride in all directions and the other
-    has not. In a graph that is being traced with open dimensions, the shape is read as
-    the example has it, and the grid is open as well.
+    Where the shape fits both orders, channels are last if the type of the layer tells so, or if that grid has one
+    stride in all directions and the other has not: up to rounding, or else in whole pixels. In a graph that is being
+    traced with open dimensions, the shape is read as the example has it, and the grid is open as well.
 
     Args:
         shape: the layer's output shape.
         image_shape: ``(N, C, *spatial)`` with one to three spatial dimensions.
         patches: the network's patch embedding, which tells the grid of tokens in one and three dimensions.
+        channels_last: whether the type of the layer tells that its channels are last.
     """
-    layout = _find_layout(at_example(shape), at_example(image_shape)[2:], patches)
+    layout = _find_layout(at_example(shape), at_example(image_shape)[2:], patches, channels_last)
     if layout is None or all(isinstance(n, int) for n in image_shape[2:]):
         return layout
     if layout.kind == "tokens":
@@ -114,7 +133,9 @@ def find_layout(
     return replace(layout, grid=tuple(shape[2:] if layout.kind == "channels_first" else shape[1:-1]))
 
 
-def _find_layout(shape: Sequence[int], size: Sequence[int], patches: PatchEmbedding | None) -> SpatialLayout | None:
+def _find_layout(
+    shape: Sequence[int], size: Sequence[int], patches: PatchEmbedding | None, channels_last: bool
+) -> SpatialLayout | None:
     if len(shape) == 3 and len(size) == 1:  # (N, K, L) and (N, tokens, K) look alike
         tokens = _patch_token_layout(shape[1], size, patches)
         if tokens is None and patches == NO_CONVOLUTION:  # then it may be tokens, or steps of a recurrence
@@ -128,16 +149,31 @@ def _find_layout(shape: Sequence[int], size: Sequence[int], patches: PatchEmbedd
         )
         fits_first, fits_last = _fits(first.grid, size), _fits(last.grid, size)
         if fits_first and fits_last:
-            # Convolutions may have a stride for each direction; networks with channels last have one for all.
-            # That holds for height and width; frames have a stride of their own.
-            is_last = stride_distortion(last.grid[-2:], size[-2:]) == 0 < stride_distortion(first.grid[-2:], size[-2:])
-            return last if is_last else first
+            return last if channels_last or _is_more_even(last.grid[-2:], first.grid[-2:], size[-2:]) else first
         return first if fits_first else last if fits_last else None
     if len(shape) == 3 and len(size) == 2:
         return _token_layout(shape[1], size)
     if len(shape) == 3 and len(size) == 3:
         return _patch_token_layout(shape[1], size, patches) or _cube_token_layout(shape[1], size)
     return None
+
+
+def _is_more_even(last: Sequence[int], first: Sequence[int], size: Sequence[int]) -> bool:
+    """Whether the grid of channels last has one stride for height and width, and the other grid has not.
+
+    Convolutions may have a stride for each direction; networks with channels last have one for all. Frames have a
+    stride of their own.
+    """
+    distortions = [stride_distortion(grid, size) for grid in (last, first)]
+    if distortions[0] == 0 == distortions[1]:
+        return _cuts_evenly(last, size) and not _cuts_evenly(first, size)
+    return distortions[0] == 0 < distortions[1]
+
+
+def _cuts_evenly(grid: Sequence[int], size: Sequence[int]) -> bool:
+    """Whether the cells cover the image exactly, and are as many pixels high as wide."""
+    whole = all(length % cells == 0 for cells, length in zip(grid, size, strict=True))
+    return whole and len({length // cells for cells, length in zip(grid, size, strict=True)}) == 1
 
 
 def _fits(grid: Sequence[int], size: Sequence[int]) -> bool:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.plan import Plan
+from explainable_model.attribution.targets import Difference, Target
 from explainable_model.errors import ModelError, ZeroMapWarning
 from explainable_model.explanation import Explanation
 
@@ -39,9 +40,18 @@ def check_maps(plan: Plan, explanation: Explanation[Tensor], signed: Sequence[Te
     at_blank = signed[0].reshape(*blank.shape, -1)[blank] if signed else None
     warnings.warn(
         f"The map of class {class_idx} is zero everywhere ({int(blank.sum())} of {blank.numel()} maps are). "
-        f"{_reason(at_blank)}",
+        f"{_reason_of_target(plan.target, class_idx) or _reason(at_blank)}",
         ZeroMapWarning,
         stacklevel=5,
+    )
+
+
+def _reason_of_target(target: Target, class_idx: int) -> str:
+    if not isinstance(target, Difference) or target.other != class_idx:
+        return ""
+    return (
+        f"Class {class_idx} is compared with itself: Difference(other={target.other}) takes its score from that of "
+        "each class. Ask for another class with class_idx, or for another rival with Difference(other=...)."
     )
 
 

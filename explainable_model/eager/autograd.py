@@ -12,7 +12,7 @@ from explainable_model.attribution.network import ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.scores import one_hot
 from explainable_model.attribution.targets import Scores
-from explainable_model.eager.saturation import exact_softmax
+from explainable_model.eager.saturation import exact_gradients
 from explainable_model.errors import ModelError
 
 
@@ -161,7 +161,7 @@ def score_gradient(
         A tensor shaped like each of the activations (with k in front where ``batched``), or ``None``
         where the score does not depend on them.
     """
-    with exact_softmax(values):
+    with exact_gradients(values):
         activation = final_activation(logits) if logits.requires_grad and not through_final else None
         outputs: Sequence[Any] = [values]
         if activation is not None:

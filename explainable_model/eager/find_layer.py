@@ -15,7 +15,7 @@ from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLay
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.attribution.scores import one_hot
-from explainable_model.attribution.targets import ClassScore, Target
+from explainable_model.attribution.targets import ClassScore, Difference, Target
 from explainable_model.eager.autograd import score_gradient
 from explainable_model.eager.checks import check_image_for, explained_shape_errors
 from explainable_model.eager.example import Example
@@ -120,7 +120,8 @@ def default_layer(
         LayerError: no layer has a spatial map with a gradient.
         ModelError: the network's output is not what the target needs.
     """
-    target = target or ClassScore()
+    if target is None or isinstance(target, Difference):  # of the predicted class and itself nothing would be left
+        target = ClassScore()
     if image.shape[0] > FEW_IMAGES:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
             few = (image[:FEW_IMAGES], *(tensor[:FEW_IMAGES] for tensor in inputs))

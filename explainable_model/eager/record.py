@@ -13,7 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from explainable_model.attribution.containers import floating_tensors
 from explainable_model.attribution.frames import FoldedLayout, frames_first, read_layout
-from explainable_model.attribution.layout import PatchEmbedding, SpatialLayout, patch_embedding
+from explainable_model.attribution.layout import PatchEmbedding, SpatialLayout, makes_channels_last, patch_embedding
 
 # Layers that make a map of the image from a map of the image.
 MAP_WORDS = ("Conv", "Pool", "Upsample", "PixelShuffle", "PixelUnshuffle")
@@ -72,9 +72,10 @@ class OutputRecord:
         self._count = 0
         self._thread = threading.get_ident()  # the network may be running in others at the same time
 
-    def layout_of(self, tensor: Tensor) -> SpatialLayout | FoldedLayout | None:
-        """How a tensor is read as a map of the images, or of their frames."""
-        return read_layout(tensor.shape, self._given_shape, self._frames, self._patches)
+    def layout_of(self, tensor: Tensor, module: nn.Module | None = None) -> SpatialLayout | FoldedLayout | None:
+        """How a tensor, the output of a module, is read as a map of the images, or of their frames."""
+        is_last = module is not None and makes_channels_last(module)
+        return read_layout(tensor.shape, self._given_shape, self._frames, self._patches, is_last)
 
     def number(self, tensor: Tensor) -> int:
         """The same for the same tensor."""
@@ -99,7 +100,7 @@ class OutputRecord:
             if not tensors or threading.get_ident() != self._thread:
                 return
             tensor, numbers = tensors[0], [self.number(tensor) for tensor in tensors]
-            layout = self.layout_of(tensor)
+            layout = self.layout_of(tensor, module)
             self._record_grid(module, inputs, tensor, layout)
             earlier = self.outputs.pop(name, None)  # keep the order of the last calls
             # An output that is only handed on belongs to another layer, unless the layer wrote to it in place.

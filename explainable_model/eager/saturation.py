@@ -1,4 +1,4 @@
-"""Exact gradients of saturated probabilities in autograd's graph."""
+"""Exact gradients in autograd's graph, of saturated probabilities above all."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,16 +18,18 @@ from explainable_model.attribution.saturation import (
     tanh_slope,
 )
 from explainable_model.eager.hand_written import added_constant, log_sum_source, total_dims
+from explainable_model.eager.memory_order import hook_batch_norm
 from explainable_model.errors import SaturationWarning
 
 SATURATED = 5000  # times the precision of a dtype: a distance to one that is off by more than 1e-4 of itself
 
 
 @contextmanager
-def exact_softmax(root: Tensor) -> Iterator[None]:
+def exact_gradients(root: Tensor) -> Iterator[None]:
     """Let autograd compute the gradient of each softmax of a graph as if it did not round.
 
     A hook shifts the gradient that enters a softmax, or a quotient ``a / sum(a)``. Attention matrices are left alone.
+    ``hook_batch_norm`` mends that of batch norm.
     """
     with ExitStack() as stack:
         for node in _nodes(root):
@@ -141,6 +143,7 @@ HOOKS: dict[str, Callable[[Any], Any]] = {
     "DivBackward": _hook_quotient,
     "MulBackward": _hook_product,
     "SubBackward": _hook_difference,
+    "NativeBatchNormBackward": hook_batch_norm,
 }
 """What is done at a node of autograd's graph, if anything: it returns the hook's handle or ``None``."""
 

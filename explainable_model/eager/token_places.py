@@ -20,6 +20,8 @@ PLACES = ((0.2, 0.7), (0.6, 0.3), (0.8, 0.85), (0.35, 0.55))
 CLEAR = 2.0  # times as strongly changed as the cell that should change: the order is another one
 ENOUGH = 3  # places, of the four, that decide
 LARGE = 5  # in a grid of so many cells a side, a neighbor of a cell counts for it: patches may overlap
+REACH = 4  # pixels by which convolutions before the tokens move the largest change, where cells are as small
+NEAR = 8  # but no more than this part of a side
 MIXERS = ("Attention", "Attn", "Transformer")
 NORMS = ("LayerNorm", "RMSNorm")
 
@@ -67,7 +69,8 @@ def check_places(
         for kind, tensor in seen
         if tensor.shape[0] == len(changed) and bool((tensor[1:] != tensor[:1]).any())
     ]
-    verdicts = [_verdict(layout, tensor) for _, tensor in seen]
+    reach = _reach(layout.grid[-2:], image.shape[-2:])
+    verdicts = [_verdict(layout, tensor, reach) for _, tensor in seen]
     clear = next((verdict for verdict in verdicts if verdict is not None), None)
     if clear is False:
         if layout.prefix and _verdict(replace(layout, prefix=0), seen[verdicts.index(False)][1]):
@@ -158,12 +161,19 @@ def _watching(model: nn.Module, name: str, seen: Seen) -> Iterator[None]:
                 seen.append((kind, tensor))
 
 
-def _verdict(layout: SpatialLayout, tensor: Tensor) -> bool | None:
+def _reach(grid: Sequence[int], size: Sequence[int]) -> int:
+    """How far from a cell its change may be the largest."""
+    if min(grid) < LARGE:
+        return 0
+    stride = max(length // cells for cells, length in zip(grid, size, strict=True))
+    return max(1, min(REACH // max(stride, 1), min(grid) // NEAR))
+
+
+def _verdict(layout: SpatialLayout, tensor: Tensor, reach: int) -> bool | None:
     """Whether the cells lie where they should; ``None`` where that cannot be told."""
     tokens = tensor[:, : layout.prefix + math.prod(layout.grid)] if layout.kind == "tokens" else tensor
     maps = layout.to_map(tokens).double()
     change = (maps[1:] - maps[:1]).square().sum(1).sqrt()  # (places, *grid)
-    reach = 1 if min(layout.grid[-2:]) >= LARGE else 0
     hits = misses = 0
     for place, at in zip(PLACES, change, strict=True):
         axes = [0.5, *place][-len(layout.grid) :]

@@ -97,6 +97,20 @@ class Windows(nn.Module):
         return self.head(self.window(self.norm(tokens)).tanh().mean((1, 2)))
 
 
+class PixelTokens(nn.Module):
+    """Attention over every pixel of the map of a wide convolution, whose change is largest beside the pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block, self.head = nn.Conv2d(3, 16, 5, padding=2), TransformerBlock(16, 2), nn.Linear(16, 4)
+        with torch.no_grad():
+            self.stem.weight[:] = 0
+            self.stem.weight[:, :, 2, 0] = torch.randn(16, 3)  # reads the pixel two columns to the left
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.block(self.stem(image).flatten(2).mT).mean(1))
+
+
 REFUSED = {
     "unrolled": (Unrolled, "order", 64, "another order"),
     "unrolled, after attention": (Unrolled, "block", 64, "another order"),
@@ -122,6 +136,7 @@ def test_tokens_that_are_no_places_in_rows_are_refused(name: str) -> None:
         (Unrolled, "patch", 64),
         (TextBesideGrid, "vision", 32),
         (TextBesideGrid, "vision.proj", 32),
+        (PixelTokens, "block", 20),
     ],
 )
 def test_tokens_in_rows_are_explained(build: type[nn.Module], layer: str, size: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from explainable_model.methods.noise import gaussian_noise
 
@@ -184,7 +185,9 @@ def finercam(sight: Sight) -> Tensor:
 
 def shapleycam(sight: Sight) -> Tensor:
     leaf = sight.activations.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(sight.tail(leaf.unsqueeze(0)).sum(), leaf, create_graph=True)
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
+        score = sight.tail(leaf.unsqueeze(0)).sum()
+    (gradient,) = torch.autograd.grad(score, leaf, create_graph=True)
     product = torch.zeros_like(leaf)
     if gradient.requires_grad:
         (found,) = torch.autograd.grad((gradient * sight.activations).sum(), leaf, allow_unused=True)

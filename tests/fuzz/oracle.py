@@ -14,6 +14,7 @@ from tests.fuzz.cases import Case
 from tests.fuzz.formulas import FORMULAS, Sight, Undefined
 
 REFUSED = ("inplace operation", "modified inplace", "in-place operation", "multiple views")
+NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 INDEPENDENT = "the score does not depend on the layer"
 
 
@@ -126,13 +127,15 @@ class Oracle:
         given = [tensor[n : n + 1].expand(len(image), *tensor.shape[1:]) for tensor in self._given]
         module: Any = self.case.network.module
         before: list[Tensor] = []
-        handle = module.ending.register_forward_pre_hook(lambda ending, inputs: before.append(inputs[0]))
+        handles = [module.ending.register_forward_pre_hook(lambda ending, inputs: before.append(inputs[0]))]
+        handles += [norm.register_forward_hook(_in_order) for norm in module.modules() if isinstance(norm, NORMS)]
         watched = None if image.requires_grad else self._layer
         try:
             with torch.set_grad_enabled(grad), watching(watched, exchange):
                 output = module(image.clone(), *others)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         logits = select(output, self.case.network.output)
         classes = torch.full((len(image),), class_idx)
         target = self.case.target
@@ -213,6 +216,12 @@ class Oracle:
             if any(words in str(error) for words in REFUSED):
                 raise Undefined("autograd refuses an operation in place") from error
             raise
+
+
+def _in_order(norm: nn.Module, inputs: Any, output: Tensor) -> None:
+    """PyTorch's gradient of instance norm is wrong for one image where it arrives with its channels last in memory."""
+    if output.requires_grad:
+        output.register_hook(Tensor.contiguous)
 
 
 def _gradient(score: Tensor, leaf: Tensor) -> Tensor:

@@ -1,0 +1,82 @@
+"""Outputs whose shape fits channels first and channels last; the type of the layer and whole strides decide."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explainable_model import ExplainableModel, find_layers
+from explainable_model.attribution.layout import find_layout, makes_channels_last
+
+RAW = {"normalize": "none", "upsample": "none", "signed": True}
+
+
+class ChannelsLast(nn.Module):
+    """Layers on channels last, as many as the grid has rows and columns."""
+
+    def __init__(self, width: int = 16, stride: int = 1, wide: int = 16) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, width, 3, stride, 1), nn.LayerNorm(width)
+        self.wide, self.activation, self.head = nn.Linear(width, wide), nn.Tanh(), nn.Linear(wide, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = self.activation(self.wide(self.norm(self.stem(image).movedim(1, -1))))
+        return self.head(maps.square().mean((1, 2)))
+
+
+class Table(nn.Module):
+    """A learned vector for each brightness of a pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(8, 16), nn.Linear(16, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.table((image[:, 0].sigmoid() * 8).long()).tanh().mean((1, 2)))
+
+
+def elementwise(network: nn.Module, layer: str, image: Tensor, class_idx: int) -> Tensor:
+    """``sum_k (a_k g_k)`` of channels last, with hooks and autograd alone."""
+    kept: list[Tensor] = []
+    handle = network.get_submodule(layer).register_forward_hook(lambda *call: kept.append(call[2]))
+    score = network(image)[:, class_idx].sum()
+    handle.remove()
+    (gradient,) = torch.autograd.grad(score, kept[0])
+    return (kept[0] * gradient).sum(-1).detach()
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "size"),
+    [
+        (ChannelsLast(), "wide", (16, 16)),
+        (ChannelsLast(), "norm", (16, 16)),
+        (Table(), "table", (16, 16)),
+        (ChannelsLast(10, 2, 20), "wide", (20, 28)),
+        (ChannelsLast(10, 2, 20), "activation", (20, 28)),  # (N, 10, 14, 20): cells of two pixels, or of 1.4
+    ],
+    ids=["linear", "layer norm", "embedding", "linear of whole strides", "activation of whole strides"],
+)
+def test_map_of_channels_last_whose_shape_fits_both_orders(network: nn.Module, layer: str, size: tuple[int, int]):
+    torch.manual_seed(0)
+    network, image = network.double().eval(), torch.randn(2, 3, *size).double()
+    found = {row.name: row.layout.kind for row in find_layers(network, image)}
+    assert found[layer] == "channels_last"
+
+    got = ExplainableModel(network, layer, "hirescam", **RAW)(image, torch.tensor([1, 1])).cam
+
+    torch.testing.assert_close(got, elementwise(network, layer, image, 1))
+
+
+def test_channels_are_first_where_nothing_tells():
+    assert find_layout((2, 16, 16, 16), (2, 3, 16, 16)).kind == "channels_first"
+    assert find_layout((2, 16, 16, 16), (2, 3, 16, 16), channels_last=True).kind == "channels_last"
+    assert find_layout((2, 64, 8, 8), (2, 3, 16, 16), channels_last=True).kind == "channels_first"  # fits one alone
+
+
+class FirstNorm(nn.LayerNorm):
+    """A norm of channels first, as those of ConvNeXt in torchvision."""
+
+
+def test_norms_of_more_dimensions_and_of_subclasses_tell_nothing():
+    told = [nn.Linear(4, 4), nn.LayerNorm(4), nn.RMSNorm(4), nn.Embedding(4, 4)]
+    assert all(map(makes_channels_last, told))
+    assert not any(map(makes_channels_last, [FirstNorm(4), nn.LayerNorm((4, 8, 8)), nn.Conv2d(4, 4, 1), nn.ReLU()]))
