@@ -73,7 +73,7 @@ def check_places(
     verdicts = [_verdict(layout, tensor, reach) for _, tensor in seen]
     clear = next((verdict for verdict in verdicts if verdict is not None), None)
     if clear is False:
-        if layout.prefix and _verdict(replace(layout, prefix=0), seen[verdicts.index(False)][1]):
+        if layout.prefix and _verdict(replace(layout, prefix=0), seen[verdicts.index(False)][1], reach):
             raise LayerError(_suffix_message(name, layout, seen[0][1]))
         raise LayerError(_message(name, seen[0][1], "its tokens lie in another order, or are no places of the image"))
     if clear is None and verdicts and layout.kind == "tokens" and needs_proof:
