@@ -22,7 +22,6 @@ from explainable_model.explanation import PRESENT, Explanation, OutputKind
 from explainable_model.imaging.preprocess import AsDecoded, Preprocess
 
 if TYPE_CHECKING:
-
     from explainable_model.attribution.plan import Plan
     from explainable_model.model import ExplainableModel
     from explainable_model.networks.named import NamedModel

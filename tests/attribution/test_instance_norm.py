@@ -123,6 +123,8 @@ def test_every_method_that_averages_and_every_way_to_normalize(name: str, method
     if name == "by hand":
         assert lower(explainable, image)(image).cam.abs().max() == 0
     assert ExplainableModel(network, "body", "hirescam")(image).cam.max() > 0.5
+
+
 class Centers(nn.Module):
     """Centers of gravity of heat maps, as networks for landmarks return them: a softmax over all positions."""
 
