@@ -17,7 +17,7 @@ from PIL import Image
 from explainable_model import demo
 from explainable_model.cli.main import main
 from explainable_model.errors import MissingRuntimeError, ModelError
-from explainable_model.imaging.sheets import GAP, MARGIN, PANE
+from explainable_model.imaging.sheets import BAR_HEIGHT, GAP, MARGIN, NOTE_SIZE, PANE
 from explainable_model.runtime import read_metadata
 
 # Left, top, right, bottom of what the network must look at, read off the photos.
@@ -101,7 +101,10 @@ def test_pictures(report: dict[str, Any], out: Path) -> None:
     assert np.array_equal(sheet[-len(sheets[2]) + MARGIN :], sheets[2][MARGIN:])
     # The heatmap of the cat is hottest where the report says.
     height = round(300 * PANE / 451)
-    heat = sheets[0][-MARGIN - height : -MARGIN, MARGIN + PANE + GAP : MARGIN + 2 * PANE + GAP].astype(int)
+    below = GAP + BAR_HEIGHT + NOTE_SIZE + 6  # the color bar
+    heat = sheets[0][-MARGIN - below - height : -MARGIN - below, MARGIN + PANE + GAP : MARGIN + 2 * PANE + GAP].astype(
+        int
+    )
     hottest = (np.asarray(matplotlib.colormaps["turbo"](1.0, bytes=True))[:3]).astype(int)
     rows, columns = np.nonzero(np.abs(heat - hottest).sum(2) < 12)
     column, row = (value * PANE / 451 for value in photo_named(report, "chelsea.png")["hottest"])

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "artifact": "tests/exporters/",
     "errors": "tests/test_model.py",
     "explanation": "tests/test_model.py",
+    "exporters/guard": "tests/attacks/",
     "lowering/backward": "tests/lowering/test_lowering.py",
     "output_kind": "tests/lowering/test_output_kind.py",
     "targets": "tests/attribution/test_targets.py",

@@ -138,7 +138,7 @@ def _find_layout(
 ) -> SpatialLayout | None:
     if len(shape) == 3 and len(size) == 1:  # (N, K, L) and (N, tokens, K) look alike
         tokens = _patch_token_layout(shape[1], size, patches)
-        if tokens is None and patches == NO_CONVOLUTION:  # then it may be tokens, or steps of a recurrence
+        if tokens is None and patches == NO_CONVOLUTION and shape[2] != size[0]:  # tokens, or steps of a recurrence
             return None
         is_signal = tokens is None or any(shape[2] == -(-tokens.grid[0] // 2**merge) for merge in range(MERGES))
         return SpatialLayout("channels_first", tuple(shape[2:])) if is_signal else tokens

@@ -60,7 +60,7 @@ class Randomness:
         Arguments and errors as ``refused``.
         """
         network_inputs = inputs[: len(inputs) - plan.target.inputs]
-        with torch.no_grad(), restored_buffers(self._model):
+        with torch.no_grad():
             first = self._run(plan, image, network_inputs)
             for _ in range(calls - 1):
                 other = self._run(plan, image, network_inputs)
@@ -69,7 +69,9 @@ class Randomness:
                     raise ModelError(_message(type(self._model).__name__))
 
     def _run(self, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-        return list(floating_tensors(call_network(self._model, plan.forward, image.clone(), inputs)))
+        with restored_buffers(self._model):  # a network that counts its calls is not random
+            output = call_network(self._model, plan.forward, image.clone(), inputs)
+            return [tensor.clone() for tensor in floating_tensors(output)]
 
 
 def _message(name: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from explainable_model import load, read_metadata
-from explainable_model.artifact.limits import MAX_CLASSES, MAX_SIDE, MAX_VALUES
+from explainable_model.artifact.limits import MAX_VALUES
 from explainable_model.artifact.metadata import METADATA_KEY, Metadata
 from explainable_model.artifact.outputs import check_answers
 from explainable_model.artifact.runner import Array
@@ -21,26 +21,29 @@ from explainable_model.imaging.preprocess import open_photo
 
 Change = Callable[[dict[str, Any]], object]
 RECORDS: dict[str, tuple[Change, str]] = {
-    "batch": (lambda r: r.update(image_shape=[2**20, *r["image_shape"][1:]]), "the batch of image is 1048576"),
+    "batch": (
+        lambda r: r.update(image_shape=[2**20, *r["image_shape"][1:]]),
+        r"image_shape is \[1048576, 3, 32, 32\], more values",
+    ),
     "batches": (lambda r: r.update(logits_shape=[3, *r["logits_shape"][1:]]), "the batch of logits is 3, and that of"),
     "values": (lambda r: r.update(cam_shape=[None, 2**15, 2**15]), f"more than {MAX_VALUES} values"),
-    "zero": (lambda r: r.update(cam_shape=[None, 0, 4]), "a dimension of cam is 0, expected a whole number from 1"),
-    "negative": (lambda r: r.update(image_shape=[None, -3, 32, 32]), "a dimension of image is -3"),
-    "fraction": (lambda r: r.update(classes=2.5), f"classes is 2.5, expected a whole number from 1 to {MAX_CLASSES}"),
+    "zero": (lambda r: r.update(cam_shape=[None, 0, 4]), r"cam_shape is \[None, 0, 4\]"),
+    "negative": (lambda r: r.update(image_shape=[None, -3, 32, 32]), r"image_shape is \[None, -3, 32, 32\]"),
+    "fraction": (lambda r: r.update(classes=2.5), "classes is 2.5"),
     "truth": (lambda r: r.update(classes=True), "classes is True"),
     "classes": (lambda r: r.update(classes=10**12), "classes is 1000000000000"),
     "no classes": (lambda r: r.update(classes=0), "classes is 0"),
     "names": (lambda r: r.update(class_names=["one"]), "it has 1 class_names for"),
     "top_k": (lambda r: r.update(top_k=10**6), "top_k is 1000000"),
-    "text": (lambda r: r.update(image_shape="NCHW"), "a dimension of image is 'N'"),
-    "empty": (lambda r: r.update(image_shape=[]), "the shape of image is empty|another type or length"),
-    "missing": (lambda r: r.update(logits_shape=None), "the shape of logits is empty"),
-    "photo": (lambda r: r["preprocess"].update(size=[65536, 65536]), "the prepared image has the shape"),
+    "text": (lambda r: r.update(image_shape="NCHW"), "image_shape is 'NCHW'"),
+    "empty": (lambda r: r.update(image_shape=[]), r"image_shape is \[\]"),
+    "missing": (lambda r: r.update(logits_shape=None), "logits_shape is None"),
+    "photo": (lambda r: r["preprocess"].update(size=[65536, 65536]), r"preprocess.size is \[65536, 65536\]"),
     "crop": (lambda r: r["preprocess"].update(size=[7, 9]), "preprocess makes an image of shape"),
-    "side": (lambda r: r["preprocess"].update(size=[1, 10**9]), f"1000000000, expected a whole .* to {MAX_SIDE}"),
+    "side": (lambda r: r["preprocess"].update(size=[1, 10**9]), r"preprocess.size is \[1, 1000000000\]"),
     "resize": (lambda r: r["preprocess"].update(resize=2**31), "preprocess.resize is 2147483648"),
     "mean": (lambda r: r["preprocess"].update(mean=[float("nan")] * 3), "a mean or std that is not finite"),
-    "reference": (lambda r: r["reference"].update(size=[2**31, 8]), "a side of the reference image is 2147483648"),
+    "reference": (lambda r: r["reference"].update(size=[2**31, 8]), r"reference.size is \[2147483648, 8\]"),
 }
 
 

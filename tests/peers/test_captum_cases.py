@@ -188,4 +188,5 @@ def test_calls_of_the_table(entry: dict[str, Any], algorithm: type[Any]) -> None
     )  # fmt: skip
     classes = torch.as_tensor(target).flatten().expand(len(inputs))
     cam = explainable(inputs.unsqueeze(1) if vectors else inputs, classes).cam
-    assert (cam - shares).abs().max() < 1e-5 * shares.abs().max().clamp_min(1e-3)
+    # Images of one value have a gradient of zero; the library keeps the rounding noise of it, 1e-6, which is zero here.
+    assert (cam - shares).abs().max() < max(1e-5 * float(shares.abs().max()), 3e-6)

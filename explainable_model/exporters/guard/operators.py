@@ -30,7 +30,7 @@ ATEN = _names(
     fft_rfft2 fft_rfftfreq fft_rfftn fill flatten flip fliplr flipud float_power floor floor_divide fmax fmin fmod
     frac full full_like gather ge gelu glu greater greater_equal grid_sampler grid_sampler_2d grid_sampler_3d
     group_norm gru gt hardshrink hardsigmoid hardswish hardtanh heaviside hstack hypot im2col imag index index_add
-    index_copy index_fill index_put index_select inner instance_norm isfinite isinf isnan kthvalue layer_norm le
+    index_copy index_fill index_put index_select inner instance_norm isfinite isinf isnan item kthvalue layer_norm le
     leaky_relu lerp less less_equal lgamma lift_fresh_copy linalg_cross linalg_norm linalg_vecdot linalg_vector_norm
     linear linspace log log10 log1p log2 log_sigmoid log_softmax logaddexp logaddexp2 logcumsumexp logical_and
     logical_not logical_or logical_xor logit logspace logsumexp lstm lt masked_fill masked_scatter matmul max

@@ -192,6 +192,8 @@ class _Checker:
                 return
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float()) as number):
                 self.check_value(number)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id="inf" | "nan")):
+                return
             case ast.List(elts=parts) | ast.Tuple(elts=parts):
                 _check_sizes(parts)
                 self.check_all(parts)
