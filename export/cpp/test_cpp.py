@@ -125,8 +125,10 @@ def test_every_kind_of_picture_becomes_pillows_pixels(
 ) -> None:
     record = {
         **dict.fromkeys(("format", "model", "method", "target_layer"), "any"),
-        **{"schema_version": 1, "dtype": "float32", "classes": 2, "image_shape": [None, 3, 40, 40]},
-        "cam_range": [0, 1],
+        **{"schema_version": 1, "dtype": "float32", "classes": 2, "cam_range": [0, 1]},
+        "image_shape": [None, len(preprocess.mean), *preprocess.size],
+        "logits_shape": [None, 2],
+        "cam_shape": [None, *preprocess.size],
         "preprocess": asdict(preprocess),
     }
     (tmp_path / "record.json").write_text(json.dumps(record))
