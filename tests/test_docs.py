@@ -109,7 +109,7 @@ def test_the_command_line_is_described() -> None:
 @pytest.mark.parametrize(
     ("names", "printed"),
     [
-        (("use.md", "photos.md"), ["1, 64, 64", "1, 64, 64", "1, 5, 64, 64", *["1, 64, 64"] * 3]),
+        (("use.md", "photos.md"), ["1, 64, 64", "1, 64, 64", "1, 5, 64, 64", *["1, 64, 64"] * 3, "2, 32, 32"]),
         (("targets.md",), ["2, 32, 32"]),
     ],
     ids=["use and photos", "targets"],

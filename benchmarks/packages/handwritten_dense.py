@@ -162,7 +162,7 @@ CASES = [
     _case("depth", Depth, refused="one value per pixel, such as a depth"),
     _case("super-resolution", SuperResolution, refused="target="),
     _case("critic of patches", PatchCritic, refused=r"target=Segmentation\(\)"),
-    _case("grid of boxes", GridDetector, refused="features, or of classes|boxes, queries or tokens"),
+    _case("grid of boxes", GridDetector, refused="features, or of classes|boxes, queries or tokens|a table of boxes"),
     _case("decoded boxes", DecodedDetector, refused="boxes, queries or tokens"),
     _case(
         "decoded boxes, strongest anchor",

@@ -248,4 +248,5 @@ def rounded_means(gradients: Tensor) -> Tensor:
     eps = torch.finfo(gradients.dtype).eps
     tolerance = (MEAN_ROUNDING if eps < COARSE_EPS else 1) * eps
     cells = gradients.float().flatten(3) if eps >= COARSE_EPS else gradients.flatten(3)
-    return cells.mean(3).abs() <= tolerance * cells.abs().mean(3)
+    size = cells.abs().mean(3)
+    return (cells.mean(3).abs() <= tolerance * size) & (size > 0)

@@ -27,3 +27,19 @@ def restored_buffers(network: nn.Module) -> Iterator[None]:
                 setattr(module, name, buffer)
                 if buffer._version != version:
                     buffer.copy_(value)
+
+
+@contextmanager
+def frozen_parameters(network: nn.Module) -> Iterator[None]:
+    """Take the gradients of the parameters away inside the context.
+
+    A network that keeps values between calls, such as a table of biases made of its parameters, would keep their graph.
+    """
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad and parameter.is_leaf]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -142,4 +142,5 @@ def _save(path: Path) -> None:
 def _open(path: Path) -> Any:
     from PIL import Image
 
-    return Image.open(path)
+    with Image.open(path) as photo:
+        return photo.copy()

@@ -1,13 +1,13 @@
 """A cell: a process of its own in which input may do its worst. The keeper sees crashes, hangs and memory."""
 
 import multiprocessing
-import resource
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from explainable_model.errors import ExplainableModelError
@@ -145,7 +145,9 @@ def _try(handle: Callable[[Any], Any], item: Any, accepted: tuple[type[Exception
 
 
 def _read_peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The largest resident memory of this process in MiB; ``ru_maxrss`` would begin with that of its parent."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ while True:
 """
 
 
-def run(folder: Path, kills: int, seed: int = 0) -> dict[str, Any]:
+def run(folder: Path, kills: int, seed: int = 0, endings: Sequence[str] = ENDINGS) -> dict[str, Any]:
     """Kill exports ``kills`` times for each format."""
-    return {ending: _siege(folder / ending[1:], ending, kills, seed) for ending in ENDINGS}
+    return {ending: _siege(folder / ending[1:], ending, kills, seed) for ending in endings}
 
 
 def _siege(folder: Path, ending: str, kills: int, seed: int) -> dict[str, Any]:

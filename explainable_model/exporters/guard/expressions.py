@@ -95,6 +95,12 @@ def _check(node: ast.AST, *, guard: bool) -> None:
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords) if name in FUNCTIONS:
             _check_call(name, arguments, keywords, guard=guard)
             return
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="torch"), attr="sym_max" | "sym_min"), args=arguments) if (
+            guard
+        ):
+            for argument in arguments:
+                _check(argument, guard=guard)
+            return
         case ast.BinOp() | ast.UnaryOp() | ast.BoolOp() | ast.Compare():
             for child in ast.iter_child_nodes(node):
                 if not isinstance(child, OPERATORS):
@@ -133,17 +139,20 @@ def _check_power(arguments: list[ast.expr]) -> None:
 
 
 def _is_input_size(node: ast.AST) -> bool:
-    """Whether the node is ``L['image'].size()[2]``."""
+    """Whether the node is ``L['image'].size()[2]`` or ``L['inputs'][0].size()[2]``."""
     match node:
         case ast.Subscript(
-            value=ast.Call(
-                func=ast.Attribute(
-                    attr="size", value=ast.Subscript(value=ast.Name(id="L"), slice=ast.Constant(value=str(name)))
-                ),
-                args=[],
-                keywords=[],
-            ),
+            value=ast.Call(func=ast.Attribute(attr="size", value=source), args=[], keywords=[]),
             slice=ast.Constant(value=int(axis)),
         ):
-            return name.isidentifier() and 0 <= axis < 16
+            return _is_input(source) and 0 <= axis < 16
+    return False
+
+
+def _is_input(node: ast.AST) -> bool:
+    match node:
+        case ast.Subscript(value=ast.Name(id="L"), slice=ast.Constant(value=str(name))):
+            return name.isidentifier()
+        case ast.Subscript(value=source, slice=ast.Constant(value=int(position))):
+            return 0 <= position < 64 and _is_input(source)
     return False

@@ -100,7 +100,7 @@ _argument = union(
     as_ints=is_small_shape,
     as_float=is_float,
     as_floats=list_of(is_float),
-    as_string=matches(r"[A-Za-z0-9_ ,.>-]{0,200}"),
+    as_string=matches(r"[A-Za-z0-9_ ,.<>=+*/'()-]{0,400}"),
     as_sym_int=_sym_int,
     as_sym_ints=list_of(_sym_int, 64),
     as_scalar_type=is_int,
