@@ -192,7 +192,7 @@ def test_files_that_are_damaged_or_foreign(artifact: Path, tmp_path: Path) -> No
         for damaged, short in ((b"", weights), (b"no graph", weights), (graph[:3000], weights), (graph, weights[:99])):
             path.write_bytes(damaged)
             path.with_suffix(".bin").write_bytes(short)
-            with pytest.raises(ArtifactError, match=r"net\.xml(, or net\.bin beside it,)? (is damaged|cannot be shown to be harmless)"):
+            with pytest.raises(ArtifactError, match=r"net\.xml.* (is damaged|cannot be shown to be harmless)"):
                 function(path)
         path.with_suffix(".bin").unlink()
         with pytest.raises(ArtifactError, match=r"net\.xml needs net\.bin beside it"):
