@@ -146,8 +146,6 @@ def _as_photo_explanation(explainer: Explainer, opened: OpenedPhoto, answer: Ans
         logits=answer.logits[0],
         class_idx=int(answer.class_idx[0]),
         box=box,
-        method=explainer.method,
-        layers=explainer.list_layers(),
         explainer=explainer,
     )
 

@@ -41,8 +41,6 @@ class PhotoExplanation:
         logits: the network's own output for the photo, ``(classes,)`` or as it is.
         class_idx: the class that is explained.
         box: the part of the photo that the map covers: left, top, right, bottom in pixels.
-        method: key of ``METHODS``.
-        layers: names of the explained layers.
         explainer: what explained it.
     """
 
@@ -53,9 +51,17 @@ class PhotoExplanation:
     logits: NDArray[Any]
     class_idx: int
     box: Box
-    method: str
-    layers: tuple[str, ...]
     explainer: "Explainer"
+
+    @property
+    def method(self) -> str:
+        """Key of ``METHODS``."""
+        return self.explainer.method
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the explained layers; empty where the method explains at the image itself."""
+        return self.explainer.list_layers()
 
     @property
     def class_name(self) -> str | None:
@@ -136,7 +142,13 @@ class PhotoExplanation:
         """Draw photo, heatmap and overlay side by side, with class, method, layer and a color bar."""
         caption = f"{self.name}: {self.label}"
         return panel(
-            self.photo, self.cam, caption, self.box, signed=self.explainer.signed, note=self._describe_method(), **style
+            self.photo,
+            self.cam,
+            caption,
+            self.box,
+            signed=self.explainer.signed,
+            note=self.explainer.describe_method(),
+            **style,
         )
 
     def show(self, **style: Any) -> None:
@@ -197,7 +209,7 @@ class PhotoExplanation:
 
     def __repr__(self) -> str:
         height, width = self.cam.shape
-        return f"<{self.name}: {self.label}; {self._describe_method()}; map {height} x {width}>"
+        return f"<{self.name}: {self.label}; {self.explainer.describe_method()}; map {height} x {width}>"
 
     def _repr_png_(self) -> bytes:
         return _encode(self.panel())
@@ -212,10 +224,6 @@ class PhotoExplanation:
         answer: Answer = Explanation(self.logits[None], np.asarray([self.class_idx]), self.cam[None])
         return self.explainer.describe(answer, count)
 
-    def _describe_method(self) -> str:
-        layers = ", ".join(self.layers)
-        return f"{self.method} at {layers}" if layers else self.method
-
 
 class PhotoExplanations(tuple[PhotoExplanation, ...]):
     """Several answers, which are shown side by side: the classes of one photo, several methods, several photos."""
@@ -224,7 +232,9 @@ class PhotoExplanations(tuple[PhotoExplanation, ...]):
 
     def panel(self, **style: Any) -> "Image":
         """Draw the overlays in rows, each with its class and its method."""
-        tiles = [Tile(each.overlay(**style), f"{each.name}: {each.label}", each._describe_method()) for each in self]
+        tiles = [
+            Tile(each.overlay(**style), f"{each.name}: {each.label}", each.explainer.describe_method()) for each in self
+        ]
         return tile_sheet(tiles)
 
     def show(self, **style: Any) -> None:

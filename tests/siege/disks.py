@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.siege.artifacts import ENDINGS, make_artifact
+from tests.siege.artifacts import ENDINGS
 
 ROOT = Path(__file__).parents[2]
 KIB = (4, 16, 48, 64, 96)
@@ -77,6 +77,3 @@ def _export(target: Path) -> str:
         [sys.executable, "-c", WRITE, str(target)], capture_output=True, text=True, env=environment, check=False
     )
     return done.stdout.strip() or f"ended with {done.returncode}: {done.stderr[-300:]}"
-
-
-__all__ = ["can_mount", "make_artifact", "run"]
