@@ -15,7 +15,7 @@ from sphinx import addnodes
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SOURCE = f"{PROJECT['urls']['Source']}/blob/main/"
-# The pages of each part, in their order. The part "More" gets every other page of docs/, so that a new page is never lost.
+# The pages of each part, in their order. The last part gets every other page of docs/, so that none is lost.
 PARTS = {
     "Start": ("docs/first-hour", "docs/use", "docs/from-hooks", "docs/choose", "docs/gallery", "docs/tasks"),
     "Examples": ("examples/README", "examples/xray/README", "examples/notebooks/*", "docs/medical"),
