@@ -4,6 +4,7 @@
 """
 
 import re
+import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from docutils import nodes
 from sphinx import addnodes
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # the docstrings are those of this checkout
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SOURCE = f"{PROJECT['urls']['Source']}/blob/main/"
 # The pages of each part, in their order. The last part gets every other page of docs/, so that none is lost.
@@ -59,8 +61,6 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = project
-html_static_path = ["_static"]
-html_css_files = ["site.css"]
 html_extra_path = ["_start"]
 html_show_sphinx = False
 html_copy_source = False

@@ -11,7 +11,7 @@ from explainable_model import errors, methods, serving, targets
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-NAMES = re.findall(r"^\.\. auto\w+:: (\S+)$", PAGE, re.MULTILINE)
+NAMES = re.findall(r"^\.\. (?:auto\w+|py:data):: (\S+)$", PAGE, re.MULTILINE)
 OF_ERRORS = [name for name, value in vars(errors).items() if isinstance(value, type)]
 PUBLIC = {
     "explainable_model": dir(explainable_model),
