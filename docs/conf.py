@@ -61,6 +61,8 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = project
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_extra_path = ["_start"]
 html_show_sphinx = False
 html_copy_source = False
