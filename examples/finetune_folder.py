@@ -31,7 +31,7 @@ def draw(shape: str, rng: np.random.Generator) -> Image.Image:
 rng = np.random.default_rng(0)
 for shape in ("disc", "square"):
     (FOLDER / shape).mkdir(parents=True, exist_ok=True)
-    for number in range(24):
+    for number in range(12):
         draw(shape, rng).save(FOLDER / shape / f"{number:02}.png")
 
 # %% [markdown]
@@ -48,7 +48,7 @@ labels = torch.tensor(photos.targets)
 
 network = torchvision.models.resnet18(weights=None, num_classes=len(photos.classes))
 optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-for _ in range(12):
+for _ in range(8):
     optimizer.zero_grad()
     torch.nn.functional.cross_entropy(network(images), labels).backward()
     optimizer.step()
@@ -64,10 +64,12 @@ with torch.no_grad():
 print(f"accuracy on the training folder: {accuracy:.0%}")
 
 # %% [markdown]
-# One photo, then several. A folder streams.
+# One photo, then several. A folder streams. At 64 pixels `layer4` has four positions, so LayerCAM explains
+# `layer3`, which has sixteen.
 
 # %%
-answer = xm.explain(FOLDER / "disc" / "00.png", network, preprocess=transform, class_names=photos.classes)
+about = {"target_layer": "layer3", "method": "layercam", "preprocess": transform, "class_names": photos.classes}
+answer = xm.explain(FOLDER / "disc" / "00.png", network, **about)
 answer.save("disc.png")
 answer
 
@@ -84,7 +86,7 @@ figure.savefig("layers.png")
 figure
 
 # %%
-for each in xm.explain(str(FOLDER / "*" / "0[0-2].png"), network, preprocess=transform, class_names=photos.classes):
+for each in xm.explain(str(FOLDER / "*" / "0[0-2].png"), network, **about):
     print(each.path, each.label, each.hottest)
 
 # %% [markdown]
@@ -94,7 +96,7 @@ for each in xm.explain(str(FOLDER / "*" / "0[0-2].png"), network, preprocess=tra
 example = images[:1]
 preprocess = xm.NamedModel(network, transform).preprocess
 xm.export(
-    xm.ExplainableModel(network, "layer4"),
+    xm.ExplainableModel(network, "layer3", "layercam"),
     "shapes.onnx",
     example,
     preprocess=preprocess,
