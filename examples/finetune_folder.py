@@ -3,8 +3,8 @@
 #
 # One folder per class, as `torchvision.datasets.ImageFolder` reads it. A trained body keeps its weights and gets a new
 # head, which learns two classes in seconds; then each answer shows where it looked. The folder here holds drawings: put
-# your own in its place. The body is the one that comes with the demo; a ResNet of torchvision takes the same lines, with
-# `network.fc` for `network.classifier` and `weights.transforms()` for the preparation.
+# your own in its place. The body is the one that comes with the demo; a ResNet of torchvision takes the same lines,
+# with `network.fc` for `network.classifier` and `weights.transforms()` for the preparation.
 
 # %%
 from pathlib import Path
@@ -37,7 +37,7 @@ for shape in ("disc", "square"):
         draw(shape, rng).save(FOLDER / shape / f"{number:02}.png")
 
 # %% [markdown]
-# The body runs once on each photo, since only the head is trained. The last eight photos of each class are for the test.
+# The body runs once on each photo, since only the head is trained. The last eight photos of each class are the test.
 
 # %%
 torch.manual_seed(0)
