@@ -1,4 +1,4 @@
-# The target explainable_onnxruntime, the library of ONNX Runtime. CMake finds it by one of these:
+# The target explainable_onnxruntime: OpenSSL's hashes, and the library of ONNX Runtime. CMake finds it by one of these:
 #   -DCMAKE_PREFIX_PATH=/path/to/onnxruntime  the official archive; not needed for a system-wide install
 #                                             (Debian 13, Ubuntu 25.04: libonnxruntime-dev)
 #   no option                                 the library of the wheel that python3 imports (-DPython3_EXECUTABLE=... for
@@ -7,6 +7,7 @@
 if(TARGET explainable_onnxruntime)
   return()
 endif()
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_library(ONNXRUNTIME_LIBRARY onnxruntime HINTS ${CMAKE_CURRENT_LIST_DIR}/../..)  # beside the installed package
 set(library ${ONNXRUNTIME_LIBRARY})
 if(NOT library)
@@ -29,4 +30,4 @@ if(NOT library)
 endif()
 message(STATUS "onnxruntime: ${library}")
 add_library(explainable_onnxruntime INTERFACE IMPORTED GLOBAL)
-target_link_libraries(explainable_onnxruntime INTERFACE ${library})
+target_link_libraries(explainable_onnxruntime INTERFACE ${library} OpenSSL::Crypto)
