@@ -22,7 +22,7 @@ from explainable_model.eager.example import Example
 from explainable_model.eager.hooked import integer_hint, is_in_place_refusal
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
-from explainable_model.eager.token_places import check_places
+from explainable_model.eager.token_places import check_places, may_hold_tokens
 from explainable_model.errors import LayerError, ModelError
 
 # The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
@@ -294,4 +294,5 @@ def _candidates(record: OutputRecord, prediction: Tensor | None) -> list[LayerCa
         and math.prod(entry.layout.grid) > 1
         and outermost.get(entry.number, name) == name
         and entry.number != number
+        and not (entry.is_attention and len(entry.shape) > 3 and may_hold_tokens(record.model))
     ]
