@@ -86,7 +86,7 @@ def crop_generated(chest: Gray, random: np.random.Generator) -> Gray:
 
 def add_opacity(film: Gray, random: np.random.Generator) -> tuple[Gray, Mask]:
     """Brighten one rounded, soft-edged place: a *simulated* opacity. Returns the film and the opacity's mask."""
-    radius = random.uniform(16, 36)
+    radius = random.uniform(18, 38)
     row, column = _choose_dark_place(film, radius, random)
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     angle = np.arctan2(rows - row, columns - column)
@@ -94,8 +94,8 @@ def add_opacity(film: Gray, random: np.random.Generator) -> tuple[Gray, Mask]:
     edge = radius * (1 + np.sum(waves, axis=0))
     distance = np.hypot((rows - row) * random.uniform(0.85, 1.15), columns - column)
     profile = 0.5 - 0.5 * np.tanh((distance - edge) / random.uniform(3, 7))
-    texture = 1 + 0.35 * make_clouds(random, SIDE, 20)
-    brighter = film + random.uniform(0.12, 0.26) * profile * texture * (1.15 - film)
+    texture = 1 + 0.15 * make_clouds(random, SIDE, 20)
+    brighter = film + random.uniform(0.22, 0.42) * profile * texture * (1.15 - film)
     return np.clip(brighter, 0, 1).astype(np.float32), profile > 0.5
 
 

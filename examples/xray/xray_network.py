@@ -44,7 +44,7 @@ class XrayNetwork(nn.Module):
         super().__init__()
         channels = [3, *(width << block for block in range(5))]
         self.blocks = nn.Sequential(*map(ResidualBlock, channels[:-1], channels[1:]))
-        self.head = nn.Sequential(nn.Conv2d(channels[-1], 1, 8, bias=False), nn.Dropout(0.3))
+        self.head = nn.Sequential(nn.Conv2d(channels[-1], 1, 8, bias=False), nn.Dropout(0.1))
         self.sigmoid = nn.Sigmoid()
         with (
             torch.no_grad()

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -88,6 +89,10 @@ def import_pydicom(purpose: str) -> Any:
     return pydicom
 
 
+def _import_pixels() -> Any:
+    return import_module("pydicom.pixels")
+
+
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
     """Silence pydicom's warnings of unusual values."""
@@ -143,10 +148,8 @@ def _check_decoder(header: Dataset, path: str | Path) -> None:
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None or not syntax.is_compressed:
         return
-    from pydicom.pixels import get_decoder
-
     try:
-        decoder = get_decoder(syntax)
+        decoder = _import_pixels().get_decoder(syntax)
         if decoder.is_available:
             return
         wanted = "; ".join(decoder.missing_dependencies)
@@ -160,11 +163,9 @@ def _check_decoder(header: Dataset, path: str | Path) -> None:
 
 def _decode(dataset: Dataset, path: str | Path) -> Values:
     """Decode the stored values: ``(rows, columns)``, or ``(rows, columns, 3)`` in RGB."""
-    from pydicom.pixels import pixel_array
-
     if not any(name in dataset for name in HEADER_KEYWORDS):
         raise InputError(f"{path} has no pixels: its header promises an image, and the file ends before it.")
-    return np.asarray(pixel_array(dataset))
+    return np.asarray(_import_pixels().pixel_array(dataset))
 
 
 def _read_colors(values: Values, dataset: Dataset, path: str | Path) -> "Image":
@@ -172,11 +173,9 @@ def _read_colors(values: Values, dataset: Dataset, path: str | Path) -> "Image":
 
     photometric = str(dataset.PhotometricInterpretation)
     if photometric == "PALETTE COLOR":
-        from pydicom.pixels import apply_color_lut
-
         if dataset.file_meta.get("TransferSyntaxUID") == BIG_ENDIAN:  # pydicom 3.0 reads its palette in the other order
             raise InputError(f"{path} has a palette in big-endian order; convert it with dcmconv +te, of dcmtk.")
-        values = apply_color_lut(values, dataset)
+        values = _import_pixels().apply_color_lut(values, dataset)
         if values.dtype == np.uint16:  # the entries of a palette of 16 bits; their high bytes are the colors
             values = (values >> 8).astype(np.uint8)
         values = values[:, :, :3]

@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def tutorial() -> dict[str, Any]:
 
 
 @pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[nn.Module]:
+def network(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     """The tutorial's network, very narrow, in float64 and with weights that give both signs of evidence."""
     monkeypatch.syspath_prepend(ROOT / "examples" / "xray")
     from xray_network import XrayNetwork
@@ -41,7 +40,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[nn.Module]:
     with torch.no_grad():
         head = network.head[0].weight
         head.copy_(torch.linspace(1, 0.2, head.numel()).reshape(head.shape) / 500)
-    yield network.double()
+    return network.double()
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ def test_the_tutorial_pools_over_the_batch(tutorial: dict[str, Any], network: nn
     assert np.abs(together / together.max((1, 2), keepdims=True) - alone).max() > 0.01
 
 
-def test_the_tutorial_divides_by_the_batchs_largest(
+def test_the_tutorial_divides_by_the_largest_of_all(
     tutorial: dict[str, Any], network: nn.Module, images: Tensor
 ) -> None:
     assert by_one_call(network, images).max((1, 2)) == pytest.approx(1)
