@@ -239,20 +239,26 @@ class PhotoExplanations(tuple[PhotoExplanation, ...]):
 
     __slots__ = ()
 
-    def panel(self, **style: Any) -> "Image":
-        """Draw the overlays in rows, each with its class and its method."""
-        tiles = [
-            Tile(each.overlay(**style), f"{each.name}: {each.label}", each.explainer.describe_method()) for each in self
-        ]
-        return tile_sheet(tiles)
+    def panel(self, *, names: bool = True, **style: Any) -> "Image":
+        """Draw the overlays in rows, each with its name, its class and its method; without the names on request."""
+        titles = [f"{each.name}: {each.label}" if names else each.label for each in self]
+        return tile_sheet(
+            [
+                Tile(each.overlay(**style), title, each.explainer.describe_method())
+                for each, title in zip(self, titles, strict=True)
+            ]
+        )
 
     def show(self, **style: Any) -> None:
         """Show the overlays, as ``PhotoExplanation.show``."""
         show_picture(self.panel(**style))
 
     def save(self, path: str | Path, **style: Any) -> Path:
-        """Write the overlays in one picture, as ``PhotoExplanation.save``."""
-        return save_answer(self.panel(**style), Path(path))
+        """Write the overlays in one picture, as ``PhotoExplanation.save``; DICOM names no file and no patient."""
+        path = Path(path)
+        if path.suffix.lower() == DICOM:
+            style.setdefault("names", False)
+        return save_answer(self.panel(**style), path)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Describe each answer, as ``PhotoExplanation.to_dict``."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from explainable_model.errors import InputError, LowRangeWarning, MissingRuntimeError
 from explainable_model.imaging.dicom import is_dicom, read_dicom
+from explainable_model.imaging.volumes import is_volume_path
 from explainable_model.imaging.window import (
     Window,
     check_high_bytes,
@@ -179,6 +180,10 @@ def open_photo(path: str | Path, window: Window | None = None) -> "Image":
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except UnidentifiedImageError as error:
+        if is_volume_path(path):
+            raise InputError(
+                f"{path} is a volume; explain it in Python: explain(path, network, preprocess=VolumePreprocess(...))."
+            ) from error
         raise InputError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG or the like.") from error
     except (InputError, LowRangeWarning, MissingRuntimeError):  # a warning is raised where warnings are errors
         raise

@@ -15,7 +15,7 @@ Voxels: TypeAlias = NDArray[np.float32]  # (x, y, z)
 Affine: TypeAlias = NDArray[np.float64]  # (4, 4): from voxels to millimeters
 
 SUFFIXES = (".nii", ".nii.gz")
-MAX_VOXELS = 200_000_000  # a larger volume is refused before it is read
+MAX_VOXELS = 100_000_000  # a larger volume is refused before it is read
 RAS = "RAS"  # the axes point to the patient's right, front and head
 LETTERS = (frozenset("RL"), frozenset("AP"), frozenset("SI"))
 
@@ -114,7 +114,7 @@ def read_volume(source: Any) -> Volume:
         image = nibabel.load(source)
         shape = image.shape[:3] if len(image.shape) > 3 and set(image.shape[3:]) == {1} else image.shape
         _check_shape(str(source), shape)
-        affine = _check_affine(image.affine, source)
+        affine, axes = _check_affine(image.affine, source)
         values = np.asanyarray(image.dataobj).reshape(shape)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {source}.") from error
@@ -122,7 +122,6 @@ def read_volume(source: Any) -> Volume:
         raise
     except Exception as error:  # nibabel raises errors of many types on damaged files
         raise InputError(f"{source} cannot be read: {error}. Is it truncated or damaged?") from error
-    axes = "".join(nibabel.aff2axcodes(affine))
     lengths = np.sqrt((affine[:3, :3] ** 2).sum(0))
     order = [axes.index(next(letter for letter in axes if letter in pair)) for pair in LETTERS]
     spacing = (float(lengths[order[0]]), float(lengths[order[1]]), float(lengths[order[2]]))
@@ -188,11 +187,14 @@ def _check_shape(name: str, shape: Sequence[int]) -> None:
         raise InputError(f"{name} has {' x '.join(map(str, shape))} voxels; expected at most {MAX_VOXELS:,}.")
 
 
-def _check_affine(affine: Any, source: Any) -> Affine:
+def _check_affine(affine: Any, source: Any) -> tuple[Affine, str]:
+    """Check that an affine tells left from right; returns it with the letters of its axes."""
+    nibabel = import_nibabel(f"{source} is NIfTI, which")
     matrix: Affine = np.zeros((4, 4)) if affine is None else np.asarray(affine, np.float64)
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+    letters = nibabel.aff2axcodes(matrix) if np.isfinite(matrix).all() else (None,)
+    if None in letters or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
         raise InputError(
             f"{source} has an affine that places all voxels in one plane, so left and right are unknown; write one "
             "with nibabel.Nifti1Image(values, affine)."
         )
-    return matrix
+    return matrix, "".join(letters)

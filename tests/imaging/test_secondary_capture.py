@@ -68,6 +68,14 @@ def test_the_caption_names_no_file(film: Path, tmp_path: Path) -> None:
     assert (pixels != np.asarray(answer.panel())).any()
 
 
+def test_several_answers_name_no_file(film: Path, tmp_path: Path) -> None:
+    answer = explain(film)
+    several = xm.PhotoExplanations([answer, answer])
+    pixels = pydicom.dcmread(several.save(tmp_path / "several.dcm")).pixel_array
+    np.testing.assert_array_equal(pixels, np.asarray(several.panel(names=False)))
+    assert (pixels != np.asarray(several.panel())).any()
+
+
 def test_the_patient_on_request(film: Path, tmp_path: Path) -> None:
     source = pydicom.dcmread(film)
     written = pydicom.dcmread(explain(film).save(tmp_path / "answer.dcm", keep_patient=True))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from explainable_model import VolumePreprocess
 from explainable_model.errors import InputError, MissingRuntimeError
 from explainable_model.imaging.montage import cut
+from explainable_model.imaging.preprocess import open_photo
 from explainable_model.imaging.volumes import Volume, read_volume, resize_volume, turn
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is missing: pip install 'explainable-model[nifti]'")
@@ -85,10 +86,11 @@ def test_what_is_refused(tmp_path: Path, values: NDArray[Any], affine: Any, mess
         read_volume(write(tmp_path / "scan.nii", values, affine))
 
 
-def test_a_flat_affine_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [np.zeros((3, 4)), [[1e9, 1e9, 0, 0], [0, 1e-8, 0, 0], [0, 0, 1, 0]]])
+def test_a_flat_affine_is_refused(tmp_path: Path, rows: Any) -> None:
     path = write(tmp_path / "scan.nii", VALUES, np.eye(4))
     content = bytearray(path.read_bytes())
-    content[280:328] = bytes(48)  # the three rows of sform
+    content[280:328] = np.asarray(rows, "<f4").tobytes()  # the rows of sform
     path.write_bytes(content)
     with pytest.raises(InputError, match="all voxels in one plane"):
         read_volume(path)
@@ -101,6 +103,11 @@ def test_a_large_volume_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match="30000 x 30000 x 30000 voxels"):
         read_volume(path)
+
+
+def test_a_volume_is_no_photo(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a volume; explain it in Python: .*VolumePreprocess"):
+        open_photo(write(tmp_path / "scan.nii.gz", VALUES, np.eye(4)))
 
 
 def test_damaged_and_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
