@@ -38,6 +38,7 @@ class Explainer:
 
     Attributes:
         run: ``(image (1, C, H, W), class_idx (1,) or None) -> Explanation`` of arrays for one image.
+        predict: ``images (N, C, H, W) -> output (N, ...)``, without maps where the network can leave them out.
         preprocess: from a photo to the image; of volumes, a ``VolumePreprocess``.
         class_names: one per class, if known.
         top_k: how many classes it explains at once; ``None`` for one.
@@ -50,6 +51,7 @@ class Explainer:
     """
 
     run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
+    predict: Callable[[NDArray[Any]], NDArray[Any]]
     preprocess: Preprocess | AsDecoded
     class_names: Sequence[str] | None
     top_k: int | None = None
@@ -109,8 +111,17 @@ def session_explainer(session: "Session", preprocess: Any = None) -> Explainer:
         classes = None if class_idx is None else expand_class_idx(np.repeat(class_idx, copies), metadata.top_k)
         return take_first(session(batch, classes))
 
+    def predict(images: NDArray[Any]) -> NDArray[Any]:
+        size = metadata.batch or len(images)
+        check_volume((size, *images.shape[1:]), 1, session.path)
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        filled = [np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)]) for part in parts]
+        outputs = [session(np.ascontiguousarray(part.astype(metadata.array_dtype))).logits for part in filled]
+        return np.concatenate(outputs)[: len(images)]
+
     return Explainer(
         run,
+        predict,
         preparation,
         metadata.class_names,
         metadata.top_k,
@@ -169,6 +180,8 @@ def _wrap(
 ) -> Explainer:
     import torch
 
+    from explainable_model.attribution.calling import call_network
+    from explainable_model.attribution.prediction import find_prediction
     from explainable_model.attribution.targets import Binary
 
     plan = explainable.plan
@@ -181,10 +194,17 @@ def _wrap(
             logits, explained, cam = explainable(pixels, classes)
         return take_first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
+    def predict(images: NDArray[Any]) -> NDArray[Any]:
+        pixels = torch.from_numpy(images).to(dtype)
+        with torch.no_grad(), wrap_network_errors(named.model, tuple(pixels.shape)):
+            output = call_network(named.model, plan.forward, pixels, ())
+            return np.asarray(find_prediction(output, plan.output).tensor.float().cpu())
+
     kind = named.output_kind or _find_kind(named, plan, shape)
     classes = 2 if isinstance(plan.target, Binary) else None
     return Explainer(
         run,
+        predict,
         preprocess,
         named.class_names,
         plan.top_k,
