@@ -20,6 +20,7 @@ from explainable_model.explainer.answers import (
 )
 from explainable_model.explanation import PRESENT, Explanation, OutputKind
 from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.imaging.volumes import VolumePreprocess
 
 if TYPE_CHECKING:
     from explainable_model.attribution.plan import Plan
@@ -38,7 +39,7 @@ class Explainer:
     Attributes:
         run: ``(image (1, C, H, W), class_idx (1,) or None) -> Explanation`` of arrays for one image.
         predict: ``images (N, C, H, W) -> output (N, ...)``, without maps where the network can leave them out.
-        preprocess: from a photo to the image.
+        preprocess: from a photo to the image; of volumes, a ``VolumePreprocess``.
         class_names: one per class, if known.
         top_k: how many classes it explains at once; ``None`` for one.
         signed: whether its maps are signed: zero is no evidence, negative values speak against the class.
@@ -85,7 +86,7 @@ def artifact_explainer(path: Path, *, trusted: bool = False) -> Explainer:
     return session_explainer(load(path, trusted=trusted))
 
 
-def session_explainer(session: "Session", preprocess: Preprocess | None = None) -> Explainer:
+def session_explainer(session: "Session", preprocess: Any = None) -> Explainer:
     """Wrap an open artifact.
 
     Args:
@@ -157,17 +158,32 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
     Raises:
         InputError: it is not known how a photo becomes the input.
     """
+    if named.preprocess is None:
+        raise InputError(
+            f"It is not known how a photo becomes the input of this {type(named.model).__name__}; let the "
+            "factory return explainable_model.NamedModel(model, Preprocess(...), class_names)."
+        )
+    shape = (1, len(named.preprocess.mean), *named.preprocess.size)
+    return _wrap(explainable, named, named.preprocess, shape)
+
+
+def volume_explainer(explainable: "ExplainableModel", named: "NamedModel", preprocess: VolumePreprocess) -> Explainer:
+    """Explain volumes with a wrapped network, as ``wrapper_explainer`` explains photos."""
+    return _wrap(explainable, named, preprocess, (1, 1, *preprocess.size))
+
+
+def _wrap(
+    explainable: "ExplainableModel",
+    named: "NamedModel",
+    preprocess: Any,
+    shape: Sequence[int],
+) -> Explainer:
     import torch
 
     from explainable_model.attribution.calling import call_network
     from explainable_model.attribution.prediction import find_prediction
     from explainable_model.attribution.targets import Binary
 
-    if named.preprocess is None:
-        raise InputError(
-            f"It is not known how a photo becomes the input of this {type(named.model).__name__}; let the "
-            "factory return explainable_model.NamedModel(model, Preprocess(...), class_names)."
-        )
     plan = explainable.plan
     dtype = find_dtype(named.model)
 
@@ -184,12 +200,12 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
             output = call_network(named.model, plan.forward, pixels, ())
             return np.asarray(find_prediction(output, plan.output).tensor.float().cpu())
 
-    kind = named.output_kind or _find_kind(named, plan)
+    kind = named.output_kind or _find_kind(named, plan, shape)
     classes = 2 if isinstance(plan.target, Binary) else None
     return Explainer(
         run,
         predict,
-        named.preprocess,
+        preprocess,
         named.class_names,
         plan.top_k,
         plan.postprocess.diverging,
@@ -201,15 +217,13 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
     )
 
 
-def _find_kind(named: "NamedModel", plan: "Plan") -> OutputKind | None:
+def _find_kind(named: "NamedModel", plan: "Plan", shape: Sequence[int]) -> OutputKind | None:
     """Find how the output of a network is read, with an image of noise."""
     import torch
 
     from explainable_model.lowering.eager_kind import find_output_kind
 
-    assert named.preprocess is not None
-    shape = (1, len(named.preprocess.mean), *named.preprocess.size)
-    image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(find_dtype(named.model))
+    image = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(find_dtype(named.model))
     try:
         with wrap_network_errors(named.model, tuple(image.shape)):
             return find_output_kind(named.model, image, output=plan.output, forward=plan.forward)
