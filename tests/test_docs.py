@@ -21,9 +21,9 @@ PATTERNS = (
     "*.md",
     "docs/**/*.md",
     "benchmarks/**/*.md",
+    "examples/**/*.md",
     "explainable_model/**/*.md",
     "export/*/*.md",
-    "examples/**/*.md",
     ".github/*.md",
 )
 PAGES = sorted({page for pattern in PATTERNS for page in ROOT.glob(pattern)})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explainable_model import ExplainableModel, lower
+from explainable_model import ExplainableModel, find_layers, lower
 from explainable_model.errors import LayerError
 from tests.eager.test_layer_meaning import QueryDecoder
 from tests.support.nets import TransformerBlock, images, seeded
@@ -198,3 +198,28 @@ class RegistersFirst(RegistersLast):
 @pytest.mark.parametrize("method", ["rollout", "gradcam"])
 def test_registers_before_the_patches_are_explained(method: str) -> None:
     assert ExplainableModel(seeded(RegistersFirst()), method=method)(images(2)).cam.amax() > 0.5
+
+
+class TableOfAttention(nn.Module):
+    """Attention whose probabilities pass through a dropout, ``(N, heads, T, T)``."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.patch, self.norm = nn.Conv2d(3, width, 8, 8), nn.LayerNorm(width)
+        self.drop, self.head = nn.Dropout(0.1), nn.Linear(width, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = self.norm(self.patch(image).flatten(2).mT)
+        heads = tokens.unflatten(2, (2, -1)).transpose(1, 2)
+        mixed = self.drop((heads @ heads.mT).softmax(-1)) @ heads
+        return self.head(mixed.transpose(1, 2).flatten(2).mean(1))
+
+
+def test_attention_is_not_listed_among_the_layers_with_a_map() -> None:
+    network, image = seeded(TableOfAttention()), images(2, (3, 32, 16))
+    names = [row.name for row in find_layers(network, image)]
+    assert names == ["patch", "norm"]
+    for name in names:
+        assert ExplainableModel(network, name)(image).cam.shape == (2, 32, 16)
+    with pytest.raises(LayerError, match="it holds attention, tokens by tokens"):
+        ExplainableModel(network, "drop")(image)
