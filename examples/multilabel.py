@@ -53,12 +53,13 @@ network = nn.Sequential(body, nn.Sigmoid()).eval()
 print(f"loss {loss.item():.3f}")
 
 # %% [markdown]
-# `top_k` explains every label, most likely first.
+# `top_k=2` explains the two most likely labels. A label that is absent has nothing that speaks for it: its map would be
+# zero, and a warning would say so.
 
 # %%
 picture, corners = draw(np.array([1, 0, 1]))
 answers = xm.explain(
-    picture, network, target_layer="0.6", preprocess=prepare, class_names=LABELS, top_k=3, shared_scale=True
+    picture, network, target_layer="0.6", preprocess=prepare, class_names=LABELS, top_k=2, shared_scale=True
 )
 for answer in answers:
     print(answer.label, "hottest at", answer.hottest)

@@ -7,6 +7,7 @@
 # %%
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from explainable_model import ExplainableModel, export, load, targets
@@ -59,7 +60,7 @@ picture, mask = draw()
 image = prepare([picture])
 own = ExplainableModel(network, "5", method="layercam", target=targets.Segmentation(mask="own"))
 answer = own(image, class_idx=1)
-overlay(picture, answer.cam[0].numpy(), box=(0, 0, 64, 64)).resize((256, 256))
+overlay(Image.fromarray(picture), answer.cam[0].numpy(), box=(0, 0, 64, 64)).resize((256, 256))
 
 # %% [markdown]
 # And the left half alone: a mask is a further input of each call, and of the artifact.
@@ -71,7 +72,7 @@ left[..., :32] = 1
 region = chosen(image, 1, left)
 share = float(region.cam[..., :36].sum() / region.cam.sum())
 print(f"share of the map in the left half: {share:.0%}")
-overlay(picture, region.cam[0].numpy(), box=(0, 0, 64, 64)).resize((256, 256))
+overlay(Image.fromarray(picture), region.cam[0].numpy(), box=(0, 0, 64, 64)).resize((256, 256))
 
 # %%
 export(chosen, "discs.onnx", image, left)

@@ -27,7 +27,7 @@ def test_every_public_name_is_on_the_page(module: str) -> None:
     assert sorted(written) == sorted(PUBLIC[module])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if f"py:data:: {name}" not in PAGE])
 def test_every_name_on_the_page_exists_and_says_something(name: str) -> None:
     module, _, attribute = name.rpartition(".")
     value = getattr(import_module(module), attribute)

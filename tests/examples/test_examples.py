@@ -33,10 +33,11 @@ def percents(text: str) -> list[int]:
 
 def check_folder(printed: str) -> None:
     assert percents(printed)[0] >= 90
-    assert printed.count(".png: ") + printed.count(".png disc") + printed.count(".png square") >= 6
+    rows = re.findall(r"shapes/(\w+)/2\d\.png (\w+), \d+% \(", printed)
+    assert rows == [("disc", "disc")] * 3 + [("square", "square")] * 3
     with Image.open("disc.png") as picture:
         assert picture.width > picture.height
-    assert Path("layers.png").stat().st_size > 10_000
+    assert Path("methods.png").stat().st_size > 10_000
 
 
 def check_labels(printed: str) -> None:
