@@ -211,22 +211,30 @@ def _first_with_gradient(example: Example, candidates: Sequence[LayerCandidate])
             )
             if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
                 with suppress(LayerError):
-                    check_layer(example, candidate.name, candidate.layout)
+                    check_layer(example, candidate.name, candidate.layout, is_map=True)
                     return candidate.name
     return None
 
 
-def check_layer(example: Example, name: str, layout: SpatialLayout | FoldedLayout, needs_proof: bool = True) -> None:
-    """Refuse a layer whose tokens are no places of the image, see ``check_places``."""
+def check_layer(
+    example: Example,
+    name: str,
+    layout: SpatialLayout | FoldedLayout,
+    *,
+    is_map: bool = False,
+    needs_proof: bool = True,
+) -> str | None:
+    """Refuse a layer whose tokens are no places of the image, or return a doubt, see ``check_places``."""
     if isinstance(layout, FoldedLayout) or example.frames is not None:
-        return
+        return None
 
     def run(images: Tensor, copies: int) -> Any:
         others = (tensor[:1].expand(copies, *tensor.shape[1:]) for tensor in example.arguments[1:])
         return replace(example, arguments=(images, *others)).run(images)
 
+    image = example.image.detach()
     with torch.no_grad():
-        check_places(example.model, name, layout, example.image.detach(), run, needs_proof)
+        return check_places(example.model, name, layout, image, run, is_map=is_map, needs_proof=needs_proof)
 
 
 def _reaches_the_map(gradients: Tensor) -> bool:
