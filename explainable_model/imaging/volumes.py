@@ -191,10 +191,10 @@ def _check_affine(affine: Any, source: Any) -> tuple[Affine, str]:
     """Check that an affine tells left from right; returns it with the letters of its axes."""
     nibabel = import_nibabel(f"{source} is NIfTI, which")
     matrix: Affine = np.zeros((4, 4)) if affine is None else np.asarray(affine, np.float64)
-    letters = nibabel.aff2axcodes(matrix) if np.isfinite(matrix).all() else (None,)
+    letters: tuple[str | None, ...] = nibabel.aff2axcodes(matrix) if np.isfinite(matrix).all() else (None,)
     if None in letters or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
         raise InputError(
             f"{source} has an affine that places all voxels in one plane, so left and right are unknown; write one "
             "with nibabel.Nifti1Image(values, affine)."
         )
-    return matrix, "".join(letters)
+    return matrix, "".join(map(str, letters))
