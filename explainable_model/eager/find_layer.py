@@ -261,6 +261,8 @@ def _doubt(candidate: LayerCandidate, record: OutputRecord) -> int:
 def is_passive(layer: nn.Module) -> bool:
     """Whether a layer only repeats, pools or rearranges what another one made."""
     name = type(layer).__name__
+    if getattr(layer, "passive", False) is True:  # a node of an ONNX file
+        return True
     return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
 
 
