@@ -148,6 +148,8 @@ def _depends_on(result: Tensor, source: Tensor) -> bool:
 def is_passive(layer: nn.Module) -> bool:
     """Whether a layer only repeats, pools or rearranges what another one made."""
     name = type(layer).__name__
+    if getattr(layer, "passive", False) is True:  # a node of an ONNX file
+        return True
     return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
 
 
