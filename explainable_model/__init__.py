@@ -52,8 +52,8 @@ _HOMES = {
 
 __all__ = [
     "FORMATS", "LOWERINGS", "METHODS", "ExplainableModel", "Explanation", "LoweredModel", "Metadata", "NamedModel",
-    "PhotoExplanation", "PhotoExplanations", "Preprocess", "Session", "VolumeExplanation", "VolumePreprocess", "explain",
-    "export", "find_layers", "from_onnx", "grid", "load", "lower", "read_metadata",
+    "PhotoExplanation", "PhotoExplanations", "Preprocess", "Session", "VolumeExplanation", "VolumePreprocess",
+    "explain", "export", "find_layers", "from_onnx", "grid", "load", "lower", "read_metadata",
 ]  # fmt: skip
 
 
