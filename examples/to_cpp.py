@@ -59,4 +59,4 @@ program = shutil.which("explain")
 if program is not None:
     run = [program, "photo.png", "mine.ts", "-o", "overlay.png", "--json"]
     done = subprocess.run(run, check=True, capture_output=True, text=True)
-    print(json.loads(done.stdout)["class_name"], "in C++")
+    print(json.loads(done.stdout)["photos"][0]["class_name"], "in C++")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from explainable_model.methods import METHODS
     from explainable_model.model import ExplainableModel, lower
     from explainable_model.networks.named import NamedModel
+    from explainable_model.networks.onnx.read import from_onnx
     from explainable_model.runtime import Session, load, read_metadata
 
 # The module of each public name. A name is imported at its first use, so that loading an ONNX artifact does not
@@ -42,6 +43,7 @@ _HOMES = {
     "explain": "explainer.explain",
     "export": "exporters.pipeline",
     "find_layers": "eager.find_layer",
+    "from_onnx": "networks.onnx.read",
     "grid": "explainer.grid",
     "load": "runtime",
     "lower": "model",
@@ -50,9 +52,8 @@ _HOMES = {
 
 __all__ = [
     "FORMATS", "LOWERINGS", "METHODS", "ExplainableModel", "Explanation", "LoweredModel", "Metadata", "NamedModel",
-    "PhotoExplanation", "PhotoExplanations", "Preprocess", "Session", "VolumeExplanation",
-    "VolumePreprocess", "explain", "export", "find_layers", "grid",
-    "load", "lower", "read_metadata",
+    "PhotoExplanation", "PhotoExplanations", "Preprocess", "Session", "VolumeExplanation", "VolumePreprocess",
+    "explain", "export", "find_layers", "from_onnx", "grid", "load", "lower", "read_metadata",
 ]  # fmt: skip
 
 

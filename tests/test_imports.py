@@ -14,7 +14,7 @@ PACKAGE = ROOT / "explainable_model"
 # Rooms of one line may not import each other.
 RULE = """
 errors explanation
-paths
+paths telemetry
 writing
 imaging
 artifact networks

@@ -2,7 +2,7 @@
 
 All opacities are *simulated*. The network knows nothing about real disease.
 
-Usage: python examples/xray/explain.py [--out xray-output] [--picture docs/pictures/xray.png] [--films 200]
+Usage: python examples/xray/explain.py [--out xray-output] [--picture docs/pictures/xray.png] [--films 100]
 
 Without the package pydicom-data, generated films alone are used.
 """
@@ -20,10 +20,10 @@ from PIL import Image, ImageFilter
 from tqdm import tqdm
 from xray_films import Case, find_radiograph, iterate_cases, read_radiograph
 from xray_network import LAYER, PREPARATION, load_classifier
-from xray_scores import Explain, make_baselines, print_scores, score
 
 import explainable_model as xm
 from explainable_model.errors import MissingRuntimeError
+from explainable_model.evaluation import Evaluation, evaluate
 from explainable_model.imaging.tiles import Tile, tile_sheet
 
 METHODS = ("gradcam", "gradcam++", "hirescam", "layercam")
@@ -76,17 +76,20 @@ def explain_batch(cases: Sequence[Case]) -> float:
     return float((together - alone).abs().max())
 
 
-def compare_with_masks(cases: Iterator[Case], count: int) -> dict[str, dict[str, float]]:
-    """Score four methods and two maps that know nothing."""
-    named = load_classifier()
-    wrappers = {name: xm.ExplainableModel(named.model, LAYER, name, upsample="bicubic") for name in METHODS}
-
-    def explain_by(wrapper: xm.ExplainableModel) -> Explain:
-        return lambda case: wrapper(torch.from_numpy(PREPARATION(case.film))).cam[0].numpy()
-
-    explainers = {name: explain_by(wrapper) for name, wrapper in wrappers.items()} | make_baselines()
-    opaque = (case for case in cases if case.is_opaque)
-    return score(explainers, tqdm(islice(opaque, count), total=count, desc="scoring", unit="film"))
+def compare_with_masks(cases: Iterator[Case], count: int) -> Evaluation:
+    """Measure four methods on films with an opacity, beside two maps that know nothing."""
+    opaque = list(islice((case for case in cases if case.is_opaque), count))
+    masks = {f"photo {number}": case.mask for number, case in enumerate(opaque, 1)}
+    with tqdm(total=count, desc="measuring", unit="film") as bar:
+        return evaluate(
+            load_classifier(),
+            [case.film for case in opaque],
+            measures=["pointing_game", "iou", "energy_in_mask"],
+            masks=masks,
+            methods=METHODS,
+            target_layer=LAYER,
+            progress=lambda stage, done, total: bar.update(done - bar.n),
+        )
 
 
 def export_everywhere(case: Case, out: Path) -> list[str]:
@@ -104,7 +107,7 @@ def export_everywhere(case: Case, out: Path) -> list[str]:
         except MissingRuntimeError as error:
             lines.append(f"{path.name}: left out. {error}")
             continue
-        answer = xm.explain(case.film, path)
+        answer = xm.explain(case.film, xm.load(path, trusted=True))  # made a moment ago
         off = float(np.abs(answer.cam - explainable(image).cam[0].numpy()).max())
         lines.append(f"{path.name}: {answer.label}; map off by {off:.0e}; {path.stat().st_size / 1e6:.1f} MB")
     return lines
@@ -131,7 +134,7 @@ def choose_four(cases: Iterator[Case]) -> list[Case]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("xray-output"))
-    parser.add_argument("--films", type=int, default=200, help="how many films with an opacity are scored")
+    parser.add_argument("--films", type=int, default=100, help="how many films with an opacity are scored")
     parser.add_argument("--picture", type=Path, help="only draw the sheet of generated films into this file")
     arguments = parser.parse_args()
     if arguments.picture:
@@ -147,7 +150,7 @@ def main() -> None:
         case.film.save(arguments.out / f"film-{number}.png")
         answer.save(arguments.out / f"explained-{number}.png")
     print(f"a batch of four differs from four calls by {explain_batch(cases):.0e}")
-    print(print_scores(compare_with_masks(iterate_cases("test", 7, film), arguments.films)))
+    print(compare_with_masks(iterate_cases("test", 7, film), arguments.films))
     print(*export_everywhere(cases[0], arguments.out), sep="\n")
     if film is not None:
         print(explain_dicom(arguments.out))

@@ -27,7 +27,7 @@ PRECISION_HELP = (
 )
 TRUSTED_HELP = "open the artifact even where it may run code: only for files whose maker you trust"
 OUT_HELP = "the suffix picks the format: " + ", ".join(suffix for fmt in FORMATS.values() for suffix in fmt.suffixes)
-MODEL_HELP = "torchvision:NAME, timm:NAME, transformers:FOLDER, or package.module:factory"
+MODEL_HELP = "torchvision:NAME, timm:NAME, transformers:FOLDER, onnx:FILE, or package.module:factory"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

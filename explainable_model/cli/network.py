@@ -51,6 +51,8 @@ def make_example_image(named: "NamedModel", size: tuple[int, int] | None, batch:
 
     from explainable_model.explainer.explainer import find_dtype
 
+    if size is None and named.preprocess is None and named.image_shape is not None:
+        size = (named.image_shape[-2], named.image_shape[-1])
     if size is None:
         if named.preprocess is None:
             raise InputError(
@@ -60,5 +62,7 @@ def make_example_image(named: "NamedModel", size: tuple[int, int] | None, batch:
         size = named.preprocess.size
     convolution = next((m for m in named.model.modules() if isinstance(m, torch.nn.Conv2d)), None)
     channels = len(named.preprocess.mean) if named.preprocess else convolution.in_channels if convolution else 3
+    if named.image_shape is not None:
+        channels = named.image_shape[0]
     generator = torch.Generator().manual_seed(0)
     return torch.randn(batch, channels, *size, generator=generator).to(find_dtype(named.model))

@@ -8,8 +8,8 @@ from explainable_model.attribution.layout import SpatialLayout
 from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
 from explainable_model.eager.example import Example
 from explainable_model.eager.find_layer import check_layer, record_outputs
+from explainable_model.eager.layer_candidates import may_hold_tokens
 from explainable_model.eager.record import OutputRecord
-from explainable_model.eager.token_places import may_hold_tokens
 from explainable_model.errors import DoubtfulPlacesWarning, LayerError
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from explainable_model.attribution.layout import SpatialLayout
 from explainable_model.eager.cell_changes import change_cell, collect
+from explainable_model.eager.layer_candidates import may_hold_tokens
 from explainable_model.eager.record import is_attention
 from explainable_model.eager.small_grids import change_cells, judge_cells
 from explainable_model.errors import LayerError
@@ -23,8 +24,6 @@ SMALL = 8  # cells a side: in a smaller grid of tokens, each cell is changed
 FLOOR = 1e-3  # of the mean change: smaller changes count as this
 REACH = 4  # pixels by which convolutions before the tokens move the largest change, where cells are as small
 NEAR = 8  # but no more than this part of a side
-MIXERS = ("Attention", "Attn", "Transformer")
-NORMS = ("LayerNorm", "RMSNorm")
 
 
 def check_places(
@@ -88,11 +87,6 @@ def check_places(
     if is_map and min(layout.grid[-2:]) < TINY:
         return _doubt(name, layout)
     raise LayerError(_message(name, seen[0], "no token follows one place of the image, as text does not"))
-
-
-def may_hold_tokens(model: nn.Module) -> bool:
-    """Whether a network may have layers of tokens: it has attention, or normalizes each token."""
-    return any(word in type(module).__name__ for module in model.modules() for word in (*MIXERS, *NORMS))
 
 
 def _message(name: str, tensor: Tensor, reason: str) -> str:

@@ -29,6 +29,7 @@ class NamedModel:
         class_names: one per class, if known.
         output_kind: how the output is read as probabilities, see ``OUTPUT_KINDS``; ``None`` finds it from the network.
         threshold: smallest probability of a class that is present, where each is present or absent by itself.
+        image_shape: ``(C, *spatial)`` of an image that the network takes, where no preparation says it.
     """
 
     model: nn.Module
@@ -36,6 +37,7 @@ class NamedModel:
     class_names: tuple[str, ...] | None = None
     output_kind: OutputKind | None = None
     threshold: float = PRESENT
+    image_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
@@ -53,8 +55,8 @@ def load_named_model(
 
     Args:
         name: ``torchvision:resnet50``, ``timm:tf_efficientnet_lite0``, ``transformers:FOLDER`` for a
-            folder that ``save_pretrained`` wrote, or ``package.module:factory`` for a function that returns an
-            ``nn.Module`` or a ``NamedModel``.
+            folder that ``save_pretrained`` wrote, ``onnx:FILE`` for a file that ``from_onnx`` reads, or
+            ``package.module:factory`` for a function that returns an ``nn.Module`` or a ``NamedModel``.
         checkpoint: file with trained weights, see ``load_checkpoint``.
         pretrained: let torchvision or timm download their own weights; nothing else uses the internet. Without it and
             without a checkpoint, the weights of a torchvision or timm network are random.
@@ -74,7 +76,7 @@ def load_named_model(
     if not source or not rest:
         raise ModelError(
             f"The network is named {name!r}; expected torchvision:NAME (torchvision:resnet50), timm:NAME "
-            "(timm:resnet50), transformers:FOLDER or package.module:factory."
+            "(timm:resnet50), transformers:FOLDER, onnx:FILE or package.module:factory."
         )
     if pretrained and (checkpoint is not None or classes is not None):
         raise ModelError(
@@ -159,7 +161,17 @@ def from_transformers(folder: str, pretrained: bool, classes: int | None) -> Nam
     return NamedModel(model, read_preprocess(Path(folder)), read_class_names(model))
 
 
+def from_onnx_file(file: str, pretrained: bool, classes: int | None) -> NamedModel:
+    """Read an ONNX file, with what it says about its photos and classes."""
+    from explainable_model.networks.onnx.named import read_named
+
+    if pretrained or classes is not None:
+        raise ModelError(f"The file {file} holds its weights and classes; leave out pretrained and classes.")
+    return NamedModel(**read_named(file))
+
+
 SOURCES: Mapping[str, Source] = {
+    "onnx": from_onnx_file,
     "torchvision": from_torchvision,
     "timm": from_timm,
     "transformers": from_transformers,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model import ExplainableModel, find_layers, lower
-from explainable_model.errors import LayerError
+from explainable_model.errors import LayerError, ShallowLayerWarning
 from tests.eager.test_layer_meaning import QueryDecoder
 from tests.support.nets import TransformerBlock, images, seeded
 
@@ -145,7 +145,8 @@ def test_tokens_in_rows_are_explained(build: type[nn.Module], layer: str, size: 
 
 def test_the_automatic_layer_is_in_rows() -> None:
     explainable = ExplainableModel(seeded(Unrolled()))
-    explainable(images(2, (3, 64, 64)))
+    with pytest.warns(ShallowLayerWarning, match="'patch', which cuts the image into patches before all attention"):
+        explainable(images(2, (3, 64, 64)))
     assert explainable.target_layer == "patch"  # no layer shows that the tokens of the last block have a grid
 
 
@@ -174,6 +175,7 @@ def test_registers_after_the_patches_are_refused_with_the_function_to_write(laye
     assert (lower(explainable, image)(image).cam - explainable(image).cam).abs().max() < 1e-9
 
 
+@pytest.mark.filterwarnings("ignore::explainable_model.errors.ShallowLayerWarning")
 @pytest.mark.parametrize("build", [RegistersLast, Frequencies])
 def test_the_automatic_layer_has_patches_alone(build: type[nn.Module]) -> None:
     explainable = ExplainableModel(seeded(build()))

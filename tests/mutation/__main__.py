@@ -14,6 +14,7 @@ import hashlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Verdict:
 
     Attributes:
         room: key of ``ROOMS``.
-        key: of the mutant: the changed module.
+        key: see ``Candidate``.
         where: path and line.
         change: what was changed.
         killed: whether a test failed.
@@ -71,23 +72,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def list_mutants(room: Room) -> Iterator[tuple[Path, Mutant]]:
-    """Every mutant of a room's modules."""
+@dataclass(frozen=True)
+class Candidate:
+    """A mutant of a file, with a key that changes elsewhere in the file leave alone."""
+
+    path: Path
+    mutant: Mutant
+    key: str
+
+    @property
+    def where(self) -> str:
+        """Path and line."""
+        return f"{self.path.relative_to(ROOT)}:{self.mutant.line}"
+
+
+def list_mutants(room: Room) -> Iterator[Candidate]:
+    """Every mutant of a room's modules. Equal changes of equal statements are counted."""
     for path in room.module_files(ROOT):
-        yield from ((path, mutant) for mutant in make_mutants(path.read_text()))
+        seen: Counter[str] = Counter()
+        for mutant in make_mutants(path.read_text()):
+            text = f"{path.relative_to(ROOT)} {mutant.change} in {mutant.statement}"
+            seen[text] += 1
+            yield Candidate(path, mutant, hashlib.sha256(f"{text} {seen[text]}".encode()).hexdigest()[:16])
 
 
-def draw(everything: Sequence[tuple[Path, Mutant]], count: int, seed: int) -> list[tuple[Path, Mutant]]:
+def draw(everything: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
     """Draw a sample that a change of one module hardly changes, and that a larger ``count`` continues."""
 
-    def rank(row: tuple[Path, Mutant]) -> str:
-        return hashlib.sha256(f"{seed} {row[0].name} {row[1].change}".encode()).hexdigest()
+    def rank(row: Candidate) -> str:
+        return hashlib.sha256(f"{seed} {row.path.name} {row.mutant.change}".encode()).hexdigest()
 
     return sorted(everything, key=rank)[:count]
-
-
-def _key(path: Path, mutant: Mutant) -> str:
-    return hashlib.sha256(f"{path.relative_to(ROOT)} {mutant.source}".encode()).hexdigest()[:16]
 
 
 def _read_log(path: Path) -> dict[tuple[str, str], Verdict]:
@@ -98,55 +113,56 @@ def _read_log(path: Path) -> dict[tuple[str, str], Verdict]:
 
 def _try(
     name: str,
-    sample: Sequence[tuple[Path, Mutant]],
+    sample: Sequence[Candidate],
     known: dict[tuple[str, str], Verdict],
     log: Path,
     deadline: float | None,
 ) -> None:
     """Run the mutants of a sample that no earlier run has seen killed, and that are not known to be equivalent."""
     left = []
-    for path, mutant in sample:
-        verdict = known.get((name, _key(path, mutant)))
-        where = f"{path.relative_to(ROOT)}:{mutant.line}"
-        if not (verdict and (verdict.killed or reason_of(where, mutant.change))):
-            left.append((path, mutant, where))
+    for row in sample:
+        verdict = known.get((name, row.key))
+        if not (verdict and (verdict.killed or reason_of(row.where, row.mutant.change))):
+            left.append(row)
     if not left or (deadline and time.monotonic() > deadline):
         return
     baseline = measure_baseline(ROOT, ROOMS[name], log.with_suffix(".tests"))
     print(f"{name}: {len(left)} of {len(sample)} mutants, {len(baseline.seconds)} tests", flush=True)
-    for number, (path, mutant, where) in enumerate(left, 1):
+    for number, row in enumerate(left, 1):
         if deadline and time.monotonic() > deadline:
             return
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        killed = run_mutant(ROOT, module, mutant.source, baseline.choose_tests(path, mutant.lines))
-        verdict = Verdict(name, _key(path, mutant), where, mutant.change, killed)
+        mutant, module = row.mutant, ".".join(row.path.relative_to(ROOT).with_suffix("").parts)
+        tests = baseline.choose_tests(row.path, mutant.lines)
+        killed = run_mutant(ROOT, module.removesuffix(".__init__"), mutant.source, tests)
+        verdict = Verdict(name, row.key, row.where, mutant.change, killed)
         known[name, verdict.key] = verdict
         with log.open("a") as file:
             file.write(json.dumps(asdict(verdict)) + "\n")
         if not killed:
-            print(f"  survived: {where} {mutant.change}", flush=True)
+            print(f"  survived: {row.where} {mutant.change}", flush=True)
         print(f"\r  {number} of {len(left)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
 
 
 def _count(
-    name: str, mutants: int, sample: Sequence[tuple[Path, Mutant]], known: dict[tuple[str, str], Verdict]
+    name: str, mutants: int, sample: Sequence[Candidate], known: dict[tuple[str, str], Verdict]
 ) -> dict[str, Any]:
     """The counts of a room, the equivalent mutants with their reasons, and the others that survived."""
-    verdicts = [known[key] for row in sample if (key := (name, _key(*row))) in known]
+    tried = [(row, known[name, row.key].killed) for row in sample if (name, row.key) in known]
     equivalent, survived = [], []
-    for verdict in verdicts:
-        reason = reason_of(verdict.where, verdict.change)
-        if verdict.killed:
+    for row, killed in tried:
+        where, change = row.where, row.mutant.change
+        reason = reason_of(where, change)
+        if killed:
             continue
         if reason:
-            equivalent.append({"where": verdict.where, "change": verdict.change, "reason": reason})
+            equivalent.append({"where": where, "change": change, "reason": reason})
         else:
-            survived.append(f"{verdict.where} {verdict.change}")
+            survived.append(f"{where} {change}")
     return {
         "mutants": mutants,
-        "tried": len(verdicts),
-        "killed": sum(verdict.killed for verdict in verdicts),
+        "tried": len(tried),
+        "killed": sum(killed for _, killed in tried),
         "equivalent": equivalent,
         "survived": survived,
     }

@@ -33,18 +33,20 @@ class Mutant:
         source: the whole module with it.
         lines: where the changed value is read: in the body of the function whose default it is, or where the name of a
             table or constant stands; the line itself where it runs in a call.
+        statement: the line of code that it changes, without the lines that it spans or holds.
     """
 
     line: int
     change: str
     source: str
     lines: tuple[int, ...]
+    statement: str
 
 
 def make_mutants(source: str) -> list[Mutant]:
     """Make every mutant of a module that still compiles and differs; messages and annotations are left alone."""
     tree = ast.parse(source)
-    readers, places = _readers(tree), _places(tree)
+    readers, places, statements = _readers(tree), _places(tree), _statements(tree)
     found = []
     for node in list(_walk(tree)):
         for kind, change in _changes(node):
@@ -57,7 +59,18 @@ def make_mutants(source: str) -> list[Mutant]:
             _put(*places[id(node)], node)
             line = getattr(node, "lineno", 0)
             described = f"{kind}: {_shorten(before)}  ->  {_shorten(after)}"
-            found.append(Mutant(line, described, text, readers.get(id(node), tuple(_span(node)))))
+            lines = readers.get(id(node), tuple(_span(node)))
+            found.append(Mutant(line, described, text, lines, statements.get(id(node), "")))
+    return found
+
+
+def _statements(tree: ast.AST) -> dict[int, str]:
+    """By node, the first line of the innermost statement that it is in."""
+    found: dict[int, str] = {}
+    for statement in ast.walk(tree):  # outer statements come first
+        if isinstance(statement, ast.stmt):
+            text = ast.unparse(statement).splitlines()[0]
+            found.update({id(node): text for node in ast.walk(statement)})
     return found
 
 

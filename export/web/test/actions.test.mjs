@@ -55,14 +55,14 @@ test("a network of few classes has no search", async () => {
   await close();
 });
 
-/** The colors at a share of a PNG's width and height, which the page decodes. */
+/** The size of a PNG, which the page decodes, and its color at a share of its width and in a row. */
 function readColor(page, bytes, place) {
   return page.evaluate(async ([base64, [x, y]]) => {
     const content = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
     const bitmap = await createImageBitmap(new Blob([content], { type: "image/png" }));
     const context = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height }).getContext("2d");
     context.drawImage(bitmap, 0, 0);
-    const [column, row] = [Math.floor(x * 451 * (bitmap.width / 451)), Math.floor(y)];
+    const [column, row] = [Math.floor(x * bitmap.width), y];
     return { size: [bitmap.width, bitmap.height], color: [...context.getImageData(column, row, 1, 1).data].slice(0, 3) };
   }, [Buffer.from(bytes).toString("base64"), place]);
 }
@@ -96,13 +96,16 @@ test("the saved picture is the photo under its heatmap, with the class", async (
 
 test("a picture is shared where the system can, and a closed window is no error", async () => {
   assert.ok(await site.page.isHidden("#share"), "this browser cannot share");
-  const before = (page) => page.addInitScript(() => {
-    navigator.canShare = ({ files }) => files[0].type === "image/png";
-    navigator.share = async ({ files }) => {
-      globalThis.shared = [...(globalThis.shared ?? []), { name: files[0].name, size: files[0].size }];
-      if (globalThis.shared.length > 1) throw new DOMException("closed", "AbortError");
-    };
-  });
+  const before = async (page) => {
+    await replaceModel("second.onnx")(page);
+    await page.addInitScript(() => {
+      navigator.canShare = ({ files }) => files[0].type === "image/png";
+      navigator.share = async ({ files }) => {
+        globalThis.shared = [...(globalThis.shared ?? []), { name: files[0].name, size: files[0].size }];
+        if (globalThis.shared.length > 1) throw new DOMException("closed", "AbortError");
+      };
+    });
+  };
   const { page, seen, close } = await openPage(browser, server.url, { before });
   await getAnswer(page, () => drop(page, "coffee.png"));
   for (const count of [1, 2]) {

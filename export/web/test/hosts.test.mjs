@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { brotliDecompressSync, gunzipSync } from "node:zlib";
 
 import { expected, findLargestDifference, folder, readFloats } from "./support/expected.mjs";
-import { drop, getAnswer, launch, openPage, serve } from "./support/browser.mjs";
+import { drop, getAnswer, launch, openPage, replaceModel, serve } from "./support/browser.mjs";
 import { copySite, host } from "./support/host.mjs";
 
 const WASM = "assets/vendor/ort-wasm-simd-threaded.wasm";
@@ -97,9 +97,12 @@ test("a host without the isolating headers gets threads from the second visit on
 test("a page uses every core, four at most", async () => {
   const server = await serve();
   for (const [cores, wanted] of [[1, "1 thread"], [2, "2 threads"], [16, "4 threads"]]) {
-    const before = (page) => page.addInitScript((count) => {
-      Object.defineProperty(navigator, "hardwareConcurrency", { value: count });
-    }, cores);
+    const before = async (page) => {
+      await replaceModel("second.onnx")(page);
+      await page.addInitScript((count) => {
+        Object.defineProperty(navigator, "hardwareConcurrency", { value: count });
+      }, cores);
+    };
     const { page, close } = await openPage(browser, server.url, { before });
     assert.ok((await page.innerText("#model-state")).endsWith(`WebAssembly, ${wanted}`));
     await close();
@@ -170,7 +173,7 @@ test("?model= opens a network beside the page, or from a host that allows it", a
 
 test("a network that is too large is refused before it is loaded, and while it is", async () => {
   const server = await serve();
-  const { page, close } = await openPage(browser, server.url);
+  const { page, close } = await openPage(browser, server.url, { before: replaceModel("second.onnx") });
   const message = await page.evaluate(async () => {
     const { downloadModel } = await import("./download.js");
     const sent = [];
