@@ -32,6 +32,15 @@ for number in range(4):
     Image.fromarray(pixels).save(f"photos/{number}.png")
     Image.fromarray(np.pad(np.full((20, 20), 255, np.uint8), 22)).save(f"masks/{number}.png")
 """,
+    "docs/onnx.md": """
+import warnings
+import torch
+from torch import nn
+parts = nn.Conv2d(3, 8, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch.onnx.export(nn.Sequential(*parts).eval(), (torch.zeros(1, 3, 224, 224),), "classifier.onnx", dynamo=False)
+""",
     "export/edge/README.md": """
 import torch, torchvision
 from explainable_model import ExplainableModel, Preprocess, export
