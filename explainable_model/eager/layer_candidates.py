@@ -147,10 +147,10 @@ def _depends_on(result: Tensor, source: Tensor) -> bool:
 
 def is_passive(layer: nn.Module) -> bool:
     """Whether a layer only repeats, pools or rearranges what another one made."""
-    name = type(layer).__name__
-    if getattr(layer, "passive", False) is True:  # a node of an ONNX file
+    if isinstance(layer, PASSIVE_TYPES) or getattr(layer, "passive", False) is True:  # a node of an ONNX file
         return True
-    return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
+    is_named_so = any(word in type(layer).__name__ for word in PASSIVE_WORDS)
+    return is_named_so and not any(parameter.ndim > 1 for parameter in layer.parameters())  # a PoolFormerBlock has some
 
 
 def list_candidates(record: OutputRecord, prediction: Tensor | None) -> list[LayerCandidate]:

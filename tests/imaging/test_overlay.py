@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -257,3 +258,19 @@ def test_a_palette_stands_for_its_name() -> None:
     assert np.array_equal(heatmap(cam, palette("jet")), heatmap(cam, "jet"))
     with pytest.raises(InputError, match="The palette is float64"):
         heatmap(cam, np.zeros((256, 3)))  # type: ignore[arg-type]
+
+
+def test_other_kinds_of_photos_and_maps() -> None:
+    photo, cam = Image.new("RGB", (6, 4), "gray"), np.eye(4, 6, dtype=np.float32)
+    wanted = np.asarray(overlay(photo, cam))
+    for given in (torch.tensor(cam), torch.tensor(cam).bfloat16(), torch.tensor(cam).half(), cam.tolist(), cam > 0):
+        assert np.array_equal(np.asarray(overlay(photo, given)), wanted)
+    for wrong, words in [(np.asarray(photo), "photo is ndarray; .*Image.fromarray"), ("a.jpg", "photo is str; .*open")]:
+        with pytest.raises(InputError, match=words):
+            overlay(wrong, cam)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="cam has shape .*expected .h, w., one map of one image: cam.0."):
+        overlay(photo, cam[None])
+    with pytest.raises(InputError, match="cam holds complex64; expected real numbers"):
+        overlay(photo, cam.astype(np.complex64))
+    with pytest.raises(InputError, match="hide is 'heat map'; expected 'heatmap' or 'photo'"):
+        overlay(photo, cam, threshold=0.5, hide="heat map")
