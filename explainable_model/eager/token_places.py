@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from explainable_model.attribution.containers import floating_tensors
 from explainable_model.attribution.layout import SpatialLayout
+from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.cell_changes import change_cell, collect
 from explainable_model.eager.record import is_attention
 from explainable_model.eager.small_grids import change_cells, judge_cells
@@ -61,6 +64,8 @@ def check_places(
     """
     if len(layout.grid) < 2 or not _is_doubtful(model, name, layout):
         return None
+    if is_map and layout.kind != "tokens" and not _mixes(model) and not _normalizes_sequences(model, image, run):
+        return None  # of convolutions, and norms of their channels
     is_small = layout.kind == "tokens" and min(layout.grid[-2:]) < SMALL
     changed = change_cells(image[:1], layout.grid) if is_small else _change_places(image[:1], layout.grid)
     found = collect(model, name, changed, run, len(image))
@@ -92,7 +97,34 @@ def check_places(
 
 def may_hold_tokens(model: nn.Module) -> bool:
     """Whether a network may have layers of tokens: it has attention, or normalizes each token."""
-    return any(word in type(module).__name__ for module in model.modules() for word in (*MIXERS, *NORMS))
+    return _mixes(model) or bool(_find(model, NORMS))
+
+
+def _mixes(model: nn.Module) -> bool:
+    """Whether a network has attention."""
+    return bool(_find(model, MIXERS))
+
+
+def _find(model: nn.Module, words: Sequence[str]) -> list[nn.Module]:
+    return [module for module in model.modules() if any(word in type(module).__name__ for word in words)]
+
+
+def _normalizes_sequences(model: nn.Module, image: Tensor, run: Callable[[Tensor, int], Any]) -> bool:
+    """Whether a norm is given fewer dimensions than the image has, as sequences of tokens have."""
+    dims: list[int] = []
+
+    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+        dims.extend(tensor.ndim for tensor in floating_tensors(list(args)))
+
+    with ExitStack() as stack:
+        for norm in _find(model, NORMS):
+            stack.enter_context(norm.register_forward_pre_hook(look))
+        stack.enter_context(restored_buffers(model))
+        try:
+            run(image, len(image))
+        except (RuntimeError, ValueError, IndexError, AssertionError):
+            return True  # a network for one batch size alone
+    return any(count < image.ndim for count in dims)
 
 
 def _message(name: str, tensor: Tensor, reason: str) -> str:

@@ -69,6 +69,12 @@ def check_case(case: Case, formats: Sequence[str] = FORMATS, *, lowers: bool = T
     return outcome
 
 
+def _returns_channels_as_tokens(case: Case) -> bool:
+    """Whether the layer is the product of a mixer over tokens, ``(N, K, tokens)``."""
+    owner = (case.layer or "").rpartition(".")[0]
+    return isinstance(case.network.module.get_submodule(owner), TokenMixer)
+
+
 def _stage(outcome: Outcome, stage: str, case: Case, check: Callable[[], str]) -> bool:
     """Make one comparison and note its verdict; whether the next may follow."""
     try:
@@ -80,6 +86,7 @@ def _stage(outcome: Outcome, stage: str, case: Case, check: Callable[[], str]) -
         words = " ".join(str(error).split())
         right = any(known in words and case.method in methods for known, methods in RIGHT_REFUSALS.items())
         right |= MIXED in words and any(isinstance(part, TokenMixer) for part in case.network.module.modules())
+        right |= "has no spatial map" in words and _returns_channels_as_tokens(case)
         outcome.stages[stage] = (
             f"refused: {words[:300]}" if right else f"wrong: refused {type(error).__name__}: {words[:600]}"
         )
