@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from explainable_model import LoweredModel
-from explainable_model.errors import ExplainableModelError, RepeatedLayerWarning, ZeroMapWarning
+from explainable_model.errors import DoubtfulPlacesWarning, ExplainableModelError, RepeatedLayerWarning, ZeroMapWarning
 from tests.fuzz.attention import TokenMixer
 from tests.fuzz.cases import Case, Wrong
 from tests.fuzz.eager import check_eager
@@ -57,8 +57,8 @@ def check_case(case: Case, formats: Sequence[str] = FORMATS, *, lowers: bool = T
     """Make every comparison of a case."""
     outcome = Outcome(case.seed, case.method)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZeroMapWarning)
-        warnings.simplefilter("ignore", RepeatedLayerWarning)
+        for expected in (ZeroMapWarning, RepeatedLayerWarning, DoubtfulPlacesWarning):
+            warnings.simplefilter("ignore", expected)
         if _stage(outcome, "eager", case, lambda: check_eager(case)) and lowers:
             graphs: list[LoweredModel] = []
             if _stage(outcome, "lowered", case, lambda: check_lowered(case, graphs)):
