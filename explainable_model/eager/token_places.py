@@ -64,7 +64,8 @@ def check_places(
     """
     if len(layout.grid) < 2 or not _is_doubtful(model, name, layout):
         return None
-    if is_map and layout.kind != "tokens" and not _mixes(model) and not _normalizes_sequences(model, image, run):
+    is_first = is_map and layout.kind == "channels_first"  # with its channels last it may hold windows, token by token
+    if is_first and not _mixes(model) and not _normalizes_sequences(model, image, run):
         return None  # of convolutions, and norms of their channels
     is_small = layout.kind == "tokens" and min(layout.grid[-2:]) < SMALL
     changed = change_cells(image[:1], layout.grid) if is_small else _change_places(image[:1], layout.grid)
