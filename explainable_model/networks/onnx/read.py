@@ -24,7 +24,7 @@ from explainable_model.networks.onnx.check import (
 from explainable_model.networks.onnx.file import opset_of, read_file
 from explainable_model.networks.onnx.inputs import find_channels_last, read_inputs
 from explainable_model.networks.onnx.network import OnnxNetwork
-from explainable_model.networks.onnx.nodes import first_difference
+from explainable_model.networks.onnx.nodes import NodeComparison, compare_nodes, first_difference, summarize
 
 SIZES = (224, 256, 384, 128, 64, 32, 28, 299, 512, 640)  # tried where the file leaves the size open
 LAYOUTS = ("NCHW", "NHWC")
@@ -84,6 +84,42 @@ def read(path: str | Path, layout: str | None = None, size: Sequence[int] | None
         raise
     except ExplainableModelError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def prepare(
+    path: str | Path, layout: str | None = None, size: Sequence[int] | None = None
+) -> tuple[Any, OnnxNetwork, tuple[int, ...], float]:
+    """The graph, its network without a comparison, ``(C, *spatial)`` of an image, and the tolerance of a comparison."""
+    model = read_file(path)
+    try:
+        network = build_network(model, layout)
+        declared = network.inputs[0].shape[0]
+        return model, network, _choose_shape(network, Reference(model), size, declared), _tolerance(model, network)
+    except MissingRuntimeError:
+        raise
+    except ExplainableModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def compare_file_nodes(
+    path: str | Path, *, layout: str | None = None, size: Sequence[int] | None = None
+) -> NodeComparison:
+    """Compare every node of an ONNX file, computed by PyTorch and by ONNX Runtime on the same noise.
+
+    Args:
+        path: of the file; also of one that ``from_onnx`` refuses because its outputs differ.
+        layout: see ``from_onnx``.
+        size: see ``from_onnx``.
+
+    Raises:
+        ModelError: no ONNX file, or a node that the reader does not compute.
+        MissingRuntimeError: onnx or onnxruntime is missing.
+    """
+    model, network, shape, tolerance = prepare(path, layout, size)
+    compared = compare_nodes(model, network, shape)
+    if not compared:
+        raise ModelError(f"{path}: ONNX Runtime returns no value of a node to compare with.")
+    return summarize(compared, tolerance)
 
 
 def _read_model(model: Any, layout: str | None, size: Sequence[int] | None) -> Read:
