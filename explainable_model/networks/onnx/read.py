@@ -47,7 +47,9 @@ class Read:
     error: float
 
 
-def from_onnx(path: str | Path, *, layout: str | None = None, size: Sequence[int] | None = None) -> OnnxNetwork:
+def from_onnx(
+    path: str | Path, *, layout: str | None = None, size: Sequence[int] | None = None, rounds: bool = True
+) -> OnnxNetwork:
     """Read an ONNX file into a module that PyTorch explains and exports.
 
     Each node becomes a layer, and its outputs are compared with those of ONNX Runtime on images of noise, at two batch
@@ -58,6 +60,9 @@ def from_onnx(path: str | Path, *, layout: str | None = None, size: Sequence[int
         layout: ``NCHW`` or ``NHWC``, how the file takes images; found from the file by default. The network itself
             takes images ``(N, C, H, W)`` always.
         size: height and width of the images to compare, where the file leaves them open.
+        rounds: whether activations are rounded as in a quantized file (``QuantizeLinear``), and predictions are the
+            file's; ``False`` computes with them as they are, and with the weights that the integers stand for, which
+            every format can hold.
 
     Returns:
         In evaluation mode, in the file's own dtype.
@@ -70,16 +75,16 @@ def from_onnx(path: str | Path, *, layout: str | None = None, size: Sequence[int
     Example:
         >>> network = from_onnx("classifier.onnx")  # doctest: +SKIP
     """
-    return read(path, layout, size).network
+    return read(path, layout, size, rounds).network
 
 
-def read(path: str | Path, layout: str | None = None, size: Sequence[int] | None = None) -> Read:
+def read(path: str | Path, layout: str | None = None, size: Sequence[int] | None = None, rounds: bool = True) -> Read:
     """As ``from_onnx``, with what else is known of the file."""
     if layout not in (None, *LAYOUTS):
         raise ModelError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}, or None to find it.")
     model = read_file(path)
     try:
-        return _read_model(model, layout, size)
+        return _read_model(model, layout, size, rounds)
     except MissingRuntimeError:
         raise
     except ExplainableModelError as error:
@@ -122,12 +127,12 @@ def compare_file_nodes(
     return summarize(compared, tolerance)
 
 
-def _read_model(model: Any, layout: str | None, size: Sequence[int] | None) -> Read:
+def _read_model(model: Any, layout: str | None, size: Sequence[int] | None, rounds: bool) -> Read:
     reference = Reference(model)
     declared = read_inputs(model.graph)[0].shape[0]
     reasons: list[str] = []
     for opened in [None] if declared is None else [declared, None]:
-        network = build_network(model, layout, opened)
+        network = build_network(model, layout, opened, rounds)
         if declared is not None and opened is None:
             network.fixed_batch = declared
         shape = _choose_shape(network, reference, size, declared)
@@ -139,17 +144,18 @@ def _read_model(model: Any, layout: str | None, size: Sequence[int] | None) -> R
     raise ModelError(reasons[-1])
 
 
-def build_network(model: Any, layout: str | None = None, opened: int | None = None) -> OnnxNetwork:
+def build_network(model: Any, layout: str | None = None, opened: int | None = None, rounds: bool = True) -> OnnxNetwork:
     """Make the network of a graph, without a comparison.
 
     Args:
         model: the graph with its weights.
         layout: see ``from_onnx``.
         opened: the only batch size of the file, which the network shall follow instead.
+        rounds: see ``from_onnx``.
     """
     graph = model.graph
     inputs = read_inputs(graph)
-    build = Build(opset_of(model), opened)
+    build = Build(opset_of(model), opened, rounds)
     build.read(graph)
     is_last = find_channels_last(inputs[0], graph.node) if layout is None else layout == "NHWC"
     metadata = {entry.key: entry.value for entry in model.metadata_props}
