@@ -146,6 +146,10 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     add_trusted(parser)
     parser.add_argument("--model", metavar="NAME", help=f"also compare with this network: {MODEL_HELP}")
     add_weights(parser)
+    parser.add_argument(
+        "--nodes", action="store_true", help="compare every node of any .onnx file in PyTorch and ONNX Runtime instead"
+    )
+    add_size(parser)
 
 
 def _add_layers(parser: argparse.ArgumentParser) -> None:

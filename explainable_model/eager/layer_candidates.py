@@ -91,7 +91,17 @@ def is_mixer(module: nn.Module) -> bool:
 
 def may_hold_tokens(model: nn.Module) -> bool:
     """Whether a network may have layers of tokens: it has attention, or normalizes each token."""
-    return any(is_mixer(module) or any(word in type(module).__name__ for word in NORMS) for module in model.modules())
+    return mixes_tokens(model) or bool(list_norms(model))
+
+
+def mixes_tokens(model: nn.Module) -> bool:
+    """Whether a network has attention."""
+    return any(is_mixer(module) for module in model.modules())
+
+
+def list_norms(model: nn.Module) -> list[nn.Module]:
+    """The layers that may normalize tokens, or the channels of maps."""
+    return [module for module in model.modules() if any(word in type(module).__name__ for word in NORMS)]
 
 
 def is_embedding(record: OutputRecord, name: str) -> bool:

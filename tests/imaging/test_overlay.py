@@ -146,7 +146,33 @@ def test_overlay_takes_any_mode(mode: str) -> None:
     assert np.array_equal(pixels(got), pixels(photo.convert("RGB")))
 
 
-@pytest.mark.parametrize("box", [(0, 0, 41, 30), (-1, 0, 40, 30), (20, 0, 20, 30), (0, 20, 40, 10)])
+def test_overlay_of_a_part_below_the_top_is_that_of_the_part_beside_it_turned() -> None:
+    photo, cam = random_photo(60, 40), np.random.default_rng(3).random((4, 5))
+    wide = pixels(overlay(photo, cam, box=(20.0, 10.0, 50.0, 34.0)))
+    tall = pixels(overlay(photo.transpose(Image.Transpose.TRANSPOSE), cam.T, box=(10.0, 20.0, 34.0, 50.0)))
+    assert np.abs(wide - tall.transpose(1, 0, 2)).max() <= 1
+    assert np.array_equal(wide[:10], pixels(photo)[:10])
+    assert (wide[10:34, 20:50] != pixels(photo)[10:34, 20:50]).any(2).mean() > 0.9
+    assert np.array_equal(wide, pixels(overlay(photo, cam, box=(20.0, 10.0, 50.0, 34.0), alpha=0.5)))
+    sheet = pixels(panel(photo.resize((320, 320)), np.ones((7, 7)), "", box=(0.0, 160.0, 320.0, 320.0)))
+    heat = MARGIN + PANE + GAP
+    assert np.array_equal(sheet[MARGIN + 155, heat + 160], UNSEEN)
+    assert np.array_equal(sheet[MARGIN + 165, heat + 160], color_of(1.0))
+
+
+def test_overlay_takes_a_box_that_is_half_a_pixel_larger() -> None:
+    photo, cam = random_photo(40, 30), np.eye(4)
+    whole = pixels(overlay(photo, cam, box=(0, 0, 40, 30)))
+    assert np.array_equal(pixels(overlay(photo, cam, box=(-0.5, -0.5, 40.5, 30.5))), whole)
+
+
+OUTSIDE = [
+    (0, 0, 41, 30), (-1, 0, 40, 30), (0, -1, 40, 30), (0, 0, 40, 31), (0, 0, 40, 30.6), (0, -0.6, 40, 30),
+    (20, 0, 20, 30), (0, 20, 40, 10),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("box", OUTSIDE)
 def test_overlay_refuses_a_box_outside_the_photo(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(InputError, match="not inside the photo of 40 x 30"):
         overlay(random_photo(40, 30), np.zeros((2, 2)), box=box)
