@@ -59,6 +59,7 @@ nb_execution_timeout = 300  # a loaded machine
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # tqdm asks for widgets there, and names a folder of the machine
 suppress_warnings = ["misc.highlighting_failure"]
 
 autodoc_typehints = "description"
