@@ -53,6 +53,20 @@ def _reid(name: str) -> nn.Module:
     return build_model(name, num_classes=5, pretrained=False, use_gpu=False)
 
 
+class InSinglePrecision(nn.Module):
+    """A network that makes float32 tensors in its forward, and takes no other."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def double(self) -> "InSinglePrecision":
+        return self
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image.float())
+
+
 def _untrained(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     """Build a network whose package asks timm for trained weights, without them."""
 
@@ -225,11 +239,12 @@ CASES = [
     case_of(
         "torchreid",
         "hacnn, embedding",
-        lambda: _reid("hacnn"),
-        ("inception3",),
+        lambda: InSinglePrecision(_reid("hacnn")),
+        ("network.inception3",),
         (10, 4),
         shape=(3, 160, 64),
         mixes=True,
+        single=True,
         **similarity(1024),
     ),
     case_of(

@@ -92,13 +92,13 @@ def compare_with_masks(cases: Iterator[Case], count: int) -> Evaluation:
         )
 
 
-def export_everywhere(case: Case, out: Path) -> list[str]:
+def export_everywhere(case: Case, out: Path, suffixes: Sequence[str] = SUFFIXES) -> list[str]:
     """Write an artifact in each format whose runtime is installed; returns what the artifacts say about a film."""
     named = load_classifier()
     explainable = xm.ExplainableModel(named.model, LAYER)
     image = torch.from_numpy(PREPARATION(case.film))
     lines = []
-    for suffix in SUFFIXES:
+    for suffix in suffixes:
         path = out / f"xray{suffix}"
         try:
             xm.export(
@@ -135,6 +135,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("xray-output"))
     parser.add_argument("--films", type=int, default=100, help="how many films with an opacity are scored")
+    parser.add_argument(
+        "--formats", nargs="+", default=SUFFIXES, metavar="SUFFIX", help="default: all that are installed"
+    )
     parser.add_argument("--picture", type=Path, help="only draw the sheet of generated films into this file")
     arguments = parser.parse_args()
     if arguments.picture:
@@ -151,7 +154,7 @@ def main() -> None:
         answer.save(arguments.out / f"explained-{number}.png")
     print(f"a batch of four differs from four calls by {explain_batch(cases):.0e}")
     print(compare_with_masks(iterate_cases("test", 7, film), arguments.films))
-    print(*export_everywhere(cases[0], arguments.out), sep="\n")
+    print(*export_everywhere(cases[0], arguments.out, arguments.formats), sep="\n")
     if film is not None:
         print(explain_dicom(arguments.out))
 

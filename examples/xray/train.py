@@ -86,7 +86,7 @@ def main() -> None:
     network = XrayNetwork()
     train(network, iterate_cases("train", 0, film, chests=60), arguments.steps)
     save(network, arguments.out)
-    accuracy = measure_accuracy(network, iterate_cases("test", 1, film), 400)
+    accuracy = measure_accuracy(network, iterate_cases("test", 1, film), 200)
     shares = ", ".join(f"{share:.1%} of the {origin} films" for origin, share in accuracy.items())
     print(f"{arguments.out}: right about {shares}, which it had not seen; all opacities are simulated")
 

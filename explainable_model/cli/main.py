@@ -198,6 +198,10 @@ def _add_verify(children: "argparse._SubParsersAction[_Parser]") -> None:
     _add_trusted(parser)
     parser.add_argument("--model", metavar="NAME", help=f"also compare with this network: {MODEL_HELP}")
     _add_weights(parser)
+    parser.add_argument(
+        "--nodes", action="store_true", help="compare every node of any .onnx file in PyTorch and ONNX Runtime instead"
+    )
+    _add_size(parser)
 
 
 def _add_inspect(children: "argparse._SubParsersAction[_Parser]") -> None:

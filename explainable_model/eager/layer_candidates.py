@@ -91,7 +91,17 @@ def is_mixer(module: nn.Module) -> bool:
 
 def may_hold_tokens(model: nn.Module) -> bool:
     """Whether a network may have layers of tokens: it has attention, or normalizes each token."""
-    return any(is_mixer(module) or any(word in type(module).__name__ for word in NORMS) for module in model.modules())
+    return mixes_tokens(model) or bool(list_norms(model))
+
+
+def mixes_tokens(model: nn.Module) -> bool:
+    """Whether a network has attention."""
+    return any(is_mixer(module) for module in model.modules())
+
+
+def list_norms(model: nn.Module) -> list[nn.Module]:
+    """The layers that may normalize tokens, or the channels of maps."""
+    return [module for module in model.modules() if any(word in type(module).__name__ for word in NORMS)]
 
 
 def is_embedding(record: OutputRecord, name: str) -> bool:
@@ -147,10 +157,10 @@ def _depends_on(result: Tensor, source: Tensor) -> bool:
 
 def is_passive(layer: nn.Module) -> bool:
     """Whether a layer only repeats, pools or rearranges what another one made."""
-    name = type(layer).__name__
-    if getattr(layer, "passive", False) is True:  # a node of an ONNX file
+    if isinstance(layer, PASSIVE_TYPES) or getattr(layer, "passive", False) is True:  # a node of an ONNX file
         return True
-    return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
+    is_named_so = any(word in type(layer).__name__ for word in PASSIVE_WORDS)
+    return is_named_so and not any(parameter.ndim > 1 for parameter in layer.parameters())  # a PoolFormerBlock has some
 
 
 def list_candidates(record: OutputRecord, prediction: Tensor | None) -> list[LayerCandidate]:

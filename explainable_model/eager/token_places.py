@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from explainable_model.attribution.containers import floating_tensors
 from explainable_model.attribution.layout import SpatialLayout
+from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.cell_changes import change_cell, collect
-from explainable_model.eager.layer_candidates import may_hold_tokens
+from explainable_model.eager.layer_candidates import list_norms, may_hold_tokens, mixes_tokens
 from explainable_model.eager.record import is_attention
 from explainable_model.eager.small_grids import change_cells, judge_cells
 from explainable_model.errors import LayerError
@@ -60,6 +63,9 @@ def check_places(
     """
     if len(layout.grid) < 2 or not _is_doubtful(model, name, layout):
         return None
+    is_first = is_map and layout.kind == "channels_first"  # with its channels last it may hold windows, token by token
+    if is_first and not mixes_tokens(model) and not _normalizes_sequences(model, image, run):
+        return None  # of convolutions, and norms of their channels
     is_small = layout.kind == "tokens" and min(layout.grid[-2:]) < SMALL
     changed = change_cells(image[:1], layout.grid) if is_small else _change_places(image[:1], layout.grid)
     found = collect(model, name, changed, run, len(image))
@@ -87,6 +93,24 @@ def check_places(
     if is_map and min(layout.grid[-2:]) < TINY:
         return _doubt(name, layout)
     raise LayerError(_message(name, seen[0], "no token follows one place of the image, as text does not"))
+
+
+def _normalizes_sequences(model: nn.Module, image: Tensor, run: Callable[[Tensor, int], Any]) -> bool:
+    """Whether a norm is given fewer dimensions than the image has, as sequences of tokens have."""
+    dims: list[int] = []
+
+    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+        dims.extend(tensor.ndim for tensor in floating_tensors(list(args)))
+
+    with ExitStack() as stack:
+        for norm in list_norms(model):
+            stack.enter_context(norm.register_forward_pre_hook(look))
+        stack.enter_context(restored_buffers(model))
+        try:
+            run(image, len(image))
+        except (RuntimeError, ValueError, IndexError, AssertionError):
+            return True  # a network for one batch size alone
+    return any(count < image.ndim for count in dims)
 
 
 def _message(name: str, tensor: Tensor, reason: str) -> str:

@@ -20,6 +20,7 @@ FLOAT_WINDOWS: tuple[Window, ...] = ((0.0, 1.0), (0.0, 255.0), SIXTEEN_BITS)
 LOW_SHARE = 0.25  # of the window: below it, 256 gray levels become 64 or fewer
 STRIP = 1 << 20  # values that are computed at a time
 BITS_PER_SAMPLE, SMALLEST, LARGEST = 258, (280, 340), (281, 341)  # tags of TIFF
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 
 
 def is_deep(photo: "Image") -> bool:
@@ -55,6 +56,8 @@ def parse_window(text: str) -> Window:
 def to_eight_bits(photo: "Image", window: Window | None = None, limits: Window | None = None) -> "Image":
     """Map the values of a deep picture to 0 to 255: black and below become 0, white and above 255.
 
+    In a TIFF file whose smallest value is white (``WhiteIsZero``) the result is turned round.
+
     Args:
         photo: one channel of 16 or 32 bits; NaN and infinity become 0.
         window: the values that become black and white. By default those that a TIFF file names, else the range of the
@@ -85,6 +88,8 @@ def to_eight_bits(photo: "Image", window: Window | None = None, limits: Window |
     for start, values in _read_strips(stored):
         scaled = (values.clip(black, white) - black) / (white - black) * 255
         levels[start : start + len(values)] = scaled.round()
+    if _is_inverted(photo):
+        np.subtract(255, levels, out=levels)
     return Image.fromarray(levels.reshape(stored.shape))
 
 
@@ -143,6 +148,12 @@ def read_window(photo: "Image") -> Window | None:
         return black or 0.0, white
     bits = _first(tags.get(BITS_PER_SAMPLE, 16))
     return (0.0, 2.0**bits - 1) if 8 < bits < 16 else None
+
+
+def _is_inverted(photo: "Image") -> bool:
+    """Whether the smallest value of a TIFF file is white, as in many X-rays; Pillow turns 8 bits alone round."""
+    tags: Any = getattr(photo, "tag_v2", None)
+    return tags is not None and tags.get(PHOTOMETRIC, 1) == WHITE_IS_ZERO
 
 
 def _first(value: Any) -> float:

@@ -91,7 +91,29 @@ class PoolingVideo(nn.Module):
         return scores
 
 
+class PoolingBlock(nn.Module):
+    """A block that is named after its pooling, and has weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps + self.conv(functional.avg_pool2d(maps, 3, 1, 1)).relu()
+
+
+class Pooled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block, self.head = nn.Conv2d(3, 8, 4, 4), PoolingBlock(), nn.Linear(8, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.block(self.stem(image)).mean((2, 3)))
+        return scores
+
+
 CASES = {
+    "a block named after its pooling": (Pooled(), "block"),
     "levels, the finest last": (Levels(), "l4"),
     "levels, the coarsest last": (Levels(last_is_coarse=True), "l4"),
     "a decoder": (Decoder(), "smooth"),

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.convnext import LayerNorm2d
 
 from explainable_model import ExplainableModel, find_layers, lower
 from explainable_model.errors import LayerError, ShallowLayerWarning
@@ -225,3 +226,29 @@ def test_attention_is_not_listed_among_the_layers_with_a_map() -> None:
         assert ExplainableModel(network, name)(image).cam.shape == (2, 32, 16)
     with pytest.raises(LayerError, match="it holds attention, tokens by tokens"):
         ExplainableModel(network, "drop")(image)
+
+
+class Moved(nn.Module):
+    """Convolutions, a norm of their channels, and a kernel that moves each cell to its neighbor."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.patch, self.norm = nn.Conv2d(3, 8, 4, 4), norm
+        self.move, self.act, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.SiLU(), nn.Linear(8, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.act(self.move(self.norm(self.patch(image)))).mean((2, 3)))
+
+
+def test_maps_of_convolutions_need_no_proof_in_a_small_grid() -> None:
+    network, image = seeded(Moved(LayerNorm2d(8))).double(), images(2, (3, 16, 16)).double()
+    with torch.no_grad():
+        network.move.weight.zero_()
+        network.move.weight[:, :, 0, 2] = torch.eye(8)
+    maps: list[Tensor] = []
+    with torch.no_grad(), network.act.register_forward_hook(lambda *args: maps.append(args[2])):
+        network(image)
+    assert torch.equal(ExplainableModel(network, "act").attribute(image).activations, maps[0])
+    automatic = ExplainableModel(network)
+    automatic(image)
+    assert automatic.target_layer == "act"

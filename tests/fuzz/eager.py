@@ -137,9 +137,9 @@ def _compare_image(case: Case, oracle: Oracle, n: int, answer: Any, done: Any) -
         want, sight = oracle.explain(n, column, class_idx)
         if asked is None and type(case.target).__name__ != "Custom":
             _check_predicted(case, oracle, n, class_idx, position, sight.values)
-        if not cam.any() and _is_noise(sight):
-            raise Undefined("the gradient is rounding noise")
         error = ROUNDING * _magnitude(sight) + EXACT * float(want.abs().max())
+        if not cam.any() and float(want.abs().max()) > error and _is_noise(sight):
+            raise Undefined("the gradient is rounding noise")
         _require(f"signed map of image {n}, class {class_idx}", cam, want, error)
         if not case.top_k:
             _compare_finished(case, end, want, error)

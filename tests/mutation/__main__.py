@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         everything = list(list_mutants(ROOMS[name]))
         sample = draw(everything, options.mutants, options.seed)
         _try(name, sample, known, options.log, deadline)
-        results[name] = _count(name, len(everything), sample, known)
+        results[name] = _count(name, everything, known)
         if options.summary:
             options.summary.write_text(json.dumps({"seed": options.seed, "rooms": results}, indent=1) + "\n")
     killed = sum(room["killed"] for room in results.values())
@@ -98,11 +98,7 @@ def list_mutants(room: Room) -> Iterator[Candidate]:
 
 def draw(everything: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
     """Draw a sample that a change of one module hardly changes, and that a larger ``count`` continues."""
-
-    def rank(row: Candidate) -> str:
-        return hashlib.sha256(f"{seed} {row.path.name} {row.mutant.change}".encode()).hexdigest()
-
-    return sorted(everything, key=rank)[:count]
+    return sorted(everything, key=lambda row: hashlib.sha256(f"{seed} {row.key}".encode()).hexdigest())[:count]
 
 
 def _read_log(path: Path) -> dict[tuple[str, str], Verdict]:
@@ -144,11 +140,9 @@ def _try(
     print(file=sys.stderr)
 
 
-def _count(
-    name: str, mutants: int, sample: Sequence[Candidate], known: dict[tuple[str, str], Verdict]
-) -> dict[str, Any]:
+def _count(name: str, everything: Sequence[Candidate], known: dict[tuple[str, str], Verdict]) -> dict[str, Any]:
     """The counts of a room, the equivalent mutants with their reasons, and the others that survived."""
-    tried = [(row, known[name, row.key].killed) for row in sample if (name, row.key) in known]
+    tried = [(row, known[name, row.key].killed) for row in everything if (name, row.key) in known]
     equivalent, survived = [], []
     for row, killed in tried:
         where, change = row.where, row.mutant.change
@@ -160,7 +154,7 @@ def _count(
         else:
             survived.append(f"{where} {change}")
     return {
-        "mutants": mutants,
+        "mutants": len(everything),
         "tried": len(tried),
         "killed": sum(killed for _, killed in tried),
         "equivalent": equivalent,

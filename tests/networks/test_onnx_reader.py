@@ -175,9 +175,17 @@ def test_quantized_weights_and_activations(tmp_path: Path) -> None:
     ]
     more = [constant("stored", rounded, np.int8), constant("scale", scale, np.float32)]
     more += [constant("step", 0.05, np.float32), constant("zero", 0, np.uint8)]
-    network = xm.from_onnx(save(model_of(nodes, [*small_weights(), *more]), tmp_path))
+    path = save(model_of(nodes, [*small_weights(), *more]), tmp_path)
+    network = xm.from_onnx(path)
     ours, theirs = (xm.ExplainableModel(net)(IMAGE).cam for net in (network, Small()))
     assert np.corrcoef(ours.flatten(), theirs.flatten())[0, 1] > 0.97
+    expected = Small()
+    expected.conv.weight.data = torch.from_numpy(rounded * scale[:, None, None, None])
+    unrounded = xm.from_onnx(path, rounds=False)
+    torch.testing.assert_close(unrounded(IMAGE), expected(IMAGE), atol=1e-5, rtol=1e-4)
+    assert (network(IMAGE) - expected(IMAGE)).abs().max() > 1e-4
+    cam = xm.ExplainableModel(load_named_model(f"onnx:{path}").model)(IMAGE).cam
+    torch.testing.assert_close(cam, xm.ExplainableModel(expected)(IMAGE).cam, atol=1e-5, rtol=1e-4)
 
 
 def test_attention_is_no_map(tmp_path: Path) -> None:

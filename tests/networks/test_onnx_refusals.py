@@ -1,5 +1,6 @@
 """ONNX files that are refused: weights elsewhere, unknown nodes, other versions, wrong answers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from onnx import TensorProto, helper
 
 import explainable_model as xm
+from explainable_model.cli.main import main
 from explainable_model.errors import ModelError
 from explainable_model.networks.onnx import check, read
 from explainable_model.networks.onnx.operators import OPERATORS
@@ -124,6 +126,23 @@ def test_a_wrong_operator_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(OPERATORS, "GlobalAveragePool", wrong)
     with pytest.raises(ModelError, match=r"'logits' differs.*first node.*GlobalAveragePool '/pool/GlobalAveragePool'"):
         xm.from_onnx(save(small_model(), tmp_path))
+
+
+def test_the_command_compares_node_by_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(save(small_model(), tmp_path))
+    assert main(["verify", path, "--nodes"]) == 0
+    assert "8 nodes agree within 1e-04" in capsys.readouterr().out
+    monkeypatch.setitem(OPERATORS, "GlobalAveragePool", Operator(lambda call, x: x.mean((2, 3), keepdim=True) * 1.01))
+    assert main(["verify", path, "--nodes", "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert (record["first"], record["value"]) == ("GlobalAveragePool '/pool/GlobalAveragePool'", "s4")
+    assert record["error"] == pytest.approx(0.01, rel=1e-3)
+    monkeypatch.setitem(OPERATORS, "GlobalAveragePool", Operator(lambda call, x: x.mean((2, 7), keepdim=True)))
+    assert main(["verify", path, "--nodes"]) == 1
+    assert "GlobalAveragePool '/pool/GlobalAveragePool' (s4) differs first: it fails" in capsys.readouterr().out
+    assert main(["verify", "model.ts", "--nodes"]) == 2
 
 
 def test_a_small_difference_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from explainable_model.networks.onnx.names import Aliases, valid_name
 from explainable_model.networks.onnx.node import OnnxNode, as_number, node_class
 from explainable_model.networks.onnx.operators import OPERATORS
 from explainable_model.networks.onnx.operators.call import Call, Operator
+from explainable_model.networks.onnx.operators.quantization import UNROUNDED
 from explainable_model.networks.onnx.values import Value
 
 CONTROL = ("If", "Loop", "Scan")
@@ -49,6 +50,7 @@ class Build:
     Attributes:
         opset: version of the operator set.
         batch: the only batch size of the file, where it is opened.
+        rounds: whether activations are rounded to what integers stand for, where the file does so.
         constants: values by name.
         layers: submodules by name.
         steps: in their order.
@@ -57,6 +59,7 @@ class Build:
 
     opset: int
     batch: int | None
+    rounds: bool = True
     constants: dict[str, Value] = field(default_factory=dict)
     layers: dict[str, nn.Module] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -94,6 +97,8 @@ class Build:
             return
         operator = _find_operator(node)
         attributes = {attribute.name: read_attribute(attribute) for attribute in node.attribute}
+        if node.op_type == "QuantizeLinear" and not self.rounds:
+            attributes[UNROUNDED] = 1
         outputs = len(node.output)
         while outputs > 1 and not node.output[outputs - 1]:
             outputs -= 1

@@ -27,10 +27,12 @@ WHITE = 255
 def read_named(path: str | Path) -> dict[str, Any]:
     """The network of a file with the names of its classes and the preparation of its photos, where the file has them.
 
+    A quantized file is read without the rounding of its activations, which formats compute differently.
+
     Raises:
         ModelError, MissingRuntimeError: as ``from_onnx``.
     """
-    found = read(path)
+    found = read(path, rounds=False)
     metadata, size = found.network.metadata, found.image_shape[1:]
     return {
         "model": found.network,

@@ -24,7 +24,7 @@ from explainable_model.networks.onnx.check import (
 from explainable_model.networks.onnx.file import opset_of, read_file
 from explainable_model.networks.onnx.inputs import find_channels_last, read_inputs
 from explainable_model.networks.onnx.network import OnnxNetwork
-from explainable_model.networks.onnx.nodes import first_difference
+from explainable_model.networks.onnx.nodes import NodeComparison, compare_nodes, first_difference, summarize
 
 SIZES = (224, 256, 384, 128, 64, 32, 28, 299, 512, 640)  # tried where the file leaves the size open
 LAYOUTS = ("NCHW", "NHWC")
@@ -47,7 +47,9 @@ class Read:
     error: float
 
 
-def from_onnx(path: str | Path, *, layout: str | None = None, size: Sequence[int] | None = None) -> OnnxNetwork:
+def from_onnx(
+    path: str | Path, *, layout: str | None = None, size: Sequence[int] | None = None, rounds: bool = True
+) -> OnnxNetwork:
     """Read an ONNX file into a module that PyTorch explains and exports.
 
     Each node becomes a layer, and its outputs are compared with those of ONNX Runtime on images of noise, at two batch
@@ -58,6 +60,9 @@ def from_onnx(path: str | Path, *, layout: str | None = None, size: Sequence[int
         layout: ``NCHW`` or ``NHWC``, how the file takes images; found from the file by default. The network itself
             takes images ``(N, C, H, W)`` always.
         size: height and width of the images to compare, where the file leaves them open.
+        rounds: whether activations are rounded as in a quantized file (``QuantizeLinear``), and predictions are the
+            file's; ``False`` computes with them as they are, and with the weights that the integers stand for, which
+            every format can hold.
 
     Returns:
         In evaluation mode, in the file's own dtype.
@@ -70,28 +75,64 @@ def from_onnx(path: str | Path, *, layout: str | None = None, size: Sequence[int
     Example:
         >>> network = from_onnx("classifier.onnx")  # doctest: +SKIP
     """
-    return read(path, layout, size).network
+    return read(path, layout, size, rounds).network
 
 
-def read(path: str | Path, layout: str | None = None, size: Sequence[int] | None = None) -> Read:
+def read(path: str | Path, layout: str | None = None, size: Sequence[int] | None = None, rounds: bool = True) -> Read:
     """As ``from_onnx``, with what else is known of the file."""
     if layout not in (None, *LAYOUTS):
         raise ModelError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}, or None to find it.")
     model = read_file(path)
     try:
-        return _read_model(model, layout, size)
+        return _read_model(model, layout, size, rounds)
     except MissingRuntimeError:
         raise
     except ExplainableModelError as error:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _read_model(model: Any, layout: str | None, size: Sequence[int] | None) -> Read:
+def prepare(
+    path: str | Path, layout: str | None = None, size: Sequence[int] | None = None
+) -> tuple[Any, OnnxNetwork, tuple[int, ...], float]:
+    """The graph, its network without a comparison, ``(C, *spatial)`` of an image, and the tolerance of a comparison."""
+    model = read_file(path)
+    try:
+        network = build_network(model, layout)
+        declared = network.inputs[0].shape[0]
+        return model, network, _choose_shape(network, Reference(model), size, declared), _tolerance(model, network)
+    except MissingRuntimeError:
+        raise
+    except ExplainableModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def compare_file_nodes(
+    path: str | Path, *, layout: str | None = None, size: Sequence[int] | None = None
+) -> NodeComparison:
+    """Compare every node of an ONNX file, computed by PyTorch and by ONNX Runtime on the same noise.
+
+    Args:
+        path: of the file; also of one that ``from_onnx`` refuses because its outputs differ.
+        layout: see ``from_onnx``.
+        size: see ``from_onnx``.
+
+    Raises:
+        ModelError: no ONNX file, or a node that the reader does not compute.
+        MissingRuntimeError: onnx or onnxruntime is missing.
+    """
+    model, network, shape, tolerance = prepare(path, layout, size)
+    compared = compare_nodes(model, network, shape)
+    if not compared:
+        raise ModelError(f"{path}: ONNX Runtime returns no value of a node to compare with.")
+    return summarize(compared, tolerance)
+
+
+def _read_model(model: Any, layout: str | None, size: Sequence[int] | None, rounds: bool) -> Read:
     reference = Reference(model)
     declared = read_inputs(model.graph)[0].shape[0]
     reasons: list[str] = []
     for opened in [None] if declared is None else [declared, None]:
-        network = build_network(model, layout, opened)
+        network = build_network(model, layout, opened, rounds)
         if declared is not None and opened is None:
             network.fixed_batch = declared
         shape = _choose_shape(network, reference, size, declared)
@@ -103,17 +144,18 @@ def _read_model(model: Any, layout: str | None, size: Sequence[int] | None) -> R
     raise ModelError(reasons[-1])
 
 
-def build_network(model: Any, layout: str | None = None, opened: int | None = None) -> OnnxNetwork:
+def build_network(model: Any, layout: str | None = None, opened: int | None = None, rounds: bool = True) -> OnnxNetwork:
     """Make the network of a graph, without a comparison.
 
     Args:
         model: the graph with its weights.
         layout: see ``from_onnx``.
         opened: the only batch size of the file, which the network shall follow instead.
+        rounds: see ``from_onnx``.
     """
     graph = model.graph
     inputs = read_inputs(graph)
-    build = Build(opset_of(model), opened)
+    build = Build(opset_of(model), opened, rounds)
     build.read(graph)
     is_last = find_channels_last(inputs[0], graph.node) if layout is None else layout == "NHWC"
     metadata = {entry.key: entry.value for entry in model.metadata_props}

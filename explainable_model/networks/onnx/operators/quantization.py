@@ -10,6 +10,9 @@ from explainable_model.networks.onnx.operators.call import Call, Operator
 from explainable_model.networks.onnx.operators.indexing import DTYPES
 from explainable_model.networks.onnx.values import Value, axis_of, tensor
 
+UNROUNDED = "unrounded"
+"""The attribute that the reader gives a node whose values it keeps between the integers' own."""
+
 RANGES = {torch.uint8: (0, 255), torch.int8: (-128, 127), torch.int16: (-32768, 32767)}
 
 
@@ -46,6 +49,9 @@ def quantize(call: Call, x: Value, scale: Value, zero: Value = None) -> Value:
     low, high = RANGES[kind]
     if scale.numel() == 1:
         start = 0 if zero is None else int(tensor(zero).reshape(()))
+        if call.get(UNROUNDED):
+            step = float(scale.reshape(()))
+            return x.clamp((low - start) * step, (high - start) * step)
         return torch.fake_quantize_per_tensor_affine(x, float(scale.reshape(())), start, low, high)
     starts = torch.zeros_like(scale, dtype=torch.int32) if zero is None else tensor(zero, x).to(torch.int32)
     axis = axis_of(call.get("axis", 1), x.ndim)
