@@ -9,7 +9,7 @@ import numpy as np
 import explainable_model as xm
 from explainable_model.demo import demo_photos, efficientnet_lite0
 
-METHODS = ["gradcam", "layercam", "hirescam", "eigencam", "reciprocam"]
+METHODS = ["gradcam", "layercam", "eigencam", "reciprocam"]
 photo = demo_photos()[0]
 network = efficientnet_lite0()
 
