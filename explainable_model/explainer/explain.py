@@ -9,7 +9,7 @@ import numpy as np
 
 from explainable_model.errors import InputError
 from explainable_model.explainer.answers import Answer, resolve_class, split_classes
-from explainable_model.explainer.explain_volume import explain_volumes, refuse_volumes
+from explainable_model.explainer.explain_volume import explain_volumes, refuse_options_of_photos, refuse_volumes
 from explainable_model.explainer.explainer import Explainer
 from explainable_model.explainer.open_explainer import open_explainer
 from explainable_model.explainer.photo_explanation import PhotoExplanation, PhotoExplanations
@@ -143,6 +143,7 @@ def explain(
         pretrained=pretrained,
     )
     if isinstance(preprocess, VolumePreprocess):
+        refuse_options_of_photos(checkpoint=checkpoint, pretrained=pretrained, window=window, progress=progress)
         named = {"class_names": class_names, "output_kind": output_kind, **options}
         if target_layer is not None:
             named["target_layer"] = target_layer
