@@ -105,10 +105,10 @@ def computed_branch() -> list[onnx.NodeProto]:
         (computed_branch(), "If 'the_If'.*condition is computed"),
         ([node("NonZero", ["logits"], ["end"])], "no operator NonZero.*row"),
         ([node("Dropout", ["logits", "", "true"], ["end"])], "Dropout 'the_Dropout'.*training mode"),
-        ([node("Pad", ["logits", "image"], ["end"])], "Pad|ONNX Runtime"),
+        ([node("Pad", ["logits", "image"], ["end"])], "ONNX Runtime does not load.*the_Pad"),
         ([node("ConstantOfShape", ["huge"], ["end"])], "ConstantOfShape.*at most"),
-        ([node("Expand", ["logits", "huge"], ["end"])], "Expand|at most|output 'end'"),
-        ([node("Pad", ["logits", "huge"], ["end"])], "Pad|output 'end'"),
+        ([node("Expand", ["logits", "huge"], ["end"])], "Expand.*at most"),
+        ([node("Pad", ["logits", "huge"], ["end"])], "Pad.*at most"),
         ([node("OneHot", ["huge", "huge_depth", "values"], ["end"])], "OneHot.*at most"),
     ],
 )
