@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from explainable_model.explainer.explain import explain
     from explainable_model.explainer.grid import grid
     from explainable_model.explainer.photo_explanation import PhotoExplanation, PhotoExplanations
+    from explainable_model.explainer.volume_explanation import VolumeExplanation
     from explainable_model.explanation import Explanation
     from explainable_model.exporters import FORMATS
     from explainable_model.exporters.pipeline import export
     from explainable_model.imaging.preprocess import Preprocess
+    from explainable_model.imaging.volumes import VolumePreprocess
     from explainable_model.lowering.lowered import LoweredModel
     from explainable_model.lowering.rules import LOWERINGS
     from explainable_model.methods import METHODS
@@ -36,6 +38,8 @@ _HOMES = {
     "PhotoExplanations": "explainer.photo_explanation",
     "Preprocess": "imaging.preprocess",
     "Session": "runtime",
+    "VolumeExplanation": "explainer.volume_explanation",
+    "VolumePreprocess": "imaging.volumes",
     "explain": "explainer.explain",
     "export": "exporters.pipeline",
     "find_layers": "eager.find_layer",
@@ -48,8 +52,8 @@ _HOMES = {
 
 __all__ = [
     "FORMATS", "LOWERINGS", "METHODS", "ExplainableModel", "Explanation", "LoweredModel", "Metadata", "NamedModel",
-    "PhotoExplanation", "PhotoExplanations", "Preprocess", "Session", "explain", "export", "find_layers", "from_onnx",
-    "grid", "load", "lower", "read_metadata",
+    "PhotoExplanation", "PhotoExplanations", "Preprocess", "Session", "VolumeExplanation", "VolumePreprocess",
+    "explain", "export", "find_layers", "from_onnx", "grid", "load", "lower", "read_metadata",
 ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from explainable_model.artifact.limits import refuse_holes
 from explainable_model.artifact.metadata import Metadata, parse_metadata
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.shapes import array_dtype, format_shape, shape_problem
@@ -177,12 +178,15 @@ def find_artifact(path: str | Path) -> tuple[Path, Format]:
     """The path of an artifact, and its format.
 
     Raises:
-        ArtifactError: there is no such file, or its suffix is unknown.
+        ArtifactError: there is no such file, its suffix is unknown, or it consists of holes.
     """
     path = as_path(path)
     fmt = format_of(path)
     if not path.is_file():
         raise ArtifactError(f"There is no artifact {path}.")
     if path.is_symlink() and find_companion(path, fmt) is None and find_companion(path.resolve(), fmt) is not None:
-        return path.resolve(), fmt  # the link leads to an artifact of two files
+        path = path.resolve()  # the link leads to an artifact of two files
+    companion = find_companion(path, fmt)
+    for file in (path,) if companion is None else (path, companion):
+        refuse_holes(file)
     return path, fmt

@@ -1,11 +1,13 @@
 """How much an artifact's record may ask for, so that a false number cannot take all memory."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from explainable_model.artifact.shapes import shape_problem
-from explainable_model.errors import InputError
+from explainable_model.errors import ArtifactError, InputError
 
 MAX_VALUES = 2**28
 """The largest number of values in one input or output: 1 GiB in float32."""
@@ -14,6 +16,43 @@ MAX_SIDE = 2**16
 """The largest height, width or depth, and the largest batch size."""
 
 MAX_CLASSES = 2**24
+
+MAX_RECORD = 2**24
+"""The longest text of a record: parsed, a text of short lists takes twenty times its length."""
+
+LONG_FILE = 2**30
+MAX_PIECES = 10_000  # of a file with holes
+
+
+def refuse_holes(path: Path) -> None:
+    """Refuse a file that is gigabytes long and holds little: whoever reads it would get zeros for hours.
+
+    Raises:
+        ArtifactError: more than half of a file beyond ``LONG_FILE`` bytes are holes, or it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            length = os.fstat(file.fileno()).st_size
+            held = _count_held(file.fileno(), length) if length > LONG_FILE else length
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror or error}).") from error
+    if 2 * held < length:
+        raise ArtifactError(f"{path} is damaged: it is {length} bytes long and holds {held}; export it again.")
+
+
+def _count_held(file: int, length: int) -> int:
+    """The bytes that a file holds, where the system tells; more than ``MAX_PIECES`` pieces are not added up."""
+    held, position = 0, 0
+    for _ in range(MAX_PIECES if hasattr(os, "SEEK_DATA") else 0):
+        try:
+            start = os.lseek(file, position, os.SEEK_DATA)
+        except OSError:  # nothing but a hole follows
+            return held
+        position = os.lseek(file, start, os.SEEK_HOLE)
+        held += position - start
+        if position >= length:
+            return held
+    return length
 
 
 def check_volume(shape: Sequence[int], copies: int, name: object) -> None:

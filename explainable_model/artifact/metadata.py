@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from explainable_model.artifact.limits import find_excess
+from explainable_model.artifact.limits import MAX_RECORD, find_excess
 from explainable_model.artifact.record_check import check_record
 from explainable_model.artifact.shapes import SizeRange, array_dtype
 from explainable_model.errors import ArtifactError
@@ -233,6 +233,8 @@ def parse_metadata(text: str, path: Path) -> Metadata:
     Raises:
         ArtifactError: the text is no record of this library, or one of a newer schema.
     """
+    if len(text) > MAX_RECORD:
+        raise ArtifactError(f"{path} has metadata of {len(text)} characters, more than {MAX_RECORD}; export it again.")
     try:
         record = json.loads(text)
         version = record["schema_version"]

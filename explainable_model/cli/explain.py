@@ -44,6 +44,7 @@ def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     from explainable_model.imaging.overlay import COLORMAP, OverlayStyle, check_style
 
     check_style(arguments.colormap or COLORMAP, arguments.alpha, arguments.threshold)
+    _check_picture(arguments)
     style = OverlayStyle(arguments.colormap, arguments.alpha, arguments.threshold, arguments.hide)
     kinds = ("methods",) if arguments.method == ALL else ("panel", "overlay")
     tasks = plan_tasks(arguments.photos, arguments.out, kinds, f".{arguments.picture}")
@@ -67,6 +68,14 @@ def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     skipped = len(tasks) - len(chosen)
     text = f"{skipped} photo(s) with pictures skipped" if skipped and not arguments.jsonl else ""
     return Outcome(text, {"photos": records, "errors": failures, "skipped": skipped}, FAILED if failures else 0)
+
+
+def _check_picture(arguments: argparse.Namespace) -> None:
+    """Refuse what pictures in DICOM cannot hold, and what belongs to them alone."""
+    if arguments.keep_patient and arguments.picture != "dcm":
+        raise InputError("--keep-patient belongs to --picture dcm; other pictures name no patient.")
+    if arguments.method == ALL and arguments.picture == "dcm":
+        raise InputError(f"--picture dcm takes one method; leave out --method {ALL}, whose sheet names the file.")
 
 
 def _explain_task(
@@ -104,7 +113,8 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
         return _explain_with_all(arguments, console)
     else:
         explainer = _make_explainer(arguments, load_network(arguments, console))
-    run = functools.partial(explain_photo, explainer, ending=f".{arguments.picture}")
+    ending, keep_patient = f".{arguments.picture}", arguments.keep_patient
+    run = functools.partial(explain_photo, explainer, ending=ending, keep_patient=keep_patient)
     return PhotoCommand(run, explainer.class_names, explainer.preprocess.window, _describe_record)
 
 

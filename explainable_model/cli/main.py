@@ -129,7 +129,13 @@ def _add_explain(children: "argparse._SubParsersAction[_Parser]") -> None:
     add_method_options(parser, all_methods=True)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument(
-        "--picture", choices=["png", "jpg", "webp"], default="png", help="format of the pictures; default: %(default)s"
+        "--picture",
+        choices=["png", "jpg", "webp", "dcm"],
+        default="png",
+        help="format of the pictures; dcm is DICOM, without a patient; default: %(default)s",
+    )
+    parser.add_argument(
+        "--keep-patient", action="store_true", help="pictures in DICOM name the patient and the study of the photo"
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--skip-existing", action="store_true", help="leave out photos whose pictures are there")

@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -174,9 +173,9 @@ def label_class(record: dict[str, Any]) -> str:
     return f"no {name}, {share}" if absent else f"{name}, {share}"
 
 
-def make_caption(path: Path, record: dict[str, Any]) -> str:
-    """Write the caption of a panel: the name of the file and the explained class."""
-    return f"{path.name}: {label_class(record)}"
+def make_caption(name: str, record: dict[str, Any]) -> str:
+    """Write the caption of a panel: the name of the file, if it is to be told, and the explained class."""
+    return f"{name}: {label_class(record)}" if name else label_class(record)
 
 
 def take_first(answer: Sequence[NDArray[Any]]) -> Answer:

@@ -9,11 +9,13 @@ import numpy as np
 
 from explainable_model.errors import InputError
 from explainable_model.explainer.answers import Answer, resolve_class, split_classes
+from explainable_model.explainer.explain_volume import explain_volumes, refuse_volumes
 from explainable_model.explainer.explainer import Explainer
 from explainable_model.explainer.open_explainer import open_explainer
 from explainable_model.explainer.photo_explanation import PhotoExplanation, PhotoExplanations
 from explainable_model.explainer.photos import OpenedPhoto, is_single, iterate_photos, read_photo
 from explainable_model.explanation import PREDICTED, OutputKind, Progress, as_progress
+from explainable_model.imaging.volumes import VolumePreprocess
 from explainable_model.imaging.window import Window
 
 Answers: TypeAlias = PhotoExplanation | PhotoExplanations
@@ -41,14 +43,15 @@ def explain(
     Args:
         photos: one photo: a path, a picture of Pillow, ``(H, W, 3)`` of NumPy, ``(3, H, W)`` of torch (uint8, gray
             uint16, or floats from 0 to 1). Or several: a folder, a pattern such as ``photos/**/*.jpg``, a batch of four
-            dimensions, a sequence or an iterator.
+            dimensions, a sequence or an iterator. Or a volume: the path of a NIfTI file, or ``(x, y, z)``.
         model: an ``nn.Module``, an ``ExplainableModel``, a ``NamedModel``, a name such as ``timm:resnet50``, the path
             of an artifact, or a ``Session``.
         class_idx: the class to explain, by number or by name; ``None`` for the predicted class. A list explains each.
         target_layer, options: as of ``ExplainableModel``.
         method: a key of ``METHODS``, or several.
         preprocess: from a photo to the network's input: a ``Preprocess``, ``weights.transforms()`` of torchvision, a
-            ``Compose``, a data config of timm, or an image processor of transformers. Networks of timm know theirs.
+            ``Compose``, a data config of timm, or an image processor of transformers. Networks of timm know theirs. For
+            volumes, a ``VolumePreprocess``.
         class_names: one per class, in a sequence or by index.
         output_kind: how the output is read as probabilities, see ``OUTPUT_KINDS``; ``None`` finds it.
         checkpoint, pretrained: trained weights for a network by its name.
@@ -58,7 +61,8 @@ def explain(
 
     Returns:
         A ``PhotoExplanation`` for one photo; ``PhotoExplanations``, a tuple of them, where several classes or methods
-        were asked for. For several photos, an iterator, which reads and explains a photo when it is asked for the next.
+        were asked for; a ``VolumeExplanation`` for a volume. For several photos, an iterator, which reads and explains
+        a photo when it is asked for the next.
 
     Raises:
         InputError: a photo that cannot be read, an unknown class, or a network whose preparation is unknown.
@@ -76,6 +80,14 @@ def explain(
         checkpoint=checkpoint,
         pretrained=pretrained,
     )
+    if isinstance(preprocess, VolumePreprocess):
+        named = {"class_names": class_names, "output_kind": output_kind, **options}
+        if target_layer is not None:
+            named["target_layer"] = target_layer
+        if method != "gradcam":
+            named["method"] = method
+        return explain_volumes(photos, model, class_idx, preprocess, _find_class, **named)
+    refuse_volumes(photos)
     explainers = _open_all(opening, model, target_layer, method, options)
     answer = partial(_explain_photo, explainers, class_idx, window, isinstance(method, list | tuple))
     if is_single(photos):

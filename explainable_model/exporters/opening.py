@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from explainable_model.artifact.checksum import find_difference, read_checksum
+from explainable_model.artifact.checksum import find_difference
 from explainable_model.artifact.metadata import Metadata, parse_metadata
 from explainable_model.artifact.outputs import check_answers
 from explainable_model.artifact.runner import Runner
@@ -43,15 +43,15 @@ def open_artifact(
         UntrustedArtifactError: the file could run code, and ``trusted`` is not given.
         InputError: a device for a format that runs on the CPU alone.
     """
+    if fmt.machine_code and not trusted:
+        parse_metadata(fmt.read_metadata(path), path)  # a damaged or foreign file is named as such
+        raise holds_machine_code(path, fmt.runtime)
     if check or find_companion(path, fmt) is not None:
         problem = compare_checksum(path, fmt)
         if problem:
             raise ArtifactError(f"{problem}. Export it again.")
         if problem is None and check:
             raise ArtifactError(f"{path} has no checksum recorded; load it without check=True, or export it again.")
-    if fmt.machine_code and not trusted:
-        parse_metadata(fmt.read_metadata(path), path)  # a damaged or foreign file is named as such
-        raise holds_machine_code(path, fmt.runtime)
     runner, text = _open(path, fmt, threads, device, trusted=trusted)
     metadata = parse_metadata(text, path)
     return check_answers(runner, metadata, path.name), metadata
@@ -60,13 +60,16 @@ def open_artifact(
 def compare_checksum(path: Path, fmt: Format) -> str | None:
     """Hash the files of an artifact, and compare with the checksum that they hold.
 
+    Its record is read first, and with it the structure of the file is checked: an archive whose entries overlap would
+    take hours to hash.
+
     Returns:
         An empty string where they agree, what is wrong where they do not, and ``None`` where no checksum is recorded.
 
     Raises:
-        ArtifactError: a file cannot be read.
+        ArtifactError: a file cannot be read, or is damaged.
     """
-    checksum = read_checksum(path)
+    checksum = parse_metadata(fmt.read_metadata(path), path).checksum
     return None if checksum is None else find_difference(path, checksum, find_companion(path, fmt))
 
 

@@ -1,7 +1,11 @@
 #include <onnxruntime_cxx_api.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
+#include <string>
 
+#include "checksum.hpp"
 #include "explainer.hpp"
 
 namespace explainable {
@@ -9,9 +13,15 @@ namespace {
 
 constexpr std::array<const char*, 2> kInputs = {"image", "class_idx"};
 constexpr std::array<const char*, 3> kOutputs = {"logits", "explained_class_idx", "cam"};
+constexpr std::uintmax_t kFolded = 1 << 28;  // bytes of a constant that ONNX Runtime may compute from others
 
-Ort::SessionOptions make_options(int threads) {
+// The options of a session. A small file cannot make ONNX Runtime compute a large constant while it is loaded.
+Ort::SessionOptions make_options(const std::filesystem::path& artifact, int threads) {
   Ort::SessionOptions options;
+  std::error_code error;  // a missing file is named by ONNX Runtime
+  const std::uintmax_t length = std::filesystem::file_size(artifact, error);
+  const std::string largest = std::to_string(std::max<std::uintmax_t>(error ? 0 : length, kFolded));
+  options.AddConfigEntry("optimization.constant_folding_max_output_size_in_bytes", largest.c_str());
   if (threads > 0) options.SetIntraOpNumThreads(threads);
   options.AddConfigEntry("session.intra_op.allow_spinning", "0");  // idle threads leave the processors to others
   return options;
@@ -74,8 +84,9 @@ Ort::Value wrap_tensor(const Ort::MemoryInfo& memory, const std::vector<T>& valu
 class Onnx : public Runtime {
  public:
   Onnx(const std::filesystem::path& artifact, int threads) {
+    check_halves(artifact);
     try {
-      session_ = Ort::Session(environment_, artifact.c_str(), make_options(threads));
+      session_ = Ort::Session(environment_, artifact.c_str(), make_options(artifact, threads));
     } catch (const Ort::Exception& error) {
       throw ArtifactError(artifact.string() + " is damaged or not an ONNX model that ONNX Runtime can load: " +
                           error.what());

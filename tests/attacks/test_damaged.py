@@ -1,6 +1,7 @@
 """Damaged files: whatever a file breaks inside of a reader, the error is ours."""
 
 import json
+import os
 import random
 import struct
 import zipfile
@@ -11,6 +12,7 @@ import pytest
 
 from explainable_model import load, read_metadata
 from explainable_model.artifact.metadata import METADATA_KEY
+from explainable_model.cli.main import main
 from explainable_model.errors import ArtifactError
 from tests.support.hostile import GOOD, assert_refused, metadata_text, rewrite
 
@@ -41,7 +43,9 @@ def test_broken_metadata(tmp_path: Path, name: str, content: bytes, message: str
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-@pytest.mark.parametrize(("said", "message"), [(1 << 30, "has 1073741824 bytes"), (100, "the recorded length")])
+@pytest.mark.parametrize(
+    ("said", "message"), [(1 << 30, "its entries unpack to 107"), (100, f"{METADATA} .* recorded length")]
+)
 def test_metadata_that_unpacks_to_a_gigabyte(tmp_path: Path, name: str, said: int, message: str) -> None:
     resource = pytest.importorskip("resource")
     bomb = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -58,7 +62,7 @@ def test_metadata_that_unpacks_to_a_gigabyte(tmp_path: Path, name: str, said: in
         struct.pack_into("<L", content, start + size, said)
     path.write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert_refused(path, match=f"its entry {METADATA} .*{message}", both=True)
+    assert_refused(path, match=message, both=True)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
@@ -160,3 +164,54 @@ def test_a_file_of_a_terabyte(tmp_path: Path, suffix: str) -> None:
             file.write(b"\0\0\0\0ET12")
             file.truncate(1 << 40)
     assert_refused(path, match="damaged|harmless", both=True)
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_weights_that_are_a_hole(tmp_path: Path, name: str) -> None:
+    """An archive whose last entry is four gigabytes of hole would make whoever reads it fill the memory with zeros."""
+    path = tmp_path / name
+    with zipfile.ZipFile(GOOD / name) as old, path.open("wb") as file, zipfile.ZipFile(file, "w") as new:
+        for entry in old.namelist():
+            new.writestr(entry, old.read(entry))
+        info = zipfile.ZipInfo("archive/data/99")
+        with new.open(info, "w", force_zip64=True) as hole:
+            hole.write(b"")
+        new.fp.seek(4 << 30, os.SEEK_CUR)  # type: ignore[union-attr]
+        new.start_dir = new.fp.tell()  # type: ignore[union-attr]
+    assert_refused(path, match="bytes long and holds", both=True)
+
+
+def test_the_structure_is_checked_before_the_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries that overlap would be hashed again and again."""
+    path = rewrite(GOOD / "before.ts", tmp_path / "net.ts")
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        directory, first = archive.start_dir, archive.infolist()[0]
+    second = content.index(b"PK\x01\x02", directory + 4)
+    struct.pack_into("<L", content, second + 42, first.header_offset)  # two entries lie in one place
+    path.write_bytes(content)
+    monkeypatch.setattr("explainable_model.exporters.opening.find_difference", lambda *_: pytest.fail("it was hashed"))
+    with pytest.raises(ArtifactError, match="damaged"):
+        load(path, check=True)
+    assert main(["verify", str(path)]) == 2
+
+
+def test_a_checksum_that_stands_everywhere(tmp_path: Path) -> None:
+    """Each place of it is compared with each entry of the archive."""
+    text = json.loads(metadata_text(GOOD / "before.ts"))
+    checksum = text["checksum"] = "sha256:" + 64 * "1"
+    text["model"] = checksum * 100
+    path = rewrite(GOOD / "before.ts", tmp_path / "net.ts", {METADATA: json.dumps(text).encode()})
+    with pytest.raises(ArtifactError, match="its checksum stands in more than 16 places"):
+        load(path, check=True)
+    text["checksum"] = "a"
+    rewrite(GOOD / "before.ts", path, {METADATA: json.dumps(text).encode()})
+    assert_refused(path, match="checksum is 'a'", both=True)
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_record_of_a_million_lists(tmp_path: Path, name: str) -> None:
+    """Parsed, it would take twenty times the memory of the file."""
+    record = b'{"schema_version": 1, "x": [' + b"[]," * (6 << 20) + b"0]}"
+    path = rewrite(GOOD / name, tmp_path / name, {METADATA: record})
+    assert_refused(path, match="metadata of 18874398 characters|metadata of 1887", both=True)

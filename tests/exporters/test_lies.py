@@ -23,7 +23,7 @@ Change = Callable[[dict[str, Any]], object]
 RECORDS: dict[str, tuple[Change, str]] = {
     "batch": (
         lambda r: r.update(image_shape=[2**20, *r["image_shape"][1:]]),
-        r"image_shape is \[1048576, 3, 32, 32\], more values",
+        "the batch of image is 1048576, expected",
     ),
     "batches": (lambda r: r.update(logits_shape=[3, *r["logits_shape"][1:]]), "the batch of logits is 3, and that of"),
     "values": (lambda r: r.update(cam_shape=[None, 2**15, 2**15]), f"more than {MAX_VALUES} values"),
@@ -38,9 +38,12 @@ RECORDS: dict[str, tuple[Change, str]] = {
     "text": (lambda r: r.update(image_shape="NCHW"), "image_shape is 'NCHW'"),
     "empty": (lambda r: r.update(image_shape=[]), r"image_shape is \[\]"),
     "missing": (lambda r: r.update(logits_shape=None), "logits_shape is None"),
-    "photo": (lambda r: r["preprocess"].update(size=[65536, 65536]), r"preprocess.size is \[65536, 65536\]"),
+    "photo": (
+        lambda r: r["preprocess"].update(size=[65536, 65536]),
+        f"the prepared image has .*more than {MAX_VALUES} values",
+    ),
     "crop": (lambda r: r["preprocess"].update(size=[7, 9]), "preprocess makes an image of shape"),
-    "side": (lambda r: r["preprocess"].update(size=[1, 10**9]), r"preprocess.size is \[1, 1000000000\]"),
+    "side": (lambda r: r["preprocess"].update(size=[1, 10**9]), "a side of preprocess.size is 1000000000"),
     "resize": (lambda r: r["preprocess"].update(resize=2**31), "preprocess.resize is 2147483648"),
     "mean": (lambda r: r["preprocess"].update(mean=[float("nan")] * 3), "a mean or std that is not finite"),
     "reference": (lambda r: r["reference"].update(size=[2**31, 8]), r"reference.size is \[2147483648, 8\]"),

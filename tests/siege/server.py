@@ -1,104 +1,131 @@
-"""A server for minutes: good, broken, slow and half-closed clients, a killed worker, and its memory.
+"""A server for minutes: good, broken, slow and stalled clients, its memory, a killed worker, and restarts.
 
-Needs the extra ``litserve``. The server listens on 127.0.0.1; the clients are bounded in number and time.
+Needs the extra ``litserve``. The server listens on 127.0.0.1; the clients are bounded in number, rate and time.
 """
 
 import contextlib
 import http.client
-import io
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-from PIL import Image
 
 from tests.siege.artifacts import make_artifact
 from tests.siege.cells import wait_until
-from tests.siege.mutate import damaged
+from tests.siege.clients import KEY, NAME, PHOTOS, Log, Photos, ask, attack, make_photos, send, stall
 
 ROOT = Path(__file__).parents[2]
 SERVE = ROOT / "export" / "litserve" / "serve.py"
-KEY = "siege"
-NAME = "siege"
 CLIENTS = 3
-BROKEN = 0.02  # share of the requests
-PHOTOS = 6
-SLOPE_MIB = 2.0  # growth per minute that is still noise: allocators keep what they had at the peak
+SLOPE_MIB = 0.5  # growth per minute that is still noise: allocators keep what they had at the peak
+LONG_ENOUGH = 300  # seconds after which the memory of the second half has a slope that means something
+STALLED = 30  # seconds that the last stalled client may take longer than the others
 
 
-@dataclass
-class Log:
-    """What the clients saw.
+def run(folder: Path, seconds: float, restarts: int = 4, seed: int = 0) -> dict[str, Any]:
+    """Send requests for some seconds; then end the server again and again, and compare answers.
 
-    Attributes:
-        answers: how often each kind of request got each status.
-        harm: descriptions of wrong answers.
-        lock: guards both.
+    Args:
+        folder: for the artifact and the server's log.
+        seconds: of the soak.
+        restarts: how often the server ends under load, in turn because it is told to and because its worker was killed.
+        seed: of the clients.
     """
-
-    answers: Counter[str] = field(default_factory=Counter)
-    harm: list[str] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, kind: str, problem: str | None = None) -> None:
-        """Count one request."""
-        with self.lock:
-            self.answers[kind] += 1
-            if problem is not None:
-                self.harm.append(f"{kind}: {problem}")
-
-
-def run(folder: Path, seconds: float, seed: int = 0) -> dict[str, Any]:
-    """Send requests for some seconds; then end the server's worker, start the server again, and compare answers."""
-    artifact = make_artifact(folder / f"{NAME}.onnx")
-    photos = [make_photo(number) for number in range(PHOTOS)]
-    log = Log()
+    artifact, log, endings = make_artifact(folder / f"{NAME}.onnx"), Log(), Log()
+    sent = make_photos()
     with _serve(artifact) as (port, process):
-        expected = [_ask(port, photo) for photo in photos]
+        photos = Photos(sent, [ask(port, photo) for photo in sent])
         memory = _Memory(process)
-        clients = [
-            threading.Thread(target=_attack, args=(port, photos, expected, log, seconds, f"{seed}:{n}"))
-            for n in range(CLIENTS)
-        ]
-        for client in clients:
-            client.start()
-        while any(client.is_alive() for client in clients):
-            memory.sample()
-            time.sleep(1)
+        clients = [(attack, (port, photos, log, seconds, f"{seed}:{n}")) for n in range(CLIENTS)]
+        with _threads(*clients, (stall, (port, photos, log, seconds - STALLED))) as threads:
+            while any(thread.is_alive() for thread in threads):
+                memory.sample()
+                time.sleep(1)
         slope = memory.slope_per_minute()
-        if slope is not None and slope > SLOPE_MIB:
+        if slope is not None and seconds >= LONG_ENOUGH and slope > SLOPE_MIB:
             log.harm.append(f"memory grows by {slope:.2f} MiB a minute")
-    with _serve(artifact) as (port, _):
-        again = [_ask(port, photo) for photo in photos]
-        if again != expected:
-            log.harm.append("another answer after a restart")
+    for number in range(restarts):
+        _end_under_load(artifact, photos, endings, kill=bool(number % 2))
     return {
-        "seconds": seconds,
+        "seconds": round(seconds),
+        "requests": log.answers.total(),
         "outcomes": dict(sorted(log.answers.items())),
+        "restarts": restarts,
+        "while it ends": dict(sorted(endings.answers.items())),
         "memory_mib": memory.ends(),
         "slope_mib_per_minute": slope,
-        "harm": log.harm[:20],
+        "harm": [*log.harm, *endings.harm][:20],
     }
 
 
-def make_photo(number: int) -> bytes:
-    """A photo of noise as JPEG or PNG."""
-    levels = np.random.default_rng(number).integers(0, 256, (60 + 7 * number, 80, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(levels).save(stream, format="JPEG" if number % 2 else "PNG")
-    return stream.getvalue()
+def _end_under_load(artifact: Path, photos: Photos, log: Log, *, kill: bool) -> None:
+    """Start the server, compare its answers, and end it while clients ask; what was begun before must be answered."""
+    with _serve(artifact) as (port, process):
+        if [ask(port, photo) for photo in photos.sent] != photos.answers:
+            log.add("restart", "another answer")
+        ending = _Ending()
+        with _threads(*[(_ask_until_refused, (port, photos, log, ending, n)) for n in range(CLIENTS)]):
+            time.sleep(1)
+            if kill:
+                (worker,) = [child for child in psutil.Process(process.pid).children() if _is_worker(child)]
+                ending.lossy = True
+                worker.kill()
+            else:
+                ending.begun.set()
+                time.sleep(0.5)
+                process.send_signal(signal.SIGTERM)
+            if not wait_until(lambda: process.poll() is not None, 90):
+                log.add("end", "the server goes on without its worker" if kill else "the server does not end")
+            elif (process.returncode == 0) == kill:
+                log.add(
+                    "end", f"the server ends with {process.returncode} when {'its worker died' if kill else 'told'}"
+                )
+
+
+@dataclass
+class _Ending:
+    """How a server ends: ``lossy`` where requests may be lost; ``begun`` once it will be told to end."""
+
+    lossy: bool = False
+    begun: threading.Event = field(default_factory=threading.Event)
+
+
+def _ask_until_refused(port: int, photos: Photos, log: Log, ending: _Ending, number: int) -> None:
+    for n in range(number, 1000):
+        before = not ending.begun.is_set() and not ending.lossy
+        try:
+            right = ask(port, photos.sent[n % PHOTOS]) == photos.answers[n % PHOTOS]
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            lost = before and not ending.lossy
+            log.add("lost", f"{type(error).__name__}: {error}") if lost else log.add("turned away")
+            return
+        log.add("answered", None if right else "another answer")
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    return "spawn_main" in " ".join(process.cmdline())
+
+
+@contextlib.contextmanager
+def _threads(*calls: tuple[Callable[..., None], tuple[Any, ...]]) -> Iterator[list[threading.Thread]]:
+    threads = [threading.Thread(target=function, args=arguments) for function, arguments in calls]
+    for thread in threads:
+        thread.start()
+    try:
+        yield threads
+    finally:
+        for thread in threads:
+            thread.join()
 
 
 @contextlib.contextmanager
@@ -117,118 +144,16 @@ def _serve(artifact: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(30)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
 def _answers(port: int) -> bool:
     try:
-        return _send(port, make_photo(0))[0] == 200
-    except OSError:
+        return send(port, make_photos()[0])[0] == 200
+    except (OSError, http.client.HTTPException):
         return False
-
-
-def _send(port: int, body: bytes, headers: dict[str, str] | None = None, path: str | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("POST", path or f"/predictions/{NAME}", body, {"X-API-Key": KEY, **(headers or {})})
-        reply = connection.getresponse()
-        return reply.status, reply.read()
-    finally:
-        connection.close()
-
-
-def _ask(port: int, photo: bytes) -> bytes:
-    """The answer to a photo: JSON of the prediction and the map as a picture."""
-    status, body = _send(port, photo)
-    picture, drawn = _send(port, photo, {"Accept": "image/png"}, f"/explanations/{NAME}")
-    if (status, picture) != (200, 200):
-        raise RuntimeError(f"The server answers a good photo with {status} and {picture}: {body[:200]!r}")
-    return body + drawn
-
-
-def _attack(port: int, photos: list[bytes], expected: list[bytes], log: Log, seconds: float, seed: str) -> None:
-    dice, deadline = random.Random(seed), time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if dice.random() < BROKEN:
-                kind = dice.choice(list(BROKEN_CLIENTS))
-                log.add(kind, BROKEN_CLIENTS[kind](port, photos, dice))
-            else:
-                number = dice.randrange(len(photos))
-                log.add("good", None if _ask(port, photos[number]) == expected[number] else "another answer")
-        except (OSError, RuntimeError, http.client.HTTPException) as error:
-            log.add("lost", f"{type(error).__name__}: {error}")
-
-
-def _refused(status: int) -> str | None:
-    return None if 400 <= status < 500 else f"status {status}"
-
-
-def _send_damaged(port: int, photos: list[bytes], dice: random.Random) -> str | None:
-    ((_, data),) = damaged(dice.choice(photos), 1, dice.randrange(1 << 30))
-    status, _ = _send(port, data)
-    return None if status == 200 else _refused(status)
-
-
-def _send_nonsense(port: int, photos: list[bytes], dice: random.Random) -> str | None:
-    json = {"Content-Type": "application/json"}
-    body, headers = dice.choice(
-        [
-            (b"[" * 100_000, json),
-            (b'{"image": 3}', json),
-            (b'{"image": "AAAA", "class": "+-5"}', json),
-            (b"", {}),
-            (b"text", {"Content-Type": "multipart/form-data; boundary=x"}),
-            (photos[0], {"X-API-Key": "another"}),
-            (b'{"image": "AAAA", "top": ' + b"9" * 5000 + b"}", json),
-        ]
-    )
-    return _refused(_send(port, body, headers)[0])
-
-
-def _close_early(port: int, photos: list[bytes], dice: random.Random) -> str | None:
-    head = (
-        f"POST /predictions/{NAME} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {len(photos[0])}\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", port), 10) as connection:
-        connection.sendall(head.encode() + photos[0][: dice.randrange(len(photos[0]))])
-    return None
-
-
-def _close_half(port: int, photos: list[bytes], dice: random.Random) -> str | None:
-    head = (
-        f"POST /predictions/{NAME} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {len(photos[0])}\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", port), 30) as connection:
-        connection.sendall(head.encode() + photos[0])
-        connection.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(OSError):
-            connection.recv(100)
-    return None
-
-
-def _send_slowly(port: int, photos: list[bytes], dice: random.Random) -> str | None:
-    head = (
-        f"POST /predictions/{NAME} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {len(photos[0])}\r\n\r\n"
-    )
-    data = head.encode() + photos[0]
-    with socket.create_connection(("127.0.0.1", port), 30) as connection:
-        for start in range(0, len(data), max(len(data) // 10, 1)):
-            connection.sendall(data[start : start + max(len(data) // 10, 1)])
-            time.sleep(0.1)
-        status = connection.recv(100)
-    return None if b" 200 " in status else f"slow client gets {status[:40]!r}"
-
-
-BROKEN_CLIENTS = {
-    "damaged": _send_damaged,
-    "nonsense": _send_nonsense,
-    "closed early": _close_early,
-    "half closed": _close_half,
-    "slow": _send_slowly,
-}
 
 
 class _Memory:
@@ -247,7 +172,7 @@ class _Memory:
         self.samples.append((time.monotonic(), total / (1 << 20)))
 
     def slope_per_minute(self) -> float | None:
-        """Slope of the second half, by least squares; ``None`` for less than a minute."""
+        """Slope of the second half in MiB, by least squares; ``None`` for less than a minute."""
         half = self.samples[len(self.samples) // 2 :]
         if len(half) < 30:
             return None

@@ -29,6 +29,7 @@ MAX32 = 0xFFFFFFFF
 MAX_ENTRIES = 200_000
 MAX_DIRECTORY = 64 << 20
 MAX_TEXT = 64 << 20  # one entry that is parsed: the graph, the metadata, a pickle of names and shapes
+MAX_RATIO, MAX_SPARE = 8, 1 << 20  # how much longer the entries are than the file, where they are packed
 ROOT = "archive"
 
 
@@ -152,6 +153,9 @@ class Archive:
         if position != size:
             raise self.damaged("its directory is longer than it says")
         self._check_order(found, start)
+        unpacked = sum(entry.size for *_, entry in found)
+        if unpacked > MAX_RATIO * length + MAX_SPARE:
+            raise self.damaged(f"its entries unpack to {unpacked} bytes, and the file has {length}")
         root = found[0][1].partition("/")[0] + "/"
         names = [name.removeprefix(root) for _, name, _ in found]
         if not all(name.startswith(root) for _, name, _ in found) or len({n.lower() for n in names}) != len(names):

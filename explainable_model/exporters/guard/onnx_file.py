@@ -63,16 +63,22 @@ def read_onnx(path: Path) -> OnnxRecord:
 
 
 def check_files(path: Path, record: OnnxRecord) -> None:
-    """Check the names of the files with weights.
+    """Check the names of the files with weights: the checksum is that of ``NAME.onnx.data`` alone.
 
     Raises:
         Refusal: one of them lies elsewhere.
+        ArtifactError: there is none, or it has another name.
     """
     for name in record.files:
         if not FILES.fullmatch(name):
             raise Refusal(f"its weights lie in {shorten(name)}, and not in a file NAME.data beside it")
         if not (path.parent / name).is_file():
             raise ArtifactError(f"{path} needs {name} beside it, which holds its weights.")
+        if name != f"{path.name}.data":
+            raise ArtifactError(
+                f"{path} keeps its weights in {name}; expected {path.name}.data. Give both files the names "
+                "that they had when they were exported."
+            )
 
 
 def _check_graph(graph: memoryview, found: OnnxRecord) -> None:
