@@ -268,7 +268,7 @@ def _identify(model: Any, candidates: Sequence[Candidate]) -> dict[str, Any]:
     labels = [candidate.label for candidate in candidates]
     metadata = getattr(model, "metadata", None)
     if metadata is not None:
-        return {"checksum": metadata.checksum, "labels": labels}
+        return {"checksum": metadata.checksum or str(model.path), "labels": labels}
     if isinstance(model, str | Path) and Path(model).is_file():
         return {"sha256": hashlib.sha256(Path(model).read_bytes()).hexdigest(), "labels": labels}
     network = getattr(model, "model", model)
