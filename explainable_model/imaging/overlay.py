@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
+from explainable_model.imaging.arrays import as_array
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def heatmap(cam: ArrayLike, colormap: Colormap | None = None, *, signed: bool = 
 
 def _scale_to_unit(cam: ArrayLike, *, signed: bool) -> UnitMap:
     """Bring a map into [0, 1]; zero becomes 0, or 0.5 for a signed map."""
-    values = np.asarray(cam.detach() if hasattr(cam, "detach") else cam, dtype=np.float32)
+    values = as_array(cam, "cam").astype(np.float32)
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"cam has shape {values.shape}; expected (h, w), one map of one image: cam[0].")
     if not np.isfinite(values).all():
@@ -195,7 +196,7 @@ def hottest_point(cam: ArrayLike, box: Box) -> tuple[float, float]:
         cam: ``(h, w)``.
         box: what the map covers, as from ``Preprocess.box``.
     """
-    values = np.asarray(cam)
+    values = as_array(cam, "cam")
     row, column = np.unravel_index(int(values.argmax()), values.shape)
     left, top, right, bottom = box
     height, width = values.shape
