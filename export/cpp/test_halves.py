@@ -10,7 +10,6 @@ from kits import Kit
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export, read_metadata
-from explainable_model.exporters import onnx
 
 
 def export_in_two(folder: Path, seed: int) -> Path:
@@ -27,7 +26,7 @@ def export_in_two(folder: Path, seed: int) -> Path:
 def test_halves_of_two_exports(
     quick_kit: Kit, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx, "PROTOBUF_LIMIT", 0)
+    monkeypatch.setattr("explainable_model.exporters.onnx.PROTOBUF_LIMIT", 0)
     old, new = export_in_two(tmp_path / "old", 0), export_in_two(tmp_path / "new", 1)
     assert quick_kit.explain(photos[0], new)["class_idx"] >= 0
     shutil.copy(tmp_path / "old" / "net.onnx.data", tmp_path / "new")
@@ -54,7 +53,7 @@ def test_a_graph_that_was_changed(
     *,
     refused: bool,
 ) -> None:
-    monkeypatch.setattr(onnx, "PROTOBUF_LIMIT", 0)
+    monkeypatch.setattr("explainable_model.exporters.onnx.PROTOBUF_LIMIT", 0)
     path = export_in_two(tmp_path / "net", 0)
     changed = edit(path.read_bytes())
     assert changed != path.read_bytes()
