@@ -9,15 +9,18 @@ if TYPE_CHECKING:
     from explainable_model.explainer.explain import explain
     from explainable_model.explainer.grid import grid
     from explainable_model.explainer.photo_explanation import PhotoExplanation, PhotoExplanations
+    from explainable_model.explainer.volume_explanation import VolumeExplanation
     from explainable_model.explanation import Explanation
     from explainable_model.exporters import FORMATS
     from explainable_model.exporters.pipeline import export
     from explainable_model.imaging.preprocess import Preprocess
+    from explainable_model.imaging.volumes import VolumePreprocess
     from explainable_model.lowering.lowered import LoweredModel
     from explainable_model.lowering.rules import LOWERINGS
     from explainable_model.methods import METHODS
     from explainable_model.model import ExplainableModel, lower
     from explainable_model.networks.named import NamedModel
+    from explainable_model.networks.onnx.read import from_onnx
     from explainable_model.runtime import Session, load, read_metadata
 
 # The module of each public name. A name is imported at its first use, so that loading an ONNX artifact does not
@@ -35,9 +38,12 @@ _HOMES = {
     "PhotoExplanations": "explainer.photo_explanation",
     "Preprocess": "imaging.preprocess",
     "Session": "runtime",
+    "VolumeExplanation": "explainer.volume_explanation",
+    "VolumePreprocess": "imaging.volumes",
     "explain": "explainer.explain",
     "export": "exporters.pipeline",
     "find_layers": "eager.find_layer",
+    "from_onnx": "networks.onnx.read",
     "grid": "explainer.grid",
     "load": "runtime",
     "lower": "model",
@@ -46,8 +52,8 @@ _HOMES = {
 
 __all__ = [
     "FORMATS", "LOWERINGS", "METHODS", "ExplainableModel", "Explanation", "LoweredModel", "Metadata", "NamedModel",
-    "PhotoExplanation", "PhotoExplanations", "Preprocess", "Session", "explain", "export", "find_layers", "grid",
-    "load", "lower", "read_metadata",
+    "PhotoExplanation", "PhotoExplanations", "Preprocess", "Session", "VolumeExplanation", "VolumePreprocess",
+    "explain", "export", "find_layers", "from_onnx", "grid", "load", "lower", "read_metadata",
 ]  # fmt: skip
 
 

@@ -45,6 +45,14 @@ class RepeatedLayerWarning(ExplainableModelWarning):
     """The target layer runs several times in one forward, and no call was chosen: the last one is explained."""
 
 
+class DoubtfulPlacesWarning(ExplainableModelWarning):
+    """The layer's grid is known, but nothing shows that its tokens follow the places of the image."""
+
+
+class ShallowLayerWarning(ExplainableModelWarning):
+    """The automatic choice is the patch embedding, for no later layer's output is known to be a grid."""
+
+
 class LowRangeWarning(ExplainableModelWarning):
     """A picture of 16 bits uses few of its values: it becomes nearly black, and the answer may not help."""
 

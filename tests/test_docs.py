@@ -14,10 +14,18 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from explainable_model.cli.main import build_parser
+from explainable_model.cli.commands import build_parser
 
 ROOT = Path(__file__).parent.parent
-PATTERNS = ("*.md", "docs/**/*.md", "benchmarks/**/*.md", "explainable_model/**/*.md", "export/*/*.md", ".github/*.md")
+PATTERNS = (
+    "*.md",
+    "docs/**/*.md",
+    "benchmarks/**/*.md",
+    "examples/**/*.md",
+    "explainable_model/**/*.md",
+    "export/*/*.md",
+    ".github/*.md",
+)
 PAGES = sorted({page for pattern in PATTERNS for page in ROOT.glob(pattern)})
 HOSTS = ("github.com", "blob/main"), ("github.com", "tree/main"), ("raw.githubusercontent.com", "main")
 OWN = tuple(f"https://{host}/explainable-model/explainable-model/{branch}/" for host, branch in HOSTS)

@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "explainable_model"
 # Rooms of one line may not import each other.
 RULE = """
-errors explanation
-paths
+errors explanation spelling
+progress
+paths telemetry
 writing
 imaging
 artifact networks

@@ -76,6 +76,11 @@ def test_upsampling(size: tuple[int, int] | None) -> None:
         if upsample == "bicubic":
             assert plain.min() < 0, "the clamp must count"
             assert (call(pictures(), upsample=upsample, size=size, normalize="max", signed=True).abs() <= 1).all()
+        free = {"normalize": "none", "signed": True}  # no range: nothing is clamped
+        resized = functional.interpolate(
+            call(pictures(), upsample=False, **free)[:, None], size or (16, 16), mode=mode, **corners
+        )
+        assert (call(pictures(), upsample=upsample, size=size, **free) - resized[:, 0]).abs().max() < 1e-12
 
 
 # Several layers

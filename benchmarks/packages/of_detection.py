@@ -23,9 +23,10 @@ def _effdet(*, bench: bool) -> Callable[[], nn.Module]:
 
 def _yolo(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        from ultralytics import YOLO
+        from ultralytics import RTDETR, YOLO
 
-        return YOLO(f"{name}.yaml", verbose=False).model.float()
+        maker = RTDETR if name.startswith("rtdetr") else YOLO
+        return maker(f"{name}.yaml").model.float()
 
     return build
 
@@ -47,7 +48,7 @@ CASES = [
     Case(
         "effdet:EfficientDet-d0, best cell",
         _effdet(bench=False),
-        ("fpn.cell.2.fnode.0", "fpn.cell.2.fnode.0.after_combine"),
+        ("class_net.bn_rep.2.0",),  # the class head's last map of the finest level
         (16, 16),
         "the largest logit of a level",
         arguments={"target": best_cell},
@@ -59,7 +60,7 @@ CASES = [
     Case(
         "ultralytics:yolov8n, best anchor",
         _yolo("yolov8n"),
-        ("model.21", "model.15", "model.18"),
+        ("model.22.cv3.2.1",),  # the class head's last map of the coarsest level, whose anchor may win or not
         (4, 4),
         "the largest score of a class",
         arguments={"target": best_anchor},
@@ -68,7 +69,7 @@ CASES = [
     Case(
         "ultralytics:yolov8n-cls",
         _yolo("yolov8n-cls"),
-        ("model.8",),
+        ("model.9.conv",),  # the head's convolution before the pooling
         (4, 4),
         "one of 1000 classes",
         kind="softmax",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +36,50 @@ class TwoRates(nn.Module):
         return self.network([video[:, :, ::4], video])
 
 
+class FirstToken(nn.Module):
+    """kornia's transformer returns its tokens; the first one is classified."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.head = network, nn.Linear(32, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.network(image)[:, 0])
+
+
 def _reid(name: str) -> nn.Module:
     from torchreid.reid.models import build_model
 
-    return build_model(name, num_classes=5, pretrained=False)
+    return build_model(name, num_classes=5, pretrained=False, use_gpu=False)
+
+
+class InSinglePrecision(nn.Module):
+    """A network that makes float32 tensors in its forward, and takes no other."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def double(self) -> "InSinglePrecision":
+        return self
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image.float())
+
+
+def _untrained(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """Build a network whose package asks timm for trained weights, without them."""
+
+    def build_untrained() -> nn.Module:
+        import timm
+
+        create = timm.create_model
+        with mock.patch.object(
+            timm, "create_model", lambda *given, **ask: create(*given, **{**ask, "pretrained": False})
+        ):
+            return build()
+
+    return build_untrained
 
 
 CASES = [
@@ -127,7 +168,7 @@ CASES = [
             model_depth=50, model_num_class=5, head_pool_kernel_size=(1, 2, 2)
         ),
         ("blocks.4",),
-        (1, 2, 2),
+        (1, 4, 4),  # the stem does not pool
         CLASS,
         shape=(3, 8, 64, 64),
         mixes=True,
@@ -154,8 +195,10 @@ CASES = [
     case_of(
         "anomalib",
         "STFPM",
-        lambda: import_module("anomalib.models.image.stfpm.torch_model").STFPMModel(
-            layers=["layer1", "layer2"], backbone="resnet18"
+        _untrained(
+            lambda: import_module("anomalib.models.image.stfpm.torch_model").STFPMModel(
+                layers=["layer1", "layer2"], backbone="resnet18"
+            )
         ),
         refused="output=|target=",
     ),
@@ -165,7 +208,7 @@ CASES = [
         lambda: import_module("anomalib.models.image.reverse_distillation.torch_model").ReverseDistillationModel(
             backbone="resnet18",
             input_size=(64, 64),
-            layers=["layer1", "layer2"],
+            layers=["layer1", "layer2", "layer3"],
             anomaly_map_mode="add",
             pre_trained=False,
         ),
@@ -182,7 +225,7 @@ CASES = [
         "EfficientAD",
         lambda: import_module("anomalib.models.image.efficient_ad.torch_model").EfficientAdModel(384),
         refused="output=|target=",
-        shape=(3, 64, 64),
+        shape=(3, 256, 256),
     ),
     case_of(
         "torchreid",
@@ -191,16 +234,17 @@ CASES = [
         ("conv5",),
         (8, 4),
         shape=(3, 128, 64),
-        **similarity(512),
+        **similarity(512, signed=True),  # to a reference at random all evidence may speak against, as it does here
     ),
     case_of(
         "torchreid",
         "hacnn, embedding",
-        lambda: _reid("hacnn"),
-        ("inception3",),
+        lambda: InSinglePrecision(_reid("hacnn")),
+        ("network.inception3",),
         (10, 4),
         shape=(3, 160, 64),
         mixes=True,
+        single=True,
         **similarity(1024),
     ),
     case_of(
@@ -234,13 +278,12 @@ CASES = [
     case_of(
         "kornia",
         "VisionTransformer",
-        lambda: nn.Sequential(
-            import_module("kornia.contrib").VisionTransformer(
+        lambda: FirstToken(
+            import_module("kornia.models.vit").VisionTransformer(
                 image_size=64, patch_size=8, embed_dim=32, depth=2, num_heads=2
-            ),
-            import_module("kornia.contrib").ClassificationHead(32, 5),
+            )
         ),
-        ("0.encoder", "0.encoder.blocks.1", "0.norm"),
+        ("network.encoder.blocks.1.0.fn.0",),  # the norm before the last attention: the class token alone is read
         (8, 8),
         CLASS,
     ),

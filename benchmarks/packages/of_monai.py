@@ -216,9 +216,7 @@ CASES = [
         spatial_dims=2,
         decoder_channels=(16, 8, 8, 8, 8),
     ),
-    _monai(
-        "HighResNet", ("blocks.11", "blocks.9"), (32, 32, 32), SUMMED, spatial_dims=3, in_channels=1, out_channels=3
-    ),
+    _monai("HighResNet", "blocks.10", (32, 32, 32), SUMMED, spatial_dims=3, in_channels=1, out_channels=3),
     Case(
         "monai:MILModel",
         _build("MILModel", num_classes=3, mil_mode="att", pretrained=False, backbone="resnet18"),
@@ -227,12 +225,13 @@ CASES = [
         CLASS,
         shape=(3, 3, 64, 64),
         arguments={"frames": 1},
+        mixes=True,  # each of a frame's four cells sees the whole frame
     ),
     Case(
         "monai:AutoEncoder",
         _build("AutoEncoder", spatial_dims=2, in_channels=1, out_channels=1, channels=(4, 8), strides=(2, 2)),
         "decode.decode_0",
-        (64, 64),
+        (32, 32),  # decode_1 makes the reconstruction itself
         "the reconstruction, summed over all pixels",
         shape=FLAT,
     ),
@@ -267,7 +266,7 @@ CASES = [
             blocks_down=(1, 1, 1),
             dsdepth=1,
         ),
-        ("up_layers.1", "up_layers"),
+        ("up_layers.1.blocks",),  # the two around it are containers that never run
         (32, 32, 32),
         SUMMED,
         shape=SOLID,

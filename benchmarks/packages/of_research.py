@@ -41,9 +41,9 @@ def _similar(output: Tensor, reference: Tensor) -> Tensor:
     return functional.cosine_similarity(output, reference).unsqueeze(1)
 
 
-def similarity(width: int, **ask: Any) -> dict[str, Any]:
+def similarity(width: int, *, signed: bool = False, **ask: Any) -> dict[str, Any]:
     return {
-        "arguments": {"target": targets.Similarity()},
+        "arguments": {"target": targets.Similarity(), **({"signed": True} if signed else {})},
         "inputs": lambda batch, g: (torch.randn(batch, width, generator=g, dtype=torch.float64),),
         "read_scores": _similar,
         "meaning": "the similarity to a reference",

@@ -135,7 +135,7 @@ CASES = [
     ),
     head(
         "SwiftFormerForImageClassification",
-        "swiftformer.encoder",
+        "norm",
         (2, 2),
         image_size=64,
         embed_dims=[8, 12, 16, 24],

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
+import torch
 from torch import Tensor
 
 from explainable_model.attribution.argument_values import describe
 from explainable_model.attribution.containers import Path, named_tensors, named_values
 from explainable_model.attribution.layout import at_example, stride_distortion
+from explainable_model.attribution.ranks import refuse_named_ranks, refuse_ranks
 from explainable_model.errors import ModelError
 
 SCORE_NAMES = ("logits", "out")  # Hugging Face's name and torchvision segmentation's
@@ -40,6 +42,15 @@ class Prediction:
     declared: bool = False
 
 
+def _refuse_other_layouts(tensor: Tensor) -> None:
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        kind = "nested" if tensor.is_nested else "sparse"
+        raise ModelError(
+            f"The network returned a {kind} tensor; expected dense scores (N, classes). Wrap the network so that it "
+            f"returns {'output.to_padded_tensor(0.0)' if tensor.is_nested else 'output.to_dense()'}."
+        )
+
+
 def find_prediction(output: Any, select: Select = None) -> Prediction:
     """The tensor that holds the prediction in whatever the network returns.
 
@@ -57,7 +68,10 @@ def find_prediction(output: Any, select: Select = None) -> Prediction:
     if select is not None:
         return Prediction(_select_part(output, select), repr(select), declared=True)
     if isinstance(output, Tensor) and output.is_floating_point():
+        _refuse_other_layouts(output)
+        refuse_ranks(output)
         return Prediction(output)
+    refuse_named_ranks(output)
     _refuse_detections(output)
     entries = dict(named_values(output)) if not isinstance(output, (list, tuple)) or hasattr(output, "_fields") else {}
     for name in SCORE_NAMES:
@@ -66,6 +80,7 @@ def find_prediction(output: Any, select: Select = None) -> Prediction:
     candidates = _candidates(output)
     if len(candidates) == 1:
         path, tensor = candidates[0]
+        refuse_ranks(tensor)
         return Prediction(tensor, ".".join(map(str, path)))
     if not candidates:
         raise ModelError(

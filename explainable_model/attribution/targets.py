@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.foreground import select_foreground
 from explainable_model.attribution.inputs import check_class_range
 from explainable_model.attribution.prediction import Select, check_class_scores, find_prediction
 from explainable_model.attribution.scores import class_scores, resolve_class_idx
@@ -131,13 +132,7 @@ class Segmentation:
         scores = logits.detach()
         if logits.shape[1] > 1:
             return (scores == scores.amax(1, keepdim=True)).to(logits.dtype)
-        in_memory = scores.device.type == "cpu" and not torch.compiler.is_exporting()
-        if in_memory and self.threshold == 0 and bool(((scores >= 0) & (scores <= 1)).all()):
-            raise ModelError(
-                "Segmentation('own') of one channel takes pixels with a logit above 0, and every value lies between 0 "
-                "and 1, as after a sigmoid. Write Segmentation('own', threshold=0.5)."
-            )
-        return (scores > self.threshold).to(logits.dtype)
+        return select_foreground(logits, self.threshold)
 
 
 @dataclass(frozen=True)

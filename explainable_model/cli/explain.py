@@ -12,6 +12,7 @@ from explainable_model.cli.method_options import ALL, OPTIONS, wrapper_arguments
 from explainable_model.cli.network import load_network, refuse_without_model
 from explainable_model.cli.outcome import FAILED, Outcome, make_folder, show_warnings
 from explainable_model.cli.photo_tasks import PhotoTask, Table, choose_tasks, plan_tasks
+from explainable_model.cli.preparation import PREPARATION, require_preparation
 from explainable_model.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     from explainable_model.imaging.overlay import COLORMAP, OverlayStyle, check_style
 
     check_style(arguments.colormap or COLORMAP, arguments.alpha, arguments.threshold)
+    _check_picture(arguments)
     style = OverlayStyle(arguments.colormap, arguments.alpha, arguments.threshold, arguments.hide)
     kinds = ("methods",) if arguments.method == ALL else ("panel", "overlay")
     tasks = plan_tasks(arguments.photos, arguments.out, kinds, f".{arguments.picture}")
@@ -67,6 +69,14 @@ def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     skipped = len(tasks) - len(chosen)
     text = f"{skipped} photo(s) with pictures skipped" if skipped and not arguments.jsonl else ""
     return Outcome(text, {"photos": records, "errors": failures, "skipped": skipped}, FAILED if failures else 0)
+
+
+def _check_picture(arguments: argparse.Namespace) -> None:
+    """Refuse what pictures in DICOM cannot hold, and what belongs to them alone."""
+    if arguments.keep_patient and arguments.picture != "dcm":
+        raise InputError("--keep-patient belongs to --picture dcm; other pictures name no patient.")
+    if arguments.method == ALL and arguments.picture == "dcm":
+        raise InputError(f"--picture dcm takes one method; leave out --method {ALL}, whose sheet names the file.")
 
 
 def _explain_task(
@@ -97,20 +107,31 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
     if arguments.artifact is not None:
         reason = "an artifact has that inside"
         refuse_without_model(
-            arguments, "checkpoint", "pretrained", "classes", "output_kind", "presence", *OPTIONS, reason=reason
+            arguments,
+            "checkpoint",
+            "pretrained",
+            "classes",
+            "output_kind",
+            "presence",
+            "size",
+            *PREPARATION,
+            *OPTIONS,
+            reason=reason,
         )
         explainer = artifact_explainer(arguments.artifact, trusted=arguments.trusted)
     elif arguments.method == ALL:
         return _explain_with_all(arguments, console)
     else:
         explainer = _make_explainer(arguments, load_network(arguments, console))
-    run = functools.partial(explain_photo, explainer, ending=f".{arguments.picture}")
+    ending, keep_patient = f".{arguments.picture}", arguments.keep_patient
+    run = functools.partial(explain_photo, explainer, ending=ending, keep_patient=keep_patient)
     return PhotoCommand(run, explainer.class_names, explainer.preprocess.window, _describe_record)
 
 
 def _make_explainer(arguments: argparse.Namespace, named: "NamedModel", method: str | None = None) -> "Explainer":
     from explainable_model.explainer.explainer import SMOOTH, model_explainer
 
+    require_preparation(named)
     options = {"upsample": SMOOTH, **wrapper_arguments(arguments, method)}
     return model_explainer(named, options.pop("target_layer", None), **options)
 
@@ -133,6 +154,7 @@ def _explain_with_all(arguments: argparse.Namespace, console: Console) -> PhotoC
             f"--method {ALL} explains one class with each method's own options; leave out --option, --top-k."
         )
     named = load_network(arguments, console)
+    require_preparation(named)
 
     def make_explainer(method: str) -> "Explainer":
         console.say(f"{METHODS[method].title} ({list(METHODS).index(method) + 1} of {len(METHODS)})")

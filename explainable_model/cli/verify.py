@@ -1,6 +1,7 @@
 """``explainable-model verify``: compare an artifact with its recorded answer, and with the network."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
     from explainable_model.runtime import find_artifact
 
     path: Path = arguments.file
+    if arguments.nodes:
+        return _compare_nodes(arguments, console)
     if arguments.model is None:
         refuse_without_model(
             arguments, "checkpoint", "pretrained", "classes", reason="an artifact has its weights inside"
@@ -48,6 +51,28 @@ def verify(arguments: argparse.Namespace, console: Console) -> Outcome:
         return Outcome(f"{path}: FAILED: {reason}", record, FAILED)
     text = f"{path}: {describe_artifact(metadata)}. It agrees with {compared}."
     return Outcome(text if difference is not None else f"{text} There is no checksum recorded.", record)
+
+
+def _compare_nodes(arguments: argparse.Namespace, console: Console) -> Outcome:
+    """Compare every node of an ONNX file in PyTorch and in ONNX Runtime, and name the first that differs."""
+    from explainable_model.networks.onnx.read import compare_file_nodes
+
+    path: Path = arguments.file
+    if path.suffix.lower() != ".onnx" or arguments.model is not None:
+        raise InputError(f"--nodes compares the nodes of one .onnx file; got {path}, or --model beside it.")
+    console.say(f"running {path} node by node")
+    found = compare_file_nodes(path, size=arguments.size)
+    record = {
+        "path": str(path),
+        "passed": found.first is None,
+        "nodes": found.nodes,
+        "tolerance": found.tolerance,
+        "first": found.first,
+        "value": found.difference.value,
+        "error": found.difference.error if math.isfinite(found.difference.error) else None,
+        "reason": str(found),
+    }
+    return Outcome(f"{path}: {found}.", record, FAILED if found.first else 0)
 
 
 def _compare_with_network(

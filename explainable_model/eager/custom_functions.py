@@ -11,6 +11,7 @@ from explainable_model.attribution.calling import call_network
 from explainable_model.attribution.containers import floating_tensors
 from explainable_model.attribution.plan import Plan
 from explainable_model.eager.buffers import frozen_parameters, restored_buffers
+from explainable_model.eager.kept_tensors import without_graphs_left
 from explainable_model.errors import LoweringError, ModelError
 
 SAME_MAP = 0.02  # maps with one derivative differ by less, in units of the largest value
@@ -61,7 +62,13 @@ def check_derivative(
 
 def find_functions(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> list[str]:
     """The names of the functions that a network's output was computed with, sorted."""
-    with torch.inference_mode(False), torch.enable_grad(), restored_buffers(model), frozen_parameters(model):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        restored_buffers(model),
+        frozen_parameters(model),
+        without_graphs_left(model),
+    ):
         seen = image.detach().clone().requires_grad_().clone()  # no leaf: a network may write to its image
         output = call_network(model, plan.forward, seen, inputs[: len(inputs) - plan.target.inputs])
     stack: list[Any] = [tensor.grad_fn for tensor in floating_tensors(output)]

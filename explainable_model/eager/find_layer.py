@@ -1,9 +1,9 @@
 """The layers of a network that can be explained, and the one to choose by default."""
 
-import math
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from explainable_model.attribution.calling import Caller, Forward, as_caller
 from explainable_model.attribution.frames import FoldedLayout, frames_hint
-from explainable_model.attribution.layout import DOUBTFUL_DISTORTION, SpatialLayout, stride_distortion
+from explainable_model.attribution.layout import SpatialLayout
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.attribution.scores import one_hot
@@ -20,10 +20,19 @@ from explainable_model.eager.autograd import score_gradient
 from explainable_model.eager.checks import check_image_for, explained_shape_errors
 from explainable_model.eager.example import Example
 from explainable_model.eager.hooked import integer_hint, is_in_place_refusal
+from explainable_model.eager.layer_candidates import (
+    LayerCandidate,
+    count_doubts,
+    find_coarser_branches,
+    is_embedding,
+    is_likely,
+    list_candidates,
+    reaches_the_map,
+)
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
 from explainable_model.eager.token_places import check_places
-from explainable_model.errors import LayerError, ModelError
+from explainable_model.errors import LayerError, ModelError, ShallowLayerWarning
 
 # The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
 FEW_IMAGES = 2
@@ -31,35 +40,6 @@ FEW_IMAGES = 2
 # It takes the gradients of the 8 likeliest layers first, then of the next 64, then of the rest. Each group costs a
 # forward, whose graph reaches back to the earliest layer of the group.
 GROUP_SIZES = (8, 64)
-
-# Never the automatic choice: these only repeat, pool or rearrange what another layer made, or make
-# queries, keys and values that mix one map with three meanings.
-PASSIVE_TYPES = (nn.Linear, nn.Identity, nn.Dropout, nn.Flatten, nn.Unflatten)
-PASSIVE_WORDS = ("Pool", "Dropout", "DropPath", "StochasticDepth", "Permute")
-
-
-@dataclass(frozen=True)
-class LayerCandidate:
-    """A layer whose output has a spatial map, as one example showed it.
-
-    Attributes:
-        name: of the layer.
-        type: class name of the layer.
-        shape: of its output.
-        layout: how the output is arranged.
-        calls: how often the layer ran; ``call=`` chooses the one to explain.
-    """
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    layout: SpatialLayout | FoldedLayout
-    calls: int = 1
-
-    @property
-    def kind(self) -> str:
-        """``channels_first``, ``channels_last`` or ``tokens``."""
-        return (self.layout.layout if isinstance(self.layout, FoldedLayout) else self.layout).kind
 
 
 def find_layers(
@@ -87,7 +67,7 @@ def find_layers(
         prediction = None
         with suppress(ModelError):  # the layers are the same, whatever is explained of the output
             prediction = find_prediction(output).tensor
-        return _candidates(record, prediction)
+        return list_candidates(record, prediction)
 
 
 def default_layer(
@@ -120,16 +100,24 @@ def default_layer(
         LayerError: no layer has a spatial map with a gradient.
         ModelError: the network's output is not what the target needs.
     """
-    if target is None or isinstance(target, Difference):  # of the predicted class and itself nothing would be left
-        target = ClassScore()
+    return _find_default(Example(model, (image, *inputs), output, target or ClassScore(), frames, forward))[0]
+
+
+def _find_default(example: Example) -> tuple[str, OutputRecord]:
+    """See ``default_layer``."""
+    model, image = example.model, example.image
+    if isinstance(example.target, Difference):  # of the predicted class and itself nothing would be left
+        example = replace(example, target=ClassScore())
     if image.shape[0] > FEW_IMAGES:  # each look costs a forward, and memory
         with suppress(RuntimeError, ValueError, IndexError, ModelError):  # it may take this batch size alone
-            few = (image[:FEW_IMAGES], *(tensor[:FEW_IMAGES] for tensor in inputs))
-            if layer := _choose_layer(Example(model, few, output, target, frames, forward))[0]:
-                return layer
-    layer, candidates = _choose_layer(Example(model, (image, *inputs), output, target, frames, forward))
+            few = replace(example, arguments=tuple(tensor[:FEW_IMAGES] for tensor in example.arguments))
+            layer, _, record = _choose_layer(few)
+            if layer:
+                return layer, record
+    layer, candidates, record = _choose_layer(example)
     if layer is not None:
-        return layer
+        return layer, record
+    frames = example.frames
     raise LayerError(
         f"No layer of {type(model).__name__} has a spatial map that its prediction depends on, for an image "
         f"of shape {tuple(image.shape)} ({len(candidates)} with a map; a classifier whose weights are all zero, as "
@@ -140,10 +128,23 @@ def default_layer(
 
 
 def planned_layer(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> str:
-    """The default layer for what a plan explains; arguments and errors as ``default_layer``."""
-    return default_layer(
-        model, image, *inputs, output=plan.output, target=plan.target, frames=plan.frames, forward=plan.forward
-    )
+    """The default layer for what a plan explains; arguments and errors as ``default_layer``.
+
+    A ``ShallowLayerWarning`` tells that it is the patch embedding of a transformer, whose later tokens nobody can read.
+    """
+    target = plan.target or ClassScore()
+    example = Example(model, (image, *inputs), plan.output, target, plan.frames, plan.forward)
+    layer, record = _find_default(example)
+    if is_embedding(record, layer):
+        warnings.warn(
+            f"The automatic choice is {layer!r}, which cuts the image into patches before all attention of "
+            f"{type(model).__name__}: of no later layer the output is known to be a grid, so the map shows little of "
+            "what the network computes. Name a later layer; where its tokens are patches in rows, say so with "
+            "reshape_transform=lambda tokens: tokens.mT.unflatten(2, grid).",
+            ShallowLayerWarning,
+            stacklevel=4,
+        )
+    return layer
 
 
 def _tokens_hint(candidates: Sequence[LayerCandidate]) -> str:
@@ -154,23 +155,23 @@ def _tokens_hint(candidates: Sequence[LayerCandidate]) -> str:
     )  # fmt: skip
 
 
-def _choose_layer(example: Example) -> tuple[str | None, list[LayerCandidate]]:
-    """The layer, or ``None``, and the layers that have a spatial map."""
+def _choose_layer(example: Example) -> tuple[str | None, list[LayerCandidate], OutputRecord]:
+    """The layer, or ``None``, the layers that have a spatial map, and what all returned."""
     with torch.inference_mode(False):
         image = example.image.detach()
         example = replace(example, arguments=(image, *example.arguments[1:]))
         with torch.no_grad():
             record, output = record_outputs(example, image.clone())
-            candidates = _candidates(record, example.score(output).logits)
-        likely = [candidate for candidate in reversed(candidates) if _is_likely(candidate, record)]
-        likely.sort(key=lambda candidate: _doubt(candidate, record))
+            candidates = list_candidates(record, example.score(output).logits)
+        likely = [candidate for candidate in reversed(candidates) if is_likely(candidate, record)]
+        likely.sort(key=lambda candidate: count_doubts(candidate, record))
         begin = 0
         for count in (*GROUP_SIZES, len(likely)):
             layer = _try_first_with_gradient(example, likely[begin : begin + count])
             if layer is not None:
-                return layer, candidates
+                return layer, candidates, record
             begin += count
-    return None, candidates
+    return None, candidates, record
 
 
 def _try_first_with_gradient(example: Example, candidates: Sequence[LayerCandidate]) -> str | None:
@@ -196,72 +197,51 @@ def _first_with_gradient(example: Example, candidates: Sequence[LayerCandidate])
     )
     if not scores.values.requires_grad:
         return None
+    seed = one_hot(scores.columns[:, 0], scores.values)
+    through_final = not example.target.linear
+    found = [(c, capture.activations) for c, capture in zip(candidates, captures, strict=True)]
+    ran = [(candidate, tensor) for candidate, tensor in found if tensor is not None]
+
+    def is_explained(candidate: LayerCandidate, tensor: Tensor) -> bool:
+        (gradients,) = score_gradient(
+            scores.logits, scores.values, seed, [tensor], through_final=through_final, keep_graph=True
+        )
+        if gradients is None or not reaches_the_map(candidate.layout.to_map(gradients)):
+            return False
+        with suppress(LayerError):
+            check_layer(example, candidate.name, candidate.layout, is_map=True)
+            return True
+        return False
+
     with torch.enable_grad():
-        seed = one_hot(scores.columns[:, 0], scores.values)
-        for candidate, capture in zip(candidates, captures, strict=True):
-            if capture.activations is None:
-                continue
-            (gradients,) = score_gradient(
-                scores.logits,
-                scores.values,
-                seed,
-                [capture.activations],
-                through_final=not example.target.linear,
-                keep_graph=True,
-            )
-            if gradients is not None and _reaches_the_map(candidate.layout.to_map(gradients)):
-                with suppress(LayerError):
-                    check_layer(example, candidate.name, candidate.layout)
-                    return candidate.name
+        tensors = {candidate.name: tensor for candidate, tensor in ran}
+        for index, (candidate, tensor) in enumerate(ran):
+            if is_explained(candidate, tensor):
+                branches = find_coarser_branches(candidate, tensor, ran[index + 1 :])
+                better = (branch for branch in branches if is_explained(branch, tensors[branch.name]))
+                return next(better, candidate).name
     return None
 
 
-def check_layer(example: Example, name: str, layout: SpatialLayout | FoldedLayout, needs_proof: bool = True) -> None:
-    """Refuse a layer whose tokens are no places of the image, see ``check_places``."""
+def check_layer(
+    example: Example,
+    name: str,
+    layout: SpatialLayout | FoldedLayout,
+    *,
+    is_map: bool = False,
+    needs_proof: bool = True,
+) -> str | None:
+    """Refuse a layer whose tokens are no places of the image, or return a doubt, see ``check_places``."""
     if isinstance(layout, FoldedLayout) or example.frames is not None:
-        return
+        return None
 
     def run(images: Tensor, copies: int) -> Any:
         others = (tensor[:1].expand(copies, *tensor.shape[1:]) for tensor in example.arguments[1:])
         return replace(example, arguments=(images, *others)).run(images)
 
+    image = example.image.detach()
     with torch.no_grad():
-        check_places(example.model, name, layout, example.image.detach(), run, needs_proof)
-
-
-def _reaches_the_map(gradients: Tensor) -> bool:
-    """Whether there is a gradient, and in more channels of an image than the one of its class."""
-    channels = (gradients.flatten(2).abs().sum(2) > 0).sum(1)
-    return int(channels.max()) > min(1, gradients.shape[1] - 1)
-
-
-def _is_likely(candidate: LayerCandidate, record: OutputRecord) -> bool:
-    """Whether the automatic choice may take a layer."""
-    entry = record.outputs[candidate.name]
-    if entry.is_attention or is_passive(record.model.get_submodule(candidate.name)):
-        return False
-    if candidate.kind == "tokens":
-        return record.is_map(entry)
-    is_square = entry.shape[-1] == entry.shape[-2]
-    return not (is_square and record.is_token_table(entry))
-
-
-def _doubt(candidate: LayerCandidate, record: OutputRecord) -> int:
-    """How doubtful the reading of an output is: layers with less doubt come first."""
-    entry = record.outputs[candidate.name]
-    channels = entry.shape[1] if candidate.kind == "channels_first" else entry.shape[-1]
-    if channels == 1:  # a mask, such as the prediction of a binary segmentation
-        return 2
-    if record.is_map(entry):
-        return 0
-    is_uneven = stride_distortion(candidate.layout.grid, record.image_shape[2:]) > DOUBTFUL_DISTORTION
-    return int(is_uneven or record.is_token_table(entry))
-
-
-def is_passive(layer: nn.Module) -> bool:
-    """Whether a layer only repeats, pools or rearranges what another one made."""
-    name = type(layer).__name__
-    return isinstance(layer, PASSIVE_TYPES) or any(word in name for word in PASSIVE_WORDS)
+        return check_places(example.model, name, layout, image, run, is_map=is_map, needs_proof=needs_proof)
 
 
 def record_outputs(example: Example, image: Tensor) -> tuple[OutputRecord, Any]:
@@ -270,20 +250,3 @@ def record_outputs(example: Example, image: Tensor) -> tuple[OutputRecord, Any]:
     with record.listening():
         output = example.run(image)
     return record, output
-
-
-def _candidates(record: OutputRecord, prediction: Tensor | None) -> list[LayerCandidate]:
-    """In the order of completion, each layer whose output is a spatial map of its own, and not the prediction."""
-    number = None if prediction is None else record.number(prediction)
-    # Several names may stand for one tensor: a container ends after its last part, and counts.
-    outermost = {
-        entry.number: name for name, entry in record.outputs.items() if not is_passive(record.model.get_submodule(name))
-    }
-    return [
-        LayerCandidate(name, type(record.model.get_submodule(name)).__name__, entry.shape, entry.layout, entry.calls)
-        for name, entry in record.outputs.items()
-        if entry.layout is not None
-        and math.prod(entry.layout.grid) > 1
-        and outermost.get(entry.number, name) == name
-        and entry.number != number
-    ]

@@ -39,12 +39,13 @@ def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
     name = target_layer
     while name not in modules and name.startswith(WRAPPERS):
         name = name.partition(".")[2]
+    aliases = getattr(model, "layer_aliases", {})  # of a network that was read from a file
+    name = name if name in modules else aliases.get(name, name)
     if name in modules:
         _refuse_scripted(name, modules[name])
         return name
-    raise LayerError(
-        f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, set(modules))}"
-    )
+    known = {*modules, *aliases}
+    raise LayerError(f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, known)}")
 
 
 def _refuse_scripted(name: str, module: nn.Module) -> None:

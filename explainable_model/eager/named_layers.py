@@ -1,14 +1,16 @@
 """Check the layers that a user named, and the tokens whose attention a method reads."""
 
+import warnings
+
 from torch import Tensor, nn
 
 from explainable_model.attribution.layout import SpatialLayout
 from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
 from explainable_model.eager.example import Example
 from explainable_model.eager.find_layer import check_layer, record_outputs
+from explainable_model.eager.layer_candidates import may_hold_tokens
 from explainable_model.eager.record import OutputRecord
-from explainable_model.eager.token_places import may_hold_tokens
-from explainable_model.errors import LayerError
+from explainable_model.errors import DoubtfulPlacesWarning, LayerError
 
 
 def check_layers(model: nn.Module, arguments: tuple[Tensor, ...], plan: Plan, checked: set[tuple[int, ...]]) -> None:
@@ -32,9 +34,12 @@ def check_layers(model: nn.Module, arguments: tuple[Tensor, ...], plan: Plan, ch
         example = Example(model, arguments, plan.output, plan.target, forward=plan.forward)
         record, _ = record_outputs(example, example.image.detach().clone())
         for name in plan.layers:
-            layout = record.outputs[name].layout if name in record.outputs else None
-            if layout is not None:
-                check_layer(example, name, layout)
+            entry = record.outputs.get(name)
+            if entry is None or entry.layout is None:
+                continue
+            doubt = check_layer(example, name, entry.layout, is_map=record.is_map(entry))
+            if doubt is not None:
+                warnings.warn(doubt, DoubtfulPlacesWarning, stacklevel=2)
         if reads_attention:
             _check_attention(example, record, plan.method.name)
     checked.add(shape)

@@ -42,7 +42,7 @@ def without_rounding(
 
 def _is_tiny(gradient: Tensor, activations: Tensor, scale: Tensor) -> Tensor:
     """``(N, k)``: whether no change of the activations by their own size can move the score by more than rounding."""
-    eps = torch.finfo(gradient.dtype).eps
+    eps = max(torch.finfo(gradient.dtype).eps, torch.finfo(scale.dtype).eps)
     if eps > COARSE_EPS or gradient.shape[0] != scale.shape[0]:  # frames may be folded into the batch
         return torch.zeros(gradient.shape[:2], dtype=torch.bool, device=gradient.device)
     slope = torch.linalg.vector_norm(gradient.flatten(2), dim=2, dtype=scale.dtype)

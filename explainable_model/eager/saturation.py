@@ -245,7 +245,15 @@ def warn_of_saturation(root: Tensor, final: Node | None) -> None:
 
 def _overflows(node: Any) -> bool:
     """Whether the square of a divisor, which the gradient of the quotient needs, overflows."""
-    divisor = node._saved_other if hasattr(node, "_saved_other") else None
+    kind = _kind(node)
+    if kind == "DivBackward":
+        divisor = getattr(node, "_saved_other", None)
+    elif kind == "ReciprocalBackward":
+        divisor = node._saved_result.detach().reciprocal()
+    elif kind == "PowBackward" and getattr(node, "_saved_exponent", 1) == -1:
+        divisor = node._saved_self
+    else:
+        return False
     if not isinstance(divisor, Tensor) or divisor.ndim > 2 or not divisor.is_floating_point():
         return False
     return bool((divisor.detach().abs() > torch.finfo(divisor.dtype).max ** 0.5).any())
@@ -254,7 +262,7 @@ def _overflows(node: Any) -> bool:
 def _lost_digits(root: Tensor) -> str | None:
     for node in _nodes(root):
         kind = _kind(node)
-        if kind == "DivBackward" and _overflows(node):
+        if _overflows(node):
             return "an exponential is divided by a sum of exponentials that is too large: subtract the maximum first"
         if kind not in DISTANCES or not hasattr(node, "_saved_self"):
             continue

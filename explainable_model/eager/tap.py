@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from explainable_model.attribution.containers import Change, first_tensor, replace_tensor
 from explainable_model.attribution.plan import IMAGE_LAYER
 from explainable_model.attribution.targets import Scores
+from explainable_model.eager.kept_tensors import without_graphs_left
 
 
 class LayerTap:
@@ -108,7 +109,8 @@ def run_with_tail(
     """Run a network so that autograd keeps the graph of what follows its first tap.
 
     What comes before the first tap runs without a graph. Where a layer lies under a ``no_grad`` of the network itself,
-    the tail loses its graph as well; then the network runs once more, all of it with a graph.
+    the tail loses its graph as well; then the network runs once more, all of it with a graph. What the network keeps
+    of the run is detached.
 
     Args:
         model: the network.
@@ -123,7 +125,7 @@ def run_with_tail(
     """
     for grad_mode in (torch.no_grad(), torch.enable_grad()):
         captures = [ActivationCapture(None if name == IMAGE_LAYER else call) for name in names]
-        with grad_mode, ExitStack() as stack:
+        with without_graphs_left(model), grad_mode, ExitStack() as stack:
             layers = [pair for pair in zip(names, captures, strict=True) if pair[0] != IMAGE_LAYER]
             for (name, capture), tap in zip(layers, taps, strict=True):
                 stack.enter_context(tap.listen(model.get_submodule(name), capture))

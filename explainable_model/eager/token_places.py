@@ -1,8 +1,8 @@
 """Find out whether the cells of a layer's output lie where its shape says, by changing the image at some places."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -12,20 +12,21 @@ from torch import Tensor, nn
 from explainable_model.attribution.containers import floating_tensors
 from explainable_model.attribution.layout import SpatialLayout
 from explainable_model.eager.buffers import restored_buffers
+from explainable_model.eager.cell_changes import change_cell, collect
+from explainable_model.eager.layer_candidates import list_norms, may_hold_tokens, mixes_tokens
 from explainable_model.eager.record import is_attention
+from explainable_model.eager.small_grids import change_cells, judge_cells
 from explainable_model.errors import LayerError
 
 # Places in the image, as shares of its height and width, that no common order of tokens leaves where they are.
 PLACES = ((0.2, 0.7), (0.6, 0.3), (0.8, 0.85), (0.35, 0.55))
 CLEAR = 2.0  # times as strongly changed as the cell that should change: the order is another one
 ENOUGH = 3  # places, of the four, that decide
-LARGE = 5  # in a grid of so many cells a side, a neighbor of a cell counts for it: patches may overlap
+TINY = 5  # cells a side: in a smaller grid no neighbor of a cell counts for it, and attention may leave no token of it
+SMALL = 8  # cells a side: in a smaller grid of tokens, each cell is changed
+FLOOR = 1e-3  # of the mean change: smaller changes count as this
 REACH = 4  # pixels by which convolutions before the tokens move the largest change, where cells are as small
 NEAR = 8  # but no more than this part of a side
-MIXERS = ("Attention", "Attn", "Transformer")
-NORMS = ("LayerNorm", "RMSNorm")
-
-Seen = list[tuple[str, Tensor]]
 
 
 def check_places(
@@ -34,12 +35,15 @@ def check_places(
     layout: SpatialLayout,
     image: Tensor,
     run: Callable[[Tensor, int], Any],
+    *,
+    is_map: bool = False,
     needs_proof: bool = True,
-) -> None:
+) -> str | None:
     """Refuse a layer whose tokens are no places of the image, or lie in another order.
 
     One place of the image after the other is changed, and the cell that changes most should be the one of that place.
-    The output of attention mixes all places; then the layers around it tell whose tokens they are.
+    The output of attention mixes all places; then the layers around it tell whose tokens they are. In a small grid
+    each cell is changed, see ``judge_cells``.
 
     Args:
         model: the network.
@@ -47,43 +51,66 @@ def check_places(
         layout: how its output is read.
         image: ``(N, C, *spatial)``; the first image is used.
         run: ``(images, copies)``: runs the network on copies of the first image.
+        is_map: whether another layer showed a map with the grid, so that in a tiny grid a doubt remains where nothing
+            shows more.
         needs_proof: refuse a layer, too, where nothing shows that its tokens are places.
+
+    Returns:
+        The doubt, a sentence, that remains; ``None`` for none.
 
     Raises:
         LayerError: the cells are not where they should be, or nothing shows that they are.
     """
     if len(layout.grid) < 2 or not _is_doubtful(model, name, layout):
-        return
-    changed = torch.cat([image[:1], *(_changed(image[:1], layout.grid, place) for place in PLACES)])
-    seen: Seen = []
-    try:
-        with restored_buffers(model), _watching(model, name, seen):
-            run(changed, len(changed))
-    except (RuntimeError, ValueError, IndexError, AssertionError):
-        return  # a network for one batch size alone
-    for kind, tensor in seen:
+        return None
+    is_first = is_map and layout.kind == "channels_first"  # with its channels last it may hold windows, token by token
+    if is_first and not mixes_tokens(model) and not _normalizes_sequences(model, image, run):
+        return None  # of convolutions, and norms of their channels
+    is_small = layout.kind == "tokens" and min(layout.grid[-2:]) < SMALL
+    changed = change_cells(image[:1], layout.grid) if is_small else _change_places(image[:1], layout.grid)
+    found = collect(model, name, changed, run, len(image))
+    for kind, tensor in found:
         if kind == "output" and tensor.ndim > 3 and is_attention(model.get_submodule(name), tensor):
             raise LayerError(_message(name, tensor, "it holds attention, tokens by tokens"))
-    seen = [
-        (kind, tensor)
-        for kind, tensor in seen
-        if tensor.shape[0] == len(changed) and bool((tensor[1:] != tensor[:1]).any())
-    ]
+    seen = [tensor for _, tensor in found if bool((tensor[1:] != tensor[:1]).any())]
     reach = _reach(layout.grid[-2:], image.shape[-2:])
-    verdicts = [_verdict(layout, tensor, reach) for _, tensor in seen]
+
+    def judge(layout: SpatialLayout, tensor: Tensor) -> bool | None:
+        return judge_cells(layout, tensor) if is_small else _verdict(layout, tensor, reach)
+
+    verdicts = [judge(layout, tensor) for tensor in seen]
     clear = next((verdict for verdict in verdicts if verdict is not None), None)
     if clear is False:
-        if layout.prefix and _verdict(replace(layout, prefix=0), seen[verdicts.index(False)][1], reach):
-            raise LayerError(_suffix_message(name, layout, seen[0][1]))
-        raise LayerError(_message(name, seen[0][1], "its tokens lie in another order, or are no places of the image"))
-    decidable = min(layout.grid[-2:]) >= LARGE  # in a smaller grid, one place changes all of its tokens
-    if clear is None and verdicts and layout.kind == "tokens" and needs_proof and decidable:
-        raise LayerError(_message(name, seen[0][1], "no token follows one place of the image, as text does not"))
+        if layout.prefix and judge(replace(layout, prefix=0), seen[verdicts.index(False)]):
+            raise LayerError(_suffix_message(name, layout, seen[0]))
+        raise LayerError(_message(name, seen[0], "its tokens lie in another order, or are no places of the image"))
+    if clear or not found or layout.kind != "tokens" or not needs_proof:
+        return None
+    if not seen:
+        raise LayerError(_message(name, found[0][1], "its tokens do not depend on the image"))
+    if is_small and layout.prefix and any(judge(replace(layout, prefix=0), tensor) for tensor in seen):
+        raise LayerError(_suffix_message(name, layout, seen[0]))
+    if is_map and min(layout.grid[-2:]) < TINY:
+        return _doubt(name, layout)
+    raise LayerError(_message(name, seen[0], "no token follows one place of the image, as text does not"))
 
 
-def may_hold_tokens(model: nn.Module) -> bool:
-    """Whether a network may have layers of tokens: it has attention, or normalizes each token."""
-    return any(word in type(module).__name__ for module in model.modules() for word in (*MIXERS, *NORMS))
+def _normalizes_sequences(model: nn.Module, image: Tensor, run: Callable[[Tensor, int], Any]) -> bool:
+    """Whether a norm is given fewer dimensions than the image has, as sequences of tokens have."""
+    dims: list[int] = []
+
+    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+        dims.extend(tensor.ndim for tensor in floating_tensors(list(args)))
+
+    with ExitStack() as stack:
+        for norm in list_norms(model):
+            stack.enter_context(norm.register_forward_pre_hook(look))
+        stack.enter_context(restored_buffers(model))
+        try:
+            run(image, len(image))
+        except (RuntimeError, ValueError, IndexError, AssertionError):
+            return True  # a network for one batch size alone
+    return any(count < image.ndim for count in dims)
 
 
 def _message(name: str, tensor: Tensor, reason: str) -> str:
@@ -92,6 +119,17 @@ def _message(name: str, tensor: Tensor, reason: str) -> str:
         f"target_layer {name!r} has no spatial map: {reason}, though its shape ({', '.join(map(str, shape))}) could be "
         "read as one. Choose a layer that find_layers lists and whose tokens are patches in rows, or pass "
         "reshape_transform to put them in order."
+    )
+
+
+def _doubt(name: str, layout: SpatialLayout) -> str:
+    grid = " x ".join(map(str, layout.grid))
+    own = f"[:, {layout.prefix}:]" if layout.prefix else ""
+    return (
+        f"Nothing shows that the tokens of target_layer {name!r} follow places of the image: each change of one of its "
+        f"{grid} cells moves all of them alike, as in text, or behind attention that mixes all tokens. The map may not "
+        "lie where its evidence is. Name an earlier layer; or, if the tokens are patches in rows, say so: "
+        f"reshape_transform=lambda tokens: tokens{own}.mT.unflatten(2, {tuple(layout.grid)})."
     )
 
 
@@ -113,58 +151,19 @@ def _is_doubtful(model: nn.Module, name: str, layout: SpatialLayout) -> bool:
     return may_hold_tokens(model)
 
 
-def _changed(image: Tensor, grid: Sequence[int], place: tuple[float, float]) -> Tensor:
-    """The image with other values in the pixels of one cell, in all of its frames."""
-    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
-    deviation = image.float().std().clamp_min(0.1).to(image)
-    window: list[slice] = [slice(None), slice(None)]
-    size = image.shape[2:]
-    for axis, (cells, length) in enumerate(zip(grid, size, strict=True)):
-        share = place[axis - len(grid)] if len(grid) - axis <= len(place) else None
-        if share is None:  # the frames of a video
-            share = 0.5
-        cell = _cell(share, cells)
-        window.append(slice(cell * length // cells, max((cell + 1) * length // cells, cell * length // cells + 1)))
-    changed = image.clone()
-    changed[tuple(window)] = image[tuple(window)] * 0.5 + noise[tuple(window)] * 2 * deviation
-    return changed
+def _change_places(image: Tensor, grid: Sequence[int]) -> Tensor:
+    """The image, then the image with each of ``PLACES`` changed, in the frame in the middle of a video."""
+    return torch.cat([image, *(change_cell(image, grid, _cell_at(place, grid)) for place in PLACES)])
 
 
-def _cell(share: float, cells: int) -> int:
-    return min(int(share * cells), cells - 1)
-
-
-@contextmanager
-def _watching(model: nn.Module, name: str, seen: Seen) -> Iterator[None]:
-    """Collect the output of a layer and what went into it, then the same of each layer around it."""
-    parts = name.split(".")
-    names = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
-    found: dict[tuple[str, str], Tensor] = {}
-
-    def hook(at: str) -> Callable[..., None]:
-        def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            for kind, value in (("output", output), ("input", (list(args), list(kwargs.values())))):
-                tensors = [t.detach() for t in floating_tensors(value) if t.ndim > 2]
-                if tensors:
-                    found[at, kind] = tensors[0]
-
-        return keep
-
-    with ExitStack() as stack:
-        for at in names:
-            stack.enter_context(model.get_submodule(at).register_forward_hook(hook(at), with_kwargs=True))
-        yield
-    own = found.get((name, "output"))
-    for at in names if own is not None else []:
-        for kind in ("output", "input"):
-            tensor = found.get((at, kind))
-            if tensor is not None and own is not None and tensor.shape[:-1] == own.shape[:-1]:
-                seen.append((kind, tensor))
+def _cell_at(place: tuple[float, float], grid: Sequence[int]) -> list[int]:
+    shares = [0.5, *place][-len(grid) :]
+    return [min(int(share * cells), cells - 1) for share, cells in zip(shares, grid, strict=True)]
 
 
 def _reach(grid: Sequence[int], size: Sequence[int]) -> int:
     """How far from a cell its change may be the largest."""
-    if min(grid) < LARGE:
+    if min(grid) < TINY:
         return 0
     stride = max(length // cells for cells, length in zip(grid, size, strict=True))
     return max(1, min(REACH // max(stride, 1), min(grid) // NEAR))
@@ -175,14 +174,14 @@ def _verdict(layout: SpatialLayout, tensor: Tensor, reach: int) -> bool | None:
     tokens = tensor[:, : layout.prefix + math.prod(layout.grid)] if layout.kind == "tokens" else tensor
     maps = layout.to_map(tokens).double()
     change = (maps[1:] - maps[:1]).square().sum(1).sqrt()  # (places, *grid)
-    hits = misses = 0
+    usual = change.mean(0) + FLOOR * change.mean()  # some tokens of text change more than others, whatever the place is
+    hits = misses = more = 0
     for place, at in zip(PLACES, change, strict=True):
-        axes = [0.5, *place][-len(layout.grid) :]
-        cells = [_cell(share, length) for share, length in zip(axes, layout.grid, strict=True)]
-        window = tuple(slice(max(cell - reach, 0), cell + reach + 1) for cell in cells)
+        window = tuple(slice(max(cell - reach, 0), cell + reach + 1) for cell in _cell_at(place, layout.grid))
         own, largest = float(at[window].max()), float(at.max())
         hits += own == largest > 0
+        more += float((at / usual)[window].max()) == float((at / usual).max())
         misses += largest > CLEAR * own
-    if hits >= ENOUGH:
+    if min(hits, more) >= ENOUGH:
         return True
     return False if misses >= ENOUGH else None

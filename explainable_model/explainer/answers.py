@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,14 +20,14 @@ INDEPENDENT = (*BINARY, "sigmoid", "sigmoid_logits")  # each class is present or
 
 
 def resolve_class(text: str | None, class_names: Sequence[str] | None) -> int | None:
-    """Find the index of a class given by number or name; ``None`` stands for the predicted class.
+    """Find the index of a class given by number or name; ``None`` and ``-1`` stand for the predicted class.
 
     A name matches the whole class name or one of its parts between commas, in any case.
 
     Raises:
         InputError: no class, or more than one, of that name; a text that is too long; or no names are known.
     """
-    if text is None:
+    if text is None or text.strip() == str(PREDICTED):
         return None
     if re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):
         if len(text) > MAX_DIGITS:  # Python refuses to read a number of thousands of digits
@@ -174,9 +173,9 @@ def label_class(record: dict[str, Any]) -> str:
     return f"no {name}, {share}" if absent else f"{name}, {share}"
 
 
-def make_caption(path: Path, record: dict[str, Any]) -> str:
-    """Write the caption of a panel: the name of the file and the explained class."""
-    return f"{path.name}: {label_class(record)}"
+def make_caption(name: str, record: dict[str, Any]) -> str:
+    """Write the caption of a panel: the name of the file, if it is to be told, and the explained class."""
+    return f"{name}: {label_class(record)}" if name else label_class(record)
 
 
 def take_first(answer: Sequence[NDArray[Any]]) -> Answer:

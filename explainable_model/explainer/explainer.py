@@ -20,6 +20,7 @@ from explainable_model.explainer.answers import (
 )
 from explainable_model.explanation import PRESENT, Explanation, OutputKind
 from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.imaging.volumes import VolumePreprocess
 
 if TYPE_CHECKING:
     from explainable_model.attribution.plan import Plan
@@ -37,7 +38,8 @@ class Explainer:
 
     Attributes:
         run: ``(image (1, C, H, W), class_idx (1,) or None) -> Explanation`` of arrays for one image.
-        preprocess: from a photo to the image.
+        predict: ``images (N, C, H, W) -> output (N, ...)``, without maps where the network can leave them out.
+        preprocess: from a photo to the image; of volumes, a ``VolumePreprocess``.
         class_names: one per class, if known.
         top_k: how many classes it explains at once; ``None`` for one.
         signed: whether its maps are signed: zero is no evidence, negative values speak against the class.
@@ -49,6 +51,7 @@ class Explainer:
     """
 
     run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer]
+    predict: Callable[[NDArray[Any]], NDArray[Any]]
     preprocess: Preprocess | AsDecoded
     class_names: Sequence[str] | None
     top_k: int | None = None
@@ -83,7 +86,7 @@ def artifact_explainer(path: Path, *, trusted: bool = False) -> Explainer:
     return session_explainer(load(path, trusted=trusted))
 
 
-def session_explainer(session: "Session", preprocess: Preprocess | None = None) -> Explainer:
+def session_explainer(session: "Session", preprocess: Any = None) -> Explainer:
     """Wrap an open artifact.
 
     Args:
@@ -108,8 +111,17 @@ def session_explainer(session: "Session", preprocess: Preprocess | None = None) 
         classes = None if class_idx is None else expand_class_idx(np.repeat(class_idx, copies), metadata.top_k)
         return take_first(session(batch, classes))
 
+    def predict(images: NDArray[Any]) -> NDArray[Any]:
+        size = metadata.batch or len(images)
+        check_volume((size, *images.shape[1:]), 1, session.path)
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        filled = [np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)]) for part in parts]
+        outputs = [session(np.ascontiguousarray(part.astype(metadata.array_dtype))).logits for part in filled]
+        return np.concatenate(outputs)[: len(images)]
+
     return Explainer(
         run,
+        predict,
         preparation,
         metadata.class_names,
         metadata.top_k,
@@ -146,15 +158,32 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
     Raises:
         InputError: it is not known how a photo becomes the input.
     """
-    import torch
-
-    from explainable_model.attribution.targets import Binary
-
     if named.preprocess is None:
         raise InputError(
             f"It is not known how a photo becomes the input of this {type(named.model).__name__}; let the "
             "factory return explainable_model.NamedModel(model, Preprocess(...), class_names)."
         )
+    shape = (1, len(named.preprocess.mean), *named.preprocess.size)
+    return _wrap(explainable, named, named.preprocess, shape)
+
+
+def volume_explainer(explainable: "ExplainableModel", named: "NamedModel", preprocess: VolumePreprocess) -> Explainer:
+    """Explain volumes with a wrapped network, as ``wrapper_explainer`` explains photos."""
+    return _wrap(explainable, named, preprocess, (1, 1, *preprocess.size))
+
+
+def _wrap(
+    explainable: "ExplainableModel",
+    named: "NamedModel",
+    preprocess: Any,
+    shape: Sequence[int],
+) -> Explainer:
+    import torch
+
+    from explainable_model.attribution.calling import call_network
+    from explainable_model.attribution.prediction import find_prediction
+    from explainable_model.attribution.targets import Binary
+
     plan = explainable.plan
     dtype = find_dtype(named.model)
 
@@ -163,13 +192,21 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
         classes = None if class_idx is None else torch.from_numpy(expand_class_idx(class_idx, plan.top_k))
         with wrap_network_errors(named.model, tuple(pixels.shape)):
             logits, explained, cam = explainable(pixels, classes)
+        check_names(named.class_names, _count_classes(plan, logits.shape))
         return take_first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
-    kind = named.output_kind or _find_kind(named, plan)
+    def predict(images: NDArray[Any]) -> NDArray[Any]:
+        pixels = torch.from_numpy(images).to(dtype)
+        with torch.no_grad(), wrap_network_errors(named.model, tuple(pixels.shape)):
+            output = call_network(named.model, plan.forward, pixels, ())
+            return np.asarray(find_prediction(output, plan.output).tensor.float().cpu())
+
+    kind = named.output_kind or _find_kind(named, plan, shape)
     classes = 2 if isinstance(plan.target, Binary) else None
     return Explainer(
         run,
-        named.preprocess,
+        predict,
+        preprocess,
         named.class_names,
         plan.top_k,
         plan.postprocess.diverging,
@@ -181,15 +218,35 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
     )
 
 
-def _find_kind(named: "NamedModel", plan: "Plan") -> OutputKind | None:
+def _count_classes(plan: "Plan", shape: Sequence[int]) -> int | None:
+    """Count the classes of an output of this shape; ``None`` where the target reads the output in its own way."""
+    from explainable_model.attribution.targets import Binary, ClassScore
+
+    if isinstance(plan.target, Binary):
+        return 2
+    return (shape[1] if len(shape) > 1 else 1) if isinstance(plan.target, ClassScore) else None
+
+
+def check_names(class_names: Sequence[str] | None, classes: int | None) -> None:
+    """Refuse names of other classes than those of the network.
+
+    Raises:
+        InputError: more or fewer names than classes.
+    """
+    if class_names is not None and classes is not None and len(class_names) != classes:
+        raise InputError(
+            f"There are {len(class_names)} class names; the network has {classes} class(es). Expected one for each, in "
+            "the order of the output."
+        )
+
+
+def _find_kind(named: "NamedModel", plan: "Plan", shape: Sequence[int]) -> OutputKind | None:
     """Find how the output of a network is read, with an image of noise."""
     import torch
 
     from explainable_model.lowering.eager_kind import find_output_kind
 
-    assert named.preprocess is not None
-    shape = (1, len(named.preprocess.mean), *named.preprocess.size)
-    image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(find_dtype(named.model))
+    image = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(find_dtype(named.model))
     try:
         with wrap_network_errors(named.model, tuple(image.shape)):
             return find_output_kind(named.model, image, output=plan.output, forward=plan.forward)

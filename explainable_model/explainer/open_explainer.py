@@ -9,6 +9,7 @@ from explainable_model.errors import InputError, ModelError
 from explainable_model.explainer.explainer import (
     SMOOTH,
     Explainer,
+    check_names,
     model_explainer,
     session_explainer,
     wrapper_explainer,
@@ -54,7 +55,7 @@ def open_explainer(
     if isinstance(model, Explainer):
         _refuse(options, "an Explainer has its layer, its method and their options inside")
         return _override(model, names, output_kind)
-    session = _open_session(model)
+    session = open_session(model)
     if session is not None:
         _refuse({**options, **({"checkpoint": checkpoint} if checkpoint else {})}, INSIDE)
         return _override(session_explainer(session, _translate(preprocess)), names, output_kind)
@@ -79,7 +80,7 @@ def as_class_names(names: Any) -> tuple[str, ...] | None:
     return tuple(str(name) for name in names)
 
 
-def _open_session(model: Any) -> Any:
+def open_session(model: Any) -> Any:
     """The session of an artifact; ``None`` for anything else."""
     from explainable_model.exporters import FORMATS
     from explainable_model.runtime import Session, load
@@ -166,12 +167,16 @@ def _name(
 def _translate(preprocess: Any) -> "Preprocess | None":
     if preprocess is None:
         return None
+    from explainable_model.imaging.volumes import VolumePreprocess
     from explainable_model.networks.transforms import as_preprocess
 
+    if isinstance(preprocess, VolumePreprocess):
+        raise InputError("VolumePreprocess prepares volumes; a photo takes Preprocess((224, 224), ...).")
     return as_preprocess(preprocess)
 
 
 def _override(explainer: Explainer, names: tuple[str, ...] | None, output_kind: OutputKind | None) -> Explainer:
+    check_names(names, explainer.classes)
     return replace(
         explainer, class_names=names or explainer.class_names, output_kind=output_kind or explainer.output_kind
     )

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
 from explainable_model.explainer.answers import TOP, Answer, label_class, probabilities
-from explainable_model.explainer.pictures import save_answer, show_picture
+from explainable_model.explainer.pictures import DICOM, save_answer, show_picture
 from explainable_model.explanation import Explanation
 from explainable_model.imaging.overlay import ALPHA, UNSEEN, heatmap, hottest_point, overlay, resize_map, round_box
 from explainable_model.imaging.preprocess import Box
@@ -138,13 +138,12 @@ class PhotoExplanation:
         picture.paste(Image.fromarray(heatmap(scaled, colormap, signed=self.explainer.signed)), region[:2])
         return picture
 
-    def panel(self, **style: Any) -> "Image":
+    def panel(self, *, caption: str | None = None, **style: Any) -> "Image":
         """Draw photo, heatmap and overlay side by side, with class, method, layer and a color bar."""
-        caption = f"{self.name}: {self.label}"
         return panel(
             self.photo,
             self.cam,
-            caption,
+            f"{self.name}: {self.label}" if caption is None else caption,
             self.box,
             signed=self.explainer.signed,
             note=self.explainer.describe_method(),
@@ -159,21 +158,31 @@ class PhotoExplanation:
         """
         show_picture(self.panel(**style))
 
-    def save(self, path: str | Path, picture: str = "panel", **style: Any) -> Path:
-        """Write a picture; the ending of the path chooses PNG, JPEG or WebP.
+    def save(self, path: str | Path, picture: str = "panel", *, keep_patient: bool = False, **style: Any) -> Path:
+        """Write a picture; the ending of the path chooses PNG, JPEG, WebP or DICOM.
+
+        A DICOM file is a Secondary Capture image without a patient: no name, no file name in the caption, and no UID of
+        the source.
 
         Args:
             path: the file.
             picture: ``panel``, ``overlay`` or ``heatmap``.
+            keep_patient: copies the patient and the study of a source in DICOM into a DICOM file, and refers to it.
             style: of that picture.
 
         Raises:
-            InputError: another picture or ending.
+            InputError: another picture or ending, or ``keep_patient`` without DICOM.
+            MissingRuntimeError: DICOM without pydicom.
             ArtifactError: a file that cannot be written.
         """
         if picture not in PICTURES:
             raise InputError(f"picture is {picture!r}; expected one of {', '.join(PICTURES)}.")
-        return save_answer(getattr(self, picture)(**style), Path(path))
+        path = Path(path)
+        if picture == "panel" and path.suffix.lower() == DICOM and not keep_patient:
+            style.setdefault("caption", self.label)
+        comment = f"{self.label}; {self.explainer.describe_method()}."
+        drawn = getattr(self, picture)(**style)
+        return save_answer(drawn, path, source=self.path, keep_patient=keep_patient, comment=comment)
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the answer for JSON: the class, where its map is large, how it was made, the best classes."""
@@ -230,20 +239,26 @@ class PhotoExplanations(tuple[PhotoExplanation, ...]):
 
     __slots__ = ()
 
-    def panel(self, **style: Any) -> "Image":
-        """Draw the overlays in rows, each with its class and its method."""
-        tiles = [
-            Tile(each.overlay(**style), f"{each.name}: {each.label}", each.explainer.describe_method()) for each in self
-        ]
-        return tile_sheet(tiles)
+    def panel(self, *, names: bool = True, **style: Any) -> "Image":
+        """Draw the overlays in rows, each with its name, its class and its method; without the names on request."""
+        titles = [f"{each.name}: {each.label}" if names else each.label for each in self]
+        return tile_sheet(
+            [
+                Tile(each.overlay(**style), title, each.explainer.describe_method())
+                for each, title in zip(self, titles, strict=True)
+            ]
+        )
 
     def show(self, **style: Any) -> None:
         """Show the overlays, as ``PhotoExplanation.show``."""
         show_picture(self.panel(**style))
 
     def save(self, path: str | Path, **style: Any) -> Path:
-        """Write the overlays in one picture, as ``PhotoExplanation.save``."""
-        return save_answer(self.panel(**style), Path(path))
+        """Write the overlays in one picture, as ``PhotoExplanation.save``; DICOM names no file and no patient."""
+        path = Path(path)
+        if path.suffix.lower() == DICOM:
+            style.setdefault("names", False)
+        return save_answer(self.panel(**style), path)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Describe each answer, as ``PhotoExplanation.to_dict``."""

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from explainable_model.explainer.answers import Answer, label_class, make_caption, split_classes
 from explainable_model.explainer.explainer import Explainer
+from explainable_model.explainer.pictures import DICOM, save_answer
 from explainable_model.imaging.overlay import OverlayStyle, hottest_point, overlay
 from explainable_model.imaging.preprocess import Box
-from explainable_model.imaging.sheets import panel, save_picture
+from explainable_model.imaging.sheets import panel
 from explainable_model.imaging.tiles import Tile, tile_sheet
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def explain_photo(
     target: Path,
     *,
     ending: str = ".png",
+    keep_patient: bool = False,
 ) -> dict[str, Any]:
     """Explain one photo and write its panel and its overlay: ``<target>-panel.png`` and ``<target>-overlay.png``.
 
@@ -38,6 +40,7 @@ def explain_photo(
         style: how the pictures are drawn.
         target: an existing folder and the beginning of the file names.
         ending: of the pictures.
+        keep_patient: whether DICOM files say whose they are, see ``save_secondary_capture``.
 
     Returns:
         The record for JSON; with ``top_k``, the record of each class as ``explained``.
@@ -52,9 +55,17 @@ def explain_photo(
         }
         for answer in answers
     ]
-    pictures = _draw(photo, path, answers, records, box, style, explainer)
+    caption = path.name if ending != DICOM or keep_patient else ""
+    pictures = _draw(photo, caption, answers, records, box, style, explainer)
+    comment = f"{'; '.join(map(label_class, records))}; {explainer.describe_method()}."
     files = {
-        kind: save_picture(picture, target.with_name(f"{target.name}-{kind}{ending}"))
+        kind: save_answer(
+            picture,
+            target.with_name(f"{target.name}-{kind}{ending}"),
+            source=path,
+            keep_patient=keep_patient,
+            comment=comment,
+        )
         for kind, picture in pictures.items()
     }
     explained = [{key: value for key, value in record.items() if key != "top"} for record in records]
@@ -74,7 +85,7 @@ def draw_overlay(photo: "Image", cam: NDArray[Any], box: Box, style: OverlayStyl
 
 def _draw(
     photo: "Image",
-    path: Path,
+    name: str,
     answers: Sequence[Answer],
     records: Sequence[dict[str, Any]],
     box: Box,
@@ -86,9 +97,9 @@ def _draw(
     overlays = [draw_overlay(photo, answer.cam[0], box, style, signed=signed) for answer in answers]
     if explainer.top_k is not None:
         tiles = [Tile(picture, label_class(record)) for picture, record in zip(overlays, records, strict=True)]
-        return {"panel": tile_sheet([Tile(photo, path.name), *tiles]), "overlay": overlays[0]}
+        return {"panel": tile_sheet([Tile(photo, name), *tiles]), "overlay": overlays[0]}
     note = explainer.describe_method()
     drawn = panel(
-        photo, answers[0].cam[0], make_caption(path, records[0]), box, note=note, **style.keywords(signed=signed)
+        photo, answers[0].cam[0], make_caption(name, records[0]), box, note=note, **style.keywords(signed=signed)
     )
     return {"panel": drawn, "overlay": overlays[0]}

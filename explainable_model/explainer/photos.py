@@ -17,7 +17,7 @@ from explainable_model.imaging.window import Window
 Photo: TypeAlias = Any  # a path, a picture of Pillow, (H, W[, C]) of NumPy, or (C, H, W) of torch
 
 ENDINGS = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp", ".avif")
+    (".bmp", ".dcm", ".gif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp", ".avif")
 )
 """Endings of the files that a folder's photos have; a file that is named by itself may have any."""
 WILDCARDS = frozenset("*?[")

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explainable_model.errors import InputError
+from explainable_model.imaging.secondary_capture import save_secondary_capture
 from explainable_model.imaging.sheets import PICTURE_FORMATS, save_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+DICOM = ".dcm"
 
 
 def show_picture(picture: "Image") -> None:
@@ -29,15 +32,28 @@ def show_picture(picture: "Image") -> None:
         raise InputError("This system has no viewer of pictures; write the picture with .save('explained.png').")
 
 
-def save_answer(picture: "Image", path: Path) -> Path:
+def save_answer(
+    picture: "Image", path: Path, *, source: Path | None = None, keep_patient: bool = False, comment: str = ""
+) -> Path:
     """Write a picture in the format that the ending names.
 
+    Args:
+        picture: what is written.
+        path: the file.
+        source, keep_patient, comment: of a DICOM file, see ``save_secondary_capture``.
+
     Raises:
-        InputError: an unknown ending.
+        InputError: an unknown ending, or ``keep_patient`` without DICOM.
+        MissingRuntimeError: DICOM without pydicom.
         ArtifactError: as ``save_picture``.
     """
-    if path.suffix.lower() not in PICTURE_FORMATS:
-        raise InputError(f"{path} ends in {path.suffix!r}; expected one of {', '.join(PICTURE_FORMATS)}.")
+    ending = path.suffix.lower()
+    if ending == DICOM:
+        return save_secondary_capture(picture, path, source=source, keep_patient=keep_patient, comment=comment)
+    if ending not in PICTURE_FORMATS:
+        raise InputError(f"{path} ends in {path.suffix!r}; expected one of {', '.join((*PICTURE_FORMATS, DICOM))}.")
+    if keep_patient:
+        raise InputError(f"keep_patient belongs to DICOM files; {path} ends in {path.suffix!r}.")
     return save_picture(picture, path)
 
 

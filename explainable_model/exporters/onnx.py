@@ -17,7 +17,7 @@ from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.onnx_file import OnnxRecord, check_files, read_onnx
 from explainable_model.exporters.guard.onnx_sizes import check_work
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
-from explainable_model.exporters.telemetry import import_onnxruntime
+from explainable_model.telemetry import import_onnxruntime
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel

@@ -18,7 +18,7 @@ from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import InputError
 from explainable_model.explanation import CLASS_IDX, IMAGE, LOGITS, PREDICTED, Progress
 from explainable_model.exporters.onnx import name_companion, open_
-from explainable_model.exporters.telemetry import import_onnxruntime
+from explainable_model.telemetry import import_onnxruntime
 from explainable_model.verify.agreement import Agreement, measure_agreement, require_agreement
 
 QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool")

@@ -18,7 +18,7 @@ from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.openvino_file import read_openvino
 from explainable_model.exporters.guard.openvino_graph import check_sizes
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
-from explainable_model.exporters.telemetry import import_openvino
+from explainable_model.telemetry import import_openvino
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel

@@ -49,7 +49,7 @@ class OverlayStyle:
             InputError: as ``check_style``.
         """
         style = replace(self, colormap=self.colormap or choose_colormap(signed=signed))
-        check_style(str(style.colormap), style.alpha, style.threshold)
+        check_style(str(style.colormap), style.alpha, style.threshold, style.hide)
         return style
 
     def keywords(self, *, signed: bool) -> dict[str, Any]:
@@ -82,7 +82,10 @@ def heatmap(cam: ArrayLike, colormap: Colormap | None = None, *, signed: bool = 
 
 def _scale_to_unit(cam: ArrayLike, *, signed: bool) -> UnitMap:
     """Bring a map into [0, 1]; zero becomes 0, or 0.5 for a signed map."""
-    values = as_array(cam, "cam").astype(np.float32)
+    values = as_array(cam.detach().cpu() if hasattr(cam, "detach") else cam, "cam")
+    if np.iscomplexobj(values):
+        raise InputError(f"cam holds {values.dtype}; expected real numbers, such as their magnitudes: abs(cam).")
+    values = values.astype(np.float32)
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"cam has shape {values.shape}; expected (h, w), one map of one image: cam[0].")
     if not np.isfinite(values).all():
@@ -124,13 +127,16 @@ def palette(colormap: Colormap = COLORMAP) -> Pixels:
     return colors
 
 
-def check_style(colormap: Colormap, alpha: float, threshold: float = 0.0) -> None:
+def check_style(colormap: Colormap, alpha: float, threshold: float = 0.0, hide: str = HIDE[0]) -> None:
     """Refuse a style that ``heatmap`` or ``overlay`` would refuse, before any work is done.
 
     Raises:
-        InputError: an unknown colormap (the nearest are listed), or an alpha or a threshold outside [0, 1].
+        InputError: an unknown colormap (the nearest are listed), an alpha or a threshold outside [0, 1], or something
+            else to hide.
     """
     palette(colormap)
+    if hide not in HIDE:
+        raise InputError(f"hide is {hide!r}; expected {' or '.join(map(repr, HIDE))}.")
     for name, value in (("threshold", threshold), ("alpha", alpha)):
         if not isinstance(value, Real):
             raise InputError(f"{name} is {value!r}; expected a number from 0 to 1.")
@@ -169,13 +175,14 @@ def overlay(
         RGB, of the photo's size.
 
     Raises:
-        InputError: as ``heatmap``, an alpha or a threshold outside [0, 1], a box that leaves the photo, or no box where
-            the map is not of the photo's size.
+        InputError: as ``heatmap`` and ``check_style``, a photo that is no picture of Pillow, a box that leaves the
+            photo, or no box where the map is not of the photo's size.
     """
     from PIL import Image
 
     colors = colormap if colormap is not None else choose_colormap(signed=signed)
-    check_style(colors, alpha, threshold)
+    check_style(colors, alpha, threshold, hide)
+    _check_kinds(photo, cam)
     picture = upright_rgb(photo, box.window if isinstance(box, Preprocess | AsDecoded) else None)
     region = round_box(find_box(box, np.shape(cam), picture.size), picture.size)
     values = resize_map(cam, region, signed=signed)
@@ -187,6 +194,18 @@ def overlay(
         blended.paste(weak, (0, 0), Image.fromarray(np.where(strength < threshold, 255, 0).astype(np.uint8)))
     picture.paste(blended, region[:2])
     return picture
+
+
+def _check_kinds(photo: Any, cam: ArrayLike) -> None:
+    from PIL import Image
+
+    if not isinstance(photo, Image.Image):
+        raise InputError(
+            f"photo is {type(photo).__name__}; expected a Pillow picture: Image.open(path), or Image.fromarray(array) "
+            "of uint8 (h, w, 3)."
+        )
+    if len(np.shape(cam)) != 2:
+        raise InputError(f"cam has shape {tuple(np.shape(cam))}; expected (h, w), one map of one image: cam[0].")
 
 
 def hottest_point(cam: ArrayLike, box: Box) -> tuple[float, float]:

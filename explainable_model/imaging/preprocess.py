@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explainable_model.errors import InputError, LowRangeWarning
+from explainable_model.errors import InputError, LowRangeWarning, MissingRuntimeError
+from explainable_model.imaging.dicom import is_dicom, read_dicom
+from explainable_model.imaging.volumes import is_volume_path
 from explainable_model.imaging.window import (
     Window,
     check_high_bytes,
@@ -154,7 +156,7 @@ class AsDecoded:
 
 
 def open_photo(path: str | Path, window: Window | None = None) -> "Image":
-    """Read a picture of any mode as RGB, upright (EXIF orientation applied).
+    """Read a picture of any mode as RGB, upright (EXIF orientation applied), or the image of a DICOM file.
 
     Args:
         path: the file.
@@ -163,6 +165,7 @@ def open_photo(path: str | Path, window: Window | None = None) -> "Image":
     Raises:
         InputError: the file is missing, not a picture, truncated, or larger than 100 megapixels; or its values need a
             window.
+        MissingRuntimeError: a DICOM file without pydicom.
 
     Warns:
         LowRangeWarning: a picture of 16 bits that becomes nearly black.
@@ -170,13 +173,19 @@ def open_photo(path: str | Path, window: Window | None = None) -> "Image":
     from PIL import UnidentifiedImageError
 
     try:
+        if is_dicom(path):
+            return read_dicom(path, window, MAX_PIXELS)
         with quiet_pillow():
             return _read(path, window)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except UnidentifiedImageError as error:
+        if is_volume_path(path):
+            raise InputError(
+                f"{path} is a volume; explain it in Python: explain(path, network, preprocess=VolumePreprocess(...))."
+            ) from error
         raise InputError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG or the like.") from error
-    except (InputError, LowRangeWarning):  # a warning is raised where warnings are errors
+    except (InputError, LowRangeWarning, MissingRuntimeError):  # a warning is raised where warnings are errors
         raise
     except Exception as error:  # Pillow's decoders raise errors of many types on damaged files
         raise InputError(f"{path} cannot be read: {error}. Is it truncated or damaged?") from error

@@ -20,6 +20,7 @@ FLOAT_WINDOWS: tuple[Window, ...] = ((0.0, 1.0), (0.0, 255.0), SIXTEEN_BITS)
 LOW_SHARE = 0.25  # of the window: below it, 256 gray levels become 64 or fewer
 STRIP = 1 << 20  # values that are computed at a time
 BITS_PER_SAMPLE, SMALLEST, LARGEST = 258, (280, 340), (281, 341)  # tags of TIFF
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 
 
 def is_deep(photo: "Image") -> bool:
@@ -52,13 +53,16 @@ def parse_window(text: str) -> Window:
     return black, white
 
 
-def to_eight_bits(photo: "Image", window: Window | None = None) -> "Image":
+def to_eight_bits(photo: "Image", window: Window | None = None, limits: Window | None = None) -> "Image":
     """Map the values of a deep picture to 0 to 255: black and below become 0, white and above 255.
+
+    In a TIFF file whose smallest value is white (``WhiteIsZero``) the result is turned round.
 
     Args:
         photo: one channel of 16 or 32 bits; NaN and infinity become 0.
         window: the values that become black and white. By default those that a TIFF file names, else the range of the
             type: 0 to 65535 of integers, and the first of 0 to 1, 255 and 65535 that holds the values of floats.
+        limits: the range of the type, where the file names it; only the warning is the same.
 
     Returns:
         One channel of 8 bits.
@@ -76,7 +80,7 @@ def to_eight_bits(photo: "Image", window: Window | None = None) -> "Image":
     chosen = window or read_window(photo)
     if chosen is None:
         low, high = _find_range(stored)
-        black, white = _guess_window(photo.mode, low, high, name)
+        black, white = limits or _guess_window(photo.mode, low, high, name)
         _warn_of_low_range(low, high, black, white, name)
     else:
         black, white = chosen
@@ -84,6 +88,8 @@ def to_eight_bits(photo: "Image", window: Window | None = None) -> "Image":
     for start, values in _read_strips(stored):
         scaled = (values.clip(black, white) - black) / (white - black) * 255
         levels[start : start + len(values)] = scaled.round()
+    if _is_inverted(photo):
+        np.subtract(255, levels, out=levels)
     return Image.fromarray(levels.reshape(stored.shape))
 
 
@@ -144,6 +150,12 @@ def read_window(photo: "Image") -> Window | None:
     return (0.0, 2.0**bits - 1) if 8 < bits < 16 else None
 
 
+def _is_inverted(photo: "Image") -> bool:
+    """Whether the smallest value of a TIFF file is white, as in many X-rays; Pillow turns 8 bits alone round."""
+    tags: Any = getattr(photo, "tag_v2", None)
+    return tags is not None and tags.get(PHOTOMETRIC, 1) == WHITE_IS_ZERO
+
+
 def _first(value: Any) -> float:
     return float(value[0] if isinstance(value, tuple) else value)
 
@@ -164,11 +176,15 @@ def _guess_window(mode: str, low: float, high: float, name: str) -> Window:
 
 
 def _warn_of_low_range(low: float, high: float, black: float, white: float, name: str) -> None:
-    if high - black < LOW_SHARE * (white - black):
-        suggestion = 2 ** math.ceil(math.log2(high + 1)) - 1 if white > 1 else high
-        warnings.warn(
-            f"{name} has values from {low:g} to {high:g} of a range from {black:g} to {white:g}, so it is "
-            f"nearly black. Choose the values that become black and white, for example window=(0, {suggestion:g}).",
-            LowRangeWarning,
-            stacklevel=3,
-        )
+    start = max(black, 0.0) if low >= 0 else low  # a range with negative values has its zero somewhere in the middle
+    if high - start >= LOW_SHARE * (white - black):
+        return
+    whole = black == 0 and white > 1
+    suggestion = 2 ** math.ceil(math.log2(high + 1)) - 1 if whole else high
+    problem = "it is nearly black" if black == 0 else "few gray levels are left"
+    warnings.warn(
+        f"{name} has values from {low:g} to {high:g} of a range from {black:g} to {white:g}, so {problem}. Choose the "
+        f"values that become black and white, for example window=({0 if black == 0 else low:g}, {suggestion:g}).",
+        LowRangeWarning,
+        stacklevel=3,
+    )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from explainable_model.attribution.calling import Caller, call_network
 from explainable_model.attribution.prediction import Select, find_prediction
 from explainable_model.eager.buffers import frozen_parameters
+from explainable_model.eager.kept_tensors import without_graphs_left
 from explainable_model.explanation import OutputKind
 from explainable_model.lowering.output_kind import LAYERS, PROBABILITIES, OutputEnding, classify_output
 
@@ -37,7 +38,7 @@ def find_output_kind(
     Raises:
         ModelError: no part of the output is the prediction.
     """
-    with torch.inference_mode(False), torch.enable_grad(), frozen_parameters(model):
+    with torch.inference_mode(False), torch.enable_grad(), frozen_parameters(model), without_graphs_left(model):
         seen = image.detach().clone().requires_grad_().clone()  # no leaf: a network may write to its image
         logits = find_prediction(call_network(model, forward, seen, inputs), output).tensor
     if logits.grad_fn is None:

@@ -1,6 +1,7 @@
 // Checks for the tests: the parts of the library that the program `explain` does not show.
 //
 //   check image METADATA.json PHOTO OUT.npy    write the network's input for a photo
+//   check classes METADATA.json WORDS.txt      print the class of each line of WORDS.txt, or why there is none
 //   check damage PHOTO                         decode the photo truncated and changed at many places
 //   check threads ARTIFACT PHOTO...            compare the answers of eight threads with those of one
 //   check refusals ARTIFACT                    give images and classes that must be refused, then a good one
@@ -16,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "classes.hpp"
 #include "explainer.hpp"
 #include "npy.hpp"
 
@@ -28,11 +30,26 @@ constexpr int kRounds = 2;
 
 void fail(const std::string& what) { throw std::runtime_error(what); }
 
-void check_image(const std::string& record, const std::string& photo, const std::string& out) {
+Metadata read_record(const std::string& record) {
   std::ifstream file(record);
-  const std::string text((std::istreambuf_iterator<char>(file)), {});
-  const Image image = to_image(parse_metadata(text, record).preprocess.value(), read_picture(photo));
+  return parse_metadata({std::istreambuf_iterator<char>(file), {}}, record);
+}
+
+void check_image(const std::string& record, const std::string& photo, const std::string& out) {
+  const Image image = to_image(read_record(record).preprocess.value(), read_picture(photo));
   write_npy(out, image.shape, image.values);
+}
+
+void check_classes(const std::string& record, const std::string& words) {
+  const Metadata metadata = read_record(record);
+  std::ifstream file(words);
+  for (std::string word; std::getline(file, word);) {
+    try {
+      std::cout << find_class(word, metadata) << "\n";
+    } catch (const InputError& error) {
+      std::cout << error.what() << "\n";
+    }
+  }
 }
 
 // A damaged file may be read or refused; no other error than InputError may come of it.
@@ -158,11 +175,15 @@ int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   try {
     if (arguments.size() == 4 && arguments[0] == "image") check_image(arguments[1], arguments[2], arguments[3]);
+    else if (arguments.size() == 3 && arguments[0] == "classes") check_classes(arguments[1], arguments[2]);
     else if (arguments.size() > 2 && arguments[0] == "threads") {
       check_threads(arguments[1], {arguments.begin() + 2, arguments.end()});
     } else if (arguments.size() == 2 && arguments[0] == "refusals") check_refusals(arguments[1]);
     else if (arguments.size() == 2 && arguments[0] == "damage") check_damage(arguments[1]);
-    else fail("usage: check image METADATA PHOTO OUT | damage PHOTO | threads ARTIFACT PHOTO... | refusals ARTIFACT");
+    else {
+      fail("usage: check image METADATA PHOTO OUT | classes METADATA WORDS | damage PHOTO | threads ARTIFACT PHOTO... | "
+           "refusals ARTIFACT");
+    }
     return 0;
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";

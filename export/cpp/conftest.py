@@ -18,7 +18,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, need: Callable[..., None]) -
     @functools.cache
     def build(name: str) -> Kit:
         need("cmake", "g++")
-        folder = tmp_path_factory.mktemp(f"build-{name}")
+        kept = os.environ.get("KITS_BUILD")  # a folder where only what has changed is built
+        folder = Path(kept) / name if kept else tmp_path_factory.mktemp(f"build-{name}")
         options = [
             "-DSANITIZE=ON",
             "-DCMAKE_BUILD_TYPE=None",
@@ -60,3 +61,8 @@ def find_headers(build: Path, need: Callable[..., None]) -> list[str]:
 @pytest.fixture
 def lite0(kit: Kit, artifact: Callable[[str, str], Path]) -> Path:
     return artifact(kit.name, kit.suffix)
+
+
+@pytest.fixture
+def lite0_onnx(artifact: Callable[[str, str], Path]) -> Path:
+    return artifact("onnxruntime", ".onnx")

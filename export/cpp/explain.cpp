@@ -1,156 +1,23 @@
-// explain PHOTO ARTIFACT: print the prediction, and write its class activation map over the photo.
+// explain PHOTO... ARTIFACT: print the predictions, and write their class activation maps over the photos.
 
-#include <charconv>
-#include <cmath>
-#include <cstdio>
+#include <algorithm>
 #include <iostream>
-#include <nlohmann/json.hpp>
-#include <numeric>
-#include <optional>
-#include <string>
-#include <string_view>
-#include <vector>
 
-#include "bench.hpp"
-#include "explainer.hpp"
+#include "classes.hpp"
 #include "npy.hpp"
+#include "options.hpp"
 #include "overlay.hpp"
+#include "report.hpp"
+#include "tasks.hpp"
 
 namespace {
 
 using namespace explainable;
 using nlohmann::json;
 
-constexpr const char* kUsage = R"(usage: explain PHOTO ARTIFACT [options]
-
-  PHOTO           a JPEG or PNG
-  ARTIFACT        a file that explainable_model.export wrote
-  -o, --out FILE  write the photo under its heatmap, as PNG
-  --npy FILE      write the heatmap: float32 (height, width), or (k, height, width) for an artifact of k classes
-  --class N       explain class N instead of the predicted one
-  --threads T     processors that one explanation uses; all by default
-  --trusted       open the artifact even where it may run code: only for files whose maker you trust
-  --bench         measure the time of an explanation
-  --calls N       number of explanations that --bench measures; 100 by default
-  --callers N     number of threads that call at the same time with --bench; 1 by default
-  --json          print JSON
-  -h, --help      print this
-)";
-
-constexpr std::size_t kTop = 5;
+constexpr int kFailed = 1;
+constexpr int kMistake = 2;
 constexpr int kDark = 64;  // a quarter of 8 bits
-
-struct UsageError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-struct Options {
-  std::vector<std::string> files;
-  std::optional<std::string> out;
-  std::optional<std::string> npy;
-  std::int64_t class_idx = kPredicted;
-  int threads = 0;
-  bool trusted = false;
-  bool bench = false;
-  int calls = 100;
-  int callers = 1;
-  bool json = false;
-  bool help = false;
-};
-
-template <typename Integer>
-Integer parse_number(const std::string& option, const std::string& text, Integer least) {
-  Integer value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < least) {
-    throw UsageError(option + " is " + text + "; expected a whole number of at least " + std::to_string(least) + ".");
-  }
-  return value;
-}
-
-Options parse_options(const std::vector<std::string>& arguments) {
-  Options options;
-  for (std::size_t n = 0; n < arguments.size(); ++n) {
-    const std::string& option = arguments[n];
-    const auto value = [&] {
-      if (++n == arguments.size()) throw UsageError(option + " needs a value.");
-      return arguments[n];
-    };
-    if (option == "-o" || option == "--out") options.out = value();
-    else if (option == "--npy") options.npy = value();
-    else if (option == "--class") options.class_idx = parse_number<std::int64_t>(option, value(), 0);
-    else if (option == "--threads") options.threads = parse_number(option, value(), 1);
-    else if (option == "--trusted") options.trusted = true;
-    else if (option == "--bench") options.bench = true;
-    else if (option == "--calls") options.calls = parse_number(option, value(), 1);
-    else if (option == "--callers") options.callers = parse_number(option, value(), 1);
-    else if (option == "--json") options.json = true;
-    else if (option == "-h" || option == "--help") options.help = true;
-    else if (option.size() > 1 && option[0] == '-') throw UsageError("There is no option " + option + ".");
-    else options.files.push_back(option);
-  }
-  if (options.files.size() != 2 && !options.help) {
-    throw UsageError("Got " + std::to_string(options.files.size()) + " file(s); expected a photo and an artifact.");
-  }
-  return options;
-}
-
-json write_name(const std::string& name) { return name.empty() ? json(nullptr) : json(name); }
-
-json list_top_classes(const Explanation& explanation, const Metadata& metadata) {
-  const std::vector<double>&odds = explanation.probabilities, &scores = explanation.scores;
-  const std::vector<double>& ranking = odds.empty() ? scores : odds;
-  std::vector<std::size_t> order(ranking.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return ranking[a] > ranking[b]; });
-  order.resize(std::min(order.size(), kTop));
-  json top = json::array();
-  for (const std::size_t n : order) {
-    const std::string name = metadata.class_name(static_cast<std::int64_t>(n));
-    top.push_back({{"class_idx", n},
-                   {"class_name", write_name(name)},
-                   {"score", scores.at(scores.size() == 1 ? 0 : n)},
-                   {"probability", odds.empty() ? json(nullptr) : json(odds[n])}});
-  }
-  return top;
-}
-
-// The point of the photo where the map is largest: the center of the largest cell.
-json find_hottest(const Grid& heatmap, const Box& box) {
-  const auto best = std::max_element(heatmap.values.begin(), heatmap.values.end()) - heatmap.values.begin();
-  const double column = static_cast<double>(best % heatmap.width) + 0.5;
-  const double row = static_cast<double>(best / heatmap.width) + 0.5;
-  return {box.left + column * (box.right - box.left) / heatmap.width,
-          box.top + row * (box.bottom - box.top) / heatmap.height};
-}
-
-json describe(const Explanation& explanation, const Metadata& metadata) {
-  const Box& box = explanation.box;
-  const std::string& kind = metadata.output_kind;
-  const bool binary = kind == "binary" || kind == "binary_logits";
-  const bool by_itself = (binary && metadata.classes == 1) || kind == "sigmoid" || kind == "sigmoid_logits";
-  json record = {{"class_idx", explanation.class_idx},
-          {"class_name", write_name(explanation.class_name)},
-          {"output_kind", write_name(metadata.output_kind)},
-          {"score", explanation.score},
-          {"probability", explanation.probability ? json(*explanation.probability) : json(nullptr)},
-          {"top", list_top_classes(explanation, metadata)},
-          {"hottest", find_hottest(explanation.heatmap, box)},
-          {"box", {box.left, box.top, box.right, box.bottom}}};
-  if (by_itself && explanation.probability) record["present"] = *explanation.probability >= metadata.threshold;
-  return record;
-}
-
-// Every explained class of an artifact made with top_k, the best first.
-json describe_classes(const std::vector<Explanation>& explanations) {
-  json classes = json::array();
-  for (const Explanation& each : explanations) {
-    classes.push_back({{"class_idx", each.class_idx},
-                       {"class_name", write_name(each.class_name)},
-                       {"hottest", find_hottest(each.heatmap, each.box)}});
-  }
-  return classes;
-}
 
 void write_heatmaps(const std::string& path, const std::vector<Explanation>& explanations, bool several) {
   const Grid& first = explanations.front().heatmap;
@@ -163,81 +30,120 @@ void write_heatmaps(const std::string& path, const std::vector<Explanation>& exp
   write_npy(path, shape, values);
 }
 
-json describe(const Timing& timing) {
-  return {{"calls", timing.calls},   {"callers", timing.callers}, {"first_ms", timing.first},
-          {"p50_ms", timing.p50},    {"p90_ms", timing.p90},      {"p99_ms", timing.p99},
-          {"cpu_ms", timing.cpu},    {"calls_per_second", timing.calls_per_second}};
+// Leaves out the tasks that are done, or refuses to replace their files.
+std::vector<Task> choose_tasks(std::vector<Task> tasks, const Options& options) {
+  if (options.skip_existing) {
+    std::erase_if(tasks, [](const Task& task) { return task.is_done(); });
+    return tasks;
+  }
+  for (const Task& task : tasks) {
+    for (const std::filesystem::path& file : {task.overlay, task.heatmap}) {
+      std::error_code error;
+      if (options.overwrite || file.empty() || !std::filesystem::exists(file, error)) continue;
+      throw InputError(file.string() + " exists already; choose another folder with --out, go on with --skip-existing, "
+                       "or replace it with --overwrite.");
+    }
+  }
+  return tasks;
 }
 
-// Whether a binary output says that its one class is absent.
-bool is_absent(const json& answer) {
-  const std::string kind = answer["output_kind"].is_null() ? "" : answer["output_kind"].get<std::string>();
-  const bool binary = kind == "binary" || kind == "binary_logits";
-  return binary && answer.contains("present") && !answer["present"].get<bool>();
+std::vector<Task> make_tasks(const Options& options) {
+  if (options.dir) return plan_tasks(options.photos, *options.dir, options.heatmaps);
+  std::vector<Task> tasks = plan_tasks(options.photos, "", false);
+  if (options.picture) tasks.front().overlay = *options.picture;
+  if (options.npy) tasks.front().heatmap = *options.npy;
+  return tasks;
 }
 
-void print_answer(const json& answer) {
-  const json& name = answer["class_name"];
-  std::cout << answer["photo"].get<std::string>() << ": " << (is_absent(answer) ? "no " : "")
-            << (name.is_null() ? "class " + answer["class_idx"].dump() : name.get<std::string>());
-  if (!answer["probability"].is_null()) {
-    std::cout << ", " << std::round(answer["probability"].get<double>() * 1000) / 10 << "%";
-  } else {
-    std::cout << ", score " << answer["score"].get<double>();
+class Program {
+ public:
+  explicit Program(const Options& options)
+      : options_(options), explainer_(options.artifact, options.threads, options.trusted) {
+    if (options.wanted) class_idx_ = find_class(*options.wanted, explainer_.metadata());
   }
-  std::cout << "\n";
-  if (answer.contains("bench")) {
-    const json& bench = answer["bench"];
-    std::printf("%d calls by %d caller(s): p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, processor %.1f ms, %.1f per second; "
-                "first %.1f ms\n",
-                bench["calls"].get<int>(), bench["callers"].get<int>(), bench["p50_ms"].get<double>(),
-                bench["p90_ms"].get<double>(), bench["p99_ms"].get<double>(), bench["cpu_ms"].get<double>(),
-                bench["calls_per_second"].get<double>(), bench["first_ms"].get<double>());
-  }
-}
 
-void run(const Options& options) {
-  const Picture photo = read_picture(options.files[0]);
-  if (photo.deep && *std::max_element(photo.rgb.begin(), photo.rgb.end()) < kDark) {
-    std::cerr << "warning: " << options.files[0]
-              << " uses less than a quarter of its 16 bits, so it is nearly black; convert it to 8 bits.\n";
+  // Returns the exit code.
+  int run() {
+    const std::vector<Task> planned = make_tasks(options_);
+    const std::vector<Task> tasks = options_.dir ? choose_tasks(planned, options_) : planned;
+    json answers = json::array(), errors = json::array();
+    for (const Task& task : tasks) {
+      const json record = explain(task);
+      const bool failed = record.contains("error");
+      (failed ? errors : answers).push_back(record);
+      if (failed) std::cerr << "error: " << record["error"].get<std::string>() << std::endl;
+      if (options_.report == Report::jsonl) std::cout << write_json(record) << std::endl;
+      else if (options_.report == Report::text && !failed) print_answer(record);
+    }
+    const std::size_t skipped = planned.size() - tasks.size();
+    const int code = errors.empty() ? 0 : kFailed;
+    if (options_.report == Report::json) {
+      std::cout << write_json({{"photos", answers}, {"errors", errors}, {"skipped", skipped}}) << "\n";
+    } else if (options_.report == Report::text && skipped) {
+      std::cout << skipped << " photo(s) with pictures skipped\n";
+    }
+    return code;
   }
-  const Explainer explainer(options.files[1], options.threads, options.trusted);
-  const std::vector<Explanation> explanations = explainer.explain_top(photo, options.class_idx);
-  const Explanation& explanation = explanations.front();
-  json answer = describe(explanation, explainer.metadata());
-  if (explainer.metadata().top_k) answer["explained"] = describe_classes(explanations);
-  answer["photo"] = options.files[0];
-  if (options.out) {
-    const bool diverging = explainer.metadata().diverging;
-    write_png(draw_overlay(photo, explanation.heatmap, explanation.box, diverging), *options.out);
-    answer["overlay"] = *options.out;
+
+ private:
+  json explain(const Task& task) const {
+    Picture photo;
+    std::vector<Explanation> explanations;
+    try {
+      photo = read_picture(task.photo);
+      warn_of_darkness(task.photo, photo);
+      explanations = explainer_.explain_top(photo, class_idx_);
+    } catch (const InputError& error) {
+      return {{"photo", task.photo}, {"error", error.what()}};
+    }
+    json record = describe(explanations, explainer_.metadata());
+    record["photo"] = task.photo;
+    if (options_.bench) {
+      record["bench"] = describe(measure(explainer_, photo, class_idx_, options_.calls, options_.callers));
+    }
+    write(task, photo, explanations, record);
+    return record;
   }
-  if (options.npy) {
-    write_heatmaps(*options.npy, explanations, explainer.metadata().top_k > 0);
-    answer["heatmap"] = *options.npy;
+
+  void write(const Task& task, const Picture& photo, const std::vector<Explanation>& explanations, json& record) const {
+    const Metadata& metadata = explainer_.metadata();
+    const Explanation& best = explanations.front();
+    if (options_.dir) make_folder(task.overlay.parent_path());
+    if (!task.overlay.empty()) {
+      write_png(draw_overlay(photo, best.heatmap, best.box, metadata.diverging), task.overlay);
+      record["overlay"] = task.overlay.string();
+    }
+    if (!task.heatmap.empty()) {
+      write_heatmaps(task.heatmap.string(), explanations, metadata.top_k > 0);
+      record["heatmap"] = task.heatmap.string();
+    }
   }
-  if (options.bench) {
-    answer["bench"] = describe(measure(explainer, photo, options.class_idx, options.calls, options.callers));
+
+  static void warn_of_darkness(const std::string& name, const Picture& photo) {
+    if (!photo.deep || *std::max_element(photo.rgb.begin(), photo.rgb.end()) >= kDark) return;
+    std::cerr << "warning: " << name << " uses less than a quarter of its 16 bits, so it is nearly black; convert it to "
+              << "8 bits.\n";
   }
-  if (options.json) std::cout << answer.dump(-1, ' ', false, json::error_handler_t::replace) << "\n";
-  else print_answer(answer);
-}
+
+  const Options& options_;
+  Explainer explainer_;
+  std::int64_t class_idx_ = kPredicted;
+};
 
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
     const Options options = parse_options({argv + 1, argv + argc});
-    if (options.help) std::cout << kUsage;
-    else run(options);
+    if (!options.help) return Program(options).run();
+    std::cout << kUsage;
     return 0;
   } catch (const UsageError& error) {
-    std::cerr << "error: " << error.what() << "\n" << kUsage;
+    std::cerr << "error: " << error.what() << " explain --help lists the options.\n";
   } catch (const std::bad_alloc&) {
     std::cerr << "error: there is not enough memory.\n";
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
   }
-  return 2;
+  return kMistake;
 }

@@ -42,7 +42,7 @@ class Kit:
 
     def explain(self, *arguments: object) -> dict:
         """The JSON that ``explain`` prints."""
-        done = self.run("explain", *arguments, "--threads", 1, "--json")
+        done = self.run("explain", *arguments, "--threads", 1, "--jsonl")
         assert (done.returncode, done.stderr) == (0, "")
         return json.loads(done.stdout)
 
@@ -51,10 +51,10 @@ class Kit:
         done = self.run("check", *arguments)
         assert (done.returncode, done.stderr) == (0, "")
 
-    def refuses(self, *arguments: object) -> str:
-        """The message of ``explain``, which must end with an error."""
+    def refuses(self, *arguments: object, code: int = 2) -> str:
+        """The message of ``explain``, which must end with an error; the code is 1 where the photo is to blame."""
         done = self.run("explain", *arguments)
-        assert (done.returncode, done.stdout) == (2, "")
+        assert (done.returncode, done.stdout) == (code, "")
         assert done.stderr.startswith("error: ")
         return done.stderr
 

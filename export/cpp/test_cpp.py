@@ -162,11 +162,11 @@ def test_files_that_are_no_photo(
     for name, (content, message) in make_unreadable(Image.open(photos[1]).resize((301, 203))).items():
         path = tmp_path / name
         path.write_bytes(content)
-        refusal = quick_kit.refuses(path, lite0, "-o", tmp_path / "overlay.png")
+        refusal = quick_kit.refuses(path, lite0, "-o", tmp_path / "overlay.png", code=1)
         assert name in refusal
         assert message in refusal
-    assert "There is no file" in quick_kit.refuses(tmp_path / "none.jpg", lite0)
-    assert "is not a file" in quick_kit.refuses(tmp_path, lite0)
+    assert "There is no file" in quick_kit.refuses(tmp_path / "none.jpg", lite0, code=1)
+    assert "is not a file" in quick_kit.refuses("/dev/null", lite0, code=1)
     assert not (tmp_path / "overlay.png").exists()
 
 

@@ -101,12 +101,12 @@ def test_probabilities_follow_the_kind_of_output(kind: str, quick_kit: Kit, phot
 
 
 def test_mistakes_in_what_is_asked(kit: Kit, lite0: Path, photos: list[Path], tmp_path: Path) -> None:
-    assert "class 1000 is out of range" in kit.refuses(photos[0], lite0, "--class", 1000)
-    assert "--class is cat; expected a whole number" in kit.refuses(photos[0], lite0, "--class", "cat")
-    assert "There is no file" in kit.refuses(tmp_path / "none.jpg", lite0)
+    assert "The class is 1000; expected 0 to 999." in kit.refuses(photos[0], lite0, "--class", 1000)
+    assert "Nearest: egyptian cat (285)" in kit.refuses(photos[0], lite0, "--class", "egyptian cats")
+    assert "There is no file" in kit.refuses(tmp_path / "none.jpg", lite0, code=1)
     assert "--threads is 0" in kit.refuses(photos[0], lite0, "--threads", 0)
     assert "There is no option --color" in kit.refuses(photos[0], lite0, "--color")
     assert "--npy needs a value" in kit.refuses(photos[0], lite0, "--npy")
     assert "Got 1 file(s)" in kit.refuses(photos[0])
     assert "cannot be written" in kit.run("explain", photos[0], lite0, "-o", tmp_path / "none" / "a.png").stderr
-    assert kit.run("explain", "--help").stdout.startswith("usage: explain PHOTO ARTIFACT")
+    assert kit.run("explain", "--help").stdout.startswith("usage: explain PHOTO... ARTIFACT")

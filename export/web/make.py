@@ -1,12 +1,14 @@
-"""Make the files that the page needs: an artifact, onnxruntime-web, the colors, and photos to try.
+"""Make the files that the page needs: an artifact, onnxruntime-web, the colors, and photos to try; and compress them.
 
 python export/web/make.py                        # EfficientNet-Lite0 with ImageNet weights
 python export/web/make.py --artifact mine.onnx   # an artifact of yours
 """
 
 import argparse
+import hashlib
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from explainable_model.imaging.overlay import choose_colormap, palette
 from explainable_model.writing import write_bytes
 
 KIT = Path(__file__).parent
-ASSETS = KIT / "site" / "assets"
+SITE = KIT / "site"
+ASSETS = SITE / "assets"
 RUNTIME = KIT / "node_modules" / "onnxruntime-web"
 RUNTIME_FILES = [
     "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm",
@@ -40,7 +43,7 @@ def copy_runtime(folder: Path) -> None:
         raise SystemExit(f"{RUNTIME.name} is not installed: run 'npm ci' in {KIT} first.")
     folder.mkdir(exist_ok=True)
     for name in RUNTIME_FILES:
-        shutil.copy(RUNTIME / "dist" / name, folder)
+        shutil.copy2(RUNTIME / "dist" / name, folder)  # with its time, so that it is compressed once
 
 
 def copy_examples(folder: Path) -> list[dict[str, str]]:
@@ -48,6 +51,22 @@ def copy_examples(folder: Path) -> list[dict[str, str]]:
     folder.mkdir(exist_ok=True)
     photos = [Path(shutil.copy(photo, folder)) for photo in demo_photos()]
     return [{"name": photo.stem, "file": f"{folder.name}/{photo.name}"} for photo in photos]
+
+
+def compress(files: list[Path]) -> None:
+    """Write ``.br`` and ``.gz`` beside the files, for servers that send compressed files."""
+    if shutil.which("node") is None:
+        raise SystemExit("There is no node, which compresses the page's files: install Node 20 or newer.")
+    subprocess.run(["node", KIT / "compress.mjs", *files], check=True)
+
+
+def compute_version() -> str:
+    """A text that changes with every file of the page, so that browsers renew their offline copy."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in SITE.rglob("*") if file.is_file()):
+        if file.suffix not in (".br", ".gz") and file != ASSETS / "site.json":
+            digest.update(file.relative_to(SITE).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def main() -> None:
@@ -63,9 +82,11 @@ def main() -> None:
         read_metadata(artifact)  # so that an error comes now and not in the browser
         shutil.copy(artifact, model)
     palettes = {name: palette(choose_colormap(signed=name == "diverging")).tolist() for name in ("plain", "diverging")}
-    site = {"model": model.name, "palettes": palettes, "examples": copy_examples(ASSETS / "examples")}
-    write_bytes(ASSETS / "site.json", json.dumps(site).encode())
-    sys.stdout.write(f"{KIT / 'site'} is complete; serve it with: python {KIT / 'serve.py'}\n")
+    examples = copy_examples(ASSETS / "examples")
+    site = {"model": model.name, "bytes": model.stat().st_size, "palettes": palettes, "examples": examples}
+    compress([model, *(ASSETS / "vendor" / name for name in RUNTIME_FILES)])
+    write_bytes(ASSETS / "site.json", json.dumps({**site, "version": compute_version()}).encode())
+    sys.stdout.write(f"{SITE} is complete; serve it with: python {KIT / 'serve.py'}\n")
 
 
 if __name__ == "__main__":

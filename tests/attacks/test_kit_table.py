@@ -1,14 +1,20 @@
-"""The C++ kit accepts the operators that the library accepts."""
+"""The C++ kit accepts the operators that the library accepts, and its letters are Python's."""
 
 import torch
 
 from explainable_model import LOWERINGS
 from explainable_model.exporters.guard.operators import ATEN, is_allowed
+from tests.support import letter_cases_header
 from tests.support.operators_header import HEADER, render
 
 
 def test_the_kits_table_is_the_librarys() -> None:
     assert HEADER.read_text() == render(), "run: python -m tests.support.operators_header"
+
+
+def test_the_kits_letters_are_pythons() -> None:
+    rendered = letter_cases_header.render()
+    assert letter_cases_header.HEADER.read_text() == rendered, "run: python -m tests.support.letter_cases_header"
 
 
 def test_every_operator_of_the_table_exists_and_reads_no_file() -> None:

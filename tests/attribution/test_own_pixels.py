@@ -54,6 +54,46 @@ def test_own_pixels_of_a_probability_need_a_threshold() -> None:
         )
 
 
+def by_hand(logits: Tensor) -> Tensor:
+    return 255 / (1 + torch.exp(-logits))
+
+
+MULTIPLES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "percent": (lambda logits: logits.sigmoid() * 100, 50.0),
+    "bytes": (lambda logits: (logits.sigmoid() * 255).clamp(0, 255), 127.5),
+    "by hand": (by_hand, 127.5),
+    "one of two classes": (lambda logits: torch.cat([-logits, logits], 1).softmax(1)[:, 1:] * 100, 50.0),
+    "resized": (lambda logits: nn.functional.interpolate(logits.sigmoid(), size=(16, 16), mode="bilinear") * 10, 5.0),
+}
+
+
+@pytest.mark.parametrize("name", MULTIPLES)
+def test_own_pixels_of_a_multiple_of_probabilities_need_a_threshold(name: str) -> None:
+    end, half = MULTIPLES[name]
+    network, image = seeded(PixelNet(1, end)).double(), pictures(1, seed=3)
+    with pytest.raises(ModelError, match=r"ends in a multiple of (a sigmoid|a softmax|an exponential), .*50 for perc"):
+        ExplainableModel(network, "conv", target=Segmentation("own"))(image)
+    with torch.no_grad():
+        foreground = (network(image)[:, 0] > half).double()
+    assert 0.1 < foreground.mean() < 0.9
+    target = Segmentation("own", threshold=half)
+    got = ExplainableModel(network, "conv", target=target, normalize=False, upsample=False, signed=True)(image).cam
+    expected = map_by_hand_of_output(network, image, foreground)
+    assert (got - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+def map_by_hand_of_output(network: PixelNet, image: Tensor, pixels: Tensor) -> Tensor:
+    leaf = network.conv(image).detach().requires_grad_()
+    score = (network.end(network.classify(torch.tanh(leaf)))[:, 0] * pixels).sum()
+    (gradient,) = torch.autograd.grad(score, leaf)
+    return (gradient.mean((2, 3), keepdim=True) * leaf).sum(1).detach()
+
+
+def test_logits_that_are_all_positive_are_all_foreground() -> None:
+    network = seeded(PixelNet(1, lambda logits: logits + 100)).double()
+    assert ExplainableModel(network, "conv", target=Segmentation("own"))(pictures(1, seed=3)).cam.amax() > 0.5
+
+
 @pytest.mark.parametrize("end", [lambda logits: logits, lambda logits: logits.log_softmax(1)])
 def test_the_class_of_own_pixels_wins_most_of_them(end: Callable[[Tensor], Tensor]) -> None:
     network, image = seeded(PixelNet(4, end)).double(), pictures(2, seed=3)

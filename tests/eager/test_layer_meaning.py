@@ -256,6 +256,7 @@ CHOICES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::explainable_model.errors.ShallowLayerWarning")  # the text beside one convolution
 @pytest.mark.parametrize("name", CHOICES)
 def test_the_layer_that_a_person_would_name(name: str) -> None:
     build, size, expected = CHOICES[name]

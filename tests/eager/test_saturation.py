@@ -41,6 +41,11 @@ def times_reciprocal(logits: Tensor) -> Tensor:
     return powers.sum(1, keepdim=True).reciprocal() * powers
 
 
+def times_power(logits: Tensor) -> Tensor:
+    powers = logits.exp()
+    return powers * powers.sum(1, keepdim=True).pow(-1)
+
+
 def two_way(logits: Tensor) -> Tensor:
     p = torch.sigmoid(logits[:, :1] - logits[:, 1:2])
     return torch.cat([1 - p, p], 1)
@@ -97,6 +102,7 @@ ENDINGS: dict[str, Ending] = {
     "powers-computed-twice": lambda z: z.exp() / z.exp().sum(1, keepdim=True),
     "transposed": transposed,
     "times-reciprocal": times_reciprocal,
+    "times-power": times_power,
     "normalized": lambda z: nn.functional.normalize(z.exp(), p=1, dim=1),
     "module": nn.Sequential(nn.Sigmoid(), nn.Flatten(), nn.Threshold(-1, 0)),
 }
@@ -113,6 +119,7 @@ LARGEST_GAPS = {
     "powers-computed-twice": 40.0,
     "transposed": 40.0,
     "times-reciprocal": 40.0,
+    "times-power": 40.0,
     "normalized": 40.0,
 }
 
@@ -203,13 +210,18 @@ LOST: dict[str, tuple[Ending, str]] = {
     "noisy or": (lambda z: 1 - (1 - z.sigmoid()).prod(1, keepdim=True).expand(-1, 2), "prod takes the distance"),
     "log of the complement": (lambda z: -(1 - z.sigmoid()).log(), "log takes the distance"),
     "overflow": (lambda z: without_maximum(2.5 * z), "sum of exponentials that is too large"),
+    "overflow, reciprocal": (lambda z: times_reciprocal(2.5 * z), "sum of exponentials that is too large"),
+    "overflow, power": (lambda z: times_power(2.5 * z), "sum of exponentials that is too large"),
+    "overflow, transposed": (lambda z: transposed(2.5 * z), "sum of exponentials that is too large"),
+    "overflow, norm": (lambda z: ENDINGS["normalized"](2.5 * z), "sum of exponentials that is too large"),
+    "overflow, sigmoid": (lambda z: 1 - (1 + (2.5 * z).exp()).reciprocal(), "sum of exponentials that is too large"),
 }
 
 
 @pytest.mark.parametrize("name", LOST)
 def test_digits_that_are_lost_are_told(name: str) -> None:
     ending, reason = LOST[name]
-    network = Ended(ending, 16.0 if name != "overflow" else 30.0).eval()
+    network = Ended(ending, 16.0 if "overflow" not in name else 30.0).eval()
     with pytest.warns(SaturationWarning, match=f"The output is saturated, so the map may be wrong: .*{reason}"):
         ExplainableModel(network, "features")(IMAGE, torch.tensor([0]))
     with warnings.catch_warnings():

@@ -5,9 +5,10 @@ import re
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.convnext import LayerNorm2d
 
-from explainable_model import ExplainableModel, lower
-from explainable_model.errors import LayerError
+from explainable_model import ExplainableModel, find_layers, lower
+from explainable_model.errors import LayerError, ShallowLayerWarning
 from tests.eager.test_layer_meaning import QueryDecoder
 from tests.support.nets import TransformerBlock, images, seeded
 
@@ -145,7 +146,8 @@ def test_tokens_in_rows_are_explained(build: type[nn.Module], layer: str, size: 
 
 def test_the_automatic_layer_is_in_rows() -> None:
     explainable = ExplainableModel(seeded(Unrolled()))
-    explainable(images(2, (3, 64, 64)))
+    with pytest.warns(ShallowLayerWarning, match="'patch', which cuts the image into patches before all attention"):
+        explainable(images(2, (3, 64, 64)))
     assert explainable.target_layer == "patch"  # no layer shows that the tokens of the last block have a grid
 
 
@@ -174,6 +176,7 @@ def test_registers_after_the_patches_are_refused_with_the_function_to_write(laye
     assert (lower(explainable, image)(image).cam - explainable(image).cam).abs().max() < 1e-9
 
 
+@pytest.mark.filterwarnings("ignore::explainable_model.errors.ShallowLayerWarning")
 @pytest.mark.parametrize("build", [RegistersLast, Frequencies])
 def test_the_automatic_layer_has_patches_alone(build: type[nn.Module]) -> None:
     explainable = ExplainableModel(seeded(build()))
@@ -198,3 +201,54 @@ class RegistersFirst(RegistersLast):
 @pytest.mark.parametrize("method", ["rollout", "gradcam"])
 def test_registers_before_the_patches_are_explained(method: str) -> None:
     assert ExplainableModel(seeded(RegistersFirst()), method=method)(images(2)).cam.amax() > 0.5
+
+
+class TableOfAttention(nn.Module):
+    """Attention whose probabilities pass through a dropout, ``(N, heads, T, T)``."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.patch, self.norm = nn.Conv2d(3, width, 8, 8), nn.LayerNorm(width)
+        self.drop, self.head = nn.Dropout(0.1), nn.Linear(width, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = self.norm(self.patch(image).flatten(2).mT)
+        heads = tokens.unflatten(2, (2, -1)).transpose(1, 2)
+        mixed = self.drop((heads @ heads.mT).softmax(-1)) @ heads
+        return self.head(mixed.transpose(1, 2).flatten(2).mean(1))
+
+
+def test_attention_is_not_listed_among_the_layers_with_a_map() -> None:
+    network, image = seeded(TableOfAttention()), images(2, (3, 32, 16))
+    names = [row.name for row in find_layers(network, image)]
+    assert names == ["patch", "norm"]
+    for name in names:
+        assert ExplainableModel(network, name)(image).cam.shape == (2, 32, 16)
+    with pytest.raises(LayerError, match="it holds attention, tokens by tokens"):
+        ExplainableModel(network, "drop")(image)
+
+
+class Moved(nn.Module):
+    """Convolutions, a norm of their channels, and a kernel that moves each cell to its neighbor."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.patch, self.norm = nn.Conv2d(3, 8, 4, 4), norm
+        self.move, self.act, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.SiLU(), nn.Linear(8, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.act(self.move(self.norm(self.patch(image)))).mean((2, 3)))
+
+
+def test_maps_of_convolutions_need_no_proof_in_a_small_grid() -> None:
+    network, image = seeded(Moved(LayerNorm2d(8))).double(), images(2, (3, 16, 16)).double()
+    with torch.no_grad():
+        network.move.weight.zero_()
+        network.move.weight[:, :, 0, 2] = torch.eye(8)
+    maps: list[Tensor] = []
+    with torch.no_grad(), network.act.register_forward_hook(lambda *args: maps.append(args[2])):
+        network(image)
+    assert torch.equal(ExplainableModel(network, "act").attribute(image).activations, maps[0])
+    automatic = ExplainableModel(network)
+    automatic(image)
+    assert automatic.target_layer == "act"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from explainable_model.exporters.telemetry import ONNXRUNTIME_SWITCH, import_onnxruntime
+from explainable_model.telemetry import ONNXRUNTIME_SWITCH, import_onnxruntime
 
 CODE = """
 import os, sys

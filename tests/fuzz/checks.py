@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from explainable_model import LoweredModel
-from explainable_model.errors import ExplainableModelError, RepeatedLayerWarning, ZeroMapWarning
+from explainable_model.errors import DoubtfulPlacesWarning, ExplainableModelError, RepeatedLayerWarning, ZeroMapWarning
+from tests.fuzz.attention import TokenMixer
 from tests.fuzz.cases import Case, Wrong
 from tests.fuzz.eager import check_eager
 from tests.fuzz.graphs import check_artifact, check_lowered
@@ -22,6 +23,8 @@ RIGHT_REFUSALS = {
     "has no attention over tokens": ("legrad", "rollout"),
     "LeGrad needs two blocks with attention or more": ("legrad",),
 }
+# Where a block mixes tokens without attention, attention is not all that moves evidence between tokens.
+MIXED = "reads the attention over all tokens"
 
 
 @dataclass
@@ -54,8 +57,8 @@ def check_case(case: Case, formats: Sequence[str] = FORMATS, *, lowers: bool = T
     """Make every comparison of a case."""
     outcome = Outcome(case.seed, case.method)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZeroMapWarning)
-        warnings.simplefilter("ignore", RepeatedLayerWarning)
+        for expected in (ZeroMapWarning, RepeatedLayerWarning, DoubtfulPlacesWarning):
+            warnings.simplefilter("ignore", expected)
         if _stage(outcome, "eager", case, lambda: check_eager(case)) and lowers:
             graphs: list[LoweredModel] = []
             if _stage(outcome, "lowered", case, lambda: check_lowered(case, graphs)):
@@ -64,6 +67,12 @@ def check_case(case: Case, formats: Sequence[str] = FORMATS, *, lowers: bool = T
     if outcome.wrong:
         outcome.case = case.describe()
     return outcome
+
+
+def _returns_channels_as_tokens(case: Case) -> bool:
+    """Whether the layer is the product of a mixer over tokens, ``(N, K, tokens)``."""
+    owner = (case.layer or "").rpartition(".")[0]
+    return isinstance(case.network.module.get_submodule(owner), TokenMixer)
 
 
 def _stage(outcome: Outcome, stage: str, case: Case, check: Callable[[], str]) -> bool:
@@ -76,6 +85,8 @@ def _stage(outcome: Outcome, stage: str, case: Case, check: Callable[[], str]) -
     except ExplainableModelError as error:
         words = " ".join(str(error).split())
         right = any(known in words and case.method in methods for known, methods in RIGHT_REFUSALS.items())
+        right |= MIXED in words and any(isinstance(part, TokenMixer) for part in case.network.module.modules())
+        right |= "has no spatial map" in words and _returns_channels_as_tokens(case)
         outcome.stages[stage] = (
             f"refused: {words[:300]}" if right else f"wrong: refused {type(error).__name__}: {words[:600]}"
         )

@@ -138,6 +138,8 @@ def _compare_image(case: Case, oracle: Oracle, n: int, answer: Any, done: Any) -
         if asked is None and type(case.target).__name__ != "Custom":
             _check_predicted(case, oracle, n, class_idx, position, sight.values)
         error = ROUNDING * _magnitude(sight) + EXACT * float(want.abs().max())
+        if not cam.any() and float(want.abs().max()) > error and _is_noise(sight):
+            raise Undefined("the gradient is rounding noise")
         _require(f"signed map of image {n}, class {class_idx}", cam, want, error)
         if not case.top_k:
             _compare_finished(case, end, want, error)
@@ -150,6 +152,14 @@ def _check_predicted(case: Case, oracle: Oracle, n: int, class_idx: int, positio
     ranked = values.sort(descending=True).values
     if values[class_idx] < ranked[position] - 1e-12:
         raise Wrong(f"predicted class {class_idx} of {values.tolist()}")
+
+
+def _is_noise(sight: Any) -> bool:
+    """Whether no change of the activations by their own size moves the score by more than rounding."""
+    if sight.gradients is None or sight.activations is None:
+        return False
+    reach = torch.linalg.vector_norm(sight.gradients) * torch.linalg.vector_norm(sight.activations)
+    return float(reach) < 1e4 * torch.finfo(torch.float64).eps * float(sight.values.abs().max())
 
 
 def _magnitude(sight: Any) -> float:

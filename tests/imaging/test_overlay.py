@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -145,7 +146,33 @@ def test_overlay_takes_any_mode(mode: str) -> None:
     assert np.array_equal(pixels(got), pixels(photo.convert("RGB")))
 
 
-@pytest.mark.parametrize("box", [(0, 0, 41, 30), (-1, 0, 40, 30), (20, 0, 20, 30), (0, 20, 40, 10)])
+def test_overlay_of_a_part_below_the_top_is_that_of_the_part_beside_it_turned() -> None:
+    photo, cam = random_photo(60, 40), np.random.default_rng(3).random((4, 5))
+    wide = pixels(overlay(photo, cam, box=(20.0, 10.0, 50.0, 34.0)))
+    tall = pixels(overlay(photo.transpose(Image.Transpose.TRANSPOSE), cam.T, box=(10.0, 20.0, 34.0, 50.0)))
+    assert np.abs(wide - tall.transpose(1, 0, 2)).max() <= 1
+    assert np.array_equal(wide[:10], pixels(photo)[:10])
+    assert (wide[10:34, 20:50] != pixels(photo)[10:34, 20:50]).any(2).mean() > 0.9
+    assert np.array_equal(wide, pixels(overlay(photo, cam, box=(20.0, 10.0, 50.0, 34.0), alpha=0.5)))
+    sheet = pixels(panel(photo.resize((320, 320)), np.ones((7, 7)), "", box=(0.0, 160.0, 320.0, 320.0)))
+    heat = MARGIN + PANE + GAP
+    assert np.array_equal(sheet[MARGIN + 155, heat + 160], UNSEEN)
+    assert np.array_equal(sheet[MARGIN + 165, heat + 160], color_of(1.0))
+
+
+def test_overlay_takes_a_box_that_is_half_a_pixel_larger() -> None:
+    photo, cam = random_photo(40, 30), np.eye(4)
+    whole = pixels(overlay(photo, cam, box=(0, 0, 40, 30)))
+    assert np.array_equal(pixels(overlay(photo, cam, box=(-0.5, -0.5, 40.5, 30.5))), whole)
+
+
+OUTSIDE = [
+    (0, 0, 41, 30), (-1, 0, 40, 30), (0, -1, 40, 30), (0, 0, 40, 31), (0, 0, 40, 30.6), (0, -0.6, 40, 30),
+    (20, 0, 20, 30), (0, 20, 40, 10),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("box", OUTSIDE)
 def test_overlay_refuses_a_box_outside_the_photo(box: tuple[float, float, float, float]) -> None:
     with pytest.raises(InputError, match="not inside the photo of 40 x 30"):
         overlay(random_photo(40, 30), np.zeros((2, 2)), box=box)
@@ -257,3 +284,19 @@ def test_a_palette_stands_for_its_name() -> None:
     assert np.array_equal(heatmap(cam, palette("jet")), heatmap(cam, "jet"))
     with pytest.raises(InputError, match="The palette is float64"):
         heatmap(cam, np.zeros((256, 3)))  # type: ignore[arg-type]
+
+
+def test_other_kinds_of_photos_and_maps() -> None:
+    photo, cam = Image.new("RGB", (6, 4), "gray"), np.eye(4, 6, dtype=np.float32)
+    wanted = np.asarray(overlay(photo, cam))
+    for given in (torch.tensor(cam), torch.tensor(cam).bfloat16(), torch.tensor(cam).half(), cam.tolist(), cam > 0):
+        assert np.array_equal(np.asarray(overlay(photo, given)), wanted)
+    for wrong, words in [(np.asarray(photo), "photo is ndarray; .*Image.fromarray"), ("a.jpg", "photo is str; .*open")]:
+        with pytest.raises(InputError, match=words):
+            overlay(wrong, cam)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="cam has shape .*expected .h, w., one map of one image: cam.0."):
+        overlay(photo, cam[None])
+    with pytest.raises(InputError, match="cam holds complex64; expected real numbers"):
+        overlay(photo, cam.astype(np.complex64))
+    with pytest.raises(InputError, match="hide is 'heat map'; expected 'heatmap' or 'photo'"):
+        overlay(photo, cam, threshold=0.5, hide="heat map")

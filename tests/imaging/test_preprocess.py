@@ -171,6 +171,23 @@ def test_the_window_of_a_tiff_file(tmp_path: Path) -> None:
     assert np.asarray(open_photo(path, (0, 2200)))[0, :, 0].tolist() == [12, 70, 128], "a chosen window wins"
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_a_tiff_file_whose_smallest_value_is_white(kind: type, tmp_path: Path) -> None:
+    """Pillow leaves more than 8 bits as they are, so that an X-ray would be its own negative."""
+    largest = {np.uint16: 65535, np.float32: 1}[kind]
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 0  # WhiteIsZero
+    path = tmp_path / "xray.tiff"
+    stored = (np.array([[0, 0.25, 1]]) * largest).astype(kind)
+    Image.fromarray(stored).save(path, tiffinfo=tags)
+    with Image.open(path) as photo:
+        assert photo.tag_v2[262] == 0  # type: ignore[attr-defined]
+    levels = np.asarray(open_photo(path))[0, :, 0].tolist()
+    assert levels == pytest.approx([255, 191, 0], abs=1)
+    if kind is np.uint16:
+        assert np.asarray(open_photo(path, (0, 16383)))[0, :, 0].tolist() == [255, 0, 0]
+
+
 def test_values_beyond_sixteen_bits_need_a_window(tmp_path: Path) -> None:
     path = tmp_path / "hounsfield.tiff"
     Image.fromarray(np.array([[-1000, 0, 1000]], np.int32)).save(path)

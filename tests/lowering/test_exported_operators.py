@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from explainable_model import ExplainableModel, export, load, lower
 from tests.support.nets import images, seeded
@@ -54,7 +55,19 @@ def leaky(values: Tensor) -> Tensor:
     return torch.nn.functional.rrelu(values, 0.1, 0.5)
 
 
-FUNCTIONS = {"leaky": leaky, "running": running, "filtered": filtered, "odd": odd_length, "parts": complex_parts}
+def pooled(values: Tensor) -> Tensor:
+    """Average pooling with divisors of its own, of windows that reach over the end and of some that do not."""
+    inside = functional.avg_pool2d(values, (2, 3), 1, (1, 0), divisor_override=5)
+    over = functional.avg_pool2d(values, 3, 2, 1, ceil_mode=True, divisor_override=2)
+    behind = functional.avg_pool2d(values, 1, 3, 0, ceil_mode=True, divisor_override=3)
+    volume = functional.avg_pool3d(values.unsqueeze(1), (3, 1, 2), divisor_override=4)
+    return inside.mean((2, 3), keepdim=True) + over.sum((2, 3), keepdim=True) + behind.amax() + volume.amin() * values
+
+
+FUNCTIONS = {
+    "leaky": leaky, "running": running, "filtered": filtered, "odd": odd_length, "parts": complex_parts,
+    "pooled": pooled,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -70,3 +83,25 @@ def test_eager_lowered_and_onnx_agree(name: str, tmp_path: Path) -> None:
     exact = ExplainableModel(network.double(), "conv", normalize=False, signed=True)
     lowered = lower(exact, images(1, size).double())
     assert torch.allclose(lowered(image.double()).cam, exact(image.double()).cam, atol=1e-10)
+
+
+class TwoPools(nn.Module):
+    """Two summaries of a map side by side, and probabilities, whose gradient depends on the map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, stride=3), nn.Linear(8, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        values = self.conv(image).tanh().flatten(2)
+        return self.fc(torch.cat([values.mean(2), values.amax(2)], 1).square()).sigmoid()
+
+
+def test_second_derivatives_of_joined_features() -> None:
+    network = seeded(TwoPools()).double()
+    explainable = ExplainableModel(network, "conv", "shapleycam", normalize=False, signed=True)
+    lowered = lower(explainable, images(1, (3, 12, 12)).double())
+    image = images(3, (3, 12, 12), seed=5).double()
+    want = explainable(image).cam
+    assert want.abs().max() > 1e-6
+    assert torch.allclose(lowered(image).cam, want, atol=1e-12)

@@ -128,6 +128,23 @@ class Constants(nn.Module):
         return self.fc(torch.stack([activations, self.bound.expand_as(activations)]).mean(0).mean((2, 3)))
 
 
+class ParametersFirst(nn.Module):
+    """Parameters are the first operand of sums, differences, joins and bounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.body = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.place, self.fc = nn.Parameter(torch.randn(1, 6, 1, 1)), nn.Linear(12, 5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        activations = (self.place + self.conv(image)).relu()
+        gate = torch.sigmoid(self.fc.weight.mean() + self.body(activations))
+        activations = torch.maximum(self.place, self.place - activations * gate)
+        joined = torch.cat([self.place.expand_as(activations), activations], 1)
+        scores: Tensor = self.fc(joined.mean((2, 3)))
+        return scores
+
+
 def sum_of_shares(network: nn.Module, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor]:
     """The sum of the full gradient and the score, for each image; the map is made by the public call."""
     sums: list[Tensor] = []
@@ -150,10 +167,11 @@ def sum_of_shares(network: nn.Module, image: Tensor, monkeypatch: pytest.MonkeyP
         (GroupNet, (3, 24, 24)),
         (SmoothActivations, (3, 8, 8)),
         (Constants, (3, 16, 16)),
+        (ParametersFirst, (3, 12, 12)),
         (partial(torchvision.models.resnet18, num_classes=5), (3, 64, 64)),
         (partial(timm.create_model, "regnety_002", num_classes=5), (3, 64, 64)),
     ],
-    ids=["small", "group norm", "activations", "constants", "resnet18", "regnety_002"],
+    ids=["small", "group norm", "activations", "constants", "parameters first", "resnet18", "regnety_002"],
 )
 def test_the_full_gradient_adds_up_to_the_score(
     build: Callable[[], nn.Module], size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch

@@ -110,3 +110,22 @@ def test_cam() -> None:
         ModelError, match="'cam' needs average pooling and a linear classifier behind .*'stem'.*Use 'gradcam'"
     ):
         raw(network, "stem", "cam", batch())
+
+
+class AlmostPooled(nn.Module):
+    """Pooling in which one place counts less than the others, by a share."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, stride=3), nn.Linear(4, 5)
+        self.register_buffer("weight", torch.ones(5, 5))
+        self.get_buffer("weight")[2, 3] -= share
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.fc((self.conv(image) * self.weight).mean((2, 3)))
+
+
+def test_cam_takes_rounding_for_pooling_and_nothing_more() -> None:
+    assert raw(seeded(AlmostPooled(5e-4)).double(), "conv", "cam", batch()).any()
+    with pytest.raises(ModelError, match="the gradient differs from place to place"):
+        raw(seeded(AlmostPooled(1.5e-3)).double(), "conv", "cam", batch())

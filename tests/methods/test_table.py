@@ -42,3 +42,18 @@ def test_unknown_method_lists_the_known() -> None:
         ValueError, match=re.escape(f"Unknown method 'cam9'; known methods: {', '.join(methods.METHODS)}")
     ):
         find_method("cam9")
+
+
+def test_the_defaults_are_those_of_the_papers_and_of_the_docs() -> None:
+    defaults = {
+        "smoothgradcam++": {"samples": 16, "noise": 0.15, "seed": 0},
+        "finercam": {"gamma": 0.6, "references": 3},
+        "iscam": {"samples": 10},
+        "sscam": {"samples": 10, "noise": 2.0, "seed": 0},
+        "reciprocam": {"gaussian": False},
+        "vitreciprocam": {"gaussian": True},
+        "legrad": {"first": 0},
+        "smoothgrad": {"samples": 16, "noise": 0.15, "seed": 0},
+        "integrated_gradients": {"steps": 32, "baseline": 0.0},
+    }
+    assert {name: dict(method.options) for name, method in methods.METHODS.items() if method.options} == defaults

@@ -1,7 +1,6 @@
 """Makes mutants of a module: its source with one small fault each."""
 
 import ast
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -32,30 +31,93 @@ class Mutant:
         line: where, counted from 1.
         change: what, in words.
         source: the whole module with it.
+        lines: where the changed value is read: in the body of the function whose default it is, or where the name of a
+            table or constant stands; the line itself where it runs in a call.
+        statement: the line of code that it changes, without the lines that it spans or holds.
     """
 
     line: int
     change: str
     source: str
+    lines: tuple[int, ...]
+    statement: str
 
 
 def make_mutants(source: str) -> list[Mutant]:
     """Make every mutant of a module that still compiles and differs; messages and annotations are left alone."""
     tree = ast.parse(source)
+    readers, places, statements = _readers(tree), _places(tree), _statements(tree)
     found = []
-    for number, node in enumerate(_walk(tree)):
-        for position, change in enumerate(_changes(node)):
-            changed = copy.deepcopy(tree)
-            target = next(each for n, each in enumerate(_walk(changed)) if n == number)
-            before = ast.unparse(target)
-            replacement = _changes(target)[position][1]()
-            _replace(changed, target, replacement)
-            after = ast.unparse(replacement)
-            if before != after:
-                text = ast.unparse(ast.fix_missing_locations(changed))
-                described = f"{change[0]}: {_shorten(before)}  ->  {_shorten(after)}"
-                found.append(Mutant(getattr(node, "lineno", 0), described, text))
+    for node in list(_walk(tree)):
+        for kind, change in _changes(node):
+            replacement = change()
+            before, after = ast.unparse(node), ast.unparse(replacement)
+            if before == after:
+                continue
+            _put(*places[id(node)], replacement)
+            text = ast.unparse(tree)
+            _put(*places[id(node)], node)
+            line = getattr(node, "lineno", 0)
+            described = f"{kind}: {_shorten(before)}  ->  {_shorten(after)}"
+            lines = readers.get(id(node), tuple(_span(node)))
+            found.append(Mutant(line, described, text, lines, statements.get(id(node), "")))
     return found
+
+
+def _statements(tree: ast.AST) -> dict[int, str]:
+    """By node, the first line of the innermost statement that it is in."""
+    found: dict[int, str] = {}
+    for statement in ast.walk(tree):  # outer statements come first
+        if isinstance(statement, ast.stmt):
+            text = ast.unparse(statement).splitlines()[0]
+            found.update({id(node): text for node in ast.walk(statement)})
+    return found
+
+
+def _places(tree: ast.AST) -> dict[int, tuple[ast.AST, str, int | None]]:
+    """By node, its parent, the field and the position in a list."""
+    found: dict[int, tuple[ast.AST, str, int | None]] = {}
+    for parent in ast.walk(tree):
+        for field, value in ast.iter_fields(parent):
+            if isinstance(value, list):
+                found.update({id(each): (parent, field, position) for position, each in enumerate(value)})
+            elif isinstance(value, ast.AST):
+                found[id(value)] = (parent, field, None)
+    return found
+
+
+def _put(parent: ast.AST, field: str, position: int | None, node: ast.AST) -> None:
+    if position is None:
+        setattr(parent, field, node)
+    else:
+        getattr(parent, field)[position] = node
+
+
+def _readers(tree: ast.Module) -> dict[int, tuple[int, ...]]:
+    """By node that runs at import, the lines that read its value."""
+    found: dict[int, tuple[int, ...]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            body = tuple(line for statement in node.body for line in _span(statement))
+            found.update({id(part): body for part in ast.walk(node.args)})
+    for statement in tree.body:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign):
+            continue
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        names = {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+        lines = tuple(
+            node.lineno
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names
+        )
+        found.update({id(part): lines for part in ast.walk(statement)})
+    return found
+
+
+def _span(node: ast.AST) -> range:
+    """The lines of a node."""
+    first = getattr(node, "lineno", 0)
+    return range(first, (getattr(node, "end_lineno", None) or first) + 1)
 
 
 def _shorten(code: str) -> str:
@@ -135,14 +197,3 @@ def _renamed(function: ast.expr, name: str) -> ast.expr:
 
 def _is_module(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id in ("torch", "np", "F", "aten", "math")
-
-
-def _replace(tree: ast.AST, target: ast.AST, replacement: ast.AST) -> None:
-    for parent in ast.walk(tree):
-        for field, value in ast.iter_fields(parent):
-            if value is target:
-                setattr(parent, field, replacement)
-            elif isinstance(value, list):
-                for position, each in enumerate(value):
-                    if each is target:
-                        value[position] = replacement

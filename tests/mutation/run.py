@@ -1,14 +1,16 @@
 """Runs tests against a mutated module, in a forked process."""
 
+import hashlib
 import importlib
 import importlib.abc
 import importlib.util
+import json
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +30,10 @@ HEAVY = (
     "onnx",
     "onnxruntime",
     "matplotlib",
+    "coverage",
 )
 SECONDS = 120  # an endless mutant is noticed
-MOST_TESTS = 60  # of one mutant, the shortest ones
+MOST_SECONDS = 45.0  # the tests of one mutant, by the time that they took under coverage
 OPTIONS = ("-x", "-q", "-n0", "-p", "no:cacheprovider", "-m", "not slow", "--no-header", "--no-summary")
 
 
@@ -46,10 +49,22 @@ class Baseline:
     seconds: dict[str, float]
     by_line: dict[tuple[str, int], set[str]]
 
-    def choose_tests(self, path: Path, line: int) -> list[str]:
-        """List the tests that execute a line, the shortest first; all tests for a line that runs at import."""
-        tests = self.by_line.get((str(path), line)) or set(self.seconds)
-        return sorted(tests, key=lambda test: self.seconds.get(test, 0.0))[:MOST_TESTS]
+    def choose_tests(self, path: Path, lines: Iterable[int]) -> list[str]:
+        """List the tests that execute one of the lines, the shortest first, until their time is spent.
+
+        Lines that run at import alone, as those of a table do, concern every test that executes the module.
+        """
+        tests = set().union(*(self.by_line.get((str(path), line), ()) for line in lines))
+        if not tests:
+            tests = set().union(*(names for (file, _), names in self.by_line.items() if file == str(path)))
+        chosen: list[str] = []
+        left = MOST_SECONDS
+        for test in sorted(tests or self.seconds, key=lambda test: (self.seconds.get(test, 0.0), test)):
+            left -= self.seconds.get(test, 0.0)
+            if chosen and left < 0:
+                break
+            chosen.append(test)
+        return chosen
 
 
 def preload() -> None:
@@ -77,45 +92,67 @@ class _Recorder:
         return result
 
 
-def measure_baseline(root: Path, room: Room) -> Baseline:
+def measure_baseline(root: Path, room: Room, cache: Path) -> Baseline:
     """Run the tests of a room once without a mutant, and record what each executes.
+
+    Args:
+        root: of the repository.
+        room: whose tests are run.
+        cache: folder of what was recorded earlier; a file of tests runs again after it or a module of the room changed.
 
     Raises:
         RuntimeError: a test fails without a mutant.
     """
+    cache.mkdir(parents=True, exist_ok=True)
+    seconds: dict[str, float] = {}
+    by_line: dict[tuple[str, int], set[str]] = {}
+    for file in room.test_files(root):
+        texts = [path.read_bytes() for path in (file, *room.module_files(root))]
+        kept = cache / f"{file.stem}-{hashlib.sha256(b'|'.join(texts)).hexdigest()[:16]}.json"
+        if not kept.is_file():
+            kept.write_text(json.dumps(_measure(root, room, file)))
+        record = json.loads(kept.read_text())
+        seconds.update(record["seconds"])
+        for path, lines in record["lines"].items():
+            for line, tests in lines.items():
+                by_line.setdefault((str(root / path), int(line)), set()).update(tests)
+    return Baseline(seconds, by_line)
+
+
+def _measure(root: Path, room: Room, file: Path) -> dict[str, Any]:
+    """What the tests of one file execute of the modules of a room, in a form for JSON."""
     with tempfile.TemporaryDirectory() as folder:
-        data_file = Path(folder) / "coverage"
-        seconds_file = Path(folder) / "seconds"
+        data_file, seconds_file = Path(folder) / "coverage", Path(folder) / "seconds"
 
         def run() -> int:
             import coverage
 
-            measured = coverage.Coverage(data_file=str(data_file), source=[str(root / "explainable_model")])
+            modules = [str(path) for path in room.module_files(root)]
+            measured = coverage.Coverage(data_file=str(data_file), include=modules)
             measured.start()
             recorder = _Recorder(measured)
-            code = pytest.main([*OPTIONS, *room.tests], plugins=[recorder])
+            code = pytest.main([*OPTIONS, str(file.relative_to(root))], plugins=[recorder])
             measured.stop()
             measured.save()
-            seconds_file.write_text("\n".join(f"{value}\t{name}" for name, value in recorder.seconds.items()))
+            seconds_file.write_text(json.dumps(recorder.seconds))
             return int(code)
 
         code = _fork(root, run, seconds=3600)
-        if code != 0:
-            raise RuntimeError(f"The tests of {room.tests} fail without a mutant: pytest ended with {code}.")
-        pairs = (line.split("\t", 1) for line in seconds_file.read_text().splitlines())
-        return Baseline({name: float(value) for value, name in pairs}, _read_lines(data_file))
+        if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            raise RuntimeError(f"The tests of {file} fail without a mutant: pytest ended with {code}.")
+        return {"seconds": json.loads(seconds_file.read_text()), "lines": _read_lines(root, data_file)}
 
 
-def _read_lines(data_file: Path) -> dict[tuple[str, int], set[str]]:
+def _read_lines(root: Path, data_file: Path) -> dict[str, dict[int, list[str]]]:
     from coverage import CoverageData
 
     data = CoverageData(basename=str(data_file))
     data.read()
-    return {
-        (file, line): {test for test in tests if test}
-        for file in data.measured_files()
-        for line, tests in data.contexts_by_lineno(file).items()
-    }
+    found: dict[str, dict[int, list[str]]] = {}
+    for file in data.measured_files():
+        lines = {line: [test for test in tests if test] for line, tests in data.contexts_by_lineno(file).items()}
+        found[str(Path(file).relative_to(root))] = {line: tests for line, tests in lines.items() if tests}
+    return found
 
 
 class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):  # type: ignore[misc]
@@ -152,7 +189,7 @@ def run_mutant(root: Path, module: str, source: str, tests: Sequence[str]) -> bo
     return _fork(root, run, SECONDS) != 0
 
 
-def _fork(root: Path, run: Any, seconds: float) -> int:
+def _fork(root: Path, run: Callable[[], int], seconds: float) -> int:
     """Run a function in a process of its own, without its output; its exit code, or -1 where it was ended."""
     process = os.fork()
     if process == 0:

@@ -30,3 +30,13 @@ def test_each_mutant_has_one_fault() -> None:
     for mutant in make_mutants(SOURCE):
         compile(mutant.source, "mutant", "exec")
     assert {mutant.line for mutant in make_mutants(SOURCE)} == {7, 9, 11}
+
+
+def test_a_mutant_knows_what_it_changes_and_who_reads_it() -> None:
+    source = (
+        "LIMIT = 3\n\ndef cut(values, most=2):\n    if most > 1:\n        return values[:LIMIT]\n    return values\n"
+    )
+    rows = {mutant.change: (mutant.statement, mutant.lines) for mutant in make_mutants(source)}
+    assert rows["constant: 3  ->  4"] == ("LIMIT = 3", (5,))
+    assert rows["constant: 2  ->  3"] == ("def cut(values, most=2):", (4, 5, 6))
+    assert rows["constant: 1  ->  2"] == ("if most > 1:", (4,))

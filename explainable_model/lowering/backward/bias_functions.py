@@ -43,14 +43,14 @@ def of_stack(output: Tensor, *, tensors: list[Tensor], dim: int = 0, **_: Any) -
     return torch.stack([tensor.detach() for tensor in tensors], dim)
 
 
-def of_bound_by_other(output: Tensor, *, self: Tensor, **_: Any) -> Tensor:
-    """The larger, or the smaller, of an input and a constant: the constant where it is taken."""
-    return torch.where(output == self, 0.0, output)
+def of_bound_by_other(output: Tensor, *, self: Tensor, other: Tensor, **_: Any) -> Tensor:
+    """The larger, or the smaller, of an input and a constant: the constant where it is taken, its half in a tie."""
+    return torch.where(output == self, torch.where(self == other, output / 2, 0.0), output)
 
 
-def of_bound_by_self(output: Tensor, *, other: Tensor, **_: Any) -> Tensor:
+def of_bound_by_self(output: Tensor, *, self: Tensor, other: Tensor, **_: Any) -> Tensor:
     """As ``of_bound_by_other``, with the constant first."""
-    return torch.where(output == other, 0.0, output)
+    return of_bound_by_other(output, self=other, other=self)
 
 
 def of_bilinear(output: Tensor, **_: Any) -> Tensor:

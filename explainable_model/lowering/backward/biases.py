@@ -84,8 +84,9 @@ def _mark(graph: fx.Graph, node: fx.Node, function: bias.Bias, on_path: Set[fx.N
     with graph.inserting_before(following):
         still = {name: _still(graph, value, on_path) for name, value in _arguments(node).items()}
         output = insert_like(graph, node, aten.detach.default, node)
-        value = graph.call_function(function, (output,), still)
-        value.meta.update(output.meta)
+        made = graph.call_function(function, (output,), still)
+        made.meta.update(output.meta)
+        value = insert_like(graph, node, aten.detach.default, made)  # of its parameters no gradient is wanted
         marked = insert_like(graph, node, TAP, value, BIASES)
         nothing = insert_like(graph, node, aten.sub.Tensor, marked, value)
         same = insert_like(graph, node, aten.add.Tensor, node, nothing)

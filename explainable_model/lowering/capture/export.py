@@ -22,6 +22,7 @@ from explainable_model.attribution.calling import call_network
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import GRAPH_TAPS, IMAGE_LAYER, Plan
 from explainable_model.attribution.targets import score_output
+from explainable_model.eager.kept_tensors import graphs_put_aside
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import ExplainableModelError, TraceError
 from explainable_model.lowering.capture.functionalize import functionalize, is_composite
@@ -80,6 +81,7 @@ def capture(
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_export())
         stack.enter_context(without_autocast(image.device.type))
+        stack.enter_context(graphs_put_aside(model))
         for name in plan.named_taps:
             if name not in GRAPH_TAPS:
                 stack.enter_context(LayerTap().listen(model.get_submodule(name), _Mark(name, plan.call)))
@@ -236,8 +238,8 @@ def quiet_export() -> Iterator[None]:
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", category=category, module=r"(torch|copyreg|copy)\b")
         warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch.export.load, to 2.12
-        # torch's own recurrent layers keep a second list of their weights
-        warnings.filterwarnings("ignore", message=r"The tensor attributes? .*_flat_weights.* assigned during export")
+        # What a network keeps between calls, such as its last attention, is no part of the graph.
+        warnings.filterwarnings("ignore", message=r"The tensor attributes? .* assigned during export")
         try:
             with _forget_shapes():
                 yield

@@ -73,6 +73,14 @@ def slice_(
     return {"self": surrounded(grad, dim, start, length - start - grad.shape[dim])}
 
 
+def narrow(call: Call, grad: Tensor, self: Tensor, dim: int, start: Any, length: Any) -> Gradients:
+    """narrow(Tensor(a) self, int dim, SymInt start, SymInt length) -> Tensor(a)"""
+    dim %= self.ndim
+    whole = self.shape[dim]
+    start = start + whole if known(start < 0) else start
+    return {"self": surrounded(grad, dim, start, whole - start - length)}
+
+
 def spread(grad: Tensor, dim: int, step: int) -> Tensor:
     """``step - 1`` zeros between neighbors."""
     if step == 1:
@@ -131,6 +139,7 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.unbind.int: unbind,
     aten.select.int: select,
     aten.slice.Tensor: slice_,
+    aten.narrow.default: narrow,
     aten.slice_scatter.default: slice_scatter,
     aten.select_scatter.default: select_scatter,
     aten.copy.default: copy,

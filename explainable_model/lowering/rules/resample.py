@@ -73,6 +73,36 @@ def avg_pool(
     return {"self": gradient if divisor_override is None else gradient / divisor_override}
 
 
+def _pool_by_divisor(op: Any) -> Callable[..., Tensor]:
+    """Average pooling with a divisor of its own as the average of full windows; ONNX has no such divisor."""
+
+    def forward(
+        self: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
+        count_include_pad: bool = True, divisor_override: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        if divisor_override is None:
+            output: Tensor = op(self, kernel_size, stride, padding, ceil_mode, count_include_pad)
+            return output
+        spatial = int(op._schema.name[-2])
+        kernel, pads = per_dim(kernel_size, spatial), per_dim(padding, spatial)
+        strides = per_dim(stride, spatial) if stride else kernel
+        if ceil_mode:  # the last windows reach over the end
+            after = [_reach_over(*row) for row in zip(self.shape[-spatial:], kernel, strides, pads, strict=True)]
+            self = aten.constant_pad_nd(self, [pad for a, p in zip(after, pads, strict=True) for pad in (a, p)][::-1])
+            pads = [0] * spatial
+        full: Tensor = op(self, kernel, strides, pads, False, True)
+        return full * (math.prod(kernel) / divisor_override)
+
+    return forward
+
+
+def _reach_over(size: Any, kernel: int, stride: int, padding: int) -> Any:
+    """How many zeros behind a side the last window reads, with the size of the output rounded up."""
+    windows = -((kernel - size - 2 * padding) // stride) + 1
+    windows = windows - 1 if known((windows - 1) * stride >= size + padding) else windows  # it would begin behind
+    return (windows - 1) * stride + kernel - size - padding
+
+
 def _sum_pool1d(image: Tensor, kernel: int, stride: int, padding: int, ceil_mode: bool, _: bool) -> Tensor:
     pooled = functional.avg_pool2d(
         image.unsqueeze(2), (1, kernel), (1, stride), (0, padding), ceil_mode, divisor_override=1
@@ -243,4 +273,4 @@ TABLE: Mapping[OpOverload, Lowering] = {
 FORWARDS: Mapping[OpOverload, Callable[..., Tensor]] = {
     op: _pool_open_sizes(op)
     for op in (aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default)
-}
+} | {op: _pool_by_divisor(op) for op in (aten.avg_pool2d.default, aten.avg_pool3d.default)}

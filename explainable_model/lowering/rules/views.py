@@ -101,6 +101,11 @@ def diagonal(call: Call, grad: Tensor, self: Tensor, offset: int = 0, dim1: int 
     return {"self": matrix.movedim((-2, -1), (dim1, dim2))}
 
 
+def diag_embed(call: Call, grad: Tensor, self: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Gradients:
+    """diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor"""
+    return {"self": grad.diagonal(offset, dim1, dim2)}
+
+
 TABLE: Mapping[OpOverload, Lowering] = {
     aten.view.default: reshaped,
     aten._unsafe_view.default: reshaped,
@@ -125,4 +130,5 @@ TABLE: Mapping[OpOverload, Lowering] = {
     aten.tril.default: tril,
     aten.triu.default: triu,
     aten.diagonal.default: diagonal,
+    aten.diag_embed.default: diag_embed,
 }

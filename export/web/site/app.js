@@ -2,9 +2,14 @@
 
 import { PREDICTED, openArtifact } from "./artifact.js";
 import { startCamera, stopCamera, takePhoto } from "./camera.js";
+import { onSearch } from "./classes.js";
+import { download } from "./download.js";
+import { loadNamedModel } from "./elsewhere.js";
 import { UserError } from "./errors.js";
-import { download, listenForFiles } from "./intake.js";
+import { listenForFiles } from "./intake.js";
+import { keepOffline } from "./offline.js";
 import { formatMegabytes, openPhoto } from "./photo.js";
+import { canShare, composePicture, savePicture, sharePicture } from "./picture.js";
 import * as view from "./view.js";
 
 const ASSETS = "./assets/";
@@ -14,6 +19,7 @@ const video = document.getElementById("video");
 
 let artifact = null; // the network that answers
 let photo = null; // the photo that is explained
+let answer = null; // to that photo
 let palettes = null;
 let work = Promise.resolve(); // one task at a time, in the order of the requests
 
@@ -34,9 +40,13 @@ async function loadSite() {
   const site = JSON.parse(new TextDecoder().decode(await download(`${ASSETS}site.json`)));
   palettes = site.palettes;
   view.showExamples(site.examples.map((example) => ({ ...example, file: ASSETS + example.file })), takeExample);
-  const bytes = await download(ASSETS + site.model, (share, loaded) =>
-    view.showModel(`Loading the network, ${formatMegabytes(loaded)}`, share || null));
-  await useArtifact(bytes, site.model);
+  const onProgress = (share, loaded) => view.showModel(`Loading the network, ${formatMegabytes(loaded)}`, share || null);
+  const named = query.get("model");
+  const { bytes, name, from } = named
+    ? await loadNamedModel(named, onProgress)
+    : { bytes: await download(ASSETS + site.model, { bytes: site.bytes, onProgress }), name: site.model, from: null };
+  await useArtifact(bytes, name, from);
+  keepOffline(site.version).catch((error) => console.warn(`The page is not kept offline: ${error.message}`));
 }
 
 /** The colors that suit an artifact's maps. */
@@ -45,12 +55,13 @@ function chooseLook({ metadata }) {
   return { palette: palettes[diverging ? "diverging" : "plain"], diverging };
 }
 
-async function useArtifact(bytes, name) {
+/** @param {string | null} from the host of a network from elsewhere */
+async function useArtifact(bytes, name, from = null) {
   view.setState("model", "loading");
   view.showModel(`Starting ${name}`);
   const opened = await openArtifact(bytes, name, options);
   await artifact?.close();
-  artifact = opened;
+  artifact = { ...opened, from };
   view.showScale(chooseLook(artifact));
   if (photo) await explain(PREDICTED);
 }
@@ -62,7 +73,7 @@ function enqueueArtifact(load) {
       await load();
     } finally {
       view.setState("model", artifact ? "ready" : "missing");
-      view.showModel(artifact ? view.describeArtifact(artifact) : "No network is loaded.");
+      view.showModel(artifact ? view.describeArtifact(artifact, artifact.from) : "No network is loaded.");
     }
   });
 }
@@ -70,7 +81,7 @@ function enqueueArtifact(load) {
 async function usePhoto(file) {
   const opened = await openPhoto(file);
   photo?.close();
-  photo = opened;
+  [photo, answer] = [opened, null];
   leaveCamera();
   view.showError("");
   view.showPhoto(photo);
@@ -84,7 +95,7 @@ async function explain(classIdx) {
   view.setState("busy", "yes");
   await waitForPaint();
   try {
-    const answer = await artifact.explain(photo, classIdx);
+    answer = await artifact.explain(photo, classIdx);
     view.showAnswer(answer, artifact.metadata, photo, chooseLook(artifact));
     // For pages that embed this one, and for the tests.
     dispatchEvent(new CustomEvent("explained", { detail: { ...answer, metadata: artifact.metadata } }));
@@ -110,6 +121,16 @@ function takeExample(url) {
   enqueue(async () => usePhoto(new File([await download(url)], url.split("/").at(-1))));
 }
 
+/** Make the picture as the page shows it, and give it to a function. */
+async function usePicture(use) {
+  if (!answer) throw new UserError("There is no heatmap yet: open an artifact (.onnx) first.");
+  const elements = Object.fromEntries(["photo", "heatmap", "scale"].map((id) => [id, document.getElementById(id)]));
+  const strength = Number(document.getElementById("strength").value) / 100;
+  const picture = await composePicture(elements, answer, artifact.metadata, strength);
+  const name = `${photo.name.replace(/\.[^.]*$/, "") || "photo"}-overlay.png`;
+  await use(new File([picture], name, { type: picture.type }));
+}
+
 function leaveCamera() {
   stopCamera(video);
   view.setState("state", photo ? "result" : "empty");
@@ -125,11 +146,15 @@ const ACTIONS = {
   }),
   shoot: () => enqueue(async () => usePhoto(await takePhoto(video))),
   "stop-camera": leaveCamera,
+  save: () => enqueue(() => usePicture(savePicture)),
+  share: () => enqueue(() => usePicture(sharePicture)),
 };
 
 document.addEventListener("click", (event) => ACTIONS[event.target.closest("[data-action]")?.dataset.action]?.());
 document.getElementById("classes").addEventListener("change", (event) =>
   enqueue(() => explain(Number(event.target.value))));
+document.getElementById("search").addEventListener("input", onSearch);
+document.getElementById("share").hidden = !canShare();
 document.getElementById("reveal").addEventListener("input", view.onReveal);
 document.getElementById("strength").addEventListener("input", view.onStrength);
 document.getElementById("alert-close").addEventListener("click", () => view.showError(""));

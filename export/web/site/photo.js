@@ -7,7 +7,7 @@ export const MAX_BYTES = 200_000_000;
 
 /**
  * @param {File} file
- * @returns {Promise<{width, height, rows, url, close}>} `rows(top, count)` returns RGB bytes, `url` shows the
+ * @returns {Promise<{name, width, height, rows, url, close}>} `rows(top, count)` returns RGB bytes, `url` shows the
  *   photo, `close()` frees both
  */
 export async function openPhoto(file) {
@@ -28,7 +28,7 @@ export async function openPhoto(file) {
       bitmap.close();
       URL.revokeObjectURL(url);
     };
-    return { width: bitmap.width, height: bitmap.height, rows: makeRowReader(bitmap), url, close };
+    return { name, width: bitmap.width, height: bitmap.height, rows: makeRowReader(bitmap), url, close };
   } catch (error) {
     URL.revokeObjectURL(url);
     if (error instanceof UserError) throw error;

@@ -25,7 +25,7 @@ async function hasGraphicsCard() {
 /**
  * @param {string} backend "webgpu" or "wasm"
  * @param {Uint8Array} model the ONNX file
- * @param {number | null} threads the threads of WebAssembly; null: half of the cores, at most four
+ * @param {number | null} threads the threads of WebAssembly; null: see `chooseThreadCount`
  * @returns {Promise<{run: Function, release: Function, label: string}>} `run(image, classIdx)`
  */
 export async function openSession(backend, model, threads) {
@@ -46,8 +46,11 @@ export async function openSession(backend, model, threads) {
   return { run, release: () => session.release(), label };
 }
 
-/** Choose the number of threads: browsers let only pages with the COOP and COEP headers share memory. */
+/**
+ * Choose the number of threads: that of the cores, four at most. Browsers let only pages with the COOP and COEP headers share memory.
+ */
 function chooseThreadCount(wanted) {
   if (!globalThis.crossOriginIsolated) return 1;
-  return wanted ?? Math.min(4, Math.ceil((navigator.hardwareConcurrency || 1) / 2));
+  const cores = navigator.hardwareConcurrency || 1;
+  return wanted ?? Math.min(4, cores);
 }

@@ -1,9 +1,9 @@
 /** Show answers in the page's elements. The state is the page itself and the current sweep. */
 
+import { showClasses } from "./classes.js";
 import { drawHeatmap } from "./heatmap.js";
 
 const SWEEP_MS = 900;
-const PRESENT = 0.5; // the smallest probability of a class that is present, in artifacts that name none
 const find = (id) => document.getElementById(id);
 let frame = 0; // the animation frame of the current sweep
 
@@ -24,9 +24,10 @@ export function showModel(text, share = null) {
   else bar.value = share;
 }
 
-export function describeArtifact({ metadata, label, note }) {
+/** @param {string | null} from the host of a network from elsewhere */
+export function describeArtifact({ metadata, label, note }, from) {
   const { model, method, target_layer: layer } = metadata;
-  return [`${model}, ${method} at ${layer}`, label, note].filter(Boolean).join(" · ");
+  return [`${model}, ${method} at ${layer}`, from && `from ${from}`, label, note].filter(Boolean).join(" · ");
 }
 
 /** @param {{url: string, width: number, height: number}} photo */
@@ -54,47 +55,6 @@ export function showAnswer(answer, metadata, { width, height }, look) {
   find("latency").textContent = Math.round(answer.runMs);
   find("latency-parts").textContent = `after ${Math.max(1, Math.round(answer.prepareMs))} ms to resize the photo`;
   showClasses(answer, metadata);
-}
-
-/** Show the top five classes, which stay in place when another of them is explained. */
-function showClasses(answer, metadata) {
-  const { top, classIdx } = answer;
-  const rows = top.includes(classIdx) ? top : [...top, classIdx];
-  const labels = rows.map((index) => makeClassRow(index, index === classIdx, answer, metadata));
-  const list = find("classes");
-  const focused = list.contains(document.activeElement);
-  list.replaceChildren(...labels);
-  if (focused) list.querySelector(":checked").focus();
-  find("spoken").textContent = `Explained: ${list.querySelector("label:has(:checked)").innerText}`;
-}
-
-/** The class with its probability, or with its score where there is none; "no" before the absent class of a binary output. */
-function makeClassRow(index, chosen, { probabilities, scores }, { class_names: names, output_kind: kind, classes, threshold = PRESENT }) {
-  const [known, ...others] = (names?.[index] ?? `class ${index}`).split(", ");
-  const probability = probabilities?.[index];
-  const absent = kind?.startsWith("binary") && classes === 1 && probability < threshold;
-  const name = absent ? `no ${known}` : known;
-  const row = document.createElement("label");
-  const radio = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: index });
-  radio.checked = chosen;
-  row.append(radio, makeSpan("name", name), makeSpan("others", others.join(", ")));
-  if (probability !== undefined) {
-    row.append(makeSpan("share", formatPercentage(probability)), makeSpan("bar", ""));
-    row.style.setProperty("--share", probability);
-  } else if (scores?.[index] !== undefined) {
-    row.append(makeSpan("share", `score ${scores[index].toPrecision(3)}`));
-  }
-  return row;
-}
-
-function makeSpan(className, text) {
-  return Object.assign(document.createElement("span"), { className, textContent: text });
-}
-
-function formatPercentage(probability) {
-  const percent = 100 * probability;
-  if (percent < 0.1) return "< 0.1 %";
-  return `${percent.toFixed(percent < 10 ? 1 : 0)} %`;
 }
 
 // The heatmap covers the photo from the left up to the divider.

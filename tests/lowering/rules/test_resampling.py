@@ -67,6 +67,8 @@ AVERAGE_POOLS = [
     example(aten.avg_pool2d.default, normal(2, 3, 9, 8), [3, 2], [2, 1], [1, 0], False, True, 7, note="divisor"),
     example(aten.avg_pool2d.default, normal(2, 3, 9, 8), [3], [2], [1], True, True, 5, note="divisor-ceil"),
     example(aten.avg_pool2d.default, normal(2, 3, 8, 8), [2, 2], note="default-stride"),
+    example(aten.avg_pool2d.default, normal(2, 3, 9, 7), [2, 2], note="rounded-down"),
+    example(aten.avg_pool2d.default, normal(2, 3, 9, 8), [3, 3], [2, 2], [1, 1], note="counted-padding"),
     example(aten.avg_pool1d.default, normal(2, 3, 13), [3], [2], [1], True, False),
     example(aten.avg_pool3d.default, normal(2, 2, 5, 6, 7), [3, 2, 2], [2, 2, 1], [1, 0, 1]),
     *(

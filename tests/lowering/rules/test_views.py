@@ -56,6 +56,8 @@ VIEWS = [
     example(aten.triu.default, normal(2, 4, 5), 1),
     example(aten.diagonal.default, normal(2, 4, 5), 1, 1, 2),
     example(aten.diagonal.default, normal(2, 4, 5), 0, -2, -1, note="negative-dims"),
+    example(aten.diag_embed.default, normal(2, 4)),
+    example(aten.diag_embed.default, normal(2, 4, 3), -1, 1, 3, note="below"),
 ]
 
 JOINING = [
@@ -84,6 +86,8 @@ CUTTING = [
     *(example(aten.slice.Tensor, normal(2, 9, 10), *cut, note=str(cut).replace(" ", "").replace(str(END), "end"))
       for cut in ((1, 0, 3), (1, 1, END), (2, -3, -1), (1, 0, 8, 2), (1, 1, END, 2), (2, 1, 10, 3), (-1, -4, END),
                   (1, -20, 5), (1, None, None, 4), (1, 2, 100), (0, 1, 2), (1, 0, END))),
+    *(example(aten.narrow.default, normal(2, 9, 10), *cut, note=str(cut).replace(" ", ""))
+      for cut in ((1, 0, 3), (-1, 4, 6), (2, -3, 2), (1, 0, 9))),
     example(aten.slice_scatter.default, normal(2, 9), normal(2, 3), 1, 2, 5, batched=BOTH),
     example(aten.slice_scatter.default, normal(2, 9), normal(2, 5), -1, 0, END, 2, note="step", batched=BOTH),
     example(aten.select_scatter.default, normal(2, 5, 3), normal(2, 3), 1, -2, batched=BOTH),

@@ -19,8 +19,10 @@ const FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-me
 export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"];
 const PATIENCE_MS = 60_000;
 
-export async function serve() {
-  const server = spawn(process.env.PYTHON ?? "python3", [SERVER, "--port", "0"], { stdio: ["ignore", "pipe", "ignore"] });
+/** @param {string[]} options of serve.py */
+export async function serve(...options) {
+  const command = [SERVER, "--port", "0", ...options];
+  const server = spawn(process.env.PYTHON ?? "python3", command, { stdio: ["ignore", "pipe", "ignore"] });
   const [line] = await once(server.stdout, "data");
   return { url: String(line).trim(), stop: () => server.kill() };
 }
@@ -36,7 +38,8 @@ export async function launch(gpu = []) {
 
 /** Open a page that is ready to explain; `seen` has its requests and errors so far. */
 export async function openPage(browser, url, { query = "", before = async () => {}, model = "ready", ...options } = {}) {
-  const context = await browser.newContext(options);
+  // A service worker would answer in place of `page.route`.
+  const context = await browser.newContext({ serviceWorkers: "block", ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   const seen = { requests: [], errors: [] };

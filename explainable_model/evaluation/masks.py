@@ -1,0 +1,78 @@
+"""Masks of photos, brought to what the network sees."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from explainable_model.errors import InputError
+from explainable_model.evaluation.localization import Mask
+from explainable_model.explainer.photos import OpenedPhoto
+from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+
+Masks: TypeAlias = str | Path | Mapping[str, Any] | Callable[[str], Any] | None
+"""A folder of pictures or ``.npy`` files with the photos' stems, arrays by the photos' names or stems, or a function of
+the photo's name."""
+
+ENDINGS = (".png", ".npy", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
+
+
+def find_mask(masks: Masks, photo: OpenedPhoto, preprocess: Preprocess | AsDecoded) -> Mask | None:
+    """Find the mask of a photo, in the geometry of the network's input.
+
+    Args:
+        masks: see ``Masks``.
+        photo: the photo.
+        preprocess: what crops and resizes the photo.
+
+    Returns:
+        ``(H, W)``; ``None`` where there are no masks at all.
+
+    Raises:
+        InputError: no mask for this photo, a mask of another size, or one that is empty where the network looks.
+    """
+    if masks is None:
+        return None
+    inside = _read(masks, photo)
+    if inside.shape != photo.picture.size[::-1]:
+        raise InputError(
+            f"The mask of {photo.name} has shape {inside.shape}; expected {photo.picture.size[::-1]}, that of the "
+            "photo, upright."
+        )
+    if not isinstance(preprocess, AsDecoded):
+        height, width = preprocess.size
+        box = preprocess.box(*photo.picture.size)
+        inside = np.asarray(Image.fromarray(inside).resize((width, height), Image.Resampling.NEAREST, box=box))
+    if not inside.any():
+        raise InputError(f"The mask of {photo.name} is empty in the part of the photo that the network sees.")
+    return np.asarray(inside, bool)
+
+
+def _read(masks: Masks, photo: OpenedPhoto) -> Mask:
+    stem = Path(photo.name).stem
+    found: Any = None
+    if isinstance(masks, str | Path):
+        files = [path for ending in ENDINGS if (path := Path(masks) / f"{stem}{ending}").is_file()]
+        if not files:
+            raise InputError(f"The folder {masks} has no mask {stem}.png for {photo.name}.")
+        found = _read_file(files[0])
+    elif isinstance(masks, Mapping):
+        found = masks.get(photo.name, masks.get(stem))
+    elif callable(masks):
+        found = masks(photo.name)
+    if found is None:
+        raise InputError(f"There is no mask for {photo.name}; expected one by its name or its stem {stem!r}.")
+    inside: Mask = np.asarray(found) != 0
+    return inside
+
+
+def _read_file(path: Path) -> Any:
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("L") if picture.mode in ("RGB", "RGBA") else picture)
+    except (OSError, ValueError) as error:
+        raise InputError(f"The mask {path} cannot be read: {error}.") from error

@@ -1,0 +1,65 @@
+"""The rows of an evaluation in a file of JSON lines, which a second run continues."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from explainable_model.errors import InputError
+
+
+class RowFile:
+    """Rows by key; with a path, each is written as soon as it is known.
+
+    Args:
+        path: the file; ``None`` for none. It is continued where it is of the same evaluation.
+        fingerprint: what the rows depend on: the file, the measures, the seed.
+
+    Raises:
+        InputError: the file holds something else, or cannot be written.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: Mapping[str, Any]) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self._stream: TextIO | None = None
+        if path is None:
+            return
+        header = json.dumps({"evaluation": fingerprint}, sort_keys=True)
+        try:
+            if path.exists() and path.stat().st_size:
+                self._read(path, header)
+            self._stream = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+        if self._stream.tell() == 0:
+            self._write(header)
+
+    def _read(self, path: Path, header: str) -> None:
+        first, *lines = path.read_text("utf-8").split("\n")
+        if first != header:
+            raise InputError(
+                f"{path} holds the rows of another evaluation, with another model, other measures or another seed; "
+                "choose another file, or remove this one."
+            )
+        whole = lines[:-1]  # a row that was cut off has no end of line
+        for line in whole:
+            row = json.loads(line)
+            self.rows[row["key"]] = row
+        if lines[-1:] != [""]:
+            with path.open("r+b") as stream:
+                stream.truncate(len("\n".join([first, *whole, ""]).encode()))
+
+    def add(self, key: str, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        self.rows[key] = {"key": key, **row}
+        self._write(json.dumps(self.rows[key]))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def _write(self, line: str) -> None:
+        if self._stream is not None:
+            self._stream.write(line + "\n")
+            self._stream.flush()

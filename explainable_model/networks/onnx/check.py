@@ -1,0 +1,158 @@
+"""Compares a network with ONNX Runtime on the same images, as a whole and node by node."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from explainable_model.errors import MissingRuntimeError, ModelError, first_line
+from explainable_model.networks.onnx.network import OnnxNetwork
+from explainable_model.networks.onnx.values import Value, is_numbers, tensor
+from explainable_model.telemetry import import_onnxruntime
+
+Array = NDArray[Any]
+
+TOLERANCE = 1e-4  # of the largest value of an output
+HALF_TOLERANCE = 2e-2
+QUANTIZED_TOLERANCE = 5e-2  # an integer may be rounded to its neighbor
+OPEN_BATCH = 3
+
+
+class Reference:
+    """ONNX Runtime, with the graph as the file has it.
+
+    Args:
+        model: the graph with its weights.
+        outputs: names of further values to return.
+    """
+
+    def __init__(self, model: Any, outputs: Sequence[str] = ()) -> None:
+        try:
+            runtime = import_onnxruntime()
+        except ImportError as error:
+            raise MissingRuntimeError(
+                "Reading an ONNX file compares the network with ONNX Runtime: pip install 'explainable-model[onnx]'."
+            ) from error
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = max(torch.get_num_threads(), 1)
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            session = runtime.InferenceSession(_serialize(model, outputs), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own exceptions share no public base class
+            raise ModelError(f"ONNX Runtime does not load the file: {first_line(error)}") from error
+        self._session = session
+        self.names = [value.name for value in session.get_outputs()]
+
+    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """Outputs by name.
+
+        Raises:
+            ModelError: ONNX Runtime does not take the inputs.
+        """
+        try:
+            return dict(zip(self.names, self._session.run(None, inputs), strict=True))
+        except Exception as error:
+            raise ModelError(f"ONNX Runtime fails on the file: {first_line(error)}") from error
+
+
+def _serialize(model: Any, outputs: Sequence[str]) -> bytes:
+    from onnx import ModelProto, ValueInfoProto
+
+    if outputs:
+        copy = ModelProto()
+        copy.CopyFrom(model)
+        known = {value.name for value in copy.graph.output}
+        copy.graph.output.extend(ValueInfoProto(name=name) for name in outputs if name not in known)
+        model = copy
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def make_inputs(network: OnnxNetwork, image_shape: Sequence[int], batch: int, seed: int = 0) -> list[Tensor]:
+    """Seeded noise for every input, the image first: normal, or whole pixels where the file takes those."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for number, each in enumerate(network.inputs):
+        shape = [batch, *image_shape] if number == 0 else [batch, *(size or 1 for size in each.shape[1:])]
+        if number and each.shape[:1] not in ((None,), (network.inputs[0].shape[0],)):
+            shape = [size or 1 for size in each.shape]
+        if each.dtype.is_floating_point:
+            made.append(torch.randn(shape, generator=generator).to(each.dtype))
+        elif number == 0:
+            made.append(torch.randint(0, 256, shape, generator=generator).to(each.image_dtype))
+        else:
+            made.append(torch.randint(0, 2, shape, generator=generator).to(each.dtype))
+    return made
+
+
+def as_feed(network: OnnxNetwork, inputs: Sequence[Tensor]) -> dict[str, Array]:
+    """The inputs as the file takes them."""
+    arrays = [each.to(given.dtype) for each, given in zip(inputs, network.inputs, strict=True)]
+    if network.channels_last:
+        arrays[0] = arrays[0].movedim(1, -1).contiguous()
+    return {given.name: array.numpy() for given, array in zip(network.inputs, arrays, strict=True)}
+
+
+def run_reference(
+    reference: Reference, network: OnnxNetwork, inputs: Sequence[Tensor], batch: int | None
+) -> dict[str, Array]:
+    """Run ONNX Runtime; images of a file for one batch size go one batch after the other."""
+    feed = as_feed(network, inputs)
+    count = inputs[0].shape[0]
+    if batch is None or batch == count:
+        return reference.run(feed)
+    parts = [
+        reference.run({k: v[begin : begin + batch] if v.ndim and len(v) == count else v for k, v in feed.items()})
+        for begin in range(0, count, batch)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a network and ONNX Runtime differ most.
+
+    Attributes:
+        value: name of the output or node's value.
+        error: largest difference, as a share of the largest value.
+        reason: why they cannot be compared, such as another shape; empty otherwise.
+    """
+
+    value: str
+    error: float
+    reason: str = ""
+
+
+def compare(value: str, ours: Value, theirs: Array) -> Difference:
+    """Compare one value."""
+    if is_numbers(ours):
+        ours = tensor(ours)
+    mine = ours.detach().to(torch.float64 if ours.is_floating_point() else torch.int64).numpy()
+    other = np.asarray(theirs).astype(mine.dtype)
+    if mine.shape != other.shape:
+        return Difference(value, float("inf"), f"its shape is {mine.shape}, in ONNX Runtime {other.shape}")
+    both = np.isfinite(mine) & np.isfinite(other)
+    same = mine == other
+    if not (both | same | (np.isnan(mine) & np.isnan(other)) if mine.dtype.kind == "f" else both).all():
+        return Difference(value, float("inf"), "some values are infinite or NaN in one of them alone")
+    if not both.any():
+        return Difference(value, 0.0)
+    scale = max(float(np.abs(other[both]).max()), 1e-6)
+    return Difference(value, float(np.abs(mine[both] - other[both]).max()) / scale)
+
+
+def compare_outputs(
+    network: OnnxNetwork, reference: Reference, inputs: Sequence[Tensor], batch: int | None
+) -> Difference:
+    """The output of a network that differs most from ONNX Runtime's."""
+    with torch.no_grad():
+        found = network(*inputs)
+    outputs = found if isinstance(found, dict) else {network.output_names[0]: found}
+    theirs = run_reference(reference, network, inputs, batch)
+    differences = [compare(name, value, theirs[name]) for name, value in outputs.items()]
+    return max(differences, key=lambda difference: difference.error)
