@@ -129,6 +129,15 @@ def test_an_artifact_explains_volumes(scan: Path, network: nn.Module, tmp_path: 
     np.testing.assert_allclose(answer.cam, expected.cam, atol=1e-4)
 
 
+def test_an_artifact_without_upsampling_has_the_map_of_the_network(
+    scan: Path, network: nn.Module, tmp_path: Path
+) -> None:
+    artifact = tmp_path / "volumes.onnx"
+    xm.export(xm.ExplainableModel(network, "1", upsample="none"), artifact, torch.rand(1, 1, 32, 32, 32))
+    answer = xm.explain(scan, artifact, preprocess=PREPARE)
+    np.testing.assert_allclose(answer.cam, explain(scan, network).cam, atol=1e-5)
+
+
 def test_what_is_refused(scan: Path, network: nn.Module) -> None:
     with pytest.raises(InputError, match=r"scan\.nii\.gz is a volume; .*preprocess=VolumePreprocess"):
         xm.explain(scan, network, preprocess=32)
