@@ -3,6 +3,7 @@
 ``sphinx-build -W -c docs . build/site`` makes it, without network.
 """
 
+import os
 import re
 import sys
 import tomllib
@@ -14,7 +15,9 @@ from docutils import nodes
 from sphinx import addnodes
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # the docstrings are those of this checkout
+# Docstrings and notebooks are those of this checkout, installed or not.
+sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SOURCE = f"{PROJECT['urls']['Source']}/blob/main/"
 # The pages of each part, in their order. The last part gets every other page of docs/, so that none is lost.
@@ -56,6 +59,7 @@ nb_execution_timeout = 300  # a loaded machine
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # tqdm asks for widgets there, and names a folder of the machine
 suppress_warnings = ["misc.highlighting_failure"]
 
 autodoc_typehints = "description"

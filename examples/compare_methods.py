@@ -9,7 +9,7 @@ import numpy as np
 import explainable_model as xm
 from explainable_model.demo import demo_photos, efficientnet_lite0
 
-METHODS = ["gradcam", "layercam", "hirescam", "eigencam", "reciprocam"]
+METHODS = ["gradcam", "layercam", "eigencam", "reciprocam"]
 photo = demo_photos()[0]
 network = efficientnet_lite0()
 
@@ -42,4 +42,5 @@ for method in ("gradcam", "eigencam"):
 
 # %%
 for answer in answers:
-    print(f"{answer.method:12} box {answer.find_bounding_box(0.5)}, hottest at {answer.hottest}")
+    box = [round(value) for value in answer.find_bounding_box(0.5)]
+    print(f"{answer.method:12} box {box}, hottest at {round(answer.hottest[0])}, {round(answer.hottest[1])}")

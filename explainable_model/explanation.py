@@ -1,8 +1,6 @@
 """What every explainer returns, and the names that artifacts use for it. Imports nothing heavy."""
 
-import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 ArrayT = TypeVar("ArrayT")
@@ -55,33 +53,6 @@ PROBABILITY_KINDS: tuple[OutputKind, ...] = ("softmax", "sigmoid", "binary")  # 
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done (``"reading"``, ``"copies"``), how many are done, and how many there are."""
-
-
-def as_progress(function: Progress | Callable[[int, int], None] | None) -> Progress | None:
-    """A ``Progress``; a function that requires two arguments is called with the two numbers alone.
-
-    Raises:
-        TypeError: something that cannot be called.
-    """
-    if function is not None and not callable(function):
-        raise TypeError(
-            f"progress is {function!r}; expected a function that is called with (step, done, total), for example print."
-        )
-    if function is None or not _requires_two_arguments(function):
-        return cast(Progress | None, function)
-    tell = cast(Callable[[int, int], None], function)
-    return partial(_tell_numbers, tell)
-
-
-def _tell_numbers(tell: Callable[[int, int], None], _: str, done: int, total: int) -> None:
-    tell(done, total)
-
-
-def _requires_two_arguments(function: Callable[..., None]) -> bool:
-    parameters = inspect.signature(function).parameters.values()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
-    return len(required) == 2 and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
 
 
 class _Explanation(NamedTuple, Generic[ArrayT]):

@@ -1,9 +1,9 @@
 """The wrapper: any network in, its prediction and its class activation map out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from explainable_model.eager.randomness import Randomness
 from explainable_model.eager.signature import check_signature
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError
-from explainable_model.explanation import Explanation, Progress, as_progress
+from explainable_model.explanation import Explanation
 from explainable_model.lowering.backward.graph_cache import GraphCache
 from explainable_model.lowering.eager_kind import find_output_kind
 from explainable_model.lowering.lowered import LoweredModel
@@ -39,6 +39,7 @@ from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.rules.check import check_lowerings
 from explainable_model.methods import find_method
 from explainable_model.methods.fusion import find_fusion
+from explainable_model.progress import ProgressLike, as_progress
 
 
 class ExplainableModel(nn.Module):
@@ -69,16 +70,15 @@ class ExplainableModel(nn.Module):
         options: of the method, e.g. ``{"samples": 16}`` for ``smoothgrad``.
         output: which part of the network's output is the prediction: a key or attribute, a position or
             a function; ``None`` finds it.
-        call: which call of a layer that runs several times is explained: 0 for the first, -1 for the last; ``None`` for
-            the last, with a ``RepeatedLayerWarning``.
+        call: which call of a layer of several: 0 is the first, -1 the last; ``None`` takes the last and warns.
         frames: the axis of the image's frames, 1 for ``(N, T, C, H, W)``: the map is ``(N, T, H, W)``.
         forward: how the network is called, if not as ``network(image, *inputs)``: the name of the parameter that takes
             the image (the others follow by position), the names of all, or a function ``(network, image, *inputs) ->
             output``, which may make a dictionary or a list of the image, or add and remove its batch.
         chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
             copies of a large image are run, for speed.
-        progress: called by these methods with (``"copies"``, copies done, copies in all); a function of two
-            parameters is called with the two numbers.
+        progress: ``True`` for a bar, or a function that they call with (``"copies"``, copies done, copies in all); one
+            of two parameters is called with the numbers.
         example: ``(N, C, H, W)``, an image that the network accepts; ``torch.jit.script`` needs it.
         reshape_transform: makes ``(N, K, *spatial)`` of an output of the layer whose shape does not tell its order.
 
@@ -105,7 +105,7 @@ class ExplainableModel(nn.Module):
         method: str = "gradcam",
         *,
         fusion: str = "mean",
-        progress: Progress | Callable[[int, int], None] | None = None,
+        progress: ProgressLike = None,
         example: Tensor | None = None,
         **arguments: Unpack[PlanArguments],
     ) -> None:
@@ -177,11 +177,15 @@ class ExplainableModel(nn.Module):
         inputs = inputs[: len(inputs) - plan.target.inputs]
         return answer.with_kind(partial(find_output_kind, self.model, image, inputs, plan.output, plan.forward))
 
+    if TYPE_CHECKING:  # for nn.Module, a call returns anything
+
+        def __call__(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Explanation[Tensor]: ...
+
     def attribute(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Attribution:
         """Return the activations of the layer and the gradients of the score, which the CAM methods work with.
 
-        Arguments and errors as ``forward``; the output of the first layer and its gradient, for the first
-        class of each image, come as ``(N, K, *spatial)``.
+        Arguments and errors as ``forward``; output and gradient of the first layer, for the first class of each image,
+        come as ``(N, K, *spatial)``.
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
@@ -212,8 +216,7 @@ class ExplainableModel(nn.Module):
             check_frames(image.shape, plan.frames)
         check_inputs(inputs, image.shape[0], plan.target.inputs)
         check_signature(self.model, plan.forward, len(inputs) - plan.target.inputs)
-        if image.is_inference():
-            image = image.clone()  # autograd cannot save a tensor made under inference_mode
+        image = image.clone() if image.is_inference() else image  # autograd cannot save an inference tensor
         inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
         if plan.method.needs_layer and not plan.layers:
             with checks.explained_shape_errors(self.model, image):
@@ -238,10 +241,7 @@ class ExplainableModel(nn.Module):
         from explainable_model.lowering.scriptable import scriptable
 
         if self.example is None:
-            raise InputError(
-                "torch.jit.script(explainable) needs an example image to lower the network with: "
-                "ExplainableModel(model, ..., example=image), or set explainable.example."
-            )
+            raise InputError("torch.jit.script needs an example image: ExplainableModel(model, ..., example=image).")
         return scriptable(lower(self, self.example))
 
 

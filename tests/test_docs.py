@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from explainable_model.cli.main import build_parser
+from explainable_model.cli.commands import build_parser
 
 ROOT = Path(__file__).parent.parent
 PATTERNS = (

@@ -67,11 +67,13 @@ def test_images_that_are_no_tensors() -> None:
         explainable()(Image.new("RGB", (32, 32)))
 
 
-def test_progress_is_a_function(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="progress is True; expected a function"):
-        explainable(progress=True)
-    with pytest.raises(TypeError, match="progress is True; expected a function"):
-        export(explainable(), tmp_path / "net.ts", images(1), progress=True)
+def test_progress_is_true_or_a_function(tmp_path: Path) -> None:
+    assert explainable(progress=True).progress is not None
+    assert explainable(progress=False).progress is None
+    with pytest.raises(TypeError, match="progress is 'yes'; expected True, or a function"):
+        explainable(progress="yes")
+    with pytest.raises(TypeError, match="progress is 'yes'; expected True, or a function"):
+        export(explainable(), tmp_path / "net.ts", images(1), progress="yes")
 
 
 def test_numbers_for_a_square_and_a_gray_input() -> None:

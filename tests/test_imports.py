@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "explainable_model"
 # Rooms of one line may not import each other.
 RULE = """
-errors explanation
+errors explanation spelling
+progress
 paths telemetry
 writing
 imaging

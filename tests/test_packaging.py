@@ -17,6 +17,7 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 import explainable_model
+from explainable_model.cli.kit_files import KITS, LEFT_OUT
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -30,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("wheel")
     (path,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
     with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
+        return {name: archive.read(name).decode("utf-8", "replace") for name in archive.namelist()}
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,10 @@ def test_the_wheel_holds_only_the_package(wheel: dict[str, str]) -> None:
     top = {name.split("/")[0] for name in wheel}
     assert {name for name in top if not name.endswith(".dist-info")} == {"explainable_model"}
     assert "explainable_model/py.typed" in wheel
+    kits = {name.split("/")[2] for name in wheel if name.startswith("explainable_model/kits/")}
+    assert set(KITS) <= kits
+    built = [name for name in wheel if any(Path(name).match(pattern) for pattern in LEFT_OUT)]
+    assert [name for name in built if name.startswith("explainable_model/kits/")] == []
 
 
 def test_the_wheel_holds_the_license(wheel: dict[str, str], metadata: Message) -> None:

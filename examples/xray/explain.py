@@ -92,12 +92,11 @@ def compare_with_masks(cases: Iterator[Case], count: int) -> Evaluation:
         )
 
 
-def export_everywhere(case: Case, out: Path, suffixes: Sequence[str] = SUFFIXES) -> list[str]:
-    """Write an artifact in each format whose runtime is installed; returns what the artifacts say about a film."""
+def export_everywhere(case: Case, out: Path, suffixes: Sequence[str] = SUFFIXES) -> Iterator[str]:
+    """Write an artifact in each format whose runtime is installed; tells what each says about a film."""
     named = load_classifier()
     explainable = xm.ExplainableModel(named.model, LAYER)
     image = torch.from_numpy(PREPARATION(case.film))
-    lines = []
     for suffix in suffixes:
         path = out / f"xray{suffix}"
         try:
@@ -105,12 +104,11 @@ def export_everywhere(case: Case, out: Path, suffixes: Sequence[str] = SUFFIXES)
                 explainable, path, image, preprocess=PREPARATION, class_names=named.class_names, output_kind="binary"
             )
         except MissingRuntimeError as error:
-            lines.append(f"{path.name}: left out. {error}")
+            yield f"{path.name}: left out. {error}"
             continue
         answer = xm.explain(case.film, xm.load(path, trusted=True))  # made a moment ago
         off = float(np.abs(answer.cam - explainable(image).cam[0].numpy()).max())
-        lines.append(f"{path.name}: {answer.label}; map off by {off:.0e}; {path.stat().st_size / 1e6:.1f} MB")
-    return lines
+        yield f"{path.name}: {answer.label}; map off by {off:.0e}; {path.stat().st_size / 1e6:.1f} MB"
 
 
 def explain_dicom(out: Path) -> str:
@@ -154,7 +152,8 @@ def main() -> None:
         answer.save(arguments.out / f"explained-{number}.png")
     print(f"a batch of four differs from four calls by {explain_batch(cases):.0e}")
     print(compare_with_masks(iterate_cases("test", 7, film), arguments.films))
-    print(*export_everywhere(cases[0], arguments.out, arguments.formats), sep="\n")
+    for line in export_everywhere(cases[0], arguments.out, arguments.formats):
+        print(line, flush=True)
     if film is not None:
         print(explain_dicom(arguments.out))
 

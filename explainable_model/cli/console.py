@@ -1,11 +1,15 @@
 """Progress, warnings and errors on stderr; stdout holds the result alone."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TextIO, TypeVar
+
+from explainable_model.progress import Bars
 
 PROGRAM = "explainable-model"
+RED, YELLOW, BOLD, PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 
 ItemT = TypeVar("ItemT")
 
@@ -32,11 +36,18 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Show a warning in one line."""
-        print(f"{PROGRAM}: warning: {join_lines(text)}", file=sys.stderr, flush=True)
+        self._tell(YELLOW, "warning", text)
 
     def error(self, text: str) -> None:
         """Show an error in one line."""
-        print(f"{PROGRAM}: error: {join_lines(text)}", file=sys.stderr, flush=True)
+        self._tell(RED, "error", text)
+
+    def bold(self, text: str) -> str:
+        """The text in bold letters, where the result goes to a terminal with colors."""
+        return paint(text, BOLD, self._out)
+
+    def _tell(self, color: str, kind: str, text: str) -> None:
+        print(f"{PROGRAM}: {paint(f'{kind}:', color, sys.stderr)} {join_lines(text)}", file=sys.stderr, flush=True)
 
     def iterate(self, items: Sequence[ItemT], task: str) -> Iterator[ItemT]:
         """Yield the items; for several, show a bar (with tqdm) or one line per item."""
@@ -54,27 +65,22 @@ class Console:
 
     @contextmanager
     def track_progress(self) -> Iterator[Callable[[str, int, int], None]]:
-        """Give a function ``(task, done, total)`` that shows one bar per task (with tqdm), or nothing."""
-        bars: dict[str, Any] = {}
-
-        def progress(task: str, done: int, total: int) -> None:
-            if not self._progress:
-                return
-            if task not in bars:
-                try:
-                    from tqdm import tqdm
-                except ImportError:
-                    return
-                bars[task] = tqdm(total=total, desc=task, file=sys.stderr, leave=False)
-            bars[task].update(done - bars[task].n)
-            if done == total:
-                bars[task].close()
-
+        """Give a function ``(task, done, total)`` that shows one bar per task, or nothing."""
+        bars = Bars()
         try:
-            yield progress
+            yield bars if self._progress else _ignore
         finally:
-            for bar in bars.values():
-                bar.close()
+            bars.close()
+
+
+def _ignore(task: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def paint(text: str, color: str, stream: TextIO) -> str:
+    """The text in a color, where the stream is a terminal that shows colors and ``NO_COLOR`` is not set."""
+    shows = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"{color}{text}{PLAIN}" if shows else text
 
 
 def join_lines(text: str) -> str:

@@ -12,6 +12,7 @@ from explainable_model.cli.method_options import ALL, OPTIONS, wrapper_arguments
 from explainable_model.cli.network import load_network, refuse_without_model
 from explainable_model.cli.outcome import FAILED, Outcome, make_folder, show_warnings
 from explainable_model.cli.photo_tasks import PhotoTask, Table, choose_tasks, plan_tasks
+from explainable_model.cli.preparation import PREPARATION, require_preparation
 from explainable_model.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,7 +107,16 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
     if arguments.artifact is not None:
         reason = "an artifact has that inside"
         refuse_without_model(
-            arguments, "checkpoint", "pretrained", "classes", "output_kind", "presence", *OPTIONS, reason=reason
+            arguments,
+            "checkpoint",
+            "pretrained",
+            "classes",
+            "output_kind",
+            "presence",
+            "size",
+            *PREPARATION,
+            *OPTIONS,
+            reason=reason,
         )
         explainer = artifact_explainer(arguments.artifact, trusted=arguments.trusted)
     elif arguments.method == ALL:
@@ -121,6 +131,7 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
 def _make_explainer(arguments: argparse.Namespace, named: "NamedModel", method: str | None = None) -> "Explainer":
     from explainable_model.explainer.explainer import SMOOTH, model_explainer
 
+    require_preparation(named)
     options = {"upsample": SMOOTH, **wrapper_arguments(arguments, method)}
     return model_explainer(named, options.pop("target_layer", None), **options)
 
@@ -143,6 +154,7 @@ def _explain_with_all(arguments: argparse.Namespace, console: Console) -> PhotoC
             f"--method {ALL} explains one class with each method's own options; leave out --option, --top-k."
         )
     named = load_network(arguments, console)
+    require_preparation(named)
 
     def make_explainer(method: str) -> "Explainer":
         console.say(f"{METHODS[method].title} ({list(METHODS).index(method) + 1} of {len(METHODS)})")

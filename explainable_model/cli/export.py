@@ -15,7 +15,10 @@ from explainable_model.cli.outcome import (
     shorten_record,
     show_warnings,
 )
+from explainable_model.cli.preparation import WRITE_PREPARATION
 from explainable_model.errors import ArtifactError, InputError
+
+UNPREPARED = f"nothing says how a photo becomes the input. {WRITE_PREPARATION}"
 
 if TYPE_CHECKING:
     from explainable_model.artifact.metadata import Metadata
@@ -36,6 +39,8 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     named = load_network(arguments, console)
     image = make_example_image(named, arguments.size, arguments.batch or 1)
     preprocess = named.preprocess and resize_preprocess(named.preprocess, (image.shape[2], image.shape[3]))
+    if preprocess is None:
+        console.warn(f"{path} will take prepared images, and no photos: {UNPREPARED}")
     explainable = ExplainableModel(named.model, **wrapper_arguments(arguments))
     with wrap_network_errors(named.model, image.shape):
         explainable(image)

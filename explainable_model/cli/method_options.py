@@ -3,8 +3,10 @@
 import argparse
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from explainable_model.cli.methods import parse_method, read_table
 from explainable_model.errors import InputError
 from explainable_model.imaging.window import Window, parse_window
 
@@ -30,7 +32,13 @@ def add_method_options(parser: argparse.ArgumentParser, *, all_methods: bool = F
     """Add the options that shape an explanation."""
     group = parser.add_argument_group("what is explained, and how")
     every_method = f", or {ALL} for a sheet of every method" if all_methods else ""
-    group.add_argument("--method", metavar="NAME", help=f"default: {METHOD}; see: methods{every_method}")
+    method: Any = group.add_argument(
+        "--method",
+        type=partial(_parse_method, all_methods=all_methods),
+        metavar="NAME",
+        help=f"default: {METHOD}; see: methods{every_method}",
+    )
+    method.completer = partial(_complete_method, all_methods=all_methods)
     group.add_argument(
         "--layer", action="append", metavar="NAME", help="default: the last with a spatial map, see: layers; repeatable"
     )
@@ -134,6 +142,15 @@ def parse_photo_window(text: str) -> Window:
         return parse_window(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _parse_method(text: str, *, all_methods: bool) -> str:
+    return ALL if all_methods and text == ALL else parse_method(text)
+
+
+def _complete_method(prefix: str, *, all_methods: bool, **_: object) -> list[str]:
+    names = [*(row["method"] for row in read_table()), *([ALL] if all_methods else [])]
+    return [name for name in names if name.startswith(prefix)]
 
 
 def _parse_pair(text: str) -> tuple[str, str]:

@@ -1,48 +1,58 @@
-"""``explainable-model methods``: list the methods; docs/methods.md has the same table."""
+"""``explainable-model methods``: list the methods; docs/methods.md has the same table. Imports no torch."""
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from explainable_model.cli.console import Console
 from explainable_model.cli.outcome import Outcome, align_columns
+from explainable_model.spelling import simplify, suggest
 
-MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "methods.json"  # in a clone, not in a wheel
+TABLE = Path(__file__).with_name("methods.json")
+"""What ``METHODS`` says, and what each method costs. Written by ``python -m tests.support.method_table``."""
 HEAD = ("method", "name", "paper", "passes besides one forward", "cost", "options", "formats")
 
 
 def methods(arguments: argparse.Namespace, console: Console) -> Outcome:
     """List every method with its paper, its passes, their cost, its options and its formats."""
-    records = list_methods(_read_costs())
-    text = to_markdown(records) if arguments.markdown else align_columns([HEAD, *map(_format_cells, records)])
-    return Outcome(text, {"methods": records})
+    records = add_formats(read_table())
+    if arguments.markdown:
+        return Outcome(to_markdown(records), {"methods": records})
+    head, *rows = align_columns([HEAD, *map(_format_cells, records)]).splitlines()
+    return Outcome("\n".join([console.bold(head), *rows]), {"methods": records})
 
 
-def list_methods(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Make one record for each row of ``METHODS``.
+@cache
+def read_table() -> tuple[dict[str, Any], ...]:
+    """Read the rows: method, title, paper, passes, cost and options."""
+    return tuple(json.loads(TABLE.read_text(encoding="utf-8")))
 
-    Args:
-        measured: row by method, as ``python -m benchmarks run --suite methods`` writes it; a method that is missing
-            gets the cost ``None``.
+
+def parse_method(text: str) -> str:
+    """Find the key of a method by its name or title: ``Grad-CAM`` is ``gradcam``.
+
+    Raises:
+        argparse.ArgumentTypeError: no such method.
     """
-    from explainable_model.exporters import FORMATS
-    from explainable_model.methods import METHODS
+    rows = read_table()
+    names = {simplify(spelling): row["method"] for row in rows for spelling in (row["title"], row["method"])}
+    names |= {row["method"]: row["method"] for row in rows}
+    found: str | None = names.get(text, names.get(simplify(text)))
+    if found is None:
+        hint = suggest(text, [row["method"] for row in rows])
+        raise argparse.ArgumentTypeError(f"Unknown method {text!r}.{hint} List them with: explainable-model methods")
+    return found
 
-    quick_formats = [fmt.name for fmt in FORMATS.values() if fmt.quick]
-    return [
-        {
-            "method": name,
-            "title": row.title,
-            "paper": row.paper,
-            "passes": row.passes,
-            "cost": measured.get(name, {}).get("cost"),
-            "options": row.options,
-            "formats": list(quick_formats),  # every method is tested in these
-        }
-        for name, row in METHODS.items()
-    ]
+
+def add_formats(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Add the formats in which every method is tested."""
+    from explainable_model.exporters import FORMATS
+
+    quick = [fmt.name for fmt in FORMATS.values() if fmt.quick]
+    return [{**row, "formats": list(quick)} for row in rows]
 
 
 def to_markdown(records: list[dict[str, Any]]) -> str:
@@ -65,10 +75,3 @@ def _format_cells(record: Mapping[str, Any]) -> tuple[str, ...]:
         ", ".join(f"{option}={default}" for option, default in record["options"].items()),
         ", ".join(record["formats"]),
     )
-
-
-def _read_costs() -> Mapping[str, Any]:
-    if not MEASURED.is_file():
-        return {}
-    rows: Mapping[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))["rows"]
-    return rows

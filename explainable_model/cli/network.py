@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from explainable_model.cli.console import Console
+from explainable_model.cli.preparation import apply_preparation, count_channels
 from explainable_model.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def load_network(arguments: argparse.Namespace, console: Console) -> "NamedModel
     )
     if has_random_weights(arguments.model, arguments.checkpoint, arguments.pretrained):
         console.warn(f"{arguments.model} has random weights; name trained ones with --checkpoint or --pretrained.")
+    if hasattr(arguments, "class_names"):
+        named = apply_preparation(named, arguments)
     given = {"output_kind": getattr(arguments, "output_kind", None), "threshold": getattr(arguments, "presence", None)}
     return replace(named, **{name: value for name, value in given.items() if value is not None})
 
@@ -60,8 +63,7 @@ def make_example_image(named: "NamedModel", size: tuple[int, int] | None, batch:
                 "for example --size 224x224."
             )
         size = named.preprocess.size
-    convolution = next((m for m in named.model.modules() if isinstance(m, torch.nn.Conv2d)), None)
-    channels = len(named.preprocess.mean) if named.preprocess else convolution.in_channels if convolution else 3
+    channels = len(named.preprocess.mean) if named.preprocess else count_channels(named.model) or 3
     if named.image_shape is not None:
         channels = named.image_shape[0]
     generator = torch.Generator().manual_seed(0)

@@ -73,7 +73,7 @@ def make_folder(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"The folder {out} cannot be made ({error.strerror}); choose another with --out.") from error
+        raise InputError(f"The folder {out} cannot be made ({error.strerror}); choose another.") from error
     return out
 
 

@@ -1,6 +1,6 @@
 """``compare``: two networks or two files on the same photos, the photos where they differ most first."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from explainable_model.evaluation.subject import Subject, resize
 from explainable_model.explainer.explainer import Explainer
 from explainable_model.explainer.open_explainer import open_explainer
 from explainable_model.explainer.photos import is_single, iterate_photos, read_photo
-from explainable_model.explanation import Progress, as_progress
+from explainable_model.progress import ProgressLike, as_progress
 
 WORST = 5
 
@@ -68,7 +68,7 @@ def compare(
     b: Any,
     photos: Any,
     *,
-    progress: Progress | Callable[[int, int], None] | None = None,
+    progress: ProgressLike = None,
     **options: Any,
 ) -> Comparison:
     """Compare two networks or two artifacts: int8 with float32, an old release with a new one.
@@ -76,7 +76,7 @@ def compare(
     Args:
         a, b: whatever ``explain`` takes; each prepares the photos in its own way.
         photos: whatever ``explain`` takes.
-        progress: called with (``"photos"``, photos done, photos in all).
+        progress: ``True`` for a bar, or a function called with (``"photos"``, photos done, photos in all).
         options: as of ``explain``, for both.
 
     Returns:

@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
@@ -21,7 +21,8 @@ from explainable_model.evaluation.subject import Explanations, Subject, explain_
 from explainable_model.explainer.explainer import Explainer
 from explainable_model.explainer.open_explainer import open_explainer
 from explainable_model.explainer.photos import OpenedPhoto, is_single, iterate_photos, read_photo
-from explainable_model.explanation import Progress, as_progress
+from explainable_model.explanation import Progress
+from explainable_model.progress import ProgressLike, as_progress
 
 UNNAMED: tuple[Any, ...] = (None,)  # whatever the explainer takes by itself
 RANDOM, CENTER = "random map", "center map"
@@ -54,7 +55,7 @@ def evaluate(
     layers: Sequence[Any] | None = None,
     seed: int = 0,
     rows: str | Path | None = None,
-    progress: Progress | Callable[[int, int], None] | None = None,
+    progress: ProgressLike = None,
     **options: Any,
 ) -> Evaluation:
     """Measure the maps of a network or of an artifact on photos.
@@ -73,7 +74,7 @@ def evaluate(
         methods, layers: each pair of them is measured; for networks alone.
         seed: of everything that is drawn. The same seed gives the same values.
         rows: a file of JSON lines that keeps each photo's values; a second run with the same arguments continues it.
-        progress: called with (``"photos"``, photos done, photos in all).
+        progress: ``True`` for a bar, or a function called with (``"photos"``, photos done, photos in all).
         options: as of ``explain``: ``preprocess``, ``class_names``, ``target_layer``, ``method`` and others.
 
     Returns:

@@ -20,14 +20,14 @@ INDEPENDENT = (*BINARY, "sigmoid", "sigmoid_logits")  # each class is present or
 
 
 def resolve_class(text: str | None, class_names: Sequence[str] | None) -> int | None:
-    """Find the index of a class given by number or name; ``None`` stands for the predicted class.
+    """Find the index of a class given by number or name; ``None`` and ``-1`` stand for the predicted class.
 
     A name matches the whole class name or one of its parts between commas, in any case.
 
     Raises:
         InputError: no class, or more than one, of that name; a text that is too long; or no names are known.
     """
-    if text is None:
+    if text is None or text.strip() == str(PREDICTED):
         return None
     if re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):
         if len(text) > MAX_DIGITS:  # Python refuses to read a number of thousands of digits

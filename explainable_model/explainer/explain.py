@@ -3,23 +3,84 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
 from explainable_model.errors import InputError
 from explainable_model.explainer.answers import Answer, resolve_class, split_classes
-from explainable_model.explainer.explain_volume import explain_volumes, refuse_volumes
+from explainable_model.explainer.explain_volume import explain_volumes, refuse_options_of_photos, refuse_volumes
 from explainable_model.explainer.explainer import Explainer
 from explainable_model.explainer.open_explainer import open_explainer
 from explainable_model.explainer.photo_explanation import PhotoExplanation, PhotoExplanations
 from explainable_model.explainer.photos import OpenedPhoto, is_single, iterate_photos, read_photo
-from explainable_model.explanation import PREDICTED, OutputKind, Progress, as_progress
+from explainable_model.explanation import PREDICTED, OutputKind, Progress
 from explainable_model.imaging.volumes import VolumePreprocess
 from explainable_model.imaging.window import Window
+from explainable_model.progress import ProgressLike, as_progress
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from PIL.Image import Image
+
+    from explainable_model.attribution.plan import PlanArguments
+
+    class ExplainArguments(PlanArguments, total=False):
+        """The arguments of ``explain`` besides those that decide what it returns; editors list them."""
+
+        target_layer: Any
+        preprocess: Any
+        class_names: Any
+        output_kind: OutputKind | None
+        checkpoint: str | Path | None
+        pretrained: bool
+        window: Window | None
+        progress: ProgressLike
+        fusion: str
+
 
 Answers: TypeAlias = PhotoExplanation | PhotoExplanations
 ClassLike: TypeAlias = int | str | None
+
+
+@overload
+def explain(
+    photos: "str | Path | Image",
+    model: Any,
+    class_idx: ClassLike = ...,
+    *,
+    method: str = ...,
+    **arguments: "Unpack[ExplainArguments]",
+) -> PhotoExplanation: ...
+
+
+@overload
+def explain(
+    photos: "str | Path | Image", model: Any, class_idx: Sequence[ClassLike], **arguments: "Unpack[ExplainArguments]"
+) -> PhotoExplanations: ...
+
+
+@overload
+def explain(
+    photos: "str | Path | Image",
+    model: Any,
+    class_idx: ClassLike = ...,
+    *,
+    method: list[str],
+    **arguments: "Unpack[ExplainArguments]",
+) -> PhotoExplanations: ...
+
+
+@overload
+def explain(
+    photos: Any,
+    model: Any,
+    class_idx: ClassLike | Sequence[ClassLike] = ...,
+    *,
+    method: str | Sequence[str] = ...,
+    **arguments: "Unpack[ExplainArguments]",
+) -> Any: ...
 
 
 def explain(
@@ -35,7 +96,7 @@ def explain(
     checkpoint: str | Path | None = None,
     pretrained: bool = False,
     window: Window | None = None,
-    progress: Progress | Callable[[int, int], None] | None = None,
+    progress: ProgressLike = None,
     **options: Any,
 ) -> Any:
     """Explain photos.
@@ -43,7 +104,8 @@ def explain(
     Args:
         photos: one photo: a path, a picture of Pillow, ``(H, W, 3)`` of NumPy, ``(3, H, W)`` of torch (uint8, gray
             uint16, or floats from 0 to 1). Or several: a folder, a pattern such as ``photos/**/*.jpg``, a batch of four
-            dimensions, a sequence or an iterator. Or a volume: the path of a NIfTI file, or ``(x, y, z)``.
+            dimensions, a sequence or an iterator. Or a volume: the path of a NIfTI file, or ``(x, y, z)``. (A type
+            checker takes a text or a ``Path`` for one photo.)
         model: an ``nn.Module``, an ``ExplainableModel``, a ``NamedModel``, a name such as ``timm:resnet50``, the path
             of an artifact, or a ``Session``.
         class_idx: the class to explain, by number or by name; ``None`` for the predicted class. A list explains each.
@@ -56,8 +118,8 @@ def explain(
         output_kind: how the output is read as probabilities, see ``OUTPUT_KINDS``; ``None`` finds it.
         checkpoint, pretrained: trained weights for a network by its name.
         window: the values of a picture of more than 8 bits that become black and white, see ``Preprocess``.
-        progress: called with (``"photos"``, photos done, photos in all) for several photos; with -1 photos in all where
-            their number is unknown.
+        progress: ``True`` for a bar, or a function that is called with (``"photos"``, photos done, photos in all) for
+            several photos; with -1 photos in all where their number is unknown.
 
     Returns:
         A ``PhotoExplanation`` for one photo; ``PhotoExplanations``, a tuple of them, where several classes or methods
@@ -81,6 +143,7 @@ def explain(
         pretrained=pretrained,
     )
     if isinstance(preprocess, VolumePreprocess):
+        refuse_options_of_photos(checkpoint=checkpoint, pretrained=pretrained, window=window, progress=progress)
         named = {"class_names": class_names, "output_kind": output_kind, **options}
         if target_layer is not None:
             named["target_layer"] = target_layer

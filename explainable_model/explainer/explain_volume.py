@@ -48,6 +48,20 @@ def explain_volumes(
     return (answer(number, volume) for number, volume in enumerate(volumes))
 
 
+def refuse_options_of_photos(**given: Any) -> None:
+    """Refuse arguments of ``explain`` that mean nothing for volumes.
+
+    Raises:
+        InputError: one of them was given.
+    """
+    names = [name for name, value in given.items() if value]
+    if names:
+        raise InputError(
+            f"Leave out {', '.join(names)}: a volume's window is VolumePreprocess(window=...), its network is given "
+            "with its weights, and volumes are explained as their iterator is read."
+        )
+
+
 def refuse_volumes(photos: Any) -> None:
     """Refuse a volume whose preparation is that of a photo.
 

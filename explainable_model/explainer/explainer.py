@@ -192,6 +192,7 @@ def _wrap(
         classes = None if class_idx is None else torch.from_numpy(expand_class_idx(class_idx, plan.top_k))
         with wrap_network_errors(named.model, tuple(pixels.shape)):
             logits, explained, cam = explainable(pixels, classes)
+        check_names(named.class_names, _count_classes(plan, logits.shape))
         return take_first(Explanation(logits.float().numpy(), explained.numpy(), cam.float().numpy()))
 
     def predict(images: NDArray[Any]) -> NDArray[Any]:
@@ -215,6 +216,28 @@ def _wrap(
         lambda: explainable.target_layers,
         named.threshold,
     )
+
+
+def _count_classes(plan: "Plan", shape: Sequence[int]) -> int | None:
+    """Count the classes of an output of this shape; ``None`` where the target reads the output in its own way."""
+    from explainable_model.attribution.targets import Binary, ClassScore
+
+    if isinstance(plan.target, Binary):
+        return 2
+    return (shape[1] if len(shape) > 1 else 1) if isinstance(plan.target, ClassScore) else None
+
+
+def check_names(class_names: Sequence[str] | None, classes: int | None) -> None:
+    """Refuse names of other classes than those of the network.
+
+    Raises:
+        InputError: more or fewer names than classes.
+    """
+    if class_names is not None and classes is not None and len(class_names) != classes:
+        raise InputError(
+            f"There are {len(class_names)} class names; the network has {classes} class(es). Expected one for each, in "
+            "the order of the output."
+        )
 
 
 def _find_kind(named: "NamedModel", plan: "Plan", shape: Sequence[int]) -> OutputKind | None:

@@ -9,6 +9,7 @@ from explainable_model.errors import InputError, ModelError
 from explainable_model.explainer.explainer import (
     SMOOTH,
     Explainer,
+    check_names,
     model_explainer,
     session_explainer,
     wrapper_explainer,
@@ -175,6 +176,7 @@ def _translate(preprocess: Any) -> "Preprocess | None":
 
 
 def _override(explainer: Explainer, names: tuple[str, ...] | None, output_kind: OutputKind | None) -> Explainer:
+    check_names(names, explainer.classes)
     return replace(
         explainer, class_names=names or explainer.class_names, output_kind=output_kind or explainer.output_kind
     )

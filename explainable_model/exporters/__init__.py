@@ -11,6 +11,7 @@ from explainable_model.exporters.onnx import ONNX
 from explainable_model.exporters.openvino import OPENVINO
 from explainable_model.exporters.pt2 import PT2
 from explainable_model.exporters.torchscript import TORCHSCRIPT
+from explainable_model.spelling import suggest
 
 FORMATS: Mapping[str, Format] = {fmt.name: fmt for fmt in (TORCHSCRIPT, ONNX, PT2, AOTINDUCTOR, OPENVINO, EXECUTORCH)}
 
@@ -24,7 +25,7 @@ def format_of(path: str | Path, name: str | None = None) -> Format:
     known = ", ".join(f"{fmt.name} ({', '.join(fmt.suffixes)})" for fmt in FORMATS.values())
     if name is not None:
         if name not in FORMATS:
-            raise ArtifactError(f"Unknown format {name!r}; known formats: {known}.")
+            raise ArtifactError(f"Unknown format {name!r}; known formats: {known}.{suggest(str(name), FORMATS)}")
         return FORMATS[name]
     fmt = format_by_suffix(path)
     if fmt is None:

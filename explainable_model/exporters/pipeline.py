@@ -12,7 +12,7 @@ from explainable_model.artifact.checksum import UNWRITTEN, write_checksum
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import ArtifactError, InputError, UntrustedArtifactError, UntrustedArtifactWarning
-from explainable_model.explanation import OVERLAY, PRESENT, OutputKind, Progress, as_progress, check_threshold
+from explainable_model.explanation import OVERLAY, PRESENT, OutputKind, Progress, check_threshold
 from explainable_model.exporters import FORMATS, format_by_suffix, format_of
 from explainable_model.exporters.describe import describe
 from explainable_model.exporters.format import Format
@@ -26,6 +26,7 @@ from explainable_model.lowering.pipeline import with_photo_io
 from explainable_model.model import ExplainableModel, lower
 from explainable_model.networks.transforms import as_preprocess
 from explainable_model.paths import as_path
+from explainable_model.progress import ProgressLike, as_progress
 from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images, check_calibration
 from explainable_model.verify.parity import require_parity
 from explainable_model.verify.samples import example_like, tested_sizes
@@ -49,7 +50,7 @@ def export(
     profile: Profile = "full",
     precision: Precision | None = None,
     calibration: Calibration | None = None,
-    progress: Progress | None = None,
+    progress: ProgressLike = None,
 ) -> Path:
     """Write one artifact that predicts and explains, and compare it with the network before it gets its name.
 
@@ -85,8 +86,8 @@ def export(
         calibration: images to calibrate int8 with, and to compare both artifacts on: a folder of photos, their paths,
             or an array ``(M, C, *spatial)`` of what the artifact takes (with ``pixels``, photos of one size in that
             layout); at least 8, better some hundred.
-        progress: called with the step (``"reading"``, ``"calibrating"``, ``"comparing"``), the number of finished
-            images, and the number of all images.
+        progress: ``True`` for bars, or a function that is called with the step (``"reading"``, ``"calibrating"``,
+            ``"comparing"``), the number of finished images, and the number of all images.
 
     Returns:
         The path.
@@ -108,7 +109,7 @@ def export(
     target = resolve_target(path)
     if format is None and format_by_suffix(target) is not fmt:
         raise ArtifactError(f"{path} is a link to {target}, whose suffix is not that of {fmt.name}; name another file.")
-    preparation, progress = as_preprocess(preprocess), as_progress(progress)
+    preparation, told = as_preprocess(preprocess), as_progress(progress)
     check_request(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile)
     check_precision(fmt, precision, calibration, preparation)
     with StagedOutput(path) as staged:
@@ -128,9 +129,9 @@ def export(
         runner, metadata = open_own(fmt, file)
         require_parity(explainable, lowered, metadata, runner)
         if precision is not None:
-            images = comparison_images(lowered, metadata, calibration, progress)
+            images = comparison_images(lowered, metadata, calibration, told)
             photos = calibration is not None
-            reduce_precision(file, unwritten, precision, images, photos=photos, progress=progress)
+            reduce_precision(file, unwritten, precision, images, photos=photos, progress=told)
             write_checksum(file)
         staged.commit()
     return path

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
@@ -119,6 +120,12 @@ class LoweredModel(nn.Module):
         with without_autocast(image.device.type):  # where the network ran under it, its conversions are in the graph
             answer = as_explanation(self.graph_module(image, class_idx, *inputs))
         return answer.with_kind(lambda: self.output_kind)
+
+    if TYPE_CHECKING:  # nn.Module says only that a call returns something
+
+        def __call__(
+            self, image: Tensor, class_idx: Tensor | None = None, *inputs: Tensor
+        ) -> Explanation[Tensor] | DrawnExplanation[Tensor]: ...
 
     @cached_property
     def precision(self) -> str:

@@ -13,6 +13,7 @@ from explainable_model.methods.gradcam import gradcam
 from explainable_model.methods.gradcam_plus_plus import gradcam_plus_plus
 from explainable_model.methods.pure import Activations, CamMethod, FromActivations, FromGradients, Gradients
 from explainable_model.methods.xgradcam import xgradcam
+from explainable_model.spelling import simplify, suggest
 
 __all__ = ["METHODS", "Activations", "CamMethod", "Gradients", "Method", "find_method", "gradcam"]
 
@@ -254,12 +255,7 @@ def find_method(name: str) -> Method:
         )
     if name in METHODS:
         return METHODS[name]
-    spelled = {_simplify(spelling): method for method in METHODS.values() for spelling in (method.title, method.name)}
-    if _simplify(name) in spelled:
-        return spelled[_simplify(name)]
-    raise ValueError(f"Unknown method {name!r}; known methods: {', '.join(METHODS)}.")
-
-
-def _simplify(name: str) -> str:
-    """Drop capitals and punctuation, but for plus signs."""
-    return "".join(letter for letter in name.lower() if letter.isalnum() or letter == "+")
+    spelled = {simplify(spelling): method for method in METHODS.values() for spelling in (method.title, method.name)}
+    if simplify(name) in spelled:
+        return spelled[simplify(name)]
+    raise ValueError(f"Unknown method {name!r}; known methods: {', '.join(METHODS)}.{suggest(name, METHODS)}")

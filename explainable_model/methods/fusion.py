@@ -8,6 +8,7 @@ from torch import Tensor
 from explainable_model.attribution.method import Fusion
 from explainable_model.attribution.postprocess import minmax
 from explainable_model.methods.precision import in_float32
+from explainable_model.spelling import suggest
 
 GAMMA = 2.0
 
@@ -116,5 +117,5 @@ def find_fusion(name: str) -> Fusion:
         ValueError: no such fusion; the known ones are listed.
     """
     if name not in FUSIONS:
-        raise ValueError(f"Unknown fusion {name!r}; known fusions: {', '.join(FUSIONS)}.")
+        raise ValueError(f"Unknown fusion {name!r}; known fusions: {', '.join(FUSIONS)}.{suggest(str(name), FUSIONS)}")
     return FUSIONS[name]

@@ -1,6 +1,5 @@
 """Loads networks by name: from torchvision, timm, a transformers folder, or a factory of the user."""
 
-import difflib
 import importlib
 import inspect
 import warnings
@@ -15,8 +14,10 @@ from explainable_model.errors import MissingRuntimeError, ModelError
 from explainable_model.explanation import PRESENT, OutputKind, check_threshold
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.checkpoint import load_checkpoint
+from explainable_model.networks.factory import call_factory
 from explainable_model.networks.transformers import load_classifier, read_class_names, read_preprocess
 from explainable_model.networks.transforms import as_preprocess, timm_preprocess, torchvision_preprocess
+from explainable_model.spelling import find_near
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def load_named_model(
     Args:
         name: ``torchvision:resnet50``, ``timm:tf_efficientnet_lite0``, ``transformers:FOLDER`` for a
             folder that ``save_pretrained`` wrote, ``onnx:FILE`` for a file that ``from_onnx`` reads, or
-            ``package.module:factory`` for a function that returns an ``nn.Module`` or a ``NamedModel``.
+            ``package.module:factory`` or ``./my_model.py:factory`` for a function that returns an ``nn.Module`` or a
+            ``NamedModel``.
         checkpoint: file with trained weights, see ``load_checkpoint``.
         pretrained: let torchvision or timm download their own weights; nothing else uses the internet. Without it and
             without a checkpoint, the weights of a torchvision or timm network are random.
@@ -76,7 +78,7 @@ def load_named_model(
     if not source or not rest:
         raise ModelError(
             f"The network is named {name!r}; expected torchvision:NAME (torchvision:resnet50), timm:NAME "
-            "(timm:resnet50), transformers:FOLDER, onnx:FILE or package.module:factory."
+            "(timm:resnet50), transformers:FOLDER, onnx:FILE, package.module:factory or ./my_model.py:factory."
         )
     if pretrained and (checkpoint is not None or classes is not None):
         raise ModelError(
@@ -90,7 +92,7 @@ def load_named_model(
             f"{name} is a factory, which chooses its weights and classes itself; leave out pretrained and classes."
         )
     else:
-        named = _call_factory(source, rest)
+        named = from_factory(name)
     if checkpoint is not None:
         load_checkpoint(named.model, checkpoint)
     named.model.eval()
@@ -178,37 +180,16 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-def _call_factory(module_name: str, attribute: str) -> NamedModel:
-    """Call ``module_name.attribute()`` and check what it returns."""
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        hint = f"Known libraries: {', '.join(SOURCES)}. " if "." not in module_name else ""
-        raise ModelError(
-            f"{module_name}:{attribute} needs the module {module_name}, which cannot be imported ({error}). {hint}"
-            "Run in the folder that holds your module, or install it."
-        ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise _unknown_name(module_name, attribute, known)
-    try:
-        product = factory()
-    except (ModelError, MissingRuntimeError):
-        raise
-    except Exception as error:  # a factory of the user may raise anything
-        raise ModelError(
-            f"{module_name}:{attribute}() raised {type(error).__name__}: {error}. Expected a function without "
-            "arguments that returns an nn.Module or an explainable_model.NamedModel."
-        ) from error
+def from_factory(name: str) -> NamedModel:
+    """Call a function of the user, and check what it returns."""
+    product = call_factory(name)
     if isinstance(product, nn.Module):
         return NamedModel(product)
     if isinstance(product, NamedModel):
         return product
-    raise ModelError(
-        f"{module_name}:{attribute}() returned {type(product).__name__}; expected an nn.Module or an "
-        "explainable_model.NamedModel."
-    )
+    got = type(product).__name__
+    hint = " The state dict of a network is not the network." if isinstance(product, Mapping) else ""
+    raise ModelError(f"{name}() returned {got}; expected an nn.Module or an explainable_model.NamedModel.{hint}")
 
 
 def _build(library: str, build: Callable[[], Any], pretrained: bool) -> nn.Module:
@@ -227,6 +208,6 @@ def _build(library: str, build: Callable[[], Any], pretrained: bool) -> nn.Modul
 
 
 def _unknown_name(source: str, name: str, known: Iterable[str]) -> ModelError:
-    near = difflib.get_close_matches(name, list(known), n=4, cutoff=0.4)
+    near = find_near(name, known, 4)
     hint = f"Nearest: {', '.join(near)}." if near else "It has no similar name."
     return ModelError(f"{source} has no {name!r}. {hint}")

@@ -177,8 +177,6 @@ class Service:
         return small
 
     def _read_class(self, text: str | None) -> int:
-        if text == str(PREDICTED):
-            return PREDICTED
         try:
             class_idx = resolve_class(text, self.metadata.class_names)
         except InputError as error:

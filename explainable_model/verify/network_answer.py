@@ -148,8 +148,9 @@ def _explain(
     from explainable_model.model import ExplainableModel
 
     def call(image: "Tensor") -> "Explanation[Tensor]":
-        arguments = (image, class_idx, *inputs)
-        answer = explainable(*arguments) if weights is None else functional_call(explainable, dict(weights), arguments)
+        if weights is None:
+            return cast("Explanation[Tensor]", explainable(image, class_idx, *inputs))
+        answer = functional_call(explainable, dict(weights), (image, class_idx, *inputs))
         return cast("Explanation[Tensor]", answer)
 
     if not isinstance(explainable, ExplainableModel):

@@ -11,10 +11,11 @@ from PIL import Image
 
 from explainable_model import METHODS, ExplainableModel, read_metadata
 from explainable_model.cli.method_options import parse_method_options
-from explainable_model.cli.methods import HEAD, list_methods, to_markdown
+from explainable_model.cli.methods import HEAD, TABLE, add_formats, to_markdown
 from explainable_model.imaging.overlay import UNSEEN, overlay
 from tests.support import cli_nets
 from tests.support.cli_run import NAMED, Run
+from tests.support.method_table import make_rows, render
 from tests.support.nets import QUICK_FORMATS, TinyResNet, seeded
 
 ROOT = Path(__file__).parents[2]
@@ -144,11 +145,15 @@ def test_sheet_of_all_methods(capsys: pytest.CaptureFixture[str], photos: list[P
 
 
 def test_what_was_not_measured_says_so() -> None:
-    table = to_markdown(list_methods({"gradcam": {"cost": 1.25}}))
+    table = to_markdown(add_formats(make_rows({"gradcam": {"cost": 1.25}})))
     rows = table.splitlines()
     assert rows[0] == f"| {' | '.join(HEAD)} |"
     assert rows[2].endswith(f"| 1.2 |  | {', '.join(fmt.name for fmt in QUICK_FORMATS)} |")
     assert rows[3].count("not measured") == 1
+
+
+def test_the_table_of_the_command_line_is_that_of_the_methods() -> None:
+    assert TABLE.read_text(encoding="utf-8") == render(), "run: python -m tests.support.method_table"
 
 
 def test_the_page_of_methods_has_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -211,8 +211,8 @@ def test_resolve_class() -> None:
     for wanted, known, message in (
         ("crane", names, "classes 2, 3 are all named 'crane'"),
         ("expresso", names, r"no class 'expresso' among 5\. Nearest: espresso \(4\)"),
-        ("-1", names, "expected 0 to 4"),
-        ("-1", None, "expected 0 or more"),
+        ("-2", names, "expected 0 to 4"),
+        ("-2", None, "expected 0 or more"),
         ("cat", None, "no class names are known"),
     ):
         with pytest.raises(InputError, match=message):

@@ -118,6 +118,8 @@ def test_what_is_refused(scan: Path, network: nn.Module) -> None:
         xm.explain(scan, network, preprocess=32)
     with pytest.raises(InputError, match="expected one for a volume"):
         xm.explain(scan, network, [0, 1], preprocess=PREPARE)
+    with pytest.raises(InputError, match=r"Leave out window: a volume's window is VolumePreprocess"):
+        xm.explain(scan, network, preprocess=PREPARE, window=(0, 1))
     flat = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     with pytest.raises(ValueError, match="Conv2d|4D|shape"):
         xm.explain(scan, flat, preprocess=PREPARE)

@@ -74,8 +74,17 @@ def branch(value: float) -> onnx.GraphProto:
     return helper.make_graph(nodes, "branch", [], [helper.make_tensor_value_info(f"b{value}", TensorProto.FLOAT, [])])
 
 
+HUGE = [
+    constant("huge", [2**20, 2**20, 2**10, 1]),
+    constant("huge_depth", 2**40),
+    constant("values", [0, 1], np.float32),
+]
+
+
 def ending(*nodes: onnx.NodeProto) -> onnx.ModelProto:
-    return model_of([*small_nodes(), *nodes], [*small_weights(), constant("true", True, np.bool_)], outputs=("end",))
+    return model_of(
+        [*small_nodes(), *nodes], [*small_weights(), constant("true", True, np.bool_), *HUGE], outputs=("end",)
+    )
 
 
 def test_a_branch_with_a_constant_condition(tmp_path: Path) -> None:
@@ -96,7 +105,11 @@ def computed_branch() -> list[onnx.NodeProto]:
         (computed_branch(), "If 'the_If'.*condition is computed"),
         ([node("NonZero", ["logits"], ["end"])], "no operator NonZero.*row"),
         ([node("Dropout", ["logits", "", "true"], ["end"])], "Dropout 'the_Dropout'.*training mode"),
-        ([node("Pad", ["logits", "image"], ["end"])], "Pad|ONNX Runtime"),
+        ([node("Pad", ["logits", "image"], ["end"])], "ONNX Runtime does not load.*the_Pad"),
+        ([node("ConstantOfShape", ["huge"], ["end"])], "ConstantOfShape.*at most"),
+        ([node("Expand", ["logits", "huge"], ["end"])], "Expand.*at most"),
+        ([node("Pad", ["logits", "huge"], ["end"])], "Pad.*at most"),
+        ([node("OneHot", ["huge", "huge_depth", "values"], ["end"])], "OneHot.*at most"),
     ],
 )
 def test_nodes_that_are_refused(nodes: list[onnx.NodeProto], message: str, tmp_path: Path) -> None:

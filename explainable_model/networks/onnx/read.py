@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from explainable_model.errors import ExplainableModelError, MissingRuntimeError, ModelError
+from explainable_model.errors import ExplainableModelError, MissingRuntimeError, ModelError, first_line
 from explainable_model.networks.onnx.build import Build
 from explainable_model.networks.onnx.check import (
     HALF_TOLERANCE,
@@ -177,10 +177,12 @@ def _choose_shape(
         shape = (*channels, *(each or length for each in known[1:]))
         try:
             inputs = make_inputs(network, shape, declared or 1)
+            with torch.no_grad():
+                network(*inputs)  # first, as it bounds what the graph may ask for
             reference.run(as_feed(network, inputs))
             return shape
-        except ModelError as error:
-            reason = reason or str(error)
+        except (ModelError, RuntimeError, ValueError, IndexError, TypeError) as error:
+            reason = reason or f"At the first: {first_line(error)}"
     raise ModelError(f"the file leaves the size of its images open, and none of {SIZES} fits; give size=. {reason}")
 
 

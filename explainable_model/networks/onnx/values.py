@@ -22,7 +22,7 @@ Numbers: TypeAlias = NDArray[Any]
 
 FLOATS = (float, torch.SymFloat)
 BOOLS = (bool, np.bool_, torch.SymBool)
-LARGEST = 2**31  # elements of a value that a graph makes of nothing but a shape
+LARGEST = 2**28  # elements of a value that a graph makes of nothing but a shape
 
 
 def is_numbers(value: Value) -> bool:

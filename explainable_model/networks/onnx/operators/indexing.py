@@ -9,7 +9,7 @@ from torch import Tensor
 from explainable_model.errors import ModelError
 from explainable_model.networks.onnx.operators.arithmetic import cast_numbers
 from explainable_model.networks.onnx.operators.call import Call, Operator
-from explainable_model.networks.onnx.values import Value, axis_of, flat, is_numbers, numbers, tensor, tensors
+from explainable_model.networks.onnx.values import Value, axis_of, bounded, flat, is_numbers, numbers, tensor, tensors
 
 DTYPES = {
     1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 9: torch.bool,
@@ -88,6 +88,7 @@ def cast_like(call: Call, x: Value, like: Value) -> Value:
 def one_hot(call: Call, index: Value, depth: Value, values: Value) -> Value:
     index, values = tensors(index, values)
     count = int(flat(depth)[0])
+    bounded([*index.shape, count])
     axis = call.get("axis", -1)
     axis = axis + index.ndim + 1 if axis < 0 else axis
     places = torch.arange(count, device=index.device).reshape([-1 if i == axis else 1 for i in range(index.ndim + 1)])

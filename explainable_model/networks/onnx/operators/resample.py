@@ -10,7 +10,7 @@ from torch import Tensor
 from explainable_model.errors import ModelError
 from explainable_model.networks.onnx.operators.call import Call, Operator
 from explainable_model.networks.onnx.operators.shape import listed
-from explainable_model.networks.onnx.values import Value, tensor
+from explainable_model.networks.onnx.values import Value, bounded, tensor
 
 MODES = {"linear": ("linear", "bilinear", "trilinear"), "cubic": ("", "bicubic", "")}
 
@@ -39,7 +39,7 @@ def resize(call: Call, x: Value, *rest: Value) -> Value:
     outer = 1 if _is_same(goal[1], x.shape[1]) else None
     if outer is None or not (_is_same(goal[0], x.shape[0]) or call.batch is not None):
         raise ModelError(f"Resize changes the batch or the channels: {goal}; expected spatial dimensions alone")
-    size = goal[2:]
+    size = bounded(goal)[2:]
     if all(_is_same(a, b) for a, b in zip(size, x.shape[2:], strict=True)) and not scales:
         return x
     return _interpolate(call, x, size, None if sizes else factors[2:])

@@ -156,6 +156,7 @@ def pad(call: Call, x: Value, amounts: Value = None, value: Value = None, axes: 
     filled = call.get("value") if value is None else one(value, "the value of the padding")
     count = len(chosen)
     by_axis = {axis: (sizes[i], sizes[count + i]) for i, axis in enumerate(chosen)}
+    bounded([size + sum(by_axis.get(axis, (0, 0))) for axis, size in enumerate(x.shape)])
     first = min((axis for axis, both in by_axis.items() if both != (0, 0)), default=None)
     if first is None:
         return x
