@@ -21,7 +21,7 @@ from explainable_model.writing import write_bytes
 
 RESULTS = Path(__file__).parent / "results"
 TIMEOUT = 1800  # seconds for one network
-SUITES = ("networks", "packages")
+SUITES = ("networks", "packages", "onnx")
 # One process imports these modules, and each network's process is forked from it. No module starts a thread.
 PRELOADED = ["benchmarks.coverage_row", "torchvision", "timm", "onnxruntime", "onnxscript"]
 
@@ -64,6 +64,10 @@ def _run_suite(argv: Sequence[str]) -> int:
     arguments, rest = parser.parse_known_args(argv)
     if arguments.suite == "networks":
         return main(rest)
+    if arguments.suite == "onnx":
+        from benchmarks.onnx_files import main as measure_files
+
+        return measure_files(rest)
     from benchmarks.packages.command import main as measure_packages
 
     return measure_packages(rest)

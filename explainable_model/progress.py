@@ -84,7 +84,10 @@ def _tell_numbers(tell: Callable[[int, int], None], _: str, done: int, total: in
 
 
 def _requires_two_arguments(function: Callable[..., None]) -> bool:
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some types of Python have no signature
+        return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
     return len(required) == 2 and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)

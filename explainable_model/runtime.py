@@ -15,6 +15,7 @@ from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanati
 from explainable_model.exporters import format_of
 from explainable_model.exporters.format import Format
 from explainable_model.exporters.opening import find_companion, open_artifact
+from explainable_model.imaging.arrays import as_array
 from explainable_model.paths import as_path
 
 
@@ -58,10 +59,10 @@ class Session:
             InputError: the shape, dtype or batch size is not the artifact's, a value is not finite, or a class is out
                 of range.
         """
-        checked = self._check_image(_to_array(image))
+        checked = self._check_image(as_array(image, "image"))
         shape = (len(checked), *(int(n or 1) for n in self.metadata.class_idx_shape[1:]))
         classes = _to_classes(PREDICTED if class_idx is None else class_idx, shape)
-        others = self._check_inputs([_to_array(values) for values in inputs], len(checked))
+        others = self._check_inputs([as_array(values, "an input") for values in inputs], len(checked))
         outputs = self.runner(checked, self._check_class_idx(classes, shape), *others)
         return as_explanation(outputs).with_kind(self.metadata.output_kind)
 
@@ -110,18 +111,11 @@ class Session:
 
 def _to_classes(class_idx: ArrayLike, shape: tuple[int, ...]) -> Array:
     """The classes as an array, integers as int64; without ``top_k``, one number stands for all images."""
-    classes = np.asarray(class_idx)
+    classes = as_array(class_idx, "class_idx")
     if classes.dtype.kind in "iu":
         classes = classes.astype(np.int64)
     whole = classes.ndim == 0 and (len(shape) == 1 or classes == PREDICTED)
     return np.full(shape, classes) if whole else classes
-
-
-def _to_array(values: Any) -> Array:
-    """An array or tensor as an array; bfloat16, which NumPy does not have, becomes float32."""
-    if hasattr(values, "detach"):
-        values = values.detach()
-    return np.asarray(values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values)
 
 
 def load(

@@ -31,6 +31,7 @@ class Case:
         kind: how the output is read as probabilities.
         mixes: every position of the layer's map sees the whole image, so that its place cannot be told.
         single: the network computes in float32 whatever it is given.
+        warned: words of a warning that the choice of the layer must come with; a regular expression.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Case:
     kind: str = "logits"
     mixes: bool = False
     single: bool = False
+    warned: str = ""
 
     @property
     def layers(self) -> tuple[str, ...]:

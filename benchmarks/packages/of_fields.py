@@ -53,20 +53,6 @@ def _reid(name: str) -> nn.Module:
     return build_model(name, num_classes=5, pretrained=False, use_gpu=False)
 
 
-class InSinglePrecision(nn.Module):
-    """A network that makes float32 tensors in its forward, and takes no other."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def double(self) -> "InSinglePrecision":
-        return self
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.network(image.float())
-
-
 def _untrained(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     """Build a network whose package asks timm for trained weights, without them."""
 
@@ -238,17 +224,6 @@ CASES = [
     ),
     case_of(
         "torchreid",
-        "hacnn, embedding",
-        lambda: InSinglePrecision(_reid("hacnn")),
-        ("network.inception3",),
-        (10, 4),
-        shape=(3, 160, 64),
-        mixes=True,
-        single=True,
-        **similarity(1024),
-    ),
-    case_of(
-        "torchreid",
         "resnet50, embedding",
         lambda: _reid("resnet50"),
         ("layer4",),
@@ -261,7 +236,10 @@ CASES = [
         "mmpretrain",
         "ResNet",
         _mm("ResNet", {"type": "LinearClsHead", "num_classes": 5, "in_channels": 512}, depth=18),
-        refused="output=|several|features",
+        ("backbone",),
+        (2, 2),
+        CLASS,
+        mixes=True,
     ),
     case_of(
         "mmpretrain",
@@ -273,7 +251,10 @@ CASES = [
             img_size=64,
             patch_size=16,
         ),
-        refused="output=|several|features",
+        ("backbone.layers.11.ln1",),  # the norm before the last attention: the class token alone is read
+        (4, 4),
+        CLASS,
+        mixes=True,
     ),
     case_of(
         "kornia",

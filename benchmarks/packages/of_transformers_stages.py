@@ -100,8 +100,9 @@ CASES = [
     ),
     head(
         "PoolFormerForImageClassification",
-        "poolformer.encoder",
+        "norm",
         (2, 2),
+        mixes=True,  # a group norm over the whole map
         hidden_sizes=[8, 12, 16, 24],
         depths=[1, 1, 1, 1],
     ),

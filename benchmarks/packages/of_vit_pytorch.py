@@ -196,9 +196,9 @@ CASES = [
     _vit(
         "simple_vit_3d",
         "SimpleViT",
-        "transformer",
+        "to_patch_embedding",  # no shape tells how 32 tokens lie in time and space, and the user is told
         (2, 4, 4),
-        ask={"shape": (3, 4, 64, 64)},
+        ask={"shape": (3, 4, 64, 64), "warned": "cuts the image into patches before all attention"},
         without=("patch_size",),
         image_patch_size=16,
         **VIDEO,

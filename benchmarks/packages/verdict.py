@@ -1,5 +1,7 @@
 """The rule that judges a row: right, rightly refused, or wrong."""
 
+import re
+
 from benchmarks.coverage_row import FORMAT_TOLERANCE, REFERENCE_TOLERANCE, SINGLE_TOLERANCE
 from benchmarks.packages.case import Case
 from benchmarks.packages.row import Row, says
@@ -38,6 +40,8 @@ def _find_wrong_sense(case: Case, row: Row) -> list[str]:
     wrong = []
     if row["layer"] not in case.layers:
         wrong.append(f"layer {row['layer']!r}, expected {' or '.join(map(repr, case.layers))}")
+    if case.warned and not any(re.search(case.warned, text) for text in row.get("warnings", ())):
+        wrong.append(f"no warning with {case.warned!r}")
     if tuple(row["grid"]) != case.grid:
         wrong.append(f"grid {tuple(row['grid'])}, expected {case.grid}")
     if row["located"] is not None and row["located"][0] < row["located"][1]:

@@ -17,6 +17,12 @@ MAX_SIDE = 2**16
 
 MAX_CLASSES = 2**24
 
+MAX_CONSTANT = 2**28
+"""The most bytes of a constant that a runtime may compute from others while it loads a file with fewer weights."""
+
+MAX_WORK = 2**35
+"""The most bytes that a call on one image of the recorded size may take: 32 GiB."""
+
 MAX_RECORD = 2**24
 """The longest text of a record: parsed, a text of short lists takes twenty times its length."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from explainable_model.attribution.argument_values import describe
 from explainable_model.attribution.layout import (
     PatchEmbedding,
     ReshapeTransform,
@@ -108,6 +109,8 @@ def layout_of(
             )
         return layout.to_map
     mapped = reshape_transform(activations)
+    if not isinstance(mapped, Tensor):
+        raise LayerError(f"reshape_transform made {describe(mapped)} of {tuple(activations.shape)}; expected a tensor.")
     if mapped.ndim != image.ndim or mapped.shape[0] != image.shape[0]:
         raise LayerError(
             f"reshape_transform made {tuple(mapped.shape)} of {tuple(activations.shape)}; expected "

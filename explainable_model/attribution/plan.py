@@ -7,6 +7,14 @@ from typing import Any, TypedDict, Unpack
 
 from torch import Tensor, nn
 
+from explainable_model.attribution.argument_values import (
+    MAX_TOP_K,
+    as_flag,
+    as_lengths,
+    as_options,
+    as_whole,
+    describe,
+)
 from explainable_model.attribution.calling import Caller, Forward, as_caller, record_caller
 from explainable_model.attribution.layout import PatchEmbedding, ReshapeTransform, channels_last_layers, patch_embedding
 from explainable_model.attribution.method import Fusion, Method
@@ -136,21 +144,20 @@ class Plan:
         """
         _refuse_unknown(arguments)
         top_k, chunk_size = arguments.get("top_k"), arguments.get("chunk_size", cls.chunk_size)
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}; expected how many classes to explain, or None for one.")
-        if chunk_size < 1:
-            raise ValueError(f"chunk_size is {chunk_size}; expected how many copies of an image to run at once.")
+        if top_k is not None:
+            top_k = as_whole(top_k, "top_k", "how many classes to explain, or None for one", 1, MAX_TOP_K)
+        chunk_size = as_whole(chunk_size, "chunk_size", "how many copies of an image to run at once", 1)
         return cls(
             model=type(model).__name__,
             method=method,
             layers=layers,
             fusion=fusion,
-            options=method.check_options(dict(arguments.get("options") or {})),
+            options=method.check_options(as_options(arguments.get("options"))),
             target=as_target(arguments.get("target")),
             output=arguments.get("output"),
             top_k=top_k,
             postprocess=_postprocess(arguments),
-            augment=arguments.get("augment", False),
+            augment=as_flag(arguments.get("augment"), "augment"),
             chunk_size=chunk_size,
             side_taps=method.side_taps,
             reshape_transform=arguments.get("reshape_transform"),
@@ -226,30 +233,27 @@ def _refuse_unknown(arguments: Mapping[str, Any]) -> None:
 
 
 def _check_call(call: int | None) -> int | None:
-    if call is not None and call < -1:
-        raise ValueError(
-            f"call is {call}; expected 0 for the first call of the layer, 1 for the second, -1 for the last."
-        )
-    return call
+    expected = "0 for the first call of the layer, 1 for the second, -1 for the last"
+    return None if call is None else as_whole(call, "call", expected, -1)
 
 
 def _check_frames(frames: int | None, method: Method) -> int | None:
     if frames is not None and (not method.needs_layer or method.needs_image):
         raise ValueError(
-            f"frames is {frames}, and method {method.name!r} explains at the image, frame by channel. Choose a method "
-            "that explains at a layer, such as gradcam."
+            f"frames is {describe(frames)}, and method {method.name!r} explains at the image, frame by channel. Choose "
+            "a method that explains at a layer, such as gradcam."
         )
-    return frames
+    return None if frames is None else as_whole(frames, "frames", "the axis of the image's frames", -(2**31))
 
 
 def _postprocess(arguments: PlanArguments) -> Postprocess:
-    size = arguments.get("size")
+    size, signed = arguments.get("size"), as_flag(arguments.get("signed"), "signed")
     return Postprocess(
-        normalize=_word(arguments.get("normalize", True), "max" if arguments.get("signed") else Postprocess.normalize),
+        normalize=_word(arguments.get("normalize", True), "max" if signed else Postprocess.normalize),
         upsample=_word(arguments.get("upsample", True), Postprocess.upsample),
-        signed=arguments.get("signed", False),
-        shared_scale=arguments.get("shared_scale", False),
-        size=None if size is None else tuple(size),
+        signed=signed,
+        shared_scale=as_flag(arguments.get("shared_scale"), "shared_scale"),
+        size=None if size is None else as_lengths(size, "size", "positive lengths to resize to"),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.argument_values import describe
 from explainable_model.attribution.containers import Path, named_tensors, named_values
 from explainable_model.attribution.layout import at_example, stride_distortion
 from explainable_model.attribution.ranks import refuse_named_ranks, refuse_ranks
@@ -148,6 +149,8 @@ def _select_text(path: Path) -> str:
 
 
 def _select_part(output: Any, select: str | int | Callable[[Any], Tensor]) -> Tensor:
+    if not (callable(select) or isinstance(select, str | int)):
+        raise ModelError(f"output is {describe(select)}; expected a name, a position or a function.")
     try:
         if callable(select):
             chosen = select(output)

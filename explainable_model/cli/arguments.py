@@ -38,6 +38,17 @@ def add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help=FILE_HELP)
 
 
+def add_photos(parser: argparse.ArgumentParser) -> None:
+    """Add the photos that a command reads."""
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        type=Path,
+        metavar="PHOTO",
+        help="a file, a folder with its subfolders, or a pattern in quotes, such as 'photos/**/*.jpg'",
+    )
+
+
 def add_trusted(parser: argparse.ArgumentParser) -> None:
     """Add the permission to run code of an artifact."""
     parser.add_argument("--trusted", action="store_true", help=TRUSTED_HELP)

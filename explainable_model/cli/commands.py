@@ -7,10 +7,12 @@ from pathlib import Path
 from explainable_model.artifact.metadata import PRECISIONS, PROFILES
 from explainable_model.artifact.shapes import PIXELS
 from explainable_model.cli.arguments import (
+    FILE_HELP,
     MODEL_HELP,
     add_file,
     add_model,
     add_output_kind,
+    add_photos,
     add_size,
     add_style,
     add_trusted,
@@ -63,13 +65,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "photos",
-        nargs="+",
-        type=Path,
-        metavar="PHOTO",
-        help="a file, a folder with its subfolders, or a pattern in quotes, such as 'photos/**/*.jpg'",
-    )
+    add_photos(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", metavar="NAME", help=MODEL_HELP)
     source.add_argument("--artifact", type=Path, metavar="FILE", help="a file made by export")
@@ -165,6 +161,31 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
     """No options of its own."""
 
 
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    add_photos(parser)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", metavar="NAME", help=MODEL_HELP)
+    source.add_argument("--artifact", type=Path, metavar="FILE", help="a file made by export")
+    add_trusted(parser)
+    add_weights(parser)
+    add_preparation(parser)
+    add_output_kind(parser)
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods of a network; default: gradcam")
+    parser.add_argument("--layers", nargs="+", metavar="NAME", help="layers of a network; default: found by itself")
+    parser.add_argument("--measures", nargs="+", metavar="NAME", help="default: the usual ones, see docs/evaluation.md")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="pictures with the photos' names: where the class is")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn; default: %(default)s")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="keep the values of each photo, and continue there")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write a page (.html), a table (.csv) or .json")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", type=Path, metavar="A", help=FILE_HELP)
+    parser.add_argument("b", type=Path, metavar="B", help="another one")
+    add_photos(parser)
+    add_trusted(parser)
+
+
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a .onnx or .ts artifact, made by export")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="of 127.0.0.1; default: %(default)s")
@@ -203,6 +224,20 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
         "compare an artifact with its recorded answer",
         _add_verify,
         ("verify lite0.onnx", "verify resnet50.onnx --model timm:resnet50 --checkpoint weights.pth"),
+    ),
+    "evaluate": (
+        "measure how faithful, stable and class-specific maps are",
+        _add_evaluate,
+        (
+            "evaluate photos --artifact lite0.onnx --out evaluation.html",
+            "evaluate photos --model timm:resnet50 --checkpoint weights.pth --methods gradcam layercam",
+            "evaluate photos --artifact lite0.onnx --masks masks --measures pointing_game iou --json",
+        ),
+    ),
+    "compare": (
+        "compare two artifacts on the same photos",
+        _add_compare,
+        ("compare float32.onnx int8.onnx photos",),
     ),
     "inspect": ("print an artifact's metadata", add_file, ("inspect lite0.onnx --json",)),
     "layers": (

@@ -159,8 +159,9 @@ def is_passive(layer: nn.Module) -> bool:
     """Whether a layer only repeats, pools or rearranges what another one made."""
     if isinstance(layer, PASSIVE_TYPES) or getattr(layer, "passive", False) is True:  # a node of an ONNX file
         return True
-    is_named_so = any(word in type(layer).__name__ for word in PASSIVE_WORDS)
-    return is_named_so and not any(parameter.ndim > 1 for parameter in layer.parameters())  # a PoolFormerBlock has some
+    name = type(layer).__name__.replace("PoolFormer", "")
+    is_named_so = any(word in name for word in PASSIVE_WORDS)
+    return is_named_so and not any(parameter.ndim > 1 for parameter in layer.parameters())
 
 
 def list_candidates(record: OutputRecord, prediction: Tensor | None) -> list[LayerCandidate]:

@@ -1,10 +1,12 @@
 """The name of a layer inside its network, from what a user gave."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from explainable_model.attribution.argument_values import describe
 from explainable_model.errors import LayerError
 
 WRAPPERS = ("module.", "_orig_mod.")
@@ -29,6 +31,10 @@ def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
         raise LayerError(
             f"target_layer is a {type(target_layer).__name__} that is not a module of "
             f"{type(model).__name__}; expected one of its submodules or their names."
+        )
+    if not isinstance(target_layer, str):
+        raise LayerError(
+            f"target_layer is {describe(target_layer)}; expected a module of the network or its name, or several."
         )
     name = target_layer
     while name not in modules and name.startswith(WRAPPERS):
@@ -60,7 +66,8 @@ def resolve_layers(
     """
     if target_layer is None:
         return ()
-    layers = [target_layer] if isinstance(target_layer, (str, nn.Module)) else target_layer
+    several = isinstance(target_layer, Iterable) and not isinstance(target_layer, (str, bytes, nn.Module, torch.Tensor))
+    layers: Any = target_layer if several else [target_layer]
     names = tuple(resolve_layer(model, layer) for layer in layers)
     if not names or len(set(names)) < len(names):
         raise LayerError(f"target_layer is {list(names)}; expected different layers, or None.")

@@ -14,6 +14,7 @@ from explainable_model.evaluation.measures import MEASURES
 from explainable_model.evaluation.page import draw_page
 from explainable_model.writing import write_bytes
 
+ENDINGS = (".json", ".csv", ".html")
 ARROWS = {"larger": "↑", "smaller": "↓", "neither": " "}
 
 
@@ -89,14 +90,12 @@ class Evaluation:
             InputError: another ending.
             ArtifactError: a file that cannot be written.
         """
-        path = Path(path)
+        path = check_ending(Path(path))
         writers: dict[str, Callable[[], str]] = {
             ".json": lambda: json.dumps(self.to_dict(), indent=1),
             ".csv": self.to_csv,
             ".html": lambda: draw_page(self.summary, self.measures, self.errors, self._count_photos()),
         }
-        if path.suffix not in writers:
-            raise InputError(f"{path} ends in {path.suffix!r}; expected one of {', '.join(writers)}.")
         write_bytes(path, writers[path.suffix]().encode())
         return path
 
@@ -116,3 +115,14 @@ class Evaluation:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def check_ending(path: Path) -> Path:
+    """Check that a file of this name can be written, before anything is measured.
+
+    Raises:
+        InputError: another ending than ``.json``, ``.csv`` or ``.html``.
+    """
+    if path.suffix not in ENDINGS:
+        raise InputError(f"{path} ends in {path.suffix!r}; expected one of {', '.join(ENDINGS)}.")
+    return path

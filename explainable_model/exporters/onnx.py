@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.artifact.metadata import METADATA_KEY, PRECISIONS, parse_metadata
+from explainable_model.artifact.limits import MAX_CONSTANT
+from explainable_model.artifact.metadata import METADATA_KEY, PRECISIONS, Metadata, parse_metadata
 from explainable_model.artifact.outputs import Declared, check_declared
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.shapes import dimension_names
@@ -14,6 +15,7 @@ from explainable_model.errors import ArtifactError, LoweringError, MissingRuntim
 from explainable_model.explanation import IMAGE, input_names, output_names
 from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.onnx_file import OnnxRecord, check_files, read_onnx
+from explainable_model.exporters.guard.onnx_sizes import check_work
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
 from explainable_model.telemetry import import_onnxruntime
 
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 OPSET = 18
 NO_LAYER = "_empty_nn_module_stack_from_metadata_hook"  # torch gives this name to the nodes that compute sizes
-FOLDED = 2**28  # bytes of a constant that the runtime may compute from others when it loads a small file
+PROVIDERS = ["CPUExecutionProvider"]
+SIZES = 2**16  # bytes of a constant that says sizes
 TENSOR_TYPES = {"float": "float32", "double": "float64"}
 """ONNX Runtime's names of types where PyTorch has others."""
 
@@ -134,6 +137,7 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     text = _check(path)
     metadata = parse_metadata(text, path)
     session = _session(path, threads)
+    _check_work(path, metadata)
     check_declared(map(_declare, session.get_inputs()), map(_declare, session.get_outputs()), metadata, path.name)
     names = output_names(metadata.look is not None)
 
@@ -176,6 +180,29 @@ def _metadata(record: OnnxRecord, path: Path) -> str:
     return record.metadata
 
 
+def _check_work(path: Path, metadata: Metadata) -> None:
+    """Refuse a graph that takes much memory; ONNX Runtime has accepted it, and only a session with weights runs it."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it cannot tell is our error
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # computes sizes
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(SIZES))
+
+    def infer(skeleton: bytes) -> Sequence[Any]:
+        session = onnxruntime.InferenceSession(skeleton, options, providers=PROVIDERS, enable_fallback=0)
+        values: Sequence[Any] = session.get_outputs()
+        return values
+
+    record = metadata.to_dict()["inputs"]
+    example = {IMAGE: [metadata.batch or 1, *metadata.example_shape]}
+    inputs = [(name, row["dtype"], example.get(name, [n or 1 for n in row["shape"]])) for name, row in record.items()]
+    try:
+        check_work(memoryview(path.read_bytes()), inputs, infer)
+    except Refusal as refusal:
+        raise not_shown_harmless(path, refusal) from refusal
+
+
 def _session(path: Path, threads: int | None) -> Any:
     try:
         onnxruntime = import_onnxruntime()
@@ -186,12 +213,13 @@ def _session(path: Path, threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the CPU to others
-    largest = max(path.stat().st_size, FOLDED)  # a small file cannot make the runtime compute a large constant
+    largest = max(path.stat().st_size, MAX_CONSTANT)  # a small file cannot make the runtime compute a large constant
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(largest))
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # the fallback would try the same again, and print that it does
+        return onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS, enable_fallback=0)
     except Exception as error:  # onnxruntime's own exceptions share no public base class
         reason = first_line(error)
         if "NOT_IMPLEMENTED" in reason or ("INVALID_GRAPH" in reason and "Type Error" in reason):

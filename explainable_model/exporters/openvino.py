@@ -16,6 +16,7 @@ from explainable_model.explanation import input_names, output_names
 from explainable_model.exporters import onnx
 from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.openvino_file import read_openvino
+from explainable_model.exporters.guard.openvino_graph import check_sizes
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
 from explainable_model.telemetry import import_openvino
 
@@ -166,6 +167,10 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     openvino = _import_openvino(str(path))
     core = openvino.Core()
     model = _read(core, path)
+    try:
+        check_sizes(model, name_companion(path).stat().st_size)
+    except Refusal as refusal:
+        raise not_shown_harmless(path, refusal) from refusal
     config = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads

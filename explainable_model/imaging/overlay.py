@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
+from explainable_model.imaging.arrays import as_array
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def heatmap(cam: ArrayLike, colormap: Colormap | None = None, *, signed: bool = 
 
 def _scale_to_unit(cam: ArrayLike, *, signed: bool) -> UnitMap:
     """Bring a map into [0, 1]; zero becomes 0, or 0.5 for a signed map."""
-    values = np.asarray(cam.detach().float().cpu() if hasattr(cam, "detach") else cam)
+    values = as_array(cam.detach().cpu() if hasattr(cam, "detach") else cam, "cam")
     if np.iscomplexobj(values):
         raise InputError(f"cam holds {values.dtype}; expected real numbers, such as their magnitudes: abs(cam).")
     values = values.astype(np.float32)
@@ -214,7 +215,7 @@ def hottest_point(cam: ArrayLike, box: Box) -> tuple[float, float]:
         cam: ``(h, w)``.
         box: what the map covers, as from ``Preprocess.box``.
     """
-    values = np.asarray(cam)
+    values = as_array(cam, "cam")
     row, column = np.unravel_index(int(values.argmax()), values.shape)
     left, top, right, bottom = box
     height, width = values.shape

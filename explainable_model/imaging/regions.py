@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
+from explainable_model.imaging.arrays import as_array
 from explainable_model.imaging.preprocess import Box
 
 HALF = 0.5
@@ -64,7 +65,7 @@ def compute_share_inside(cam: ArrayLike, mask: ArrayLike) -> float | None:
         >>> compute_share_inside([[0.0, 1.0], [0.0, 3.0]], [[0, 0], [0, 1]])
         0.75
     """
-    values, inside = _as_map(cam), np.asarray(mask) != 0
+    values, inside = _as_map(cam), as_array(mask, "mask") != 0
     if inside.shape != values.shape:
         raise InputError(f"The mask has shape {inside.shape}; expected {values.shape}, that of the map.")
     if not inside.any():
@@ -74,7 +75,7 @@ def compute_share_inside(cam: ArrayLike, mask: ArrayLike) -> float | None:
 
 
 def _as_map(cam: ArrayLike) -> NDArray[np.float64]:
-    values: NDArray[Any] = np.asarray(cam, np.float64)
+    values: NDArray[Any] = as_array(cam, "cam").astype(np.float64)
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"cam has shape {values.shape}; expected (h, w), one map of one image: cam[0].")
     return values.clip(0)

@@ -1,7 +1,10 @@
 """Run a server on loopback for the smoke tests, end it afterwards, and write broken artifacts."""
 
 import http.client
+import ipaddress
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,10 +26,36 @@ NETWORK = "explainable_model.demo:efficientnet_lite0"
 PATIENCE = 120.0  # seconds, for a loaded machine
 
 
+STRACE = ("strace", "-f", "-DDD", "-qq", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o")
+ADDRESS = re.compile(r'htons\((\d+)\).*?"([0-9a-fA-F:.]+)"')
+DNS = 53
+
+
 def require(condition: object, otherwise: str) -> None:
     """Stop with a message where the condition does not hold."""
     if not condition:
         raise SystemExit(f"FAILED: {otherwise}")
+
+
+def trace(command: Sequence[str], calls: Path) -> list[str]:
+    """The command with every connection and message of its processes written to a file.
+
+    Where strace is missing or may not trace, the command alone; in CI this fails.
+    """
+    able = shutil.which(STRACE[0]) and subprocess.run([*STRACE, os.devnull, "true"], check=False).returncode == 0
+    require(able or not os.environ.get("CI"), "strace must be installed in CI, and allowed to trace")
+    return [*STRACE, str(calls), *command] if able else [*command]
+
+
+def find_connections(calls: Path) -> list[str]:
+    """The traced calls that leave the machine, or look up a host."""
+    lines = calls.read_text(errors="replace").splitlines() if calls.exists() else []
+    found = [(line, match) for line in lines for match in ADDRESS.finditer(line)]
+    return [line for line, match in found if int(match[1]) == DNS or not _is_loopback(match[2])]
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.removeprefix("::ffff:")).is_loopback
 
 
 def find_free_port() -> int:
@@ -103,9 +132,10 @@ class Running:
 def run_server(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Iterator[Running]:
     """Run a server in its own process group, and end it with all its children, also when this test is ended."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("FAILED: ended from outside"))
+    calls = folder / "calls"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command,
+            trace(command, calls),
             cwd=folder,
             env={**os.environ, **environment},
             stdout=log,
@@ -124,6 +154,7 @@ def run_server(command: Sequence[str], folder: Path, environment: Mapping[str, s
                 process.wait(timeout=20)
             psutil.wait_procs(members, timeout=20)
         require(not server.list_members(), f"processes outlive the server: {server.list_members()}")
+    require(not find_connections(calls), f"the server opened connections: {find_connections(calls)[:5]}")
 
 
 def write_broken_artifacts(artifact: Path, folder: Path) -> dict[str, Path]:

@@ -65,12 +65,19 @@ def make_foreign(model: Any) -> None:
     model.graph.node.append(onnx.helper.make_node("ReadFile", ["image"], ["secret"], domain="ai.onnx.contrib"))
 
 
+def make_contributed(model: Any) -> None:
+    """ONNX Runtime's own operators: this one names a file of machine code."""
+    make = onnx.helper.make_node
+    model.graph.node.append(make("EPContext", ["image"], ["secret"], domain="com.microsoft", ep_cache_context="x.so"))
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (make_loop, "an operator holds a graph"),
         (make_function, "functions or training"),
-        (make_foreign, "calls the operator 'ReadFile' of another program"),
+        (make_foreign, "calls the operator 'ReadFile' of another domain"),
+        (make_contributed, "calls the operator 'EPContext' of another domain"),
         (lambda model: model.training_info.add(), "functions or training"),
         (lambda model: model.graph.sparse_initializer.add(), "sparse weights"),
     ],
@@ -96,6 +103,64 @@ def test_a_constant_that_the_runtime_would_compute(folder: Path) -> None:
     with pytest.raises(ArtifactError, match="the outputs of the graph are cam, explained_class_idx, logits, summed"):
         load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000  # KiB
+
+
+def multiply(model: Any, times: int, first: str) -> None:
+    """Multiply all values of a tensor with each other, again and again: 768, 589,824, 350 billion values."""
+    make, graph, name = onnx.helper.make_node, model.graph, first
+    for key, shape in (("column", [-1, 1]), ("row", [1, -1])):
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape), key))
+    for n in range(times):
+        graph.node.append(make("Reshape", [name, "column"], [f"column_{n}"]))
+        graph.node.append(make("Reshape", [name, "row"], [f"row_{n}"]))
+        graph.node.append(make("MatMul", [f"column_{n}", f"row_{n}"], [f"product_{n}"]))
+        name = f"product_{n}"
+    graph.node.append(make("ReduceSum", [name], ["summed"], keepdims=0))
+    logits = next(each for node in graph.node for each in node.output if each == "logits")
+    next(node for node in graph.node if logits in node.output).output[0] = "before"
+    graph.node.append(make("Mul", ["summed", "nothing"], ["zero"]))
+    graph.node.append(make("Add", ["before", "zero"], ["logits"]))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((), np.float32), "nothing"))
+
+
+def test_a_call_that_takes_a_terabyte(folder: Path) -> None:
+    with pytest.raises(UntrustedArtifactError, match="a call on one image would take 1296 GiB of memory"):
+        load(edit_model(folder / "net.onnx", lambda model: multiply(model, 2, "image")))
+    load(edit_model(folder / "net.onnx", lambda model: multiply(model, 1, "image")))
+
+
+def test_many_parts_that_are_kept(folder: Path) -> None:
+    """Each is allowed, and together they are not."""
+
+    def edit(model: Any) -> None:
+        make = onnx.helper.make_node
+        for number in range(40):
+            size = onnx.numpy_helper.from_array(np.array([1 << 14, 1 << 14]), f"size_{number}")
+            model.graph.initializer.append(size)
+            model.graph.node.append(make("Slice", ["image", "start", "end", "axes"], [f"one_{number}"]))
+            model.graph.node.append(make("Squeeze", [f"one_{number}"], [f"number_{number}"]))
+            model.graph.node.append(make("Expand", [f"number_{number}", f"size_{number}"], [f"part_{number}"]))
+        for name, values in (("start", [0, 0, 0, 0]), ("end", [1, 1, 1, 1]), ("axes", [0, 1, 2, 3])):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values), name))
+        model.graph.node.append(make("Sum", [f"part_{number}" for number in range(40)], ["all"]))
+
+    with pytest.raises(UntrustedArtifactError, match="a call on one image would take 4[01] GiB of memory"):
+        load(edit_model(folder / "net.onnx", edit))
+
+
+def test_a_size_that_the_image_says(folder: Path) -> None:
+    """Nothing tells how large it becomes before the graph runs."""
+
+    def edit(model: Any) -> None:
+        make = onnx.helper.make_node
+        model.graph.node.append(make("Shape", ["image"], ["sizes"]))
+        model.graph.node.append(make("ReduceMax", ["image"], ["largest"], keepdims=0))
+        model.graph.node.append(make("Cast", ["largest"], ["whole"], to=7))
+        model.graph.node.append(make("Mul", ["sizes", "whole"], ["multiplied"]))
+        model.graph.node.append(make("Expand", ["largest", "multiplied"], ["grown"]))
+
+    with pytest.raises(UntrustedArtifactError, match="nothing tells how large its part 'grown' becomes"):
+        load(edit_model(folder / "net.onnx", edit))
 
 
 @pytest.mark.parametrize("content", [b"\x3a\xff\xff\xff\xff\x0f", b"\x3b\x3b", b"\x00\x00", b"\x38\x01", b"\xff" * 20])
@@ -159,3 +224,41 @@ def test_weights_that_are_too_short(openvino_model: Path, tmp_path: Path) -> Non
     path.with_suffix(".bin").write_bytes(b"")
     with pytest.raises(ArtifactError, match="outside of the weights"):
         load(path)
+
+
+def broadcast(operators: Any, number: Any) -> Any:
+    return operators.broadcast(number, operators.constant(np.full(2, 1 << 14)))
+
+
+def fill(operators: Any, number: Any) -> Any:
+    return operators.tile(operators.reshape(number, [1, 1], special_zero=False), np.full(2, 1 << 14))
+
+
+def count(operators: Any, number: Any) -> Any:
+    steps = [np.int64(0), np.int64(1 << 28), np.int64(1)]
+    return operators.range(*map(operators.constant, steps), "f32")
+
+
+@pytest.mark.parametrize("make", [broadcast, fill, count])
+def test_a_constant_that_openvino_would_compute(
+    openvino_model: Path, tmp_path: Path, make: Callable[[Any, Any], Any]
+) -> None:
+    """A file of 60 KB would take a gigabyte while it is compiled."""
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as operators
+
+    resource = pytest.importorskip("resource")
+    model = openvino.Core().read_model(openvino_model)
+    made = make(operators, operators.constant(np.ones(1, np.float32)))
+    summed = operators.reduce_sum(made, operators.constant(np.arange(len(made.get_output_partial_shape(0)))))
+    result = next(each for each in model.get_results() if "logits" in each.input_value(0).get_names())
+    names, logits = result.input_value(0).get_names(), result.input_value(0)
+    logits.set_names(set())
+    added = operators.add(logits, operators.multiply(summed, operators.constant(np.float32(0))))
+    added.output(0).set_names(names)
+    result.input(0).replace_source_output(added.output(0))
+    model.validate_nodes_and_infer_types()
+    openvino.save_model(model, tmp_path / "net.xml", compress_to_fp16=False)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert_refused(tmp_path / "net.xml", match="the layer .* makes .* values")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB

@@ -112,7 +112,7 @@ def test_the_checksum_covers_every_byte(fmt: Format, artifact: Path, tmp_path: P
         whole = file.read_bytes()
         for at in (*range(0, len(whole), len(whole) // 25), len(whole) - 1):
             file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-            with pytest.raises(ArtifactError, match=r"damaged, or was changed after|damaged \(|no checksum recorded"):
+            with pytest.raises(ArtifactError):  # the structure or the record is damaged, or the checksum is another
                 load(path, check=True, trusted=fmt.machine_code)
         file.write_bytes(whole)
     load(path, check=True, trusted=fmt.machine_code)

@@ -31,19 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part {', '.join(sorted(unknown))}; expected {', '.join(PARTS)}")
-    results = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     harmed = False
     for name in options.parts or PARTS:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             found = PARTS[name](Path(folder), LONG if options.long else options.scale)
-        results[name] = {"seconds": round(time.monotonic() - started), **found}
+        result = {"seconds": round(time.monotonic() - started), **found}
         harm = find_harm(found)
         harmed = harmed or bool(harm)
-        print(f"{name}: {results[name]['seconds']} s, {len(harm)} did harm", *harm[:20], sep="\n  ", flush=True)
+        print(f"{name}: {result['seconds']} s, {len(harm)} did harm", *harm[:20], sep="\n  ", flush=True)
         if options.json:
-            options.json.write_text(json.dumps(results, indent=1) + "\n")
+            add_result(options.json, name, result)
     return int(harmed)
+
+
+def add_result(path: Path, name: str, result: dict[str, Any]) -> None:
+    """Put the result of a part in place of its earlier one; parts may run at the same time, and end at any."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results[name] = result
+    path.write_text(json.dumps({part: results[part] for part in PARTS if part in results}, indent=1) + "\n")
 
 
 def find_harm(found: Any) -> list[str]:

@@ -19,7 +19,7 @@ EXTERNAL, LOCATION = 13, 14  # fields of a tensor
 MODEL_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14}  # without functions (25), training (20) and devices (26)
 GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13, 14, 16}  # without sparse weights (15)
 MAX_BYTES = 2**31
-DOMAINS = {b"", b"ai.onnx", b"com.microsoft"}
+DOMAINS = {b"", b"ai.onnx"}  # com.microsoft has hundreds of operators that no exporter of this library writes
 FILES = re.compile(r"[^/\\\x00-\x1f]{1,200}\.data")
 
 
@@ -48,13 +48,13 @@ def read_onnx(path: Path) -> OnnxRecord:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it has {path.stat().st_size} bytes, more than a protobuf message can have")
         content = memoryview(path.read_bytes())
-        for number, value in _fields(content):
+        for number, value in read_fields(content):
             if number not in MODEL_FIELDS:
                 raise Refusal(f"its model has the field {number}, such as functions or training")
             if number == MODEL["graph"]:
-                _check_graph(_as_bytes(value), found)
+                _check_graph(as_bytes(value), found)
             elif number == MODEL["metadata"]:
-                key, text = _read_pair(_as_bytes(value))
+                key, text = _read_pair(as_bytes(value))
                 if key == METADATA_KEY:
                     found.metadata = text
     except (OSError, ValueError) as error:
@@ -82,59 +82,64 @@ def check_files(path: Path, record: OnnxRecord) -> None:
 
 
 def _check_graph(graph: memoryview, found: OnnxRecord) -> None:
-    for number, value in _fields(graph):
+    for number, value in read_fields(graph):
         if number not in GRAPH_FIELDS:
             raise Refusal(f"its graph has the field {number}, such as sparse weights")
         if number == GRAPH["node"]:
-            _check_node(_as_bytes(value), found)
+            _check_node(as_bytes(value), found)
         elif number == GRAPH["initializer"]:
-            _check_tensor(_as_bytes(value), found)
+            _check_tensor(as_bytes(value), found)
 
 
 def _check_node(node: memoryview, found: OnnxRecord) -> None:
     domain, operator = b"", b""
-    for number, value in _fields(node):
+    for number, value in read_fields(node):
         if number == NODE["operator"]:
-            operator = bytes(_as_bytes(value))
+            operator = bytes(as_bytes(value))
         elif number == NODE["domain"]:
-            domain = bytes(_as_bytes(value))
+            domain = bytes(as_bytes(value))
         elif number == NODE["attribute"]:
-            _check_attribute(_as_bytes(value), found)
+            _check_attribute(as_bytes(value), found)
     if domain not in DOMAINS:
-        raise Refusal(f"it calls the operator {shorten(operator.decode('utf-8', 'replace'))} of another program")
+        raise Refusal(f"it calls the operator {shorten(operator.decode('utf-8', 'replace'))} of another domain")
 
 
 def _check_attribute(attribute: memoryview, found: OnnxRecord) -> None:
-    for number, value in _fields(attribute):
+    for number, value in read_fields(attribute):
         if number in ATTRIBUTE_GRAPHS:
             raise Refusal(f"an operator holds {ATTRIBUTE_GRAPHS[number]}, as loops do")
         if number in ATTRIBUTE_TENSORS:
-            _check_tensor(_as_bytes(value), found)
+            _check_tensor(as_bytes(value), found)
 
 
 def _check_tensor(tensor: memoryview, found: OnnxRecord) -> None:
-    for number, value in _fields(tensor):
+    for number, value in read_fields(tensor):
         if number == EXTERNAL:
-            key, text = _read_pair(_as_bytes(value))
+            key, text = _read_pair(as_bytes(value))
             if key == "location":
                 found.files.add(text)
 
 
 def _read_pair(pair: memoryview) -> tuple[str, str]:
     texts = {1: "", 2: ""}
-    for number, value in _fields(pair):
+    for number, value in read_fields(pair):
         if number in texts:
-            texts[number] = str(_as_bytes(value), "utf-8")
+            texts[number] = str(as_bytes(value), "utf-8")
     return texts[1], texts[2]
 
 
-def _as_bytes(value: int | memoryview) -> memoryview:
+def as_bytes(value: int | memoryview) -> memoryview:
+    """A field that is a text or another message.
+
+    Raises:
+        ValueError: the field is a number.
+    """
     if isinstance(value, int):
         raise ValueError("a number stands where a part belongs")
     return value
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def read_fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Number and value of each field of a protobuf message.
 
     Raises:

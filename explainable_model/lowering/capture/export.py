@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import logging
 import operator
 import sys
@@ -13,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from explainable_model.attribution.calling import call_network
 from explainable_model.attribution.inputs import predicted_class_idx
@@ -103,7 +106,19 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[Any, ...
     with contextlib.redirect_stderr(written):
         program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
     sys.stderr.write(written.getvalue())  # what the network itself has written
+    _release_inputs(program)
     return program
+
+
+def _release_inputs(program: ExportedProgram) -> None:
+    """Let go of the fake inputs that the shapes of a program hold on to for the guards, which were made.
+
+    The sizes of a fake tensor hold on to the shapes in turn, out of sight of Python's garbage collector.
+    """
+    values = (node.meta.get("val") for node in program.graph.find_nodes(op="placeholder"))
+    for shapes in {value.fake_mode.shape_env for value in values if isinstance(value, FakeTensor)}:
+        if shapes is not None and shapes.tracked_fakes:
+            shapes.tracked_fakes = []
 
 
 def _autocast_as_now(device: str) -> Callable[[], Any]:
@@ -226,7 +241,27 @@ def quiet_export() -> Iterator[None]:
         # What a network keeps between calls, such as its last attention, is no part of the graph.
         warnings.filterwarnings("ignore", message=r"The tensor attributes? .* assigned during export")
         try:
-            yield
+            with _forget_shapes():
+                yield
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _forget_shapes() -> Iterator[None]:
+    """Drop what ``torch.export`` leaves in tables of the process: answers of operators on fake tensors, and of symbols.
+
+    Their keys name the symbols of one export, so that no other export finds them, and hold on to its shapes: a process
+    that exports again and again would keep a megabyte of each.
+    """
+    table = getattr(FakeTensorMode, "cache", {})
+    known = len(table)
+    try:
+        yield
+    finally:
+        for key in list(itertools.islice(table, known, None)):
+            table.pop(key, None)
+        for method in vars(ShapeEnv).values():
+            if hasattr(method, "cache_clear"):
+                method.cache_clear()

@@ -1,0 +1,200 @@
+"""Measure whether ONNX files of known networks are read, and explained as the networks that they were exported from.
+
+A row is a network, an exporter and an opset. It passes if the file is read (its outputs equal ONNX Runtime's at two
+batch sizes), if the map at the network's own default layer equals the network's, and if the explained file that is
+exported from it gives the same map in ONNX Runtime.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from benchmarks.isolation import run_forked
+from benchmarks.results import RESULTS
+from explainable_model import ExplainableModel, export, from_onnx, load
+from explainable_model.eager.find_layer import default_layer
+from explainable_model.errors import ExplainableModelError
+from explainable_model.writing import write_bytes
+
+TIMEOUT = 900  # seconds for one row
+SIZE = 64
+CLOSE = 1e-5  # between the map of a file and that of its network
+EXPORTERS = (("legacy", 17), ("dynamo", 18), ("legacy", 14), ("dynamo", 20))
+EXPLAINED = (("legacy", 17),)  # the rows whose explained file is made, which takes most of the time
+NETWORKS: dict[str, dict[str, Any]] = {
+    "torchvision:resnet18": {},
+    "torchvision:mobilenet_v3_small": {},
+    "torchvision:efficientnet_b0": {},
+    "torchvision:densenet121": {},
+    "torchvision:squeezenet1_1": {},
+    "torchvision:shufflenet_v2_x0_5": {},
+    "torchvision:regnet_y_400mf": {},
+    "torchvision:mnasnet0_5": {},
+    "torchvision:swin_t": {},
+    "timm:vit_tiny_patch16_224": {"img_size": SIZE},
+    "timm:convnext_atto": {},
+    "timm:tf_efficientnet_lite0": {},
+    "timm:ghostnet_100": {},
+    "timm:mobilevit_xxs": {},
+    "timm:resnet10t": {},
+    "timm:repvgg_a0": {},
+}
+PRELOADED = ["torchvision", "timm", "onnxruntime", "onnxscript", "benchmarks.onnx_files"]
+
+
+@dataclass(frozen=True)
+class FileCase:
+    """One file: the network, the exporter and the opset that it is made with."""
+
+    network: str
+    exporter: str
+    opset: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.network} {self.exporter} {self.opset}"
+
+
+CASES = [FileCase(network, *how) for how in EXPORTERS for network in NETWORKS]
+
+
+def build_network(name: str) -> nn.Module:
+    """A network with random weights, and norms that have seen some images."""
+    import timm
+    import torchvision
+
+    library, _, model = name.partition(":")
+    torch.manual_seed(0)
+    options = NETWORKS[name]
+    network = torchvision.models.get_model(model, weights=None, **options) if library == "torchvision" else None
+    network = timm.create_model(model, **options) if network is None else network
+    with torch.no_grad():
+        network.train()(torch.randn(8, 3, SIZE, SIZE))
+    return network.eval()
+
+
+def write_file(network: nn.Module, case: FileCase, path: Path) -> None:
+    """Export a network with one of PyTorch's two exporters, its batch open."""
+    image = torch.randn(2, 3, SIZE, SIZE)
+    options: dict[str, Any] = {"opset_version": case.opset, "input_names": ["input"]}
+    if case.exporter == "legacy":
+        options |= {"dynamo": False, "dynamic_axes": {"input": {0: "N"}}}
+    else:
+        shapes = ({0: torch.export.Dim("N")},)
+        options |= {"dynamo": True, "dynamic_shapes": shapes, "external_data": False, "verbose": False}
+    torch.onnx.export(network, (image,), str(path), **options)
+
+
+def measure(case: FileCase) -> dict[str, Any]:
+    """Measure one row."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    row: dict[str, Any] = {**asdict(case), "passed": False, "reason": ""}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file.onnx"
+        network = build_network(case.network)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # a failing exporter prints its whole graph
+                write_file(network, case, path)
+        except Exception as error:
+            message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return {**row, "reason": f"PyTorch's exporter refuses the network: {message[:200]}"}
+        try:
+            _compare(row, network, path, case)
+        except ExplainableModelError as error:
+            row["reason"] = str(error).replace(folder, "")
+    row["passed"] = not row["reason"]
+    return row
+
+
+def _compare(row: dict[str, Any], network: nn.Module, path: Path, case: FileCase) -> None:
+    begin = time.process_time()
+    read = from_onnx(path, size=(SIZE, SIZE))
+    row.update(read_seconds=round(time.process_time() - begin, 1), batch=read.fixed_batch)
+    images = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    layer, own = default_layer(network, images), default_layer(read, images)
+    named = layer if layer in read.layer_aliases else own
+    row.update(layer=layer, automatic=own, named=named == layer)
+    expected, automatic, found = _explain((network, layer), (read, own), (read, named), images=images)
+    row.update(map=_distance(found, expected), automatic_map=_distance(automatic, expected))
+    if bool(expected.flatten(1).amax(1).min() == 0):
+        row["reason"] = "the map is zero"
+    elif row["map"] > CLOSE:
+        row["reason"] = f"the map is off by {row['map']:.1e}"
+    elif (case.exporter, case.opset) in EXPLAINED:
+        target = path.with_name("explained.onnx")
+        explainable = ExplainableModel(read.float(), target_layer=named)
+        export(explainable, target, images)  # compares the file with the network
+        session = load(target)
+        row["explained"] = _distance(torch.from_numpy(session(images.numpy()).cam), explainable(images).cam)
+        row["explained_batch"] = session.metadata.batch
+
+
+def _explain(*pairs: tuple[nn.Module, str], images: torch.Tensor) -> list[torch.Tensor]:
+    """Maps in float64, where rounding hides no difference of the networks; the file's weights stay float32."""
+    return [ExplainableModel(net.double(), target_layer=layer)(images.double()).cam for net, layer in pairs]
+
+
+def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure the rows that the results lack, and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks coverage --suite onnx", description=__doc__)
+    parser.add_argument("--only", metavar="TEXT", help="only rows with this text in their key")
+    parser.add_argument("--again", action="store_true", help="measure rows that have a result, too")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    given = parser.parse_args(argv)
+    path = given.out / "onnx.json"
+    rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    wanted = [c for c in CASES if (not given.only or given.only in c.key) and (given.again or c.key not in rows)]
+    for case in tqdm(wanted, unit="file", disable=None):
+        row, reason = run_forked(measure, case, timeout=TIMEOUT, preload=PRELOADED)
+        rows[case.key] = row or {**asdict(case), "passed": False, "reason": reason}
+        verdict = "ok" if rows[case.key]["passed"] else f"FAILED: {rows[case.key]['reason']}"
+        tqdm.write(f"{case.key}: {verdict}", file=sys.stderr)
+        rows = {c.key: rows[c.key] for c in CASES if c.key in rows}
+        write_bytes(path, (json.dumps(rows, indent=1) + "\n").encode())
+    write_bytes(given.out / "onnx.md", to_markdown(rows).encode())
+    if given.json:
+        print(json.dumps(rows, indent=1))
+    passed = sum(row["passed"] for row in rows.values())
+    print(f"{passed} of {len(rows)} rows pass", file=sys.stderr)
+    return 0 if passed == len(rows) else 1
+
+
+def to_markdown(rows: dict[str, Any]) -> str:
+    """Write the table of all rows."""
+    passed = sum(row["passed"] for row in rows.values())
+    lines = [
+        "# ONNX files",
+        "",
+        f"{passed} of {len(rows)} rows pass. Generated by `python -m benchmarks coverage --suite onnx`; a map is "
+        "compared with that of the network that the file was exported from, at that network's default layer.",
+        "",
+        "| network | exporter | opset | layer | map | automatic choice | explained file | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows.values():
+        cells = [f"{row[name]:.0e}" if name in row else "" for name in ("map", "automatic_map", "explained")]
+        verdict = "ok" if row["passed"] else row["reason"].replace("|", "/").replace("\n", " ")
+        lines.append(
+            f"| {row['network']} | {row['exporter']} | {row['opset']} | {row.get('layer', '')} | {cells[0]} | "
+            f"{cells[1]} | {cells[2]} | {verdict} |"
+        )
+    return "\n".join(lines) + "\n"
