@@ -35,7 +35,7 @@ def draw_page(
         photos: how many were measured.
     """
     sections = "".join(_draw_section(MEASURES[name], summary) for name in measures)
-    failed = "".join(f"<li>{html.escape(name)}: {html.escape(text)}</li>" for name, text in errors.items())
+    failed = "".join(f"<li>{html.escape(text)}</li>" for text in errors.values())
     left_out = f"<section><h2>Left out</h2><ul>{failed}</ul></section>" if failed else ""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
