@@ -3,8 +3,9 @@
 #
 # One folder per class, as `torchvision.datasets.ImageFolder` reads it. A trained body keeps its weights and gets a new
 # head, which learns two classes in seconds; then each answer shows where it looked. The folder here holds drawings: put
-# your own in its place. The body is the one that comes with the demo; a ResNet of torchvision takes the same lines,
-# with `network.fc` for `network.classifier` and `weights.transforms()` for the preparation.
+# your own in its place. The body is the one that comes with the demo. A ResNet of torchvision takes the same lines with
+# `network.fc` for `network.classifier`, and `prepare = weights.transforms()`, which makes tensors:
+# `ImageFolder(str(FOLDER), prepare)`.
 
 # %%
 from pathlib import Path
@@ -45,8 +46,9 @@ base = efficientnet_lite0()
 network, prepare = base.model, base.preprocess
 photos = ImageFolder(str(FOLDER), lambda photo: torch.from_numpy(prepare(photo))[0])
 images, labels = torch.stack([image for image, _ in photos]), torch.tensor(photos.targets)
+network.classifier = nn.Identity()
 with torch.no_grad():
-    features = network.forward_head(network.forward_features(images), pre_logits=True)
+    features = network.eval()(images)
 
 network.classifier = nn.Linear(features.shape[1], len(photos.classes))
 is_test = torch.arange(len(photos)) % 24 >= 16

@@ -16,7 +16,7 @@ from explainable_model.attribution.frames import check_frames
 from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_inputs
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
-from explainable_model.attribution.zero_maps import check_maps
+from explainable_model.attribution.zero_maps import check_maps, quiet_placeholder
 from explainable_model.eager import checks
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.custom_functions import check_derivative, named_functions
@@ -285,7 +285,7 @@ def lower(
     check_profile(profile, image, dynamic_size=dynamic_size)
     table = {**LOWERINGS, **check_lowerings(lowerings or {})}
     checks.check_image_for(explainable.model, image)
-    with torch.no_grad(), restored_buffers(explainable.model):
+    with torch.no_grad(), restored_buffers(explainable.model), quiet_placeholder(image):
         wanted = explainable(image.clone(), None, *inputs)  # the eager call refuses a wrong request in its own words
         Randomness(explainable.model).refuse(explainable.plan, image, inputs)
         plan = with_rounded_means(*explainable._ready(image.clone(), None, inputs))

@@ -100,3 +100,15 @@ def test_small_maps_of_half_precision_are_not_dim(dtype: torch.dtype, normalize:
     scaled = scale(cam, normalize, (1, 2))
     assert scaled.dtype == dtype
     assert (scaled.double() - torch.tensor([[[0.0, 0.25], [0.5, 1.0]]])).abs().max() < 0.02
+
+
+def test_an_export_is_quiet_about_the_map_of_a_placeholder() -> None:
+    net = network()
+    with torch.no_grad():
+        net.fc.weight[:] = -net.fc.weight.abs()
+    explainable, image = ExplainableModel(net, "block"), images(1, SIZE).double()
+    lower(explainable, torch.zeros_like(image))  # a warning would be an error here
+    with pytest.warns(ZeroMapWarning, match="is zero everywhere"):
+        lower(explainable, image)
+    with pytest.warns(ZeroMapWarning, match="is zero everywhere"):
+        explainable(torch.zeros_like(image))

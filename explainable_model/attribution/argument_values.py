@@ -43,7 +43,10 @@ def as_lengths(value: Any, name: str, expected: str) -> tuple[int, ...]:
         parts = list(value)
     except TypeError as error:
         raise ValueError(f"{name} is {describe(value)}; expected {expected}.") from error
-    return tuple(as_whole(part, name, expected, 1) for part in parts)
+    try:
+        return tuple(as_whole(part, name, expected, 1) for part in parts)
+    except ValueError as error:
+        raise ValueError(f"{name} is {describe(value)}; expected {expected}.") from error
 
 
 def as_options(value: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Say why a map is zero everywhere, and what to try; refuse a map that is no number."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -44,6 +45,19 @@ def check_maps(plan: Plan, explanation: Explanation[Tensor], signed: Sequence[Te
         ZeroMapWarning,
         stacklevel=5,
     )
+
+
+@contextmanager
+def quiet_placeholder(image: Tensor) -> Iterator[None]:
+    """Ignore ``ZeroMapWarning`` where an example image is one value throughout, as ``torch.zeros`` makes it.
+
+    Args:
+        image: ``(N, C, *spatial)``. It has nothing to see, so an empty map of it says nothing about the network.
+    """
+    with warnings.catch_warnings():
+        if bool((image == image.flatten()[0]).all()):
+            warnings.simplefilter("ignore", ZeroMapWarning)
+        yield
 
 
 def _reason_of_target(target: Target, class_idx: int) -> str:

@@ -121,10 +121,17 @@ def _find_default(example: Example) -> tuple[str, OutputRecord]:
     raise LayerError(
         f"No layer of {type(model).__name__} has a spatial map that its prediction depends on, for an image "
         f"of shape {tuple(image.shape)} ({len(candidates)} with a map; a classifier whose weights are all zero, as "
-        "some are before training, depends on none). Name one with target_layer=, with reshape_transform= "
+        f"some are before training, depends on none{_blank_hint(image)}). Name one with target_layer=, with "
+        "reshape_transform= "
         "where its output is not a map as it stands."
         f"{frames_hint(image.ndim, frames)}{_tokens_hint(candidates)}{integer_hint(model)}"
     )
+
+
+def _blank_hint(image: Tensor) -> str:
+    """An example of zeros may leave no unit of a network on, and then nothing depends on anything."""
+    blank = image.numel() > 0 and bool((image == image.flatten()[0]).all())
+    return "; all values of the image are equal, which may turn every ReLU off: give a real image" if blank else ""
 
 
 def planned_layer(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> str:

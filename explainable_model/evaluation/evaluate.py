@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -193,17 +194,19 @@ def _measure_all(
 ) -> None:
     maker = MosaicMaker() if any(row.needs == "mosaic" for row in measures) else None
     subject = candidates[0].subject
+    names = Counter(Path(photo).name for photo in photos if isinstance(photo, str | Path))
     for number, photo in enumerate(photos):
         try:
             opened = read_photo(photo, number, subject.explainer.preprocess.window)
-            mask = find_mask(masks, opened, subject.explainer.preprocess)
+            label = str(opened.path) if names[opened.name] > 1 else opened.name  # of a tree with a folder per class
+            mask = find_mask(masks, opened, subject.explainer.preprocess, label)
         except InputError as error:
             errors[str(photo if isinstance(photo, str | Path) else f"photo {number + 1}")] = str(error)
         else:
             image = subject.prepare(opened.picture)
             key = _key(opened, number)
-            class_idx = _measure_photo(candidates, key, opened.name, image, mask, measures, file, seed)
-            group = maker.add(Photo(opened.name, image, class_idx)) if maker is not None else None
+            class_idx = _measure_photo(candidates, key, label, image, mask, measures, file, seed)
+            group = maker.add(Photo(label, image, class_idx)) if maker is not None else None
             if group is not None:
                 _measure_group(candidates, group, measures, file)
         if progress is not None:

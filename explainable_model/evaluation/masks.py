@@ -12,20 +12,23 @@ from explainable_model.evaluation.localization import Mask
 from explainable_model.explainer.photos import OpenedPhoto
 from explainable_model.imaging.preprocess import AsDecoded, Preprocess
 
-Masks: TypeAlias = str | Path | Mapping[str, Any] | Callable[[str], Any] | None
-"""A folder of pictures or ``.npy`` files with the photos' stems, arrays by the photos' names or stems, or a function of
-the photo's name."""
+Masks: TypeAlias = str | Path | Mapping[Any, Any] | Callable[[str], Any] | None
+"""A folder of pictures or ``.npy`` files with the photos' stems; arrays by the photos' names, stems or paths; or a
+function of the photo's name. Photos that share a name have their masks by path, or in ``FOLDER/parent/stem.png``."""
 
 ENDINGS = (".png", ".npy", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 
 
-def find_mask(masks: Masks, photo: OpenedPhoto, preprocess: Preprocess | AsDecoded) -> Mask | None:
+def find_mask(
+    masks: Masks, photo: OpenedPhoto, preprocess: Preprocess | AsDecoded, label: str | None = None
+) -> Mask | None:
     """Find the mask of a photo, in the geometry of the network's input.
 
     Args:
         masks: see ``Masks``.
         photo: the photo.
         preprocess: what crops and resizes the photo.
+        label: the path of the photo where another one has its name; then only a mask of this path counts.
 
     Returns:
         ``(H, W)``; ``None`` where there are no masks at all.
@@ -35,7 +38,7 @@ def find_mask(masks: Masks, photo: OpenedPhoto, preprocess: Preprocess | AsDecod
     """
     if masks is None:
         return None
-    inside = _read(masks, photo)
+    inside = _read(masks, photo, label or photo.name)
     if inside.shape != photo.picture.size[::-1]:
         raise InputError(
             f"The mask of {photo.name} has shape {inside.shape}; expected {photo.picture.size[::-1]}, that of the "
@@ -50,20 +53,24 @@ def find_mask(masks: Masks, photo: OpenedPhoto, preprocess: Preprocess | AsDecod
     return np.asarray(inside, bool)
 
 
-def _read(masks: Masks, photo: OpenedPhoto) -> Mask:
-    stem = Path(photo.name).stem
+def _read(masks: Masks, photo: OpenedPhoto, label: str) -> Mask:
+    path, is_shared = Path(label), label != photo.name
+    stem = path.stem
     found: Any = None
     if isinstance(masks, str | Path):
-        files = [path for ending in ENDINGS if (path := Path(masks) / f"{stem}{ending}").is_file()]
+        folder = Path(masks, path.parent.name) if is_shared else Path(masks)
+        files = [file for ending in ENDINGS if (file := folder / f"{stem}{ending}").is_file()]
         if not files:
-            raise InputError(f"The folder {masks} has no mask {stem}.png for {photo.name}.")
+            raise InputError(f"The folder {folder} has no mask {stem}.png for {label}.")
         found = _read_file(files[0])
     elif isinstance(masks, Mapping):
-        found = masks.get(photo.name, masks.get(stem))
+        keys: tuple[Any, ...] = (label, path) if is_shared else (label, stem, str(photo.path), photo.path)
+        found = next((masks[key] for key in keys if key in masks), None)
     elif callable(masks):
-        found = masks(photo.name)
+        found = masks(label)
     if found is None:
-        raise InputError(f"There is no mask for {photo.name}; expected one by its name or its stem {stem!r}.")
+        wanted = "its path, since another photo has its name" if is_shared else f"its name or its stem {stem!r}"
+        raise InputError(f"There is no mask for {label}; expected one by {wanted}.")
     inside: Mask = np.asarray(found) != 0
     return inside
 

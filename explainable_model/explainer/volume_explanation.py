@@ -75,8 +75,11 @@ class VolumeExplanation:
 
     @property
     def hottest(self) -> tuple[int, int, int]:
-        """The voxel of the file where the map is largest."""
-        i, j, k = np.unravel_index(int(self.cam.argmax()), self.cam.shape)
+        """The voxel of the file where the map is largest; of equal ones, the first in RAS, through which slices go."""
+        peak = np.zeros(self.values.shape, bool)
+        peak.flat[int(self.values.argmax())] = True
+        peak = self.volume.to_file_order(peak)
+        i, j, k = np.unravel_index(int(peak.argmax()), peak.shape)
         return int(i), int(j), int(k)
 
     @property

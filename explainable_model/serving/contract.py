@@ -90,8 +90,8 @@ def read_image_field(fields: Mapping[str, Any]) -> bytes:
     if not isinstance(image, bytes | bytearray) or not image:
         raise RequestError(
             HTTPStatus.BAD_REQUEST,
-            "There is no picture; send its bytes as the body, as the form field image, or as base64 in JSON: "
-            '{"image": "..."}.',
+            "There is no picture; send its bytes as the body with the header Content-Type: image/jpeg "
+            '(or of its format), as the form field image, or as base64 in JSON: {"image": "..."}.',
         )
     return bytes(image)
 

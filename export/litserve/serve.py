@@ -85,12 +85,20 @@ def to_http(response: Response) -> HttpResponse:
     return HttpResponse(response.body, int(response.status), headers, media_type=response.content_type)
 
 
-def answer_refusal(_: HttpRequest, error: Exception) -> HttpResponse:
+def answer_refusal(http: HttpRequest, error: Exception) -> HttpResponse:
     """Answer the server's own refusals (a wrong key, a body that is too large) as the contract does."""
+    headers: dict[str, str] = {}
     if isinstance(error, HTTPException):
-        error = RequestError(HTTPStatus(error.status_code), str(error.detail))
+        headers, message = dict(error.headers or {}), str(error.detail)
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            message = f"There is no {http.url.path}; expected /predictions/{http.app.title}."
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            message = f"{http.url.path} does not answer {http.method}; expected {headers.get('Allow', 'POST')}."
+        error = RequestError(HTTPStatus(error.status_code), message)
     assert isinstance(error, RequestError)
-    return to_http(error.response())
+    answer = to_http(error.response())
+    answer.headers.update(headers)
+    return answer
 
 
 def stop(*_: object) -> None:

@@ -59,6 +59,10 @@ def check_closed(server: Running, url: str, port: int) -> None:
         status, body = ask(path, key, b"...")
         require(status == 401 and b'"code": 401' in body, f"with the key {key} a prediction gets {status}: {body!r}")
     require(ask(f"{url}/info", None)[0] == 401, "the server's description is answered without a key")
+    status, body = ask(path, KEY)
+    require(status == 405 and b"does not answer GET; expected POST" in body, f"a GET gets {status}: {body!r}")
+    status, body = ask(f"{url}/nothing", KEY)
+    require(status == 404 and b"expected /predictions/" in body, f"another path gets {status}: {body!r}")
     for length in ("-5", "abc", "9" * 5000):
         status, _ = announce_body(port, f"/predictions/{NAME}", {"X-API-Key": KEY}, length)
         require(status in (400, 413), f"a Content-Length of {length[:5]} gets {status}")

@@ -47,6 +47,19 @@ def test_own_pixels_of_one_channel_are_the_foreground(end: Callable[[Tensor], Te
         assert (run(image).cam - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
+def test_own_pixels_of_two_channels_are_those_that_the_class_wins() -> None:
+    network, image = seeded(PixelNet(2, lambda logits: logits)).double(), pictures(1, seed=3)
+    options = {"normalize": False, "upsample": False, "signed": True}
+    for class_idx in (0, 1):
+        with torch.no_grad():
+            won = (network(image).argmax(1) == class_idx).double()
+        assert 0.05 < won.mean() < 0.95
+        explainable = ExplainableModel(network, "conv", target=Segmentation("own"), **options)
+        expected = map_by_hand(network, image, won, torch.tensor([class_idx]))
+        found = explainable(image, torch.tensor([class_idx])).cam
+        assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
 def test_own_pixels_of_a_probability_need_a_threshold() -> None:
     with pytest.raises(ModelError, match=r"as after a sigmoid. Write Segmentation\('own', threshold=0.5\)"):
         ExplainableModel(seeded(PixelNet(1, torch.sigmoid)).double(), "conv", target=Segmentation("own"))(

@@ -266,3 +266,27 @@ def test_every_name_of_a_layer_is_right(wrap: type[nn.Module]) -> None:
         assert torch.equal(ExplainableModel(wrap(network), name)(images(1)).cam, expected)
     for name in listed:
         assert ExplainableModel(network, name).target_layer == name
+
+
+def test_an_image_of_zeros_is_named_as_the_reason() -> None:
+    """Its ReLU is off everywhere, so that the prediction depends on nothing; a real image has a layer."""
+
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, image: Tensor) -> Tensor:
+            output: Tensor = self.fc(self.body(image).relu().mean((2, 3)))
+            return output
+
+    network = Classifier().eval()
+    nn.init.constant_(network.body.weight, 0.1)
+    nn.init.constant_(network.body.bias, -0.5)
+    with pytest.raises(LayerError, match="all values of the image are equal.*give a real image"):
+        default_layer(network, torch.zeros(1, 3, 16, 16))
+    assert default_layer(network, torch.rand(1, 3, 16, 16)) == "body"
+    nn.init.zeros_(network.fc.weight)
+    with pytest.raises(LayerError) as refusal:
+        default_layer(network, torch.rand(1, 3, 16, 16))
+    assert "equal" not in str(refusal.value)

@@ -37,7 +37,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "network3d": network3d.eval(),
         "prepare": xm.Preprocess((32, 32)),
     }
-    exec(compile(CODE.replace("(96, 96, 96)", "(16, 16, 16)"), "docs/medical.md", "exec"), names)
+    exec(compile(CODE.replace("96, 96, 96", "16, 16, 16"), "docs/medical.md", "exec"), names)
     patients = {name: str(pydicom.dcmread(name).PatientName) for name in ("answer.dcm", "overlay.dcm", "filed.dcm")}
     assert patients == {"answer.dcm": "", "overlay.dcm": "", "filed.dcm": "Doe^Jane"}
     assert nibabel.load("map.nii.gz").shape == values.shape

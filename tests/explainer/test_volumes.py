@@ -1,5 +1,6 @@
 """Volumes explained: a network of three dimensions finds a known blob, and the map lies on the voxels of the file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 
 import explainable_model as xm
 from explainable_model.errors import InputError
+from explainable_model.imaging.volumes import turn
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is missing: pip install 'explainable-model[nifti]'")
 
@@ -87,6 +89,20 @@ def test_the_axes_of_the_file_do_not_matter(scan: Path, network: nn.Module, tmp_
     np.testing.assert_allclose(second.values, first.values, atol=1e-5)
 
 
+def test_one_place_of_a_plateau(scan: Path, network: nn.Module) -> None:
+    """Where many voxels share the largest value, the axes of the file do not choose among them."""
+    answer = explain(scan, network)
+    flat = replace(answer, values=(answer.values > 0.5).astype(np.float32))
+    assert flat.values.sum() > 1
+    places = [np.argwhere(flat.values)[0]]
+    for axes in ("RAS", "LPI", "PIR"):
+        turned = replace(flat, volume=replace(flat.volume, axes=axes))
+        marked = np.zeros(turned.cam.shape, bool)
+        marked[turned.hottest] = True
+        places.append(np.argwhere(turn(marked, axes, "RAS"))[0])
+    assert len({tuple(place) for place in places}) == 1
+
+
 def test_the_montage(scan: Path, network: nn.Module, tmp_path: Path) -> None:
     answer = explain(scan, network)
     with Image.open(answer.save(tmp_path / "slices.png", slices=3)) as picture:
@@ -111,6 +127,15 @@ def test_an_artifact_explains_volumes(scan: Path, network: nn.Module, tmp_path: 
     expected = xm.explain(scan, explainable, preprocess=PREPARE, class_names=["nothing", "blob"])
     assert answer.label == expected.label
     np.testing.assert_allclose(answer.cam, expected.cam, atol=1e-4)
+
+
+def test_an_artifact_without_upsampling_has_the_map_of_the_network(
+    scan: Path, network: nn.Module, tmp_path: Path
+) -> None:
+    artifact = tmp_path / "volumes.onnx"
+    xm.export(xm.ExplainableModel(network, "1", upsample="none"), artifact, torch.rand(1, 1, 32, 32, 32))
+    answer = xm.explain(scan, artifact, preprocess=PREPARE)
+    np.testing.assert_allclose(answer.cam, explain(scan, network).cam, atol=1e-5)
 
 
 def test_what_is_refused(scan: Path, network: nn.Module) -> None:

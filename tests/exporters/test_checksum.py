@@ -102,3 +102,14 @@ def test_halves_of_two_exports_do_not_load(
     assert [file.name for file in linked.iterdir()] == [name]
     assert not np.array_equal(load(linked / name)(image).logits, load(old / name)(image).logits)
     assert Run(capsys, "verify", new / name).code == 0
+
+
+def test_a_half_that_was_renamed_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx, "PROTOBUF_LIMIT", 0)
+    export(lower(ExplainableModel(seeded(TinyResNet()), "layer2"), images(1)), tmp_path / "net.onnx")
+    (tmp_path / "net.onnx").rename(tmp_path / "other.onnx")
+    with pytest.raises(ArtifactError, match=r"net\.onnx\.data"):
+        load(tmp_path / "other.onnx")
+    (tmp_path / "net.onnx.data").rename(tmp_path / "other.onnx.data")
+    with pytest.raises(ArtifactError, match=r"net\.onnx\.data"):
+        load(tmp_path / "other.onnx")

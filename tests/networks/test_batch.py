@@ -160,8 +160,10 @@ def test_the_command_line_says_it_in_one_line(capsys: pytest.CaptureFixture[str]
         capsys, "export", "--model", f"{__name__}:one_only", "--size", "32x32", "-o", tmp_path / "net.ts", "--json"
     )
     assert (run.code, run.record["batch_rule"]) == (0, "exactly 1")
-    assert len(run.err.splitlines()) == 1
-    assert "warning: OneOnly refuses an open batch size" in run.err
+    lines = run.err.splitlines()
+    assert len(lines) == 2
+    assert "will take prepared images, and no photos" in lines[0]
+    assert "warning: OneOnly refuses an open batch size" in lines[1]
     run = Run(capsys, "verify", tmp_path / "net.ts", "--model", f"{__name__}:one_only")
     assert run.code == 0
     assert "It agrees with" in run.out

@@ -128,7 +128,7 @@ def test_errors_say_what_was_expected(service: Service, kind: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "There is no picture"),
+        ({}, "There is no picture; send its bytes as the body with the header Content-Type: image/jpeg"),
         ({"image": "not base64!"}, "image is not base64"),
         ({"image": 3}, "There is no picture"),
         ({"image": GOOD["png"], "class": "crane"}, "are all named 'crane'"),
