@@ -163,10 +163,11 @@ def check_answers(path: Path, channels: int, dtype: str) -> None:
             assert np.median(off[top:bottom, left:right]) <= 2
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-@pytest.mark.parametrize("suffix", [".ts", ".onnx", ".pt2", ".xml"])
-def test_artifact_is_the_host_s_steps(suffix: str, dtype: str, tmp_path: Path) -> None:
-    channels = 1 if dtype == "uint16" else 3
+@pytest.mark.parametrize(
+    ("suffix", "channels", "dtype"),
+    [(".ts", 3, "uint8"), (".ts", 1, "uint16"), (".onnx", 1, "uint16"), (".pt2", 3, "uint16"), (".xml", 3, "uint16")],
+)
+def test_artifact_is_the_host_s_steps(suffix: str, channels: int, dtype: str, tmp_path: Path) -> None:
     path = made(tmp_path / f"a{suffix}", channels, dtype)
     check_answers(path, channels, dtype)
     record = read_metadata(path).to_dict()
