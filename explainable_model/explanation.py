@@ -117,8 +117,8 @@ class DrawnExplanation(_DrawnExplanation[ArrayT]):
 
     Attributes:
         logits, class_idx, cam: as of ``Explanation``, the map at the photo's size.
-        overlay: uint8, the photo under its map in the photo's own layout: ``(N, 3, H, W)`` or ``(N, H, W, 3)``, with
-            ``top_k=k`` ``(N, k, ...)``.
+        overlay: uint8 RGB, the photo under its map in the photo's own layout: ``(N, 3, H, W)`` or ``(N, H, W, 3)``,
+            with ``top_k=k`` ``(N, k, ...)``; of gray photos ``(N, H, W)`` it is ``(N, H, W, 3)``.
     """
 
     _kind: KindSource = None

@@ -45,8 +45,8 @@ class Session:
         """Predict and explain.
 
         Args:
-            image: ``(N, C, *spatial)``, an array or CPU tensor in the artifact's dtype; photos, uint8 RGB of any size,
-                for an artifact that prepares them (``metadata.pixels``).
+            image: ``(N, C, *spatial)``, an array or CPU tensor in the artifact's dtype; photos of any size for an
+                artifact that prepares them (``metadata.pixels``): uint8 RGB, or gray of ``metadata.pixel_dtype``.
             class_idx: ``(N,)`` int64 (``(N, k)`` with ``top_k=k``), the classes to explain; ``-1`` or ``None`` for
                 the predicted class. A list works too, and one number stands for every image.
             inputs: the other inputs of the network and the target, as in ``metadata.extra_inputs``.

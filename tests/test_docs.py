@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -127,11 +128,13 @@ def test_examples_run(names: tuple[str, ...], printed: list[str], tmp_path: Path
     code = "\n".join(code for _, language, code in FENCE.findall(text) if language == "python")
     smaller = code.replace("resnet50(", "resnet18(").replace("224, 224", "64, 64").replace("resize=256", "resize=80")
     Image.effect_noise((100, 90), 50).convert("RGB").save(tmp_path / "cat.jpg")
+    Image.fromarray(np.arange(4000, dtype=np.uint16).reshape(50, 80)).save(tmp_path / "film.png")
     done = subprocess.run([sys.executable, "-c", smaller], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert re.findall(r"\d+(?:, \d+)+", done.stdout) == printed
     if "photos.md" in names:
-        with Image.open(tmp_path / "overlay.png") as overlay:
-            assert overlay.size == (100, 90)
+        for name, size in (("overlay.png", (100, 90)), ("film-overlay.png", (80, 50))):
+            with Image.open(tmp_path / name) as overlay:
+                assert overlay.size == size
 
 
 def test_the_first_hour_runs(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ rules
 dynamic_shapes scripted
 capture
 size_ranges
-passes sampling
+passes sampling pixels
 imaging
 backward
 lowered

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from explainable_model.artifact.shapes import shape_problem
+from explainable_model.artifact.shapes import NHW, shape_problem
 from explainable_model.errors import ArtifactError, InputError
+from explainable_model.imaging.window import find_values
 
 MAX_VALUES = 2**28
 """The largest number of values in one input or output: 1 GiB in float32."""
@@ -124,8 +125,12 @@ def _check_shape(name: str, shape: Sequence[int | None], batch: int | None) -> I
 
 
 def _check_preprocess(metadata: Any, batch: int) -> Iterator[str]:
-    preprocess = metadata.preprocess
+    preprocess, rank = metadata.preprocess, 3 if metadata.pixels == NHW else 4
+    if metadata.pixels is not None and len(metadata.image_shape) != rank:
+        yield f"the image has {len(metadata.image_shape)} dimensions, and its layout is {metadata.pixels}"
     if preprocess is None:
+        if metadata.pixel_dtype != "uint8":
+            yield f"photos of {metadata.pixel_dtype} have no preprocess"
         return
     for side in preprocess.size:
         yield from _check_count("a side of preprocess.size", side, MAX_SIDE)
@@ -133,6 +138,11 @@ def _check_preprocess(metadata: Any, batch: int) -> Iterator[str]:
         yield from _check_count("preprocess.resize", preprocess.resize, MAX_SIDE)
     if not all(map(math.isfinite, (*preprocess.mean, *preprocess.std))):
         yield "preprocess has a mean or std that is not finite"
+    if metadata.pixel_dtype != "uint8":
+        if metadata.pixels != NHW or preprocess.window is None:
+            yield f"photos of {metadata.pixel_dtype} are gray ({NHW}) and have a window"
+        else:
+            find_values(preprocess.window)  # a ValueError names the window
     shape = [batch, len(preprocess.mean), *preprocess.size]
     yield from _check_volume("the prepared image", shape)
     if metadata.pixels is None and shape_problem(shape, metadata.image_shape, metadata.sizes) is not None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from explainable_model.artifact.limits import MAX_RECORD, find_excess
 from explainable_model.artifact.record_check import check_record
-from explainable_model.artifact.shapes import SizeRange, array_dtype
+from explainable_model.artifact.shapes import NHW, SizeRange, array_dtype
 from explainable_model.errors import ArtifactError
 from explainable_model.explanation import (
     CAM,
@@ -83,8 +83,9 @@ class Metadata:
         augment: whether maps are averaged over six copies of the image.
         image_shape: shape of the input; ``None`` for an open batch, height or width.
         dtype: dtype of logits and cam, and of the image where the artifact takes no photos.
-        pixels: layout, ``NCHW`` or ``NHWC``, of the photos (uint8, RGB, of any size) that the artifact prepares itself;
-            ``None`` where the image is the network's own input.
+        pixels: layout, ``NCHW`` or ``NHWC``, of the photos (RGB, of any size) that the artifact prepares itself,
+            ``NHW`` of gray ones; ``None`` where the image is the network's own input.
+        pixel_dtype: type of the photos: ``uint8``, or ``uint16`` to which the artifact applies ``preprocess.window``.
         look: how the artifact draws the map over the photo as a fourth output; ``None`` where it draws nothing.
         classes: how many classes can be explained.
         logits_shape: shape of the prediction; ``None`` where a dimension depends on an open batch, height or width.
@@ -129,6 +130,7 @@ class Metadata:
     cam_shape: list[int | None]
     sizes: list[SizeRange] | None = None
     pixels: str | None = None
+    pixel_dtype: str = "uint8"
     look: OverlayStyle | None = None
     extra_inputs: list[dict[str, Any]] = field(default_factory=list)
     preprocess: Preprocess | None = None
@@ -176,12 +178,12 @@ class Metadata:
         """How a photo becomes the image, if known; an artifact that takes photos takes them as decoded."""
         if self.pixels is None:
             return self.preprocess
-        return AsDecoded(self.pixels, self.preprocess.window if self.preprocess else None)
+        return AsDecoded(self.pixels, self.preprocess.window if self.preprocess else None, self.pixel_dtype)
 
     @property
     def image_dtype(self) -> str:
         """The dtype of the image."""
-        return self.dtype if self.pixels is None else "uint8"
+        return self.dtype if self.pixels is None else self.pixel_dtype
 
     @property
     def example_shape(self) -> list[int]:
@@ -212,14 +214,14 @@ class Metadata:
             CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": self.cam_range},
         }
         if self.look is not None:
-            shape = [*self.class_idx_shape, *self.image_shape[1:]]
+            shape = [*self.class_idx_shape, *self.image_shape[1:], *([3] if self.pixels == NHW else [])]
             record["outputs"][OVERLAY] = {"shape": shape, "dtype": "uint8", "range": [0, 255]}
         record["batch_rule"] = "any" if self.batch is None else f"exactly {self.batch}"
         return record
 
     def _value_range(self) -> list[float] | None:
         if self.pixels is not None:
-            return [0, 255]
+            return [0, 255 if self.pixel_dtype == "uint8" else 65535]
         return list(self.preprocess.value_range) if self.preprocess else None
 
     def to_json(self) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, get_args
 
-from explainable_model.artifact.shapes import PIXELS
+from explainable_model.artifact.shapes import PIXEL_DTYPES, PIXELS
 from explainable_model.explanation import OutputKind
 
 Test: TypeAlias = Callable[[Any], bool]
@@ -143,6 +143,7 @@ FIELDS: Mapping[str, Test] = {
     "cam_shape": _is_shape,
     "sizes": _maybe(_all(_names(_is_count))),
     "pixels": _maybe(_one_of(*PIXELS)),
+    "pixel_dtype": _one_of(*PIXEL_DTYPES),
     "look": _maybe(_names(lambda value: True)),
     "extra_inputs": _all(_is_input),
     "preprocess": _maybe(_names(lambda value: True)),

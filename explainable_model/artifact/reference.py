@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from explainable_model.artifact.metadata import Metadata, Reference
 from explainable_model.artifact.runner import Array, Runner
-from explainable_model.artifact.shapes import array_dtype, spatial
+from explainable_model.artifact.shapes import PIXEL_DTYPES, array_dtype, spatial
 from explainable_model.artifact.tolerances import DEVICE_FACTOR, Tolerance, tolerance_of
 from explainable_model.explanation import PREDICTED
 
@@ -26,12 +26,15 @@ def reference_array(shape: Sequence[int | None], dtype: str, batch: int) -> Arra
         batch: how many images to make.
 
     Returns:
-        ``sin(i + n)`` for element i of image n; for uint8 photos, the same waves from 0 to 255.
+        ``sin(i + n)`` for element i of image n; for photos, the same waves from 0 to 255 (uint8) or 65535 (uint16).
     """
     one = [int(n) for n in shape[1:] if n is not None]
     index = np.arange(int(np.prod(one)), dtype=np.float64).reshape(one)
     waves = np.stack([np.sin(index + n) for n in range(batch)])
-    return np.round(127.5 + 127.5 * waves).astype(np.uint8) if dtype == "uint8" else waves.astype(array_dtype(dtype))
+    if dtype in PIXEL_DTYPES:
+        middle = np.iinfo(dtype).max / 2
+        return np.round(middle + middle * waves).astype(dtype)
+    return waves.astype(array_dtype(dtype))
 
 
 def reference_arrays(metadata: Metadata) -> list[Array]:

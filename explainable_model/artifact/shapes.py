@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 SPATIAL = ("depth", "height", "width")
-NCHW, NHWC = "NCHW", "NHWC"
-PIXELS = (NCHW, NHWC)
+NCHW, NHWC, NHW = "NCHW", "NHWC", "NHW"
+PIXELS = (NCHW, NHWC, NHW)
+PIXEL_DTYPES = ("uint8", "uint16")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def array_dtype(dtype: str) -> str:
 
 def spatial(shape: Sequence[Any], pixels: str | None = None) -> list[Any]:
     """The spatial dimensions of an image ``(N, C, *spatial)``, or of photos in the layout ``pixels``."""
-    return list(shape[1:3] if pixels == NHWC else shape[2:])
+    return list(shape[1:3] if pixels in (NHWC, NHW) else shape[2:])
 
 
 def shape_problem(
@@ -59,7 +60,8 @@ def shape_problem(
     fits = len(shape) == len(expected) and all(w in (None, n) for w, n in zip(expected, shape, strict=True))
     if not fits or 0 in shape:
         return ""
-    for name, size, allowed in zip(SPATIAL[-len(shape) + 2 :], spatial(shape, pixels), sizes or (), strict=False):
+    places = spatial(shape, pixels)
+    for name, size, allowed in zip(SPATIAL[-len(places) :], places, sizes or (), strict=False):
         if not allowed.allows(size):
             return f" with a {name} of {allowed}"
     return None
@@ -67,6 +69,8 @@ def shape_problem(
 
 def dimension_names(ndim: int, pixels: str | None = None) -> list[str]:
     """Names of an image's dimensions in their order: ``batch``, ``channels``, ``height``, ``width``."""
+    if pixels == NHW:
+        return ["batch", *SPATIAL[-ndim + 1 :]]
     names = list(SPATIAL[-ndim + 2 :])
     return ["batch", *names, "channels"] if pixels == NHWC else ["batch", "channels", *names]
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from explainable_model.cli.method_options import parse_size
+from explainable_model.cli.method_options import parse_photo_window, parse_size
 from explainable_model.explanation import OUTPUT_KINDS
 from explainable_model.exporters import FORMATS
 from explainable_model.imaging.overlay import ALPHA, COLORMAP, SIGNED_COLORMAP
@@ -73,6 +73,16 @@ def add_output_kind(parser: argparse.ArgumentParser) -> None:
 def add_size(parser: argparse.ArgumentParser) -> None:
     """Add the size of the images."""
     parser.add_argument("--size", type=parse_size, metavar="HxW", help=SIZE_HELP)
+
+
+def add_window(parser: argparse._ActionsContainer, default: str) -> None:
+    """Add the window of photos of more than 8 bits; ``default`` says which values count without it."""
+    parser.add_argument(
+        "--window",
+        type=parse_photo_window,
+        metavar="BLACK,WHITE",
+        help=f"values that become black and white in photos of more than 8 bits; default: {default}",
+    )
 
 
 def add_style(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from explainable_model.artifact.metadata import PRECISIONS, PROFILES
-from explainable_model.artifact.shapes import PIXELS
+from explainable_model.artifact.shapes import PIXEL_DTYPES, PIXELS
 from explainable_model.cli.arguments import (
     FILE_HELP,
     MODEL_HELP,
@@ -17,9 +17,10 @@ from explainable_model.cli.arguments import (
     add_style,
     add_trusted,
     add_weights,
+    add_window,
 )
 from explainable_model.cli.console import PROGRAM
-from explainable_model.cli.method_options import add_method_options, parse_count, parse_photo_window
+from explainable_model.cli.method_options import add_method_options, parse_count
 from explainable_model.cli.parser import Parser, Version, show_examples
 from explainable_model.cli.preparation import add_preparation
 from explainable_model.exporters import FORMATS
@@ -90,12 +91,7 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a table, a row as soon as it is known")
     parser.add_argument("--jsonl", action="store_true", help="print a line of JSON as soon as a photo is explained")
     parser.add_argument("--class", dest="class_name", metavar="N|NAME", help="default: the predicted class")
-    parser.add_argument(
-        "--window",
-        type=parse_photo_window,
-        metavar="BLACK,WHITE",
-        help="values that become black and white in photos of more than 8 bits; default: those of the file or its type",
-    )
+    add_window(parser, "those of the artifact, the file or its type")
     add_style(parser)
     parser.add_argument(
         "--threshold", type=float, default=0.0, metavar="T", help="value of the map, 0 to 1, below which --hide applies"
@@ -118,8 +114,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     photos.add_argument(
         "--pixels",
         choices=PIXELS,
-        help="take photos of any size in this layout (uint8, RGB) and prepare them inside the artifact",
+        help="take photos of any size in this layout (RGB; NHW: gray) and prepare them inside the artifact",
     )
+    photos.add_argument(
+        "--pixel-dtype", choices=PIXEL_DTYPES, default=PIXEL_DTYPES[0], help="type of the photos; uint16 needs --window"
+    )
+    add_window(photos, "those of the file or its type")
     photos.add_argument("--render", choices=["overlay"], help="also return the photo under its map; needs --pixels")
     photos.add_argument("--colormap", metavar="NAME", help="colors of the overlay, a name that matplotlib knows")
     photos.add_argument(

@@ -1,6 +1,7 @@
 """``explainable-model export``: write one artifact that predicts and explains."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     named = load_network(arguments, console)
     image = make_example_image(named, arguments.size, arguments.batch or 1)
     preprocess = named.preprocess and resize_preprocess(named.preprocess, (image.shape[2], image.shape[3]))
+    if preprocess is not None and arguments.window is not None:
+        preprocess = replace(preprocess, window=arguments.window)
     if preprocess is None:
         console.warn(f"{path} will take prepared images, and no photos: {UNPREPARED}")
     explainable = ExplainableModel(named.model, **wrapper_arguments(arguments))
@@ -56,6 +59,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             dynamic_size=arguments.dynamic_size,
             dynamic_batch=arguments.batch is None,
             pixels=arguments.pixels,
+            pixel_dtype=arguments.pixel_dtype,
             render=_read_style(arguments),
             profile=arguments.profile,
             precision=arguments.precision,

@@ -104,7 +104,9 @@ def _compare_with_network(
         )
     console.say("comparing with the network")
     with show_warnings(console):
-        lowered = with_pixels(lower(explainable, image), metadata.preprocess, metadata.pixels, metadata.look)
+        lowered = with_pixels(
+            lower(explainable, image), metadata.preprocess, metadata.pixels, metadata.look, metadata.pixel_dtype
+        )
     return check_parity(explainable, lowered, metadata, runner)
 
 

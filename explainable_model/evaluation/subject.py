@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from explainable_model.artifact.shapes import NHW, NHWC
 from explainable_model.errors import InputError
 from explainable_model.evaluation.curves import Floats, Image
 from explainable_model.explainer.explainer import Explainer
@@ -31,9 +32,11 @@ class Subject:
     explainer: Explainer
 
     def prepare(self, picture: Any) -> Image:
-        """Turn a photo into ``(C, H, W)`` float32: normalized, or 0 to 255 where the artifact prepares photos."""
+        """Turn a photo into ``(C, H, W)`` float32: normalized, or as it is where the artifact prepares photos."""
         image: NDArray[Any] = self.explainer.preprocess(picture)[0]
-        return (image.transpose(2, 0, 1) if self._is_channels_last else image).astype(np.float32)
+        if self._pixels == NHW:
+            image = image[None]
+        return (image.transpose(2, 0, 1) if self._pixels == NHWC else image).astype(np.float32)
 
     def predict(self, images: NDArray[np.float32]) -> Floats:
         """Predict ``(N, C, H, W)``.
@@ -85,16 +88,21 @@ class Subject:
         return predict
 
     @property
-    def _is_channels_last(self) -> bool:
+    def _pixels(self) -> str | None:
+        """Layout of the photos that the artifact takes."""
         preparation = self.explainer.preprocess
-        return isinstance(preparation, AsDecoded) and preparation.pixels == "NHWC"
+        return preparation.pixels if isinstance(preparation, AsDecoded) else None
 
     def _restore(self, images: NDArray[np.float32]) -> NDArray[Any]:
         """Bring images into the layout and the range that the network or the artifact takes."""
-        if self._is_channels_last:
+        preparation = self.explainer.preprocess
+        if self._pixels == NHWC:
             images = images.transpose(0, 2, 3, 1)
-        if isinstance(self.explainer.preprocess, AsDecoded):
-            return np.ascontiguousarray(images.round().clip(0, 255).astype(np.uint8))
+        if self._pixels == NHW:
+            images = images[:, 0]
+        if isinstance(preparation, AsDecoded):
+            dtype = np.dtype(preparation.dtype)
+            return np.ascontiguousarray(images.round().clip(0, np.iinfo(dtype).max).astype(dtype))
         return np.ascontiguousarray(images)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from explainable_model.artifact.metadata import Metadata, Reference
 from explainable_model.artifact.reference import REFERENCE_BATCH, make_reference, reference_array
 from explainable_model.artifact.runner import as_array
-from explainable_model.artifact.shapes import shape_problem
+from explainable_model.artifact.shapes import PIXEL_DTYPES, shape_problem
 from explainable_model.artifact.tolerances import tolerance_of
 from explainable_model.errors import InputError
 from explainable_model.explanation import OUTPUT_KINDS, PRESENT, PROBABILITY_KINDS, OutputKind
@@ -58,6 +58,7 @@ def describe(
         cam_shape=cam_shape,
         sizes=list(lowered.sizes) if lowered.sizes else None,
         pixels=lowered.pixels,
+        pixel_dtype=photo_io.pixel_dtype if photo_io else "uint8",
         look=photo_io.look if photo_io else None,
         extra_inputs=[
             {"shape": [image_shape[0], *extra.shape[1:]], "dtype": str(extra.dtype).removeprefix("torch.")}
@@ -153,5 +154,6 @@ def answer_reference(lowered: LoweredModel) -> Reference:
 
 
 def _make_waves(example: Tensor, batch: int) -> Tensor:
-    dtype = "uint8" if example.dtype is torch.uint8 else "float64"
+    stored = str(example.dtype).removeprefix("torch.")
+    dtype = stored if stored in PIXEL_DTYPES else "float64"
     return torch.from_numpy(reference_array([None, *example.shape[1:]], dtype, batch)).to(example)

@@ -23,6 +23,7 @@ from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.lowering.imaging import make_photo_io
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import with_photo_io
+from explainable_model.lowering.pixels import check_pixels
 from explainable_model.model import ExplainableModel, lower
 from explainable_model.networks.transforms import as_preprocess
 from explainable_model.paths import as_path
@@ -46,6 +47,7 @@ def export(
     dynamic_size: bool = False,
     dynamic_batch: bool = True,
     pixels: str | None = None,
+    pixel_dtype: str = "uint8",
     render: str | OverlayStyle | None = None,
     profile: Profile = "full",
     precision: Precision | None = None,
@@ -75,9 +77,12 @@ def export(
         dynamic_size: leave height and width open as well, see ``lower``.
         dynamic_batch: ``False`` fixes the batch size to the example's, for runtimes that need to know every size.
             Formats of fixed size always have a fixed batch.
-        pixels: ``"NCHW"`` or ``"NHWC"``: the artifact takes photos in that layout, uint8 RGB of any size, and prepares
-            them by ``preprocess`` itself. Its maps have the photo's size and are zero outside of the crop. The photo is
-            resized as Pillow resizes it, and differs by one level only where a value rounds half-way.
+        pixels: ``"NCHW"`` or ``"NHWC"``: the artifact takes photos in that layout, RGB of any size (``"NHW"``: gray
+            ones), and prepares them by ``preprocess`` itself. Its maps have the photo's size and are zero outside of
+            the crop. The photo is resized as Pillow resizes it, and differs by one level only where a value rounds
+            half-way.
+        pixel_dtype: type of the photos, ``"uint8"``; or ``"uint16"``, of gray ones of 9 to 16 bits, to which the
+            artifact applies ``preprocess.window``.
         render: ``"overlay"`` (or an ``OverlayStyle``: colormap, alpha, threshold) adds a fourth output, uint8: the map
             drawn over the photo. Needs ``pixels``.
         profile: ``portable`` uses only operators that strict runtimes have, for the example's shape; see ``lower``.
@@ -111,6 +116,7 @@ def export(
         raise ArtifactError(f"{path} is a link to {target}, whose suffix is not that of {fmt.name}; name another file.")
     preparation, told = as_preprocess(preprocess), as_progress(progress)
     check_request(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile)
+    check_photos(pixels, pixel_dtype, preparation)
     check_precision(fmt, precision, calibration, preparation)
     with StagedOutput(path) as staged:
         lowered = ensure_lowered(
@@ -121,7 +127,7 @@ def export(
             dynamic_batch=dynamic_batch and not fmt.fixed_size,
             profile=profile,
         )
-        lowered = with_pixels(lowered, preparation, pixels, render)
+        lowered = with_pixels(lowered, preparation, pixels, render, pixel_dtype)
         described = describe(lowered, fmt.name, preparation, class_names, output_kind, check_threshold(threshold))
         unwritten, file = replace(described, checksum=UNWRITTEN), staged.file
         fmt.write(lowered, file, unwritten.to_json())
@@ -198,8 +204,24 @@ def ensure_lowered(
     return lower(explainable, example, *inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch, profile=profile)
 
 
+def check_photos(pixels: str | None, pixel_dtype: str, preprocess: Preprocess | None) -> None:
+    """Refuse photos that artifacts do not take, before any work is done.
+
+    Raises:
+        InputError: a type without a layout; and as ``check_pixels``.
+    """
+    if pixels is not None and preprocess is not None:
+        check_pixels(pixels, pixel_dtype, preprocess.window)
+    elif pixels is None and pixel_dtype != "uint8":
+        raise InputError(f"pixel_dtype={pixel_dtype!r} is of photos, which the artifact needs to take: pixels='NHW'.")
+
+
 def with_pixels(
-    lowered: LoweredModel, preprocess: Preprocess | None, pixels: str | None, render: str | OverlayStyle | None
+    lowered: LoweredModel,
+    preprocess: Preprocess | None,
+    pixels: str | None,
+    render: str | OverlayStyle | None,
+    pixel_dtype: str = "uint8",
 ) -> LoweredModel:
     """Let the lowered model take photos, where ``pixels`` is given.
 
@@ -207,7 +229,7 @@ def with_pixels(
         InputError: ``render`` is unknown or lacks ``pixels``; and as ``make_photo_io``.
     """
     if pixels is None and render is not None:
-        raise InputError("render draws on the photo, which the artifact needs to take: pixels='NCHW' or 'NHWC'.")
+        raise InputError("render draws on the photo, which the artifact needs to take: pixels='NCHW', 'NHWC' or 'NHW'.")
     if pixels is None:
         return lowered
     look = OverlayStyle() if render == OVERLAY else render
@@ -215,7 +237,7 @@ def with_pixels(
         raise InputError(
             f"render is {render!r}; expected 'overlay' or explainable_model.imaging.overlay.OverlayStyle(...)."
         )
-    return with_photo_io(lowered, make_photo_io(lowered.plan, lowered.example, preprocess, pixels, look))
+    return with_photo_io(lowered, make_photo_io(lowered.plan, lowered.example, preprocess, pixels, look, pixel_dtype))
 
 
 def comparison_images(

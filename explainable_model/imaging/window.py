@@ -86,11 +86,39 @@ def to_eight_bits(photo: "Image", window: Window | None = None, limits: Window |
         black, white = chosen
     levels = np.empty(stored.size, np.uint8)
     for start, values in _read_strips(stored):
-        scaled = (values.clip(black, white) - black) / (white - black) * 255
-        levels[start : start + len(values)] = scaled.round()
+        levels[start : start + len(values)] = _scale(values, (black, white))
     if _is_inverted(photo):
         np.subtract(255, levels, out=levels)
     return Image.fromarray(levels.reshape(stored.shape))
+
+
+def tabulate_levels(window: Window) -> NDArray[np.uint8]:
+    """The gray level of every value of 16 bits: ``(65536,)``, the same levels as of ``to_eight_bits``."""
+    return _scale(np.arange(SIXTEEN_BITS[1] + 1), window).astype(np.uint8)
+
+
+def find_values(window: Window) -> NDArray[np.uint16]:
+    """A value of 16 bits for every gray level: ``(256,)``, those of which ``tabulate_levels`` makes 0 to 255.
+
+    Raises:
+        ValueError: a gray level that no whole number from 0 to 65535 becomes.
+    """
+    black, white = window
+    levels = np.arange(256)
+    values = (black + levels / 255 * (white - black)).round().clip(*SIXTEEN_BITS).astype(np.uint16)
+    if not np.array_equal(tabulate_levels(window)[values], levels):
+        raise ValueError(
+            f"window is {window}; expected one inside of (0, 65535) that is 255 wide or more, so that every gray level "
+            "has a value of 16 bits."
+        )
+    return values
+
+
+def _scale(values: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
+    """Map values to whole levels from 0 to 255."""
+    black, white = window
+    levels: NDArray[np.float64] = ((values.clip(black, white) - black) / (white - black) * 255).round()
+    return levels
 
 
 def _read_strips(stored: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float64]]]:

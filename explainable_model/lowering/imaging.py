@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from explainable_model.artifact.shapes import NHWC, PIXELS
+from explainable_model.artifact.shapes import NCHW, spatial
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import resize_maps
 from explainable_model.errors import InputError
 from explainable_model.imaging.overlay import UNSEEN, OverlayStyle, palette
 from explainable_model.imaging.preprocess import Preprocess
+from explainable_model.lowering.pixels import check_pixels, look_up, make_photos, read_levels
 from explainable_model.lowering.sampling import blend, find_taps, locate, pick, pick_around
 
 Explained: TypeAlias = Callable[..., Any]
@@ -35,13 +36,14 @@ class PhotoIO:
 
     Attributes:
         preprocess: from a photo to the network's input.
-        pixels: how photos are laid out, ``NCHW`` or ``NHWC``.
+        pixels: how photos are laid out, ``NCHW`` or ``NHWC`` of RGB, ``NHW`` of gray photos.
         look: style of the overlay, with its colormap; ``None`` for no overlay.
         signed: whether maps have negative values too, so that zero is the middle of the colormap.
         dtype: of the network's input.
+        pixel_dtype: of the photos: ``uint8``; or ``uint16``, of gray photos to which the window is applied.
 
     Raises:
-        InputError: a layout, an interpolation or a crop that graphs do not have.
+        InputError: a layout, a type, a window, an interpolation or a crop that graphs do not have.
     """
 
     preprocess: Preprocess
@@ -49,10 +51,10 @@ class PhotoIO:
     look: OverlayStyle | None = None
     signed: bool = False
     dtype: torch.dtype = torch.float32
+    pixel_dtype: str = "uint8"
 
     def __post_init__(self) -> None:
-        if self.pixels not in PIXELS:
-            raise InputError(f"pixels is {self.pixels!r}; expected {' or '.join(PIXELS)}.")
+        check_pixels(self.pixels, self.pixel_dtype, self.preprocess.window)
         if self.preprocess.interpolation not in RESIZABLE:
             raise InputError(
                 f"The photo is resized by {self.preprocess.interpolation}, for which graphs have no operator; expected "
@@ -66,10 +68,9 @@ class PhotoIO:
             )
 
     def image(self, photo: Tensor) -> Tensor:
-        """The network's input ``(N, C, h, w)``, scaled and normalized, of photos ``(N, 3, H, W)`` in [0, 255]."""
-        rgb = photo.permute(0, 3, 1, 2) if self.pixels == NHWC else photo
-        levels = rgb.to(torch.promote_types(self.dtype, torch.float32))
-        if len(self.preprocess.mean) == 1:
+        """The network's input ``(N, C, h, w)``, scaled and normalized; gray photos go into each of its channels."""
+        levels = self._levels(photo).to(torch.promote_types(self.dtype, torch.float32))
+        if len(self.preprocess.mean) < levels.shape[1]:
             red, green, blue = levels.unbind(1)
             levels = ((LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue + 2**15) / 2**16).floor().unsqueeze(1)
         small = self._resize(levels, self._size(photo))
@@ -95,15 +96,23 @@ class PhotoIO:
         return full if cam.ndim == 4 else full.squeeze(1)
 
     def overlay(self, cam: Tensor, photo: Tensor) -> Tensor:
-        """The photo under its maps: uint8 in the photo's layout, ``(N, k, ...)`` for maps ``(N, k, H, W)``."""
-        whole = photo if cam.ndim == 3 else photo.unsqueeze(1)
-        drawn = self._blend(whole.movedim(-1, -3) if self.pixels == NHWC else whole, cam, self._find_seen(photo))
-        return drawn.movedim(-3, -1) if self.pixels == NHWC else drawn
+        """The photo under its maps: uint8 RGB in the photo's layout, ``(N, k, ...)`` for maps ``(N, k, H, W)``.
+
+        Of gray photos ``(N, H, W)`` it is ``(N, H, W, 3)``.
+        """
+        levels = self._levels(photo)
+        whole = levels if cam.ndim == 3 else levels.unsqueeze(1)
+        drawn = self._blend(whole, cam, self._find_seen(photo))
+        return drawn if self.pixels == NCHW else drawn.movedim(-3, -1)
+
+    def _levels(self, photo: Tensor) -> Tensor:
+        return read_levels(photo, self.pixels, self.preprocess.window)
 
     def _blend(self, picture: Tensor, cam: Tensor, seen: tuple[Tensor, Tensor] | None) -> Tensor:
-        """``(..., 3, H, W)`` uint8 under ``(..., H, W)``, blended as in Pillow, which cuts off fractions of a level.
+        """``(..., 3, H, W)``, or gray ``(..., 1, H, W)``, under ``(..., H, W)``.
 
-        Each color is a plane of its own: runtimes look up single numbers much faster than triples.
+        Levels are blended as in Pillow, which cuts off fractions. Each color is a plane of its own: runtimes look up
+        single numbers much faster than triples.
         """
         assert self.look is not None
         unit, strength = self._unit(cam.float())
@@ -117,10 +126,11 @@ class PhotoIO:
         row = row.to(torch.int64)
         share: Tensor | float = 1 - self.look.alpha
         if self.look.threshold > 0 or seen is not None:
-            share = _look_up(torch.tensor([share] * COLORS + [0.0, 1.0], device=picture.device), row)
+            share = look_up(torch.tensor([share] * COLORS + [0.0, 1.0], device=picture.device), row)
         paints = self._paint.to(picture.device).unbind(1)
-        planes = zip(picture.float().unbind(-3), paints, strict=True)
-        return torch.stack([(plane * share + _look_up(paint, row)).to(torch.uint8) for plane, paint in planes], -3)
+        colors = picture.float().unbind(-3)
+        planes = zip(colors * (3 // len(colors)), paints, strict=True)
+        return torch.stack([(plane * share + look_up(paint, row)).to(torch.uint8) for plane, paint in planes], -3)
 
     def _resize(self, levels: Tensor, size: tuple[Any, Any]) -> Tensor:
         """Resize photos and cut out the crop, in whole levels.
@@ -170,7 +180,8 @@ class PhotoIO:
         return ((share + 1) / 2, share.abs()) if self.signed else (share.clamp(0, 1), share)
 
     def _size(self, photo: Tensor) -> tuple[Any, Any]:
-        return (photo.shape[1], photo.shape[2]) if self.pixels == NHWC else (photo.shape[2], photo.shape[3])
+        height, width = spatial(photo.shape, self.pixels)
+        return height, width
 
     def _resized(self, height: Any, width: Any) -> tuple[Any, Any]:
         return self.preprocess.resized(height, width, torch.sym_min)
@@ -207,11 +218,6 @@ def _round(levels: Tensor) -> Tensor:
     return (levels + HALF_UP).floor().clamp(0, 255)
 
 
-def _look_up(table: Tensor, row: Tensor) -> Tensor:
-    """The entries of a table ``(rows,)``, in the shape of ``row``."""
-    return table.gather(0, row.flatten()).reshape(row.shape)
-
-
 class PhotoModel(nn.Module):
     """``(photo, class_idx, *inputs) -> (logits, class_idx, cam)``, or with ``overlay`` as the last."""
 
@@ -232,7 +238,12 @@ class PhotoModel(nn.Module):
 
 
 def make_photo_io(
-    plan: Plan, example: Tensor, preprocess: Preprocess | None, pixels: str, look: OverlayStyle | None
+    plan: Plan,
+    example: Tensor,
+    preprocess: Preprocess | None,
+    pixels: str,
+    look: OverlayStyle | None,
+    pixel_dtype: str = "uint8",
 ) -> PhotoIO:
     """Preparation and drawing for the network of a plan.
 
@@ -242,6 +253,7 @@ def make_photo_io(
         preprocess: makes the network's input of a photo.
         pixels: layout of the photos.
         look: style of the overlay, or ``None`` for no overlay; one without a colormap gets the one that suits the maps.
+        pixel_dtype: type of the photos.
 
     Raises:
         InputError: no preprocessing, a preprocessing for another input, or maps that are not at image size.
@@ -258,17 +270,13 @@ def make_photo_io(
             f"{postprocess.size}: leave both out."
         )
     signed = postprocess.diverging
-    return PhotoIO(preprocess, pixels, None if look is None else look.suited(signed=signed), signed, example.dtype)
+    drawn = None if look is None else look.suited(signed=signed)
+    return PhotoIO(preprocess, pixels, drawn, signed, example.dtype, pixel_dtype)
 
 
 def fresh_photos(photo_io: PhotoIO, batch: int, size: tuple[int, int], seed: int) -> Tensor:
-    """Photos of that size: coarse noise, which survives resizing, plus a gradient from left to right."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(batch, 3, 12, 12, generator=generator)
-    levels = functional.interpolate(coarse, size=size, mode="bilinear") * 205
-    levels = levels + 50 * torch.linspace(0, 1, size[1])
-    photo = levels.round().to(torch.uint8)
-    return photo.permute(0, 2, 3, 1).contiguous() if photo_io.pixels == NHWC else photo
+    """Photos of that size, as ``make_photos``."""
+    return make_photos(photo_io.pixels, photo_io.pixel_dtype, photo_io.preprocess.window, batch, size, seed)
 
 
 def photo_sizes(photo_io: PhotoIO) -> list[tuple[int, int]]:

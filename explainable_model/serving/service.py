@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from explainable_model.artifact.limits import check_volume
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.reference import check_reference
+from explainable_model.artifact.shapes import spatial
 from explainable_model.errors import ArtifactError, InputError, LowRangeWarning
 from explainable_model.explainer.answers import (
     TOP,
@@ -112,7 +113,7 @@ class Service:
                 becomes its input, or does not reproduce its recorded answer.
         """
         preparation = metadata.preparation
-        if preparation is None or len(metadata.image_shape) != 4:
+        if preparation is None or len(spatial(metadata.image_shape, metadata.pixels)) != 2:
             raise ArtifactError(
                 f"The {metadata.format} artifact of {metadata.model} does not say how a picture becomes its input; "
                 "export it with preprocess=Preprocess(...)."

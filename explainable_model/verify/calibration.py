@@ -9,10 +9,10 @@ import numpy as np
 
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.runner import Array
-from explainable_model.artifact.shapes import NHWC, format_shape, shape_problem
+from explainable_model.artifact.shapes import NHW, format_shape, shape_problem
 from explainable_model.errors import InputError
 from explainable_model.explanation import Progress
-from explainable_model.imaging.preprocess import Preprocess, open_photo
+from explainable_model.imaging.preprocess import AsDecoded, Preprocess, open_photo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -88,15 +88,16 @@ def _read_photos(paths: Sequence[str | Path], metadata: Metadata, progress: Prog
     assert metadata.preprocess is not None  # check_calibration has refused photos without it
     for number, path in enumerate(paths, 1):
         photo = open_photo(path, metadata.preprocess.window)
-        if metadata.pixels is None:
-            yield metadata.preprocess(photo)[0].astype(metadata.array_dtype)
+        decode = metadata.preparation
+        if isinstance(decode, AsDecoded):
+            yield resize_photo(photo, metadata.preprocess, decode)
         else:
-            yield resize_photo(photo, metadata.preprocess, metadata.pixels)
+            yield metadata.preprocess(photo)[0].astype(metadata.array_dtype)
         if progress is not None:
             progress("reading", number, len(paths))
 
 
-def resize_photo(photo: "Image", preprocess: Preprocess, pixels: str) -> Array:
+def resize_photo(photo: "Image", preprocess: Preprocess, decode: AsDecoded) -> Array:
     """Resize a photo to the size that an artifact with ``pixels`` would resize it to, before the crop.
 
     The calibration needs photos of one size, and keeps every activation of all photos in memory: small photos save
@@ -105,27 +106,32 @@ def resize_photo(photo: "Image", preprocess: Preprocess, pixels: str) -> Array:
     Args:
         photo: a photo of any size and mode.
         preprocess: the artifact's preparation of photos.
-        pixels: the artifact's layout of photos.
+        decode: brings photos into the artifact's layout and type.
 
     Returns:
-        uint8 levels of RGB, ``(3, h, w)`` for ``NCHW`` and ``(h, w, 3)`` for ``NHWC``, with the crop in the middle.
+        One photo as the artifact takes it, with the crop in the middle.
     """
+    from PIL import Image
+
     side = preprocess.resize
     size = (side, side) if side else preprocess.size
     without_scaling = replace(preprocess, size=size, mean=(0.0,) * 3, std=(1.0,) * 3)
     levels = np.rint(without_scaling(photo)[0] * 255).astype(np.uint8)
-    return np.ascontiguousarray(levels.transpose(1, 2, 0)) if pixels == NHWC else levels
+    decoded: Array = decode(Image.fromarray(np.ascontiguousarray(levels.transpose(1, 2, 0))))[0]
+    return decoded
 
 
 def _check_array(calibration: Calibration, metadata: Metadata) -> list[Array]:
     images = np.asarray(calibration)
     expected = [None, *metadata.image_shape[1:]]
-    kind = "network inputs after scaling and normalization" if metadata.pixels is None else "RGB of one size"
-    problem = shape_problem(images.shape, expected, metadata.sizes)
+    kind = "network inputs after scaling and normalization"
+    if metadata.pixels is not None:
+        kind = f"{'gray' if metadata.pixels == NHW else 'RGB'} of one size"
+    problem = shape_problem(images.shape, expected, metadata.sizes, metadata.pixels)
     if problem is not None or str(images.dtype) != metadata.array_dtype:
         raise InputError(
             f"The images to calibrate with are {images.dtype} of shape {images.shape}; expected {metadata.array_dtype} "
-            f"of shape {format_shape(expected)}{problem or ''}, {kind}; or photos."
+            f"of shape {format_shape(expected, metadata.pixels)}{problem or ''}, {kind}; or photos."
         )
     if not np.isfinite(images).all():
         raise InputError("The images to calibrate with have NaN or infinite values; expected finite ones.")

@@ -62,6 +62,8 @@ def read_record(model, path):
         raise ValueError(
             f"{path} does not say how a photo becomes its input; export it with preprocess=Preprocess(...)."
         )
+    if record.get("pixels") not in (None, "NCHW", "NHWC"):
+        raise ValueError(f"{path} takes gray photos ({record['pixels']}); this program takes RGB, NCHW or NHWC.")
     if record["extra_inputs"]:
         raise ValueError(f"{path} takes {len(record['extra_inputs'])} input(s) beside the image; expected none.")
     return record

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import edge
 import numpy as np
@@ -74,6 +75,12 @@ def test_sixteen_bits_are_the_projects(tmp_path: Path) -> None:
         assert np.array_equal(edge.open_photo(path, window), open_photo(path, window))
     with pytest.warns(UserWarning, match="nearly black"):
         edge.open_photo(path)
+
+
+def test_an_artifact_of_gray_photos_is_refused() -> None:
+    record = {"schema_version": edge.SCHEMA_VERSION, "pixels": "NHW", "pixel_dtype": "uint16", "extra_inputs": []}
+    with pytest.raises(ValueError, match=r"takes gray photos \(NHW\); this program takes RGB"):
+        edge.read_record(SimpleNamespace(record=json.dumps(record)), "films.onnx")
 
 
 @pytest.mark.parametrize(

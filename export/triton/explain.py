@@ -23,7 +23,7 @@ from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import AsDecoded, open_photo
 from explainable_model.imaging.sheets import save_picture
 
-DTYPES = {"UINT8": "u1", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT64": "<i8"}
+DTYPES = {"UINT8": "u1", "UINT16": "<u2", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT64": "<i8"}
 HEADER_LENGTH = "Inference-Header-Content-Length"
 PARAMETER = "explainable_model"
 TIMEOUT = 60.0
@@ -43,7 +43,8 @@ class Model:
             raise InputError(
                 f"{name} does not say how a photo becomes its input; export it with preprocess=Preprocess(...)."
             )
-        self.preprocess = AsDecoded(record["pixels"]) if record["pixels"] else Preprocess(**record["preprocess"])
+        prepared, kind = Preprocess(**record["preprocess"]), record.get("pixel_dtype", "uint8")
+        self.preprocess = AsDecoded(record["pixels"], prepared.window, kind) if record["pixels"] else prepared
         self.classes, self.top_k = int(record["classes"]), record["top_k"]
         self.diverging = record["cam_range"][0] != 0
         self.output_kind = record.get("output_kind")
@@ -97,7 +98,7 @@ def explain(model: Model, photos: Sequence[Path], class_idx: int, out: Path) -> 
     """Write ``<photo>-overlay.png`` for each photo, and print its class."""
     out.mkdir(parents=True, exist_ok=True)
     for path in photos:
-        photo = open_photo(path)
+        photo = open_photo(path, model.preprocess.window)
         answer = split_classes(model(model.preprocess(photo), [class_idx]))[0]
         box = model.preprocess.box(*photo.size)
         picture = draw_overlay(photo, answer.cam[0], box, OverlayStyle(), signed=model.diverging)

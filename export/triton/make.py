@@ -26,6 +26,7 @@ TYPES = {
     "bfloat16": "TYPE_BF16",
     "int64": "TYPE_INT64",
     "uint8": "TYPE_UINT8",
+    "uint16": "TYPE_UINT16",
 }
 LABELS = "labels.txt"
 PARAMETER = "explainable_model"
@@ -53,6 +54,10 @@ def make_entry(
     if metadata.format not in BACKENDS:
         raise ArtifactError(
             f"{artifact} is {metadata.format}; Triton takes {' or '.join(BACKENDS)}: export to .onnx or .ts."
+        )
+    if metadata.format == "torchscript" and metadata.image_dtype == "uint16":
+        raise ArtifactError(
+            f"{artifact} takes photos of uint16, which Triton's PyTorch backend does not have: export to .onnx."
         )
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise ArtifactError(f"The name is {name!r}; expected letters, digits, '_', '-' and '.'.")

@@ -1,6 +1,7 @@
 """Hostile ONNX and OpenVINO models: other folders, loops, operators of other programs, entities."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from explainable_model import load
 from explainable_model.errors import ArtifactError, UntrustedArtifactError
+from explainable_model.exporters.guard.openvino_graph import check_sizes
+from explainable_model.exporters.guard.refusal import Refusal
 from tests.support.hostile import GOOD, assert_refused
 
 onnx = pytest.importorskip("onnx")
@@ -262,3 +265,19 @@ def test_a_constant_that_openvino_would_compute(
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert_refused(tmp_path / "net.xml", match="the layer .* makes .* values")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+@pytest.mark.parametrize(("place", "known"), [(0, False), (1, True)])
+def test_sizes_that_are_known_before_a_call(place: int, known: bool) -> None:
+    """Of a fixed size OpenVINO could compute a constant while it loads a file; an open one is known in a call alone."""
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as operators
+
+    image = operators.parameter([-1, 3], np.float32)
+    axis = operators.constant(np.int64(0))
+    size = operators.gather(operators.shape_of(image), operators.constant(np.array([place])), axis)
+    power = operators.exp(operators.multiply(operators.convert(size, "f32"), operators.constant(np.float32(8))))
+    grown = operators.convert(power, "i64")
+    model = openvino.Model([operators.broadcast(operators.constant(np.float32(1)), grown)], [image])
+    with pytest.raises(Refusal, match="makes .* values") if known else nullcontext():
+        check_sizes(model, 0)

@@ -246,7 +246,7 @@ def test_photos_to_calibrate_with_become_the_same_image(pixels: str, resize: int
     preprocess = Preprocess((24, 32), resize=resize, interpolation="bicubic")
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (51, 77, 3), dtype=np.uint8))
     frame = PhotoIO(preprocess, pixels)
-    small = frame.image(torch.from_numpy(resize_photo(photo, preprocess, pixels)[None]))
+    small = frame.image(torch.from_numpy(resize_photo(photo, preprocess, AsDecoded(pixels))[None]))
     whole = frame.image(torch.from_numpy(AsDecoded(pixels)(photo)))
     assert (small - whole).abs().max() * 255 * max(preprocess.std) < 1.01  # one level
 

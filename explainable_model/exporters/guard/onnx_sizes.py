@@ -17,8 +17,8 @@ INPUT, OUTPUT = 11, 12  # fields of a graph
 NODE_INPUT, NODE_OUTPUT = 1, 2
 DIMENSIONS, DATA_TYPE, NAME = 1, 2, 8  # fields of a tensor
 DTYPES = {
-    "float32": 1, "uint8": 2, "int8": 3, "int16": 5, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11,
-    "bfloat16": 16,
+    "float32": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "bool": 9, "float16": 10,
+    "float64": 11, "bfloat16": 16,
 }  # fmt: skip
 """ONNX's numbers of the types that an input may have."""
 

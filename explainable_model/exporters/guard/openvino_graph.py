@@ -24,10 +24,30 @@ def check_sizes(model: Any, weights: int) -> None:
     for node in model.get_ordered_ops():
         kind, sources = node.get_type_name(), [value.get_node().get_name() for value in node.input_values()]
         is_constant = kind == "ShapeOf" or (kind != "Parameter" and constant.issuperset(sources))
+        is_constant = is_constant and not _reads_open_size(node)
         if is_constant:
             constant.add(node.get_name())
         for output in node.outputs():
             _check_output(output, kind, is_constant, max(weights, MAX_CONSTANT))
+
+
+def _reads_open_size(node: Any) -> bool:
+    """Whether an operator picks open sizes alone of a tensor's shape, which nothing knows before a call."""
+    if node.get_type_name() not in ("Gather", "Slice"):
+        return False
+    shape, *picked = [value.get_node() for value in node.input_values()]
+    if shape.get_type_name() != "ShapeOf" or any(each.get_type_name() != "Constant" for each in picked):
+        return False
+    sizes, numbers = shape.input(0).get_partial_shape(), [each.get_data().reshape(-1) for each in picked]
+    if sizes.rank.is_dynamic or any(len(each) != 1 for each in numbers):
+        return False
+    first, *others = [int(each[0]) for each in numbers]
+    places = list(range(len(sizes)))
+    if node.get_type_name() == "Slice":
+        places = places[first : others[0] : others[1]] if others[1] else []
+    else:
+        places = [place for place in places if place == first % len(sizes)]
+    return bool(places) and all(sizes[place].is_dynamic for place in places)
 
 
 def _check_output(output: Any, kind: str, is_constant: bool, most: int) -> None:

@@ -4,6 +4,7 @@ import { UserError } from "./errors.js";
 
 const METADATA_KEY = "explainable_model.json";
 const SCHEMA_VERSION = 1;
+const PIXELS = [null, "NCHW", "NHWC"];
 const METADATA_PROPS = 14; // field of onnx.ModelProto: repeated StringStringEntryProto {key = 1, value = 2}
 const LENGTH_DELIMITED = 2;
 const FIXED_BYTES = { 1: 8, 5: 4 }; // wire types of fixed length
@@ -76,6 +77,7 @@ function checkMetadata(metadata, name) {
   if (!(metadata.schema_version <= SCHEMA_VERSION)) {
     throw refuse(`has a record of schema ${metadata.schema_version}`, `up to ${SCHEMA_VERSION}: use a newer page`);
   }
+  if (!PIXELS.includes(metadata.pixels ?? null)) throw refuse(`takes gray photos (${metadata.pixels})`, "RGB, NCHW or NHWC");
   const [batch, channels] = metadata.image_shape;
   if (metadata.image_shape.length !== 4) throw refuse(`takes images of shape (${metadata.image_shape})`, "(N, C, H, W)");
   if (batch !== null && batch !== 1) throw refuse(`takes exactly ${batch} images`, "one, or any number");

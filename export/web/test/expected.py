@@ -85,6 +85,8 @@ def write_artifacts(folder: Path) -> ExplainableModel:
     onnx.save(model, folder / "newer.onnx")
     entry.value = json.dumps({**record, "preprocess": {**record["preprocess"], "window": [0, 4095]}})
     onnx.save(model, folder / "window.onnx")
+    entry.value = json.dumps({**record, "pixels": "NHW", "image_shape": [None, None, None]})
+    onnx.save(model, folder / "gray.onnx")
     record["reference"]["cam"] = [[1 - value for value in cells] for cells in record["reference"]["cam"]]
     entry.value = json.dumps(record)
     onnx.save(model, folder / "wrong.onnx")

@@ -46,6 +46,7 @@ test("the metadata are read from the artifact", () => {
 for (const [name, message] of [
   ["newer.onnx", /schema 99; this page expects up to 1/],
   ["window.onnx", /through a window, and a browser reads 8 bits; this page expects no window/],
+  ["gray.onnx", /takes gray photos \(NHW\); this page expects RGB, NCHW or NHWC/],
   ["foreign.onnx", /without the record of explainable_model/],
   ["cut.onnx", /not an ONNX model, or it is damaged/],
   ["text.onnx", /not an ONNX model, or it is damaged/],
