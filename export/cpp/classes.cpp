@@ -5,6 +5,7 @@
 #include <map>
 
 #include "errors.hpp"
+#include "explainer.hpp"
 #include "letter_cases.hpp"
 #include "text.hpp"
 
@@ -79,6 +80,7 @@ std::string fold_case(const std::string& text) {
 
 std::int64_t find_class(const std::string& text, const Metadata& metadata) {
   const std::string stripped = encode_utf8(strip(decode_utf8(text)));
+  if (stripped == std::to_string(kPredicted)) return kPredicted;
   if (is_number(stripped)) return parse_class(stripped, metadata.classes);
   const std::size_t length = decode_utf8(text).size();
   if (length > kMaxName) {

@@ -9,8 +9,8 @@
 
 namespace explainable {
 
-// The class given by its number or name. A name matches the whole class name or one of its parts between commas, in any
-// case. Throws InputError where there is no such class, with the nearest names, or more than one.
+// The class given by its number or name; kPredicted for -1. A name matches the whole class name or one of its parts
+// between commas, in any case. Throws InputError where there is no such class, with the nearest names, or more than one.
 std::int64_t find_class(const std::string& text, const Metadata& metadata);
 
 // At most `count` of the texts that are like `text`, the best first, as difflib.get_close_matches of Python.

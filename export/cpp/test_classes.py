@@ -8,6 +8,7 @@ from kits import Kit
 
 from explainable_model.errors import InputError
 from explainable_model.explainer.answers import resolve_class
+from explainable_model.explanation import PREDICTED
 
 OTHERS = (
     "Straße",
@@ -54,7 +55,8 @@ def test_a_class_of_an_artifact_without_names_has_a_number(quick_kit: Kit, tmp_p
 def resolve(word: str, names: list[str] | None) -> str:
     """The class in Python, or its message."""
     try:
-        return str(resolve_class(word, names))
+        found = resolve_class(word, names)
+        return str(PREDICTED if found is None else found)
     except InputError as error:
         return str(error)
 
