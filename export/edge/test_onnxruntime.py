@@ -113,7 +113,8 @@ def test_the_readmes_binding_runs(folder: Path, photos: list[Path]) -> None:
     session = onnxruntime.InferenceSession(folder / "explained.onnx", providers=["CPUExecutionProvider"])
     record = json.loads(session.get_modelmeta().custom_metadata_map[edge.KEY])
     image, class_idx = edge.make_inputs(edge.prepare_image(open_photo(photos[0]), record)[0], -1, record)
-    code = (KIT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    blocks = [part.split("```")[0] for part in (KIT / "README.md").read_text().split("```python\n")[1:]]
+    (code,) = (block for block in blocks if '"cuda"' in block)
     on_the_cpu = code.replace('"cuda"', '"cpu"')
     assert on_the_cpu != code
     names = {"onnxruntime": onnxruntime, "session": session, "image": image, "class_idx": class_idx}
