@@ -133,11 +133,21 @@ def name_companion(path: Path) -> Path:
 
 
 def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
-    """Run with ONNX Runtime on the CPU."""
+    """Run with ONNX Runtime on the CPU, a graph whose memory can be told."""
+    return _open(path, threads, is_bounded=True)
+
+
+def open_trusted(path: Path, threads: int | None) -> tuple[Runner, str]:
+    """Run a graph also where nothing tells how much memory it takes, such as one that selects values of the image."""
+    return _open(path, threads, is_bounded=False)
+
+
+def _open(path: Path, threads: int | None, *, is_bounded: bool) -> tuple[Runner, str]:
     text = _check(path)
     metadata = parse_metadata(text, path)
     session = _session(path, threads)
-    _check_work(path, metadata)
+    if is_bounded:
+        _check_work(path, metadata)
     check_declared(map(_declare, session.get_inputs()), map(_declare, session.get_outputs()), metadata, path.name)
     names = output_names(metadata.look is not None)
 
@@ -238,6 +248,7 @@ ONNX = Format(
     extra="onnx",
     write=write,
     open=open_,
+    open_trusted=open_trusted,
     read_metadata=read_metadata,
     companion=name_companion,
     precisions=PRECISIONS,

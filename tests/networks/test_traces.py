@@ -1,6 +1,7 @@
 """Networks that torch.export cannot follow: the error says why and in which layer; what it can follow is right."""
 
 import operator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from explainable_model import ExplainableModel, export, load, lower
 from explainable_model.artifact.tolerances import TOLERANCES
-from explainable_model.errors import LoweringError, TraceError
+from explainable_model.errors import LoweringError, TraceError, UntrustedArtifactWarning
 from tests.support.nets import QUICK_FORMATS, images, seeded
 
 
@@ -130,5 +131,10 @@ def test_values_that_pass_through_python(middle: nn.Module, tmp_path: Path) -> N
     want = explainable(image)
     assert want.cam.max() > 0.5
     for fmt in QUICK_FORMATS:
-        got = load(export(lowered, tmp_path / f"net{fmt.suffixes[0]}"))(image)
+        path = tmp_path / f"net{fmt.suffixes[0]}"
+        # how many values are selected, and so how much memory that takes, depends on the image
+        is_unknown = fmt.name == "onnx" and isinstance(middle, Selected)
+        with pytest.warns(UntrustedArtifactWarning, match="nothing tells how large") if is_unknown else nullcontext():
+            export(lowered, path)
+        got = load(path, trusted=is_unknown)(image)
         assert np.abs(got.cam - want.cam.numpy()).max() <= TOLERANCES["float32"].cam
