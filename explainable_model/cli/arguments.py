@@ -38,6 +38,15 @@ def add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help=FILE_HELP)
 
 
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add what explains: a network with its weights, or an artifact."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", metavar="NAME", help=MODEL_HELP)
+    source.add_argument("--artifact", type=Path, metavar="FILE", help="a file made by export")
+    add_trusted(parser)
+    add_weights(parser)
+
+
 def add_photos(parser: argparse.ArgumentParser) -> None:
     """Add the photos that a command reads."""
     parser.add_argument(

@@ -14,6 +14,7 @@ from explainable_model.cli.arguments import (
     add_output_kind,
     add_photos,
     add_size,
+    add_source,
     add_style,
     add_trusted,
     add_weights,
@@ -67,11 +68,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
     add_photos(parser)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", metavar="NAME", help=MODEL_HELP)
-    source.add_argument("--artifact", type=Path, metavar="FILE", help="a file made by export")
-    add_trusted(parser)
-    add_weights(parser)
+    add_source(parser)
     add_preparation(parser)
     add_output_kind(parser)
     add_method_options(parser, all_methods=True)
@@ -163,11 +160,7 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     add_photos(parser)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", metavar="NAME", help=MODEL_HELP)
-    source.add_argument("--artifact", type=Path, metavar="FILE", help="a file made by export")
-    add_trusted(parser)
-    add_weights(parser)
+    add_source(parser)
     add_preparation(parser)
     add_output_kind(parser)
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods of a network; default: gradcam")

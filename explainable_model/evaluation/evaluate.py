@@ -94,7 +94,14 @@ def evaluate(
     listed = [photos] if is_single(photos) else list(iterate_photos(photos))
     _check_count(chosen, len(listed))
     names = [row.name for row in chosen]
-    fingerprint = {"model": _identify(model, candidates), "measures": names, "seed": seed, "photos": len(listed)}
+    fingerprint = {
+        "model": _identify(model, candidates),
+        "measures": names,
+        "seed": seed,
+        "photos": len(listed),
+        "masks": None if masks is None else str(masks) if isinstance(masks, str | Path) else "given",
+        "options": {name: repr(value) for name, value in options.items()},
+    }
     errors: dict[str, str] = {}
     with closing(RowFile(None if rows is None else Path(rows), fingerprint if rows is not None else {})) as file:
         _measure_all(candidates, listed, masks, chosen, file, errors, seed, as_progress(progress))

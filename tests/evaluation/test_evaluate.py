@@ -158,6 +158,10 @@ def test_a_second_run_continues(artifact: Path, photos: list[Path], tmp_path: Pa
     assert asked == [1, 2, 3, 4, 5, 6]
     with pytest.raises(InputError, match="another evaluation"):
         evaluate(artifact, photos, measures=FEW, rows=rows, seed=1)
+    with pytest.raises(InputError, match="another evaluation"):
+        evaluate(artifact, photos, measures=FEW, rows=rows, output_kind="sigmoid_logits")
+    with pytest.raises(InputError, match="another evaluation"):
+        evaluate(artifact, photos, measures=FEW, rows=rows, masks=rows.parent)
 
 
 def test_the_table_the_ranking_and_the_files(artifact: Path, photos: list[Path], tmp_path: Path) -> None:
