@@ -48,7 +48,7 @@ def refuse_top_scores(output: Any, scores: Tensor) -> None:
         kind = str(node.name()).rstrip("0123456789")
         if kind in PICKING:
             raise ModelError(
-                f"The network returned one score for each image, of shape {tuple(scores.shape)}, beside a whole number: "
+                f"The network returned one score for each image, {tuple(scores.shape)}, beside a whole number: "
                 "the score of the class that it predicts, not of a class that can be chosen. Wrap the network so that "
                 "it returns the scores of all classes, or pass output= if this is the score of one and the same class."
             )
