@@ -29,10 +29,27 @@ IMAGE_LAYER = ""
 ATTENTION_LAYERS = "@attention"
 """Stands for the attention probabilities of every block."""
 
+ATTENTION_SCORES = "@attention.scores"
+"""Stands for what goes into the softmax of every block's attention."""
+
+ATTENTION_QUERIES, ATTENTION_KEYS = "@attention.queries", "@attention.keys"
+ATTENTION_VALUES, ATTENTION_OUTPUTS = "@attention.values", "@attention.outputs"
+"""Stand for what the attention of every block multiplies, and for what it returns before its projection."""
+
+ATTENTION_TAPS = (
+    ATTENTION_LAYERS,
+    ATTENTION_SCORES,
+    ATTENTION_QUERIES,
+    ATTENTION_KEYS,
+    ATTENTION_VALUES,
+    ATTENTION_OUTPUTS,
+)
+"""Values of the attention of every block."""
+
 BIASES = "@biases"
 """Stands for the bias of every operator between the image and the scores."""
 
-GRAPH_TAPS = (ATTENTION_LAYERS, BIASES)
+GRAPH_TAPS = (*ATTENTION_TAPS, BIASES)
 """Values that the captured graph has and no layer returns."""
 
 

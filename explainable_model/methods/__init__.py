@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from explainable_model.attribution.method import Method
-from explainable_model.attribution.plan import ATTENTION_LAYERS, BIASES
+from explainable_model.attribution.plan import (
+    ATTENTION_KEYS,
+    ATTENTION_LAYERS,
+    ATTENTION_OUTPUTS,
+    ATTENTION_QUERIES,
+    ATTENTION_SCORES,
+    ATTENTION_VALUES,
+    BIASES,
+)
 from explainable_model.methods import attention_adapters, image_adapters, layer_adapters, masking_adapters
 from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam
 from explainable_model.methods.elementwise import elementwise, hirescam, layercam
@@ -27,6 +35,12 @@ POSITIONS = "h w (positions)"
 def _at_image(name: str, title: str, paper: str, explain: Any, passes: str, **more: Any) -> Method:
     """A row of a method that explains at the image itself."""
     return Method(name, title, paper, explain, passes, needs_layer=False, needs_image=True, **more)
+
+
+def _of_attention(name: str, title: str, paper: str, explain: Any, passes: str, *taps: str, **more: Any) -> Method:
+    """A row of a method that reads the attention of every block."""
+    needs = {"needs_layer": False, "needs_graph": True, "needs_tokens": True}
+    return Method(name, title, paper, explain, passes, side_taps=taps, **needs, **more)
 
 
 ROWS = (
@@ -159,29 +173,51 @@ ROWS = (
         needs_tokens=True,
         copies=True,
     ),
-    Method(
+    _of_attention(
         "legrad",
         "LeGrad",
         "Bousselham et al. 2025, arXiv 2404.03214",
         attention_adapters.legrad,
         "1 backward of each block and of a head on it",
-        needs_layer=False,
-        needs_graph=True,
-        needs_tokens=True,
+        ATTENTION_LAYERS,
         scores_blocks=True,
-        side_taps=(ATTENTION_LAYERS,),
     ),
-    Method(
+    _of_attention(
         "rollout",
         "Attention rollout",
         "Abnar and Zuidema 2020, arXiv 2005.00928",
         attention_adapters.rollout,
         NOTHING,
-        needs_layer=False,
-        needs_graph=True,
-        needs_tokens=True,
+        ATTENTION_LAYERS,
         class_specific=False,
-        side_taps=(ATTENTION_LAYERS,),
+    ),
+    _of_attention(
+        "chefer",
+        "Relevance through attention",
+        "Chefer et al. 2021, arXiv 2103.15679",
+        attention_adapters.chefer,
+        "1 backward of the blocks",
+        ATTENTION_LAYERS,
+    ),
+    _of_attention(
+        "agcam",
+        "Attention-guided CAM",
+        "Leem and Seo 2024, arXiv 2402.04563",
+        attention_adapters.agcam,
+        "1 backward of the blocks",
+        ATTENTION_SCORES,
+        ATTENTION_LAYERS,
+    ),
+    _of_attention(
+        "gradeclip",
+        "Grad-ECLIP",
+        "Zhao et al. 2024, arXiv 2502.18816",
+        attention_adapters.gradeclip,
+        "1 backward of the last block",
+        ATTENTION_QUERIES,
+        ATTENTION_KEYS,
+        ATTENTION_VALUES,
+        ATTENTION_OUTPUTS,
     ),
     _at_image(
         "saliency", "Saliency", "Simonyan et al. 2014, arXiv 1312.6034", image_adapters.saliency, NETWORK_GRADIENT
