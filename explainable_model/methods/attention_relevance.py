@@ -9,6 +9,9 @@ from explainable_model.attribution.counting import counting
 from explainable_model.attribution.postprocess import minmax
 from explainable_model.methods.precision import in_float32
 
+# Relevance beyond is cut off, so that the product of many layers stays finite.
+LARGEST = 1e15
+
 
 @in_float32
 def chefer(attentions: Sequence[Tensor], gradients: Sequence[Tensor], prefix: int) -> Tensor:
@@ -36,11 +39,14 @@ def chefer(attentions: Sequence[Tensor], gradients: Sequence[Tensor], prefix: in
         >>> chefer([attention, attention], [torch.ones(1, 1, 2, 2)] * 2, prefix=1)
         tensor([[1.7500]])
     """
-    layers = [(gradient * attention).relu().mean(1) for attention, gradient in zip(attentions, gradients, strict=True)]
+    layers = [
+        (gradient * attention).relu().mean(1).clamp_max(LARGEST)
+        for attention, gradient in zip(attentions, gradients, strict=True)
+    ]
     # One row of the product is asked for: from the last layer on, rows times matrices give it.
     reached = _start(layers[0], prefix)
     for layer in reversed(layers):
-        reached = reached + torch.matmul(reached, layer)
+        reached = (reached + torch.matmul(reached, layer)).clamp_max(LARGEST)
     return reached[:, 0, prefix:]
 
 

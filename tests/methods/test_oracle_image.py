@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from explainable_model.methods.noise import uniform_numbers
 from tests.methods.oracle import (
     CLASSES,
     LAYER,
@@ -18,7 +19,7 @@ from tests.methods.oracle import (
     raw,
     small,
 )
-from tests.support.nets import SmallNet
+from tests.support.nets import SmallNet, images
 
 
 def test_saliency_and_inputxgradient() -> None:
@@ -38,6 +39,48 @@ def test_smoothgrad() -> None:
     found = raw(network, None, "smoothgrad", batch(), samples=5, noise=0.2, seed=7)
     assert_equal(found, each(oracle, batch()))
     assert (found - raw(network, None, "smoothgrad", batch(), samples=5, noise=0.2, seed=8)).abs().max() > 1e-3
+
+
+def test_smoothgrad_sq_and_vargrad() -> None:
+    network = small()
+
+    def gradients(image: Tensor, class_idx: int) -> Tensor:
+        return torch.stack([image_gradient(network, copy, class_idx) for copy in noisy(image, 5, 0.2, seed=7)])
+
+    options = {"samples": 5, "noise": 0.2, "seed": 7}
+    squared = each(lambda image, c: (gradients(image, c) ** 2).mean(0).max(0).values, batch())
+    assert_equal(raw(network, None, "smoothgrad_sq", batch(), **options), squared)
+    spread = each(lambda image, c: gradients(image, c).var(0, unbiased=False).max(0).values, batch())
+    assert_equal(raw(network, None, "vargrad", batch(), **options), spread)
+
+
+def test_expected_gradients() -> None:
+    network, samples, starts = small(), 7, images(3, SIZE, seed=9).double()
+    points = uniform_numbers(batch(), 1, samples, 5).flatten().double()
+
+    def oracle(image: Tensor, class_idx: int) -> Tensor:
+        total = torch.zeros(SIZE, dtype=torch.float64)
+        for sample, end in enumerate(noisy(image, samples, 0.1, seed=5)):
+            start = starts[sample % 3 :][:1]
+            gradient = image_gradient(network, start + points[sample] * (end - start), class_idx)
+            total += (end - start)[0] * gradient / samples
+        return total.sum(0)
+
+    options = {"samples": samples, "noise": 0.1, "seed": 5}
+    assert_equal(raw(network, None, "expected_gradients", batch(), baseline=starts, **options), each(oracle, batch()))
+    # With many points it adds up to the score less the mean score of the baselines.
+    many = raw(network, None, "expected_gradients", batch(), baseline=starts, samples=3000).sum((1, 2))
+    with torch.no_grad():
+        scores = network(batch())[[0, 1], list(CLASSES)] - network(starts).mean(0)[list(CLASSES)]
+    assert (many - scores).abs().max() < 0.02 * scores.abs().max()
+
+
+def test_integrated_gradients_from_an_image() -> None:
+    network, start = small(), images(1, SIZE, seed=8).double()
+    shifted = nn.Sequential(network).eval()
+    shifted.register_forward_pre_hook(lambda module, inputs: inputs[0] + start)
+    found = raw(network, None, "integrated_gradients", batch() + start, baseline=start[0])
+    assert_equal(found, raw(shifted, None, "integrated_gradients", batch()))
 
 
 def test_integrated_gradients() -> None:

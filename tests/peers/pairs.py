@@ -14,6 +14,7 @@ from tests.peers.adapters import (
     captum_ablation,
     captum_image,
     captum_layer,
+    captum_occlusion,
     captum_smoothgrad,
     grad_cam,
     grad_cam_guided,
@@ -89,6 +90,15 @@ AGREEMENTS = (
     Pair("saliency", CAPTUM, captum_image("Saliency", largest_magnitude), ANY_SHAPE),
     Pair("inputxgradient", CAPTUM, captum_image("InputXGradient", rectified_sum), ANY_SHAPE),
     Pair("smoothgrad", CAPTUM, partial(captum_smoothgrad, abs=False), ANY_SHAPE, arguments=_SCORED),
+    Pair(
+        "smoothgrad_sq",
+        CAPTUM,
+        partial(captum_smoothgrad, kind="smoothgrad_sq", abs=False),
+        ANY_SHAPE,
+        arguments=_SCORED,
+    ),
+    Pair("vargrad", CAPTUM, partial(captum_smoothgrad, kind="vargrad", abs=False), ANY_SHAPE, arguments=_SCORED),
+    Pair("occlusion", CAPTUM, captum_occlusion, ANY_SHAPE, arguments={"options": {"window": 2, "stride": 1}}),
     Pair(
         "integrated_gradients",
         CAPTUM,

@@ -100,7 +100,7 @@ def _product_before(softmax: fx.Node) -> fx.Node | None:
         same = [source for source in sources if known(source.meta["val"].numel() == length)]
         chain = [source for source in same if source.target in BEFORE_SOFTMAX or source.target in PRODUCTS]
         node = chain[0] if len(chain) == 1 else None
-    return node
+    return node if isinstance(node, fx.Node) else None
 
 
 def _product_behind(softmax: fx.Node) -> fx.Node | None:
