@@ -16,7 +16,7 @@ from explainable_model.methods import (
     layer_adapters,
     masking_adapters,
 )
-from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam
+from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam, segeigencam
 from explainable_model.methods.elementwise import elementwise, hirescam, layercam
 from explainable_model.methods.fem import fem
 from explainable_model.methods.gradcam import gradcam
@@ -75,6 +75,13 @@ LAYER_ROWS = (
         "Eigen-Grad-CAM",
         "after Muhammad and Yeasin 2020, arXiv 2008.00299",
         FromGradients(eigengradcam),
+        TAIL_GRADIENT,
+    ),
+    Method(
+        "segeigencam",
+        "Seg-Eigen-CAM",
+        "Chung and Ying 2025, doi 10.3390/app15137562",
+        FromGradients(segeigencam),
         TAIL_GRADIENT,
     ),
     Method(

@@ -147,6 +147,16 @@ def eigengradcam(sight: Sight) -> Tensor:
     return _project(matrix, matrix.sum(1)).reshape(sight.activations.shape[1:])
 
 
+def segeigencam(sight: Sight) -> Tensor:
+    matrix = _flat(sight.activations * sight.gradients.abs()).T
+    centered = matrix - matrix.mean(0)
+    cam = _project(centered, centered[:, centered.abs().sum(0).argmax()])
+    high, low = cam.max(), -cam.min()
+    if (high - low).abs() < 1e-6 * high:
+        raise Undefined("both ends are equally far from zero")
+    return (cam if high > low else -cam).reshape(sight.activations.shape[1:])
+
+
 def fem(sight: Sight) -> Tensor:
     flat = _flat(sight.activations)
     mean, sigma = flat.mean(1, keepdim=True), flat.std(1, keepdim=True, correction=0)
@@ -299,6 +309,7 @@ FORMULAS: dict[str, Callable[[Sight], Tensor]] = {
     "elementwise": elementwise,
     "eigencam": eigencam,
     "eigengradcam": eigengradcam,
+    "segeigencam": segeigencam,
     "fem": fem,
     "kpcacam": kpcacam,
     "shapleycam": shapleycam,

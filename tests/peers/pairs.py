@@ -76,6 +76,7 @@ AGREEMENTS = (
     Pair("shapleycam", GRAD_CAM, grad_cam("ShapleyCAM")),
     Pair("finercam", TORCHCAM, torch_cam("FinerCAM"), ANY_SHAPE),
     Pair("cam", TORCHCAM, torch_cam("CAM"), (nets.pooled,), arguments={"signed": True, "normalize": "minmax"}),
+    Pair("segeigencam", GRAD_CAM, grad_cam("SegEigenCAM"), ANY_SIZE, bound=1e-4),
     Pair("kpcacam", GRAD_CAM, grad_cam("KPCA_CAM"), IMAGE_SIZE, bound=1e-4, either_sign=True),
     Pair("scorecam", GRAD_CAM, grad_cam("ScoreCAM"), IMAGE_SIZE),
     Pair("scorecam", TORCHCAM, torch_cam("ScoreCAM"), IMAGE_SIZE),
