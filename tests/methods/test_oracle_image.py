@@ -1,8 +1,15 @@
 """Methods at the image, on a whole network, against hooks and plain autograd that share no code with the package."""
 
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+from explainable_model import ExplainableModel, export, load
+from explainable_model.attribution.plan import arguments_of
+from explainable_model.errors import InputError
 from explainable_model.methods.noise import uniform_numbers
 from tests.methods.oracle import (
     CLASSES,
@@ -19,7 +26,7 @@ from tests.methods.oracle import (
     raw,
     small,
 )
-from tests.support.nets import SmallNet, images
+from tests.support.nets import SmallNet, images, seeded
 
 
 def test_saliency_and_inputxgradient() -> None:
@@ -133,3 +140,21 @@ def test_guided_gradcam() -> None:
         return enlarged(cam, SIZE[1:]) * image_gradient(guided_copy(), image, class_idx).abs().max(0).values
 
     assert_equal(raw(network, LAYER, "guided_gradcam", batch()), each(oracle, batch()))
+
+
+def test_an_artifact_holds_the_images_of_its_baseline(tmp_path: Path) -> None:
+    network, start = seeded(SmallNet()), images(2, SIZE, seed=8)
+    options = {"samples": 3, "baseline": start}
+    explainable = ExplainableModel(network, None, "expected_gradients", options=options)
+    session = load(export(explainable, tmp_path / "artifact.ts", images(2, SIZE)))
+    image = images(3, SIZE, seed=5)
+    assert np.abs(session(image.numpy()).cam - explainable(image).cam.numpy()).max() < 1e-4
+    assert session.metadata.options["baseline"] == "images (2, 3, 16, 16)"
+    with pytest.raises(ValueError, match=r"options that are images, .*which it does not hold"):
+        arguments_of({**vars(session.metadata), "target": "ClassScore()"})
+
+
+def test_a_baseline_of_another_size_is_refused() -> None:
+    explainable = ExplainableModel(small(), None, "integrated_gradients", options={"baseline": torch.zeros(3, 8, 8)})
+    with pytest.raises(InputError, match=r"baseline has shape \(3, 8, 8\), and the image is \(3, 16, 16\)"):
+        explainable(batch())
