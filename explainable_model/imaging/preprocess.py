@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explainable_model.errors import InputError, LowRangeWarning, MissingRuntimeError
+from explainable_model.errors import FirstPageWarning, InputError, LowRangeWarning, MissingRuntimeError
 from explainable_model.imaging.dicom import MARK, MARK_AT, SUFFIXES, is_dicom, read_dicom
+from explainable_model.imaging.stored import warn_of_further_pages
 from explainable_model.imaging.volumes import is_volume_path
 from explainable_model.imaging.window import (
     SIXTEEN_BITS,
@@ -182,6 +183,7 @@ def open_photo(path: str | Path, window: Window | None = None) -> "Image":
         MissingRuntimeError: a DICOM file without pydicom.
 
     Warns:
+        FirstPageWarning: a file of several pages or frames.
         LowRangeWarning: a picture of 16 bits that becomes nearly black.
     """
     with _explained_errors(path):
@@ -233,7 +235,12 @@ def _explained_errors(path: str | Path) -> Iterator[None]:
                 f"{path} is a volume; explain it in Python: explain(path, network, preprocess=VolumePreprocess(...))."
             ) from error
         raise InputError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG or the like.") from error
-    except (InputError, LowRangeWarning, MissingRuntimeError):  # a warning is raised where warnings are errors
+    except (
+        InputError,
+        FirstPageWarning,
+        LowRangeWarning,
+        MissingRuntimeError,
+    ):  # a warning is raised where warnings are errors
         raise
     except Exception as error:  # Pillow's decoders raise errors of many types on damaged files
         raise InputError(f"{path} cannot be read: {error}. Is it truncated or damaged?") from error
@@ -269,10 +276,11 @@ def upright_rgb(photo: "Image", window: Window | None = None) -> "Image":
         photo: of any mode; an upright RGB picture stays as it is.
         window: as of ``Preprocess``.
 
-    Raises, warns: as ``to_eight_bits``.
+    Raises, warns: as ``to_eight_bits``, and ``FirstPageWarning``.
     """
     from PIL import ExifTags, Image, ImageOps
 
+    warn_of_further_pages(photo)
     if is_deep(photo):  # before the rotation, which loses the tags of the file
         orientation = photo.getexif().get(ExifTags.Base.Orientation)
         photo = to_eight_bits(photo, window)
@@ -280,6 +288,8 @@ def upright_rgb(photo: "Image", window: Window | None = None) -> "Image":
     elif keeps_high_bytes(photo):
         photo = check_high_bytes(photo, window)
     photo = ImageOps.exif_transpose(photo)
+    if photo.mode in ("La", "RGBa"):  # colors that are multiplied with their opacity
+        photo = photo.convert("LA" if photo.mode == "La" else "RGBA")
     if photo.mode in ("RGBA", "LA", "PA") or "transparency" in photo.info:
         background = Image.new("RGBA", photo.size, "white")
         return Image.alpha_composite(background, photo.convert("RGBA")).convert("RGB")

@@ -36,9 +36,7 @@ def test_a_method_at_the_image_has_the_gradient_of_every_channel(method: str) ->
 
 
 def test_refusals() -> None:
-    with pytest.raises(
-        LayerError, match="layer is 2; expected one of the target layers of 'gradcam'"
-    ):
+    with pytest.raises(LayerError, match="layer is 2; expected one of the target layers of 'gradcam'"):
         ExplainableModel(small(), [LAYER, "stem"]).attribute(batch(), layer=2)
     with pytest.raises(LayerError, match="layer is 'fc'; expected one of .* 'block', 'stem'"):
         ExplainableModel(small(), [LAYER, "stem"]).attribute(batch(), layer="fc")
