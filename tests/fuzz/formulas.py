@@ -5,6 +5,7 @@ Where the package documents that it differs from a paper (a pole, a sign), the f
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from explainable_model.methods.noise import gaussian_noise
+from explainable_model.methods.noise import gaussian_noise, uniform_numbers
 
 POLE = 1e-3  # the share of its terms below which the package no longer trusts a denominator
 GAP = 0.97  # of the two largest singular values: above it, Eigen-CAM is documented to be a mixture
@@ -146,6 +147,16 @@ def eigengradcam(sight: Sight) -> Tensor:
     return _project(matrix, matrix.sum(1)).reshape(sight.activations.shape[1:])
 
 
+def segeigencam(sight: Sight) -> Tensor:
+    matrix = _flat(sight.activations * sight.gradients.abs()).T
+    centered = matrix - matrix.mean(0)
+    cam = _project(centered, centered[:, centered.abs().sum(0).argmax()])
+    high, low = cam.max(), -cam.min()
+    if (high - low).abs() < 1e-6 * high:
+        raise Undefined("both ends are equally far from zero")
+    return (cam if high > low else -cam).reshape(sight.activations.shape[1:])
+
+
 def fem(sight: Sight) -> Tensor:
     flat = _flat(sight.activations)
     mean, sigma = flat.mean(1, keepdim=True), flat.std(1, keepdim=True, correction=0)
@@ -262,6 +273,32 @@ def integrated_gradients(sight: Sight) -> Tensor:
     return (sight.image[0] * mean).sum(0)
 
 
+def smoothgrad_sq(sight: Sight) -> Tensor:
+    return torch.stack([sight.image_gradient(copy) for copy in _noisy(sight)]).square().mean(0).amax(0)
+
+
+def vargrad(sight: Sight) -> Tensor:
+    return torch.stack([sight.image_gradient(copy) for copy in _noisy(sight)]).var(0, unbiased=False).amax(0)
+
+
+def expected_gradients(sight: Sight) -> Tensor:
+    points = uniform_numbers(sight.image, 1, sight.options["samples"], 0).flatten()
+    mean = torch.stack([sight.image_gradient(point * sight.image) for point in points.to(sight.image.dtype)]).mean(0)
+    return (sight.image[0] * mean).sum(0)
+
+
+def occlusion(sight: Sight) -> Tensor:
+    window, stride = sight.options["window"], sight.options["stride"]
+    drops, counts = torch.zeros(2, *sight.image.shape[2:], dtype=sight.image.dtype)
+    for corner in product(*(range(0, max(1, length - window + stride), stride) for length in sight.image.shape[2:])):
+        hidden = sight.image.clone()
+        place = tuple(slice(start, start + window) for start in corner)
+        hidden[(..., *place)] = 0
+        drops[place] += sight.values[sight.column] - sight.rerun(hidden)[0]
+        counts[place] += 1
+    return drops / counts
+
+
 FORMULAS: dict[str, Callable[[Sight], Tensor]] = {
     "gradcam": gradcam,
     "gradcam++": gradcam_plus_plus,
@@ -272,6 +309,7 @@ FORMULAS: dict[str, Callable[[Sight], Tensor]] = {
     "elementwise": elementwise,
     "eigencam": eigencam,
     "eigengradcam": eigengradcam,
+    "segeigencam": segeigencam,
     "fem": fem,
     "kpcacam": kpcacam,
     "shapleycam": shapleycam,
@@ -286,6 +324,10 @@ FORMULAS: dict[str, Callable[[Sight], Tensor]] = {
     "saliency": saliency,
     "inputxgradient": inputxgradient,
     "smoothgrad": smoothgrad,
+    "smoothgrad_sq": smoothgrad_sq,
+    "vargrad": vargrad,
     "integrated_gradients": integrated_gradients,
+    "expected_gradients": expected_gradients,
+    "occlusion": occlusion,
 }
 """By key of ``METHODS``."""
