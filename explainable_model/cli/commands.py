@@ -28,6 +28,10 @@ from explainable_model.exporters import FORMATS
 from explainable_model.imaging.overlay import ALPHA, HIDE
 
 ENGINES = ("local", "ray")
+KEEP_HELP = (
+    "of onnx:FILE, written to .onnx: keep the file's own nodes, and its predictions to the last bit; default: where it "
+    "is quantized, or has operators that only ONNX Runtime computes"
+)
 PRECISION_HELP = (
     "of " + ", ".join(fmt.name for fmt in FORMATS.values() if fmt.precisions) + " artifacts; default: the network's own"
 )
@@ -131,6 +135,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="photos for --precision int8; better hundreds")
+    parser.add_argument("--keep-graph", action=argparse.BooleanOptionalAction, help=KEEP_HELP)
     parser.add_argument("--format", metavar="NAME", help="see: formats; default: that of the suffix of the file")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=OUT_HELP)
 
