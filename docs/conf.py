@@ -22,7 +22,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 SOURCE = f"{PROJECT['urls']['Source']}/blob/main/"
 # The pages of each part, in their order. The last part gets every other page of docs/, so that none is lost.
 PARTS = {
-    "Start": ("docs/first-hour", "docs/use", "docs/from-hooks", "docs/choose", "docs/gallery", "docs/tasks"),
+    "Start": (
+        "docs/first-hour",
+        "docs/use",
+        "docs/from-hooks",
+        "docs/choose",
+        "docs/gallery",
+        "docs/tasks",
+        "docs/detection",
+    ),
     "Examples": ("examples/README", "examples/xray/README", "examples/notebooks/*", "docs/medical"),
     "Run": (
         "docs/formats",

@@ -15,6 +15,7 @@ from explainable_model.attribution.argument_values import (
     as_whole,
     describe,
 )
+from explainable_model.attribution.boxes import BoxScore
 from explainable_model.attribution.calling import Caller, Forward, as_caller, record_caller
 from explainable_model.attribution.layout import Order, PatchEmbedding, ReshapeTransform, find_orders, patch_embedding
 from explainable_model.attribution.method import Fusion, Method
@@ -54,7 +55,21 @@ GRAPH_TAPS = (*ATTENTION_TAPS, BIASES)
 """Values that the captured graph has and no layer returns."""
 
 
-class PlanArguments(TypedDict, total=False):
+class DetectionArguments(TypedDict, total=False):
+    """The keyword arguments of ``ExplainableModel`` for ``task="detection"``."""
+
+    candidates: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor, Tensor]] | None
+    score_threshold: float | None
+    iou_threshold: float | None
+    max_boxes: int | None
+    box_score: str
+    region: str | None
+
+
+DETECTION_ARGUMENTS = tuple(DetectionArguments.__annotations__)
+
+
+class PlanArguments(DetectionArguments, total=False):
     """The keyword arguments of ``ExplainableModel`` that shape an explanation; its docstring says what each does."""
 
     target: Target | Callable[..., Tensor] | None
@@ -221,6 +236,7 @@ class Plan:
             "shared_scale": self.postprocess.shared_scale,
             "cam_range": list(self.postprocess.range),
             "augment": self.augment,
+            "detection": self.target.to_record() if isinstance(self.target, BoxScore) else None,
         }
 
 
