@@ -12,6 +12,9 @@ CAM = "cam"
 
 EXPLAINED_CLASS_IDX = "explained_class_idx"  # ONNX lets no output share the name of an input
 
+DETECTION_NAMES = ("boxes", "scores", "labels", "valid", CAM)
+"""Names of the outputs of a detector's artifact."""
+
 OUTPUT_NAMES = (LOGITS, EXPLAINED_CLASS_IDX, CAM)
 OVERLAY = "overlay"
 
@@ -66,6 +69,34 @@ class _DrawnExplanation(NamedTuple, Generic[ArrayT]):
     class_idx: ArrayT
     cam: ArrayT
     overlay: ArrayT
+
+
+class Detections(NamedTuple, Generic[ArrayT]):
+    """The boxes that a detector found, in the order of their scores.
+
+    Attributes:
+        boxes: ``(N, k, 4)``, ``x1, y1, x2, y2`` in pixels of the image; zeros where there is no box.
+        scores: ``(N, k)`` in [0, 1], as the detector says them; zero where there is no box.
+        labels: ``(N, k)`` int64, the class of each box as the detector counts; ``-1`` where there is no box.
+        valid: ``(N, k)`` bool, whether there is a box of this rank.
+    """
+
+    boxes: ArrayT
+    scores: ArrayT
+    labels: ArrayT
+    valid: ArrayT
+
+
+class DetectionExplanation(NamedTuple, Generic[ArrayT]):
+    """The boxes that a detector found, and a map for each.
+
+    Attributes:
+        detections: boxes, scores, labels and whether there is a box.
+        cam: ``(N, k, H, W)`` in ``[0, 1]`` at image size, the map of each box; zeros where there is no box.
+    """
+
+    detections: Detections[ArrayT]
+    cam: ArrayT
 
 
 KindSource: TypeAlias = OutputKind | Callable[[], OutputKind | None] | None

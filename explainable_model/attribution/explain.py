@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import split
+from explainable_model.attribution.box_maps import is_pyramid, own_level_maps, weight_region
+from explainable_model.attribution.boxes import BoxScore
 from explainable_model.attribution.context import MethodContext, rounded_means
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
@@ -76,14 +78,27 @@ def _finished(context: MethodContext, signed: list[Tensor] | None = None) -> Ten
     """``(N, k, *size)``: the map of all layers together, rectified, normalized and resized."""
     plan, method = context.plan, context.plan.method
     contexts = [replace(context, layer=n) for n in range(len(plan.layers))] if method.needs_layer else [context]
-    if method.needs_layer and not torch.compiler.is_exporting():
+    if method.needs_layer and not is_pyramid(plan.layers) and not torch.compiler.is_exporting():
         for at_layer in contexts:
             _refuse_one_position(at_layer)
     maps = [method.explain(at_layer, **plan.options) for at_layer in contexts]
-    cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
+    if isinstance(plan.target, BoxScore):
+        cam = _maps_of_boxes(maps, context, plan.target)
+    else:
+        cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
     if signed is not None and len(maps) == 1:
         signed.append(cam)
     return finish(cam, context.size, plan.postprocess)
+
+
+def _maps_of_boxes(maps: Sequence[Tensor], context: MethodContext, target: BoxScore) -> Tensor:
+    """``(N, k, *grid)``: the map of each box, on the level of the pyramid where the box lies."""
+    plan, table = context.plan, context.first.scores.logits
+    if is_pyramid(plan.layers):
+        cam = own_level_maps(maps, table, signed=plan.postprocess.signed)
+    else:
+        cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
+    return weight_region(cam, table, context.size, target)
 
 
 def _refuse_one_position(context: MethodContext) -> None:

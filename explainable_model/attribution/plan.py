@@ -36,7 +36,21 @@ GRAPH_TAPS = (ATTENTION_LAYERS, BIASES)
 """Values that the captured graph has and no layer returns."""
 
 
-class PlanArguments(TypedDict, total=False):
+class DetectionArguments(TypedDict, total=False):
+    """The keyword arguments of ``ExplainableModel`` for ``task="detection"``."""
+
+    candidates: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor, Tensor]] | None
+    score_threshold: float | None
+    iou_threshold: float | None
+    max_boxes: int | None
+    box_score: str
+    region: str | None
+
+
+DETECTION_ARGUMENTS = tuple(DetectionArguments.__annotations__)
+
+
+class PlanArguments(DetectionArguments, total=False):
     """The keyword arguments of ``ExplainableModel`` that shape an explanation; its docstring says what each does."""
 
     target: Target | Callable[..., Tensor] | None
