@@ -10,7 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
 from explainable_model.imaging.arrays import as_array
-from explainable_model.imaging.overlay import ALPHA, Seen, find_box, overlay, resize_map, round_box
+from explainable_model.imaging.overlay import (
+    ALPHA,
+    COLORMAP,
+    Seen,
+    check_style,
+    find_box,
+    overlay,
+    resize_map,
+    round_box,
+)
 from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
 from explainable_model.imaging.sheets import cut_line, load_font
 from explainable_model.imaging.tiles import SIDE, Tile, tile_sheet
@@ -25,7 +34,7 @@ TEXT = 1 / 26  # height of a text, likewise
 HALO = (0, 0, 0)
 PADDING = 3
 DIMMED = 0.6  # brightness of the gray photo under maps in the colors of their boxes
-STRENGTH = 0.85  # share of a box's color where its map is largest
+STRENGTH = 1.7  # times alpha: share of the colors where a map is largest
 HUES = (0.0, 0.33, 0.58, 0.15, 0.83, 0.5, 0.08, 0.72, 0.25, 0.92)
 
 
@@ -111,10 +120,11 @@ def overlay_boxes(
     maps = _check_maps(cams, boxes)
     if not boxes:
         return upright_rgb(photo)
-    if colormap is not None or style.get("signed"):
+    if colormap is not None or style.get("signed") or style.get("hide") == "photo":
         strongest = np.take_along_axis(maps, np.abs(maps).argmax(0)[None], 0)[0]
         return draw_boxes(overlay(photo, strongest, box=box, colormap=colormap, alpha=alpha, **style), boxes)
-    return draw_boxes(_paint(photo, maps, boxes, box), boxes)
+    check_style(COLORMAP, alpha, style.get("threshold", 0.0))
+    return draw_boxes(_paint(photo, maps, boxes, box, alpha, style.get("threshold", 0.0)), boxes)
 
 
 def sheet_boxes(
@@ -167,7 +177,9 @@ def _check_maps(cams: ArrayLike, boxes: Sequence[DrawnBox]) -> NDArray[np.float3
     return maps.astype(np.float32)
 
 
-def _paint(photo: "Image", maps: NDArray[np.float32], boxes: Sequence[DrawnBox], box: Seen) -> "Image":
+def _paint(
+    photo: "Image", maps: NDArray[np.float32], boxes: Sequence[DrawnBox], box: Seen, alpha: float, threshold: float
+) -> "Image":
     """Paint each map in the color of its box over a dim gray photo; of several maps, the larger one shows more."""
     from PIL import Image
 
@@ -177,7 +189,8 @@ def _paint(photo: "Image", maps: NDArray[np.float32], boxes: Sequence[DrawnBox],
     colors = np.asarray([each.color or choose_color(n) for n, each in enumerate(boxes)], np.float32)
     weights = values**4 + 1e-12
     mixed = np.einsum("khw,kc->hwc", weights / weights.sum(0), colors)
-    share = STRENGTH * values.max(0)[..., None]
+    largest = np.where(values.max(0) >= threshold, values.max(0), 0)
+    share = min(1.0, STRENGTH * alpha) * largest[..., None]
     gray = np.asarray(picture.convert("L"), np.float32)[..., None].repeat(3, 2) * DIMMED
     left, top, right, bottom = region
     colored = np.asarray(picture, np.float32)[top:bottom, left:right]
