@@ -12,15 +12,18 @@ CAM = "cam"
 
 EXPLAINED_CLASS_IDX = "explained_class_idx"  # ONNX lets no output share the name of an input
 
-DETECTION_NAMES = ("boxes", "scores", "labels", "valid", CAM)
+BOXES, SCORES, LABELS, VALID = "boxes", "scores", "labels", "valid"
+DETECTION_NAMES = (BOXES, SCORES, LABELS, VALID, CAM)
 """Names of the outputs of a detector's artifact."""
 
 OUTPUT_NAMES = (LOGITS, EXPLAINED_CLASS_IDX, CAM)
 OVERLAY = "overlay"
 
 
-def output_names(drawn: bool) -> list[str]:
-    """Names of an artifact's outputs; ``overlay`` where it draws one."""
+def output_names(drawn: bool, *, has_boxes: bool = False) -> list[str]:
+    """Names of an artifact's outputs; ``overlay`` where it draws one, those of a detector where it has boxes."""
+    if has_boxes:
+        return list(DETECTION_NAMES)
     return [*OUTPUT_NAMES, *([OVERLAY] if drawn else [])]
 
 
@@ -242,6 +245,12 @@ def _sigmoid(values: Any) -> Any:
     import numpy
 
     return 0.5 * (1 + numpy.tanh(values / 2))
+
+
+def as_detections(outputs: Sequence[ArrayT]) -> DetectionExplanation[ArrayT]:
+    """The outputs of a detector's artifact by name."""
+    boxes, scores, labels, valid, cam = outputs
+    return DetectionExplanation(Detections(boxes, scores, labels, valid), cam)
 
 
 def as_explanation(outputs: Sequence[ArrayT]) -> Explanation[ArrayT] | DrawnExplanation[ArrayT]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from explainable_model.artifact.metadata import Profile
-from explainable_model.attribution.boxes import BoxScore, as_detections
+from explainable_model.attribution.boxes import BoxScore, read_detections
 from explainable_model.attribution.context import MethodContext
 from explainable_model.attribution.explain import Attribution, explain, with_rounded_means
 from explainable_model.attribution.frames import check_frames
@@ -176,7 +176,7 @@ class ExplainableModel(nn.Module):
             checks.refuse_nan(self.model, answer.logits)
             check_maps(plan, answer, signed)
             if isinstance(plan.target, BoxScore):
-                return cast(Explanation[Tensor], as_detections(answer))
+                return cast(Explanation[Tensor], read_detections(answer))
             refuse_embedding(self.model, plan, image, inputs, answer.logits)
         inputs = inputs[: len(inputs) - plan.target.inputs]
         return answer.with_kind(partial(find_output_kind, self.model, image, inputs, plan.output, plan.forward))

@@ -91,7 +91,13 @@ def read_table(table: Tensor) -> Detections[Tensor]:
     return Detections(table[..., :4].clone(), table[..., 4].clone(), labels, valid)
 
 
-def as_detections(answer: Explanation[Tensor]) -> DetectionExplanation[Tensor]:
+def detection_outputs(table: Tensor, class_idx: Tensor, cam: Tensor) -> tuple[Tensor, ...]:
+    """The outputs of a detector's graph, ``DETECTION_NAMES``, from logits, ranks and maps."""
+    answer = read_detections(Explanation(table, class_idx, cam))
+    return *answer.detections, answer.cam
+
+
+def read_detections(answer: Explanation[Tensor]) -> DetectionExplanation[Tensor]:
     """The answer about a detector, whose logits are the table of boxes ``(N, k, 8)``."""
     cam = answer.cam if answer.class_idx.ndim > 1 else answer.cam.unsqueeze(1)
     return DetectionExplanation(read_table(answer.logits), cam)

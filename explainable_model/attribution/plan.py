@@ -15,6 +15,7 @@ from explainable_model.attribution.argument_values import (
     as_whole,
     describe,
 )
+from explainable_model.attribution.boxes import BoxScore
 from explainable_model.attribution.calling import Caller, Forward, as_caller, record_caller
 from explainable_model.attribution.layout import PatchEmbedding, ReshapeTransform, channels_last_layers, patch_embedding
 from explainable_model.attribution.method import Fusion, Method
@@ -217,6 +218,7 @@ class Plan:
             "shared_scale": self.postprocess.shared_scale,
             "cam_range": list(self.postprocess.range),
             "augment": self.augment,
+            "detection": self.target.to_record() if isinstance(self.target, BoxScore) else None,
         }
 
 

@@ -1,15 +1,32 @@
 """The rows of the table of detectors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import Tensor, nn
 
 from explainable_model.detection.candidates import Candidates
 
-Tap: TypeAlias = Callable[[Sequence[Tensor]], list[Tensor]]
-"""Takes the inputs of a detector's head, the finest level first, and returns them so that they can be explained."""
+
+class Tap:
+    """Takes the inputs of a detector's head, the finest level first, and returns them so that they can be explained.
+
+    Args:
+        levels: a module for each, to which a hook can listen.
+    """
+
+    def __init__(self, levels: Iterable[nn.Module]) -> None:
+        self._levels = list(levels)
+
+    def __call__(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """All levels ``(N, C, h, w)`` at once."""
+        return [module(level) for module, level in zip(self._levels, maps, strict=True)]
+
+    def one(self, number: int, level: Tensor) -> Tensor:
+        """One level, counted from 0."""
+        tapped: Tensor = self._levels[number](level)
+        return tapped
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,12 @@
 """A detector as a network whose output is a fixed number of boxes."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from explainable_model.attribution.boxes import BoxScore, RankedBoxes
 from explainable_model.detection.candidates import COORDINATES, Candidates
 from explainable_model.detection.choice import choose_boxes
-from explainable_model.detection.family import Family
+from explainable_model.detection.family import Family, Tap
 from explainable_model.errors import ModelError
 
 
@@ -36,13 +34,10 @@ class DetectionNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> RankedBoxes:
         """The boxes of ``image`` ``(N, C, H, W)``."""
-        candidates = self.family.candidates(self.network, image, self._tap)
+        candidates = self.family.candidates(self.network, image, Tap(self.levels))
         with torch.no_grad():
             places, table = choose_boxes(candidates, self.target)
         return RankedBoxes(table, _explained(candidates, self.target.score, places))
-
-    def _tap(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        return [module(level) for module, level in zip(self.levels, levels, strict=True)]
 
 
 def _explained(candidates: Candidates, score: str, places: Tensor) -> Tensor:

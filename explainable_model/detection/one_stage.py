@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from explainable_model.detection.candidates import Candidates, Explained, best_places, clip_boxes, take
+from explainable_model.detection.candidates import Candidates, Explained, best_places, clip_boxes, log_odds, take
 from explainable_model.detection.family import Tap
 from explainable_model.detection.torchvision_input import Prepared, prepare, pyramid_of
 
@@ -110,3 +110,43 @@ def _pairs(
 
 def _of_anchor(values: Tensor, anchor: Tensor, chosen: Tensor) -> Tensor:
     return values.gather(1, take(anchor, chosen))
+
+
+def ssd(network: Any, image: Tensor, tap: Tap) -> Candidates:
+    """Candidates of ``torchvision.models.detection.SSD``, SSDlite too: the best anchors of each class.
+
+    The classes of an anchor share a softmax, so the log-odds of the class are explained.
+
+    Source: Liu et al. 2016, arXiv 1512.02325.
+    """
+    prepared, levels, anchors, _ = _run(network, image, tap)
+    head = network.head(levels)
+    logits, deltas = head["cls_logits"], head["bbox_regression"]
+    scores = torch.softmax(logits.detach(), 2)[..., 1:].transpose(1, 2)
+    best = scores.topk(min(network.topk_candidates, int(scores.shape[2])), dim=2)
+    anchor = best.indices.flatten(1)
+    labels = torch.arange(1, logits.shape[2], device=image.device).repeat_interleave(best.indices.shape[2])
+    labels = labels.expand_as(anchor)
+    height, width = prepared.height, prepared.width
+
+    def decode(offsets: Tensor, at: Tensor) -> Tensor:
+        flat = network.box_coder.decode_single(take(offsets, at).flatten(0, 1), anchors[at].flatten(0, 1))
+        return prepared.to_original(clip_boxes(flat.reshape(*at.shape, 4), height, width))
+
+    return Candidates(
+        scores=best.values.flatten(1),
+        boxes=decode(deltas.detach(), anchor),
+        labels=labels,
+        explained={"class": lambda chosen: log_odds(take(logits, take(anchor, chosen)), take(labels, chosen))},
+        coordinates=lambda chosen: decode(deltas, take(anchor, chosen)),
+        levels=_level_of_anchor(network, levels, anchor),
+    )
+
+
+def _level_of_anchor(network: Any, levels: Sequence[Tensor], anchor: Tensor) -> Tensor:
+    counts = network.anchor_generator.num_anchors_per_location()
+    level, start = torch.zeros_like(anchor), 0
+    for tensor, per_cell in zip(levels[:-1], counts, strict=False):
+        start += int(tensor.shape[2]) * int(tensor.shape[3]) * int(per_cell)
+        level = level + (anchor >= start).to(level.dtype)
+    return level

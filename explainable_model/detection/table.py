@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from explainable_model.detection import one_stage
+from explainable_model.detection import detr, one_stage, yolo
 from explainable_model.detection.family import Family, Thresholds
 
 
@@ -15,12 +15,40 @@ def _torchvision_thresholds(network: Any) -> Thresholds:
     return Thresholds(float(network.score_thresh), float(network.nms_thresh))
 
 
+def _one(network: Any) -> int:
+    return 1
+
+
+def _transformers(*names: str) -> tuple[str, ...]:
+    return tuple(f"transformers.{name}ForObjectDetection" for name in names)
+
+
 ROWS = (
     Family(
         "retinanet", "RetinaNet", ("torchvision.RetinaNet",),
         one_stage.retinanet, _torchvision_levels, _torchvision_thresholds,
     ),
     Family("fcos", "FCOS", ("torchvision.FCOS",), one_stage.fcos, _torchvision_levels, _torchvision_thresholds),
+    Family(
+        "ssd", "SSD, SSDlite", ("torchvision.SSD",), one_stage.ssd, _torchvision_levels, _torchvision_thresholds,
+    ),
+    Family(
+        "yolo", "YOLOv5u, v8, v9, v10, 11, 12, 26", ("ultralytics.DetectionModel",),
+        yolo.yolo, yolo.count_levels, yolo.thresholds,
+    ),
+    Family(
+        "detr", "DETR, Conditional DETR, Table Transformer",
+        _transformers("Detr", "ConditionalDetr", "TableTransformer"), detr.detr, _one, detr.thresholds,
+    ),
+    Family(
+        "deformable_detr", "Deformable DETR",
+        _transformers("DeformableDetr"), detr.deformable_detr, detr.count_projections, detr.thresholds,
+    ),
+    Family(
+        "rt_detr", "RT-DETR, RT-DETRv2",
+        _transformers("RTDetr", "RTDetrV2"), detr.rt_detr, detr.count_projections, detr.thresholds,
+    ),
+    Family("yolos", "YOLOS", _transformers("Yolos"), detr.yolos, _one, detr.thresholds),
 )  # fmt: skip
 
 DETECTORS: Mapping[str, Family] = {row.name: row for row in ROWS}

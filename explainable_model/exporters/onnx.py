@@ -51,7 +51,10 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
             program = torch.onnx.export(
                 exported,
                 input_names=input_names(len(lowered.example_inputs)),
-                output_names=output_names(lowered.photo_io is not None and lowered.photo_io.look is not None),
+                output_names=output_names(
+                    lowered.photo_io is not None and lowered.photo_io.look is not None,
+                    has_boxes=lowered.plan.to_record()["detection"] is not None,
+                ),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
@@ -149,7 +152,7 @@ def _open(path: Path, threads: int | None, *, is_bounded: bool) -> tuple[Runner,
     if is_bounded:
         _check_work(path, metadata)
     check_declared(map(_declare, session.get_inputs()), map(_declare, session.get_outputs()), metadata, path.name)
-    names = output_names(metadata.look is not None)
+    names = output_names(metadata.look is not None, has_boxes=metadata.detection is not None)
 
     def run(*arrays: Array) -> Sequence[Array]:
         inputs = dict(zip(input_names(len(arrays) - 2), arrays, strict=True))

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models import detection
-from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.ssd import SSDHead
 
 CHANNELS = 32  # the heads of FCOS have group norm of 32 groups
 CLASSES = 4
@@ -45,7 +46,8 @@ def randomize(network: nn.Module, scale: float, seed: int = 0) -> nn.Module:
             if module.bias is not None:
                 nn.init.normal_(module.bias, 0, 0.1)
     for name, module in network.named_modules():
-        if name.endswith(("cls_logits", "cls_score", "bbox_ctrness", "bbox_reg", "bbox_pred")):
+        heads = name.startswith("head.") and isinstance(module, nn.Conv2d) and "module_list" in name
+        if heads or name.endswith(("cls_logits", "cls_score", "bbox_ctrness", "bbox_reg", "bbox_pred")):
             nn.init.normal_(module.weight, 0, scale / module.weight[0].numel() ** 0.5)  # type: ignore[operator]
     return network.eval()
 
@@ -66,7 +68,15 @@ def tiny_fcos(**options: Any) -> nn.Module:
     return randomize(network, 1.0)
 
 
-TORCHVISION: Mapping[str, Callable[..., Any]] = {"retinanet": tiny_retinanet, "fcos": tiny_fcos}
+def tiny_ssd(**options: Any) -> nn.Module:
+    """SSD of three levels, with four and six boxes at each place."""
+    boxes = DefaultBoxGenerator([[2], [2, 3], [2]], scales=[0.1, 0.25, 0.5, 0.8])
+    head = SSDHead([CHANNELS] * 3, boxes.num_anchors_per_location(), CLASSES)
+    network = detection.ssd.SSD(TinyPyramid(), boxes, SIZE[::-1], CLASSES, head=head, **options)
+    return randomize(network, 1.5)
+
+
+TORCHVISION: Mapping[str, Callable[..., Any]] = {"retinanet": tiny_retinanet, "fcos": tiny_fcos, "ssd": tiny_ssd}
 """By the name of the family."""
 
 
