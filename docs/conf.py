@@ -31,7 +31,13 @@ PARTS = {
         "docs/tasks",
         "docs/detection",
     ),
-    "Examples": ("examples/README", "examples/xray/README", "examples/notebooks/*", "docs/medical"),
+    "Examples": (
+        "examples/README",
+        "examples/xray/README",
+        "examples/detector/README",
+        "examples/notebooks/*",
+        "docs/medical",
+    ),
     "Run": (
         "docs/formats",
         "docs/onnx",
@@ -64,7 +70,7 @@ release = PROJECT["version"]
 
 root_doc = "docs/README"
 include_patterns = [
-    "docs/*.md", "examples/*.md", "examples/xray/*.md", "examples/notebooks/*.ipynb", "export/README.md",
+    "docs/*.md", "examples/*.md", "examples/xray/*.md", "examples/detector/*.md", "examples/notebooks/*.ipynb", "export/README.md",
     "export/*/README.md", "benchmarks/README.md", "benchmarks/results/*.md", "explainable_model/methods/README.md",
     "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md",
 ]  # fmt: skip

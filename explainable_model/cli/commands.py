@@ -21,7 +21,7 @@ from explainable_model.cli.arguments import (
     add_window,
 )
 from explainable_model.cli.console import PROGRAM
-from explainable_model.cli.method_options import add_method_options, parse_count
+from explainable_model.cli.method_options import TASKS, add_method_options, parse_count
 from explainable_model.cli.parser import Parser, Version, show_examples
 from explainable_model.cli.preparation import add_preparation
 from explainable_model.exporters import FORMATS
@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--task", choices=TASKS, help="detection: each box of a detector; default: a classifier")
     add_style(parser)
 
 
@@ -231,7 +232,11 @@ def _add_kit(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[str, ...]]] = {
-    "demo": ("explain photos with real weights in three formats", _add_demo, ("demo --out demo-output",)),
+    "demo": (
+        "explain photos with real weights in three formats",
+        _add_demo,
+        ("demo --out demo-output", "demo --task detection"),
+    ),
     "explain": (
         "predict and explain photos",
         _add_explain,
@@ -240,6 +245,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
             "explain photos --artifact lite0.onnx --out pictures --picture jpg --csv pictures.csv --skip-existing",
             "explain cat.jpg --model timm:resnet50 --checkpoint weights.pth --class tabby --out pictures",
             "explain scan.png --model ./my_model.py:factory --size 256x256 --mean 0.5 --std 0.25 --out pictures",
+            "explain street.jpg --model ./my_detector.py:factory --task detection --out pictures",
         ),
     ),
     "export": (
@@ -249,6 +255,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
             "export --model timm:resnet50 --checkpoint weights.pth -o resnet50.onnx",
             "export --model ./my_model.py:factory --preprocess torchvision:resnet50 -o mine.onnx",
             "export --model torchvision:resnet50 --pretrained --pixels NHWC --render overlay -o photos.onnx",
+            "export --model ./my_detector.py:factory --task detection --top-k 5 -o boxes.onnx",
         ),
     ),
     "verify": (

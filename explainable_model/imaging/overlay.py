@@ -252,6 +252,11 @@ def find_box(box: Seen, cam_shape: tuple[int, ...], size: tuple[int, int]) -> Bo
                 "made the image, or box=(0, 0, *photo.size) where the image shows the whole photo."
             )
         return 0.0, 0.0, float(size[0]), float(size[1])
+    if isinstance(box, Preprocess) and box.pad is not None:
+        raise InputError(
+            "The image has a border, which the map covers too; cut it off: overlay(photo, preprocess.crop(cam, "
+            "*photo.size), box=(0, 0, *photo.size))."
+        )
     if isinstance(box, Preprocess | AsDecoded):
         return box.box(*size)
     if not isinstance(box, tuple | list) or len(box) != 4 or not all(isinstance(edge, Real) for edge in box):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from explainable_model.errors import FirstPageWarning, InputError, LowRangeWarning, MissingRuntimeError
 from explainable_model.imaging.dicom import MARK, MARK_AT, SUFFIXES, is_dicom, read_dicom
+from explainable_model.imaging.letterbox import crop_border, draw_border, find_edges
 from explainable_model.imaging.stored import warn_of_further_pages
 from explainable_model.imaging.volumes import is_volume_path
 from explainable_model.imaging.window import (
@@ -50,6 +51,8 @@ class Preprocess:
         interpolation: one of nearest, bilinear, bicubic, lanczos.
         window: ``(black, white)``: the values of a picture of more than 8 bits that become black and white; ``None``
             takes them from the file, or the range of its type.
+        pad: for detectors: the photo keeps its shape, lies in the middle of the image, and the rest has this value, 0
+            to 1 (a letterbox; that of ultralytics is 114 / 255). ``None`` for no border.
     """
 
     size: tuple[int, int]
@@ -58,6 +61,7 @@ class Preprocess:
     resize: int | None = None
     interpolation: str = "bilinear"
     window: Window | None = None
+    pad: float | None = None
 
     def __post_init__(self) -> None:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
@@ -77,6 +81,11 @@ class Preprocess:
             raise ValueError(f"size {self.size} and std {self.std} must be positive.")
         if self.window is not None:
             check_window(self.window)
+        if self.pad is not None and not (self.resize is None and 0 <= self.pad <= 1):
+            raise ValueError(
+                f"pad is {self.pad!r} with resize={self.resize}; expected a gray value from 0 to 1 and no resize: a "
+                "photo with a border is not cropped."
+            )
 
     @property
     def value_range(self) -> tuple[float, float]:
@@ -96,13 +105,25 @@ class Preprocess:
             width: of the photo.
             height: of the photo.
         """
-        if self.resize is None:
+        if self.resize is None:  # with or without a border
             return 0.0, 0.0, float(width), float(height)
         if max(self.size) > self.resize:
             return self._shrunk_box(width, height, self.resize)
         (rows, columns), (top, left) = self.resized(height, width), self.corner(height, width)
         right, bottom = left + self.size[1], top + self.size[0]
         return left * width / columns, top * height / rows, right * width / columns, bottom * height / rows
+
+    def image_box(self, width: int, height: int) -> Box:
+        """Find the edges of the image in a photo: those of ``box``; beyond the photo where the image has a border."""
+        return self.box(width, height) if self.pad is None else find_edges(self.size, width, height)
+
+    def crop(self, cam: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+        """Cut the border from maps ``(..., H, W)`` of a photo of this size; without a border they stay as they are.
+
+        Raises:
+            InputError: there is a border, and the maps have another size than the image.
+        """
+        return cam if self.pad is None else crop_border(cam, self.size, width, height)
 
     def resized(self, height: int, width: int, smaller: Callable[[Any, Any], Any] = min) -> tuple[int, int]:
         """Compute height and width of a photo before the crop; ``smaller`` is a minimum, also of symbolic sizes."""
@@ -132,7 +153,10 @@ class Preprocess:
         picture = upright_rgb(photo, self.window).convert("RGB" if len(self.mean) == 3 else "L")
         resample = Image.Resampling[self.interpolation.upper()]
         height, width = self.size
-        picture = picture.resize((width, height), resample, box=self.box(*picture.size))
+        if self.pad is None:
+            picture = picture.resize((width, height), resample, box=self.box(*picture.size))
+        else:
+            picture = draw_border(picture, self.size, self.pad, resample)
         pixels = np.asarray(picture, dtype=np.float32).reshape(height, width, -1) / np.float32(255)
         normalized = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(normalized.transpose(2, 0, 1)[None])
@@ -155,6 +179,14 @@ class AsDecoded:
     def box(self, width: int, height: int) -> Box:
         """The maps cover the whole photo."""
         return 0.0, 0.0, float(width), float(height)
+
+    def image_box(self, width: int, height: int) -> Box:
+        """The image is the photo."""
+        return self.box(width, height)
+
+    def crop(self, cam: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+        """There is no border."""
+        return cam
 
     def __call__(self, photo: "Image") -> NDArray[np.uint8 | np.uint16]:
         """Turn a photo into ``(1, 3, H, W)``, ``(1, H, W, 3)`` or ``(1, H, W)``.
