@@ -77,11 +77,8 @@ def import_pyarrow(purpose: str = "Rows are Parquet, which") -> Any:
         raise MissingRuntimeError(f"{purpose} needs pyarrow: pip install 'explainable-model[batch]'.") from error
 
 
-def make_schema(metadata: Mapping[str, Any] | None = None) -> Any:
+def make_schema() -> Any:
     """Make the ``pyarrow.Schema`` of the rows.
-
-    Args:
-        metadata: what the file says of its rows, see ``describe_rows``; ``None`` for nothing.
 
     Raises:
         MissingRuntimeError: pyarrow is not installed.
@@ -91,8 +88,16 @@ def make_schema(metadata: Mapping[str, Any] | None = None) -> Any:
     top = arrow.struct([("class", arrow.int32()), ("name", arrow.string()), ("score", arrow.float32())])
     types = {**simple, "top": arrow.list_(top), "box": arrow.list_(arrow.float32(), 4)}
     fields = [arrow.field(column.name, types[column.type], column.nullable) for column in COLUMNS]
-    stored = None if metadata is None else {METADATA_KEY: json.dumps(metadata, ensure_ascii=False).encode()}
-    return arrow.schema(fields, stored)
+    return arrow.schema(fields)
+
+
+def describe_rows(record: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """What a file says of its rows, as the metadata of a Parquet file.
+
+    Args:
+        record: ``schema_version``, ``artifact``, ``options``, ``class_names`` and ``cam_source``.
+    """
+    return {METADATA_KEY: json.dumps(record, ensure_ascii=False).encode()}
 
 
 def read_file_metadata(schema: Any, path: Any) -> dict[str, Any]:
@@ -168,6 +173,13 @@ def decode_map(row: Mapping[str, Any]) -> NDArray[np.float32]:
 def make_empty_row() -> dict[str, Any]:
     """A row in which nothing is known."""
     return dict.fromkeys(NAMES)
+
+
+def make_spark_schema() -> str:
+    """Write the schema of the rows as ``mapInPandas`` of Spark takes it."""
+    names = {"int32": "int", "int16": "smallint", "uint8": "smallint", "float32": "float", "box": "array<float>"}
+    names["top"] = "array<struct<class:int,name:string,score:float>>"
+    return ", ".join(f"`{column.name}` {names.get(column.type, column.type)}" for column in COLUMNS)
 
 
 def describe_columns() -> str:

@@ -27,6 +27,7 @@ from explainable_model.cli.preparation import add_preparation
 from explainable_model.exporters import FORMATS
 from explainable_model.imaging.overlay import ALPHA, HIDE
 
+ENGINES = ("local", "ray")
 PRECISION_HELP = (
     "of " + ", ".join(fmt.name for fmt in FORMATS.values() if fmt.precisions) + " artifacts; default: the network's own"
 )
@@ -172,6 +173,38 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write a page (.html), a table (.csv) or .json")
 
 
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    add_file(parser)
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="folders, files, patterns in quotes, tables of paths (.csv), WebDataset tars (.tar), Parquet files that "
+        "hold the photos' bytes, stores (s3://bucket/photos)",
+    )
+    add_trusted(parser)
+    parser.add_argument(
+        "--class", dest="class_name", metavar="N|NAME", help="default: the predicted class of each photo"
+    )
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="best classes in a row; default: %(default)s")
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument("--labels", type=Path, metavar="FILE", help="a .csv file with the columns path and label")
+    labels.add_argument("--folder-labels", action="store_true", help="the name of a photo's folder is its label")
+    parser.add_argument("--retry-failed", action="store_true", help="also make the rows again that have an error")
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="default: %(default)s")
+    parser.add_argument(
+        "--processes", type=parse_count, metavar="N", help="default: measured, from 2,000 photos on; of ray: actors"
+    )
+    parser.add_argument("--threads", type=parse_count, metavar="N", help="of each process; default: measured")
+    parser.add_argument(
+        "--batch", type=parse_count, default=8, metavar="N", help="photos at once; default: %(default)s"
+    )
+    parser.add_argument(
+        "--part", type=parse_count, metavar="N", help="rows of a file, which a kill can cost; default: 50 to 1000"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the run: new, or to go on with")
+
+
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", type=Path, metavar="A", help=FILE_HELP)
     parser.add_argument("b", type=Path, metavar="B", help="another one")
@@ -237,6 +270,15 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
             "evaluate photos --artifact lite0.onnx --out evaluation.html",
             "evaluate photos --model timm:resnet50 --checkpoint weights.pth --methods gradcam layercam",
             "evaluate photos --artifact lite0.onnx --masks masks --measures pointing_game iou --json",
+        ),
+    ),
+    "batch": (
+        "explain a data set: one row per photo, in Parquet",
+        _add_batch,
+        (
+            "batch lite0.onnx photos -o run",
+            "batch lite0.onnx 'shards/*.tar' -o run --processes 4",
+            "batch lite0.onnx photos -o run --labels labels.csv --json",
         ),
     ),
     "compare": (

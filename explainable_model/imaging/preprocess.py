@@ -1,5 +1,7 @@
 """Turns a photo into the network's input, with Pillow and NumPy alone."""
 
+import io
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.errors import InputError, LowRangeWarning, MissingRuntimeError
-from explainable_model.imaging.dicom import is_dicom, read_dicom
+from explainable_model.imaging.dicom import MARK, MARK_AT, SUFFIXES, is_dicom, read_dicom
 from explainable_model.imaging.volumes import is_volume_path
 from explainable_model.imaging.window import (
     SIXTEEN_BITS,
@@ -182,13 +184,47 @@ def open_photo(path: str | Path, window: Window | None = None) -> "Image":
     Warns:
         LowRangeWarning: a picture of 16 bits that becomes nearly black.
     """
-    from PIL import UnidentifiedImageError
-
-    try:
+    with _explained_errors(path):
         if is_dicom(path):
             return read_dicom(path, window, MAX_PIXELS)
         with quiet_pillow():
-            return _read(path, window)
+            return _read(path, path, window)
+
+
+def decode_photo(content: bytes, name: str, window: Window | None = None) -> "Image":
+    """Decode the bytes of a picture's file, as ``open_photo`` reads the file.
+
+    Args:
+        content: of a file of any format that ``open_photo`` reads.
+        name: of the photo, for messages.
+        window: as of ``Preprocess``.
+
+    Raises, warns: as ``open_photo``.
+    """
+    with _explained_errors(name):
+        if content[MARK_AT : MARK_AT + len(MARK)] == MARK or Path(name).suffix.lower() in SUFFIXES:
+            return _decode_dicom(content, name, window)
+        with quiet_pillow():
+            return _read(io.BytesIO(content), name, window)
+
+
+def _decode_dicom(content: bytes, name: str, window: Window | None) -> "Image":
+    with tempfile.NamedTemporaryFile(suffix=".dcm") as file:  # pydicom reads a header by the path of its file
+        file.write(content)
+        file.flush()
+        try:
+            return read_dicom(file.name, window, MAX_PIXELS)
+        except InputError as error:
+            raise InputError(str(error).replace(file.name, name)) from error
+
+
+@contextmanager
+def _explained_errors(path: str | Path) -> Iterator[None]:
+    """Turn the errors of decoders into ours, which name the file."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except UnidentifiedImageError as error:
@@ -214,10 +250,11 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _read(path: str | Path, window: Window | None) -> "Image":
+def _read(source: "str | Path | io.BytesIO", path: str | Path, window: Window | None) -> "Image":
     from PIL import Image
 
-    with Image.open(path) as photo:
+    with Image.open(source) as photo:
+        photo.filename = str(path)  # its name in messages
         if photo.width * photo.height > MAX_PIXELS:
             raise InputError(f"{path} has {photo.width} x {photo.height} pixels; expected at most {MAX_PIXELS:,}.")
         return upright_rgb(photo, window)

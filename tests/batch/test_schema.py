@@ -16,6 +16,7 @@ from explainable_model.batch.schema import (
     SCHEMA_VERSION,
     decode_map,
     describe_columns,
+    describe_rows,
     encode_map,
     make_empty_row,
     make_schema,
@@ -37,7 +38,10 @@ def test_rows_come_back_from_a_file() -> None:
     full["top_k"] = [{"class": 1, "name": "cat", "score": 0.5}]
     rows = [{**make_empty_row(), **ALWAYS, "error": "no photo"}, full]
     stream = io.BytesIO()
-    parquet.write_table(pyarrow.Table.from_pylist(rows, make_schema({"schema_version": SCHEMA_VERSION})), stream)
+    parquet.write_table(
+        pyarrow.Table.from_pylist(rows, make_schema().with_metadata(describe_rows({"schema_version": SCHEMA_VERSION}))),
+        stream,
+    )
     read = parquet.read_table(io.BytesIO(stream.getvalue()))
     assert read.column_names == list(NAMES)
     assert read_file_metadata(read.schema, "rows") == {"schema_version": SCHEMA_VERSION}
