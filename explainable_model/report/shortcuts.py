@@ -1,6 +1,5 @@
 """Finds groups of maps that look at one place of the photo, which the other classes do not look at."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -8,6 +7,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from explainable_model.progress import ProgressLike, as_progress
 from explainable_model.report.clusters import check_scikit_learn, cluster_maps
 from explainable_model.report.grids import Levels, Place, as_shares, average_maps, find_hottest, is_near
 from explainable_model.report.proportions import Difference, Proportion, subtract
@@ -78,9 +78,7 @@ class Cluster:
         return ("SHORTCUT? " if self.alarm else "") + "; ".join(parts)
 
 
-def find_shortcuts(
-    run: str | Path | RunTable, progress: Callable[[str, int, int], None] | None = None
-) -> list[Cluster]:
+def find_shortcuts(run: str | Path | RunTable, progress: ProgressLike = None) -> list[Cluster]:
     """Cluster the maps of each class, and rank the clusters: the most suspicious first.
 
     A shortcut is a mark that comes with a class, such as a hospital's marker in the corner of its radiographs. Maps
@@ -89,7 +87,7 @@ def find_shortcuts(
 
     Args:
         run: the folder that ``explainable-model batch`` wrote.
-        progress: called with the step, how many classes are done, and how many there are.
+        progress: ``True`` for a bar, or a function of the step, how many classes are done, and how many there are.
 
     Returns:
         Every cluster of at least five photos; none where the maps have fewer than four cells a side.
@@ -101,6 +99,7 @@ def find_shortcuts(
     Source: spectral relevance analysis (SpRAy), Lapuschkin et al. 2019, arXiv 1902.10178.
     """
     check_scikit_learn()
+    tell = as_progress(progress)
     table = run if isinstance(run, RunTable) else read_run(run)
     found: list[Cluster] = []
     if min(table.grid) < SMALLEST_GRID:
@@ -112,8 +111,8 @@ def find_shortcuts(
     deviations = NormalDist().inv_cdf(1 - CHANCE / tries)
     for done, class_idx in enumerate(classes):
         found += _describe_class(table, usable, hottest, int(class_idx), deviations)
-        if progress:
-            progress("clusters", done + 1, len(classes))
+        if tell:
+            tell("clusters", done + 1, len(classes))
     ranked = sorted(found, key=lambda cluster: cluster.rank, reverse=True)
     return sorted(_keep_one_alarm(ranked, table.grid), key=lambda cluster: cluster.rank, reverse=True)
 

@@ -6,12 +6,13 @@ import io
 import os
 import tarfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explainable_model.errors import ExplainableModelError, InputError
+from explainable_model.explanation import Progress
 from explainable_model.imaging.dicom import is_dicom, read_dicom
 from explainable_model.imaging.preprocess import MAX_PIXELS, quiet_pillow, upright_rgb
 
@@ -31,7 +32,7 @@ class Missing(ExplainableModelError):
 def make_thumbnails(
     rows: Sequence[Mapping[str, Any]],
     folder: Path | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Make the picture of each row as ``data:`` URL, or say why there is none.
 

@@ -1,6 +1,6 @@
 """Writes the report of a run: one file of HTML that loads nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from explainable_model.errors import InputError, MissingRuntimeError
+from explainable_model.explanation import Progress
 from explainable_model.paths import as_path
+from explainable_model.progress import ProgressLike, as_progress
 from explainable_model.report.against import Pairs, pair_runs
 from explainable_model.report.page import draw_page
 from explainable_model.report.payload import (
@@ -24,8 +26,6 @@ from explainable_model.report.selection import MOST_PHOTOS, Rows, choose_rows, d
 from explainable_model.report.shortcuts import SMALLEST_GRID, Cluster, find_shortcuts
 from explainable_model.report.thumbnails import make_thumbnails
 from explainable_model.writing import resolve_target, write_bytes
-
-Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def write_report(
     thumbnails: bool = True,
     limit: int = MOST_PHOTOS,
     title: str | None = None,
-    progress: Tell | None = None,
+    progress: ProgressLike = None,
 ) -> Report:
     """Write the report of a run as one page, which needs no server and asks no host.
 
@@ -76,7 +76,7 @@ def write_report(
         limit: how many photos the page shows at most. Of more, it shows the worst and a sample, and says so; its
             figures are of all photos.
         title: of the page.
-        progress: called with the step, how many are done, and how many there are.
+        progress: ``True`` for a bar, or a function of the step, how many are done, and how many there are.
 
     Returns:
         The file, the clusters and the notes.
@@ -87,13 +87,14 @@ def write_report(
         MissingRuntimeError: pyarrow is not installed. Without scikit-learn the page has no search for shortcuts.
     """
     target, folder = _check(path, photos, limit)
+    tell = as_progress(progress)
     table = read_run(run)
-    clusters, notes = _search(table, progress)
+    clusters, notes = _search(table, tell)
     other = None if against is None else read_run(against)
     pairs = None if other is None else pair_runs(table, other)
     shown = choose_rows(table, limit, clusters, pairs)
     content = describe_run(table, title or f"Explained photos: {table.folder.path.resolve().name}")
-    content["rows"], lost = _describe_rows(table, shown, folder, thumbnails, progress)
+    content["rows"], lost = _describe_rows(table, shown, folder, thumbnails, tell)
     content["clusters"] = describe_clusters(table, clusters, shown)
     if other is not None and pairs is not None:
         content["against"] = describe_pairs(table, other, pairs)
@@ -119,9 +120,9 @@ def _check(path: str | Path, photos: str | Path | None, limit: int) -> tuple[Pat
     return target, folder
 
 
-def _search(table: RunTable, progress: Tell | None) -> tuple[list[Cluster], list[str]]:
+def _search(table: RunTable, tell: Progress | None) -> tuple[list[Cluster], list[str]]:
     try:
-        clusters = find_shortcuts(table, progress)
+        clusters = find_shortcuts(table, tell)
     except MissingRuntimeError as error:
         return [], [str(error)]
     if min(table.grid) < SMALLEST_GRID and not table.failed.all():
@@ -133,12 +134,12 @@ def _search(table: RunTable, progress: Tell | None) -> tuple[list[Cluster], list
 
 
 def _describe_rows(
-    table: RunTable, shown: Rows, folder: Path | None, thumbnails: bool, progress: Tell | None
+    table: RunTable, shown: Rows, folder: Path | None, thumbnails: bool, tell: Progress | None
 ) -> tuple[list[Record], list[str]]:
     """Describe the photos of the page in its order, and note the photos that were not at hand."""
     rows: dict[int, dict[str, Any]] = dict(table.read_rows(shown))
     asked = [number for number in shown.tolist() if not table.failed[number]] if thumbnails else []
-    pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], folder, progress), strict=True))
+    pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], folder, tell), strict=True))
     described = [describe_row(table, n, rows[n], *pictures.get(n, ("", ""))) for n in shown.tolist()]
     reasons: dict[str, int] = {}
     for picture, reason in pictures.values():
