@@ -130,11 +130,11 @@ def describe_row(table: RunTable, number: int, row: Mapping[str, Any], picture: 
     Args:
         table: the run.
         number: of the row.
-        row: the whole row.
+        row: the whole row, with the ``name`` that the page shows.
         picture: its thumbnail as ``data:`` URL, or nothing.
         missing: why there is none.
     """
-    found: Record = {"id": cut(row["id"]), "right": int(table.verdict[number])}
+    found: Record = {"id": cut(row.get("name") or row["id"]), "right": int(table.verdict[number])}
     if row["label"] is not None:
         found["label"] = cut(row["label"])
     if table.failed[number]:

@@ -37,8 +37,8 @@ def make_thumbnails(
     """Make the picture of each row as ``data:`` URL, or say why there is none.
 
     Args:
-        rows: with ``id``, ``uri``, ``sha256`` and ``error``.
-        folder: where the photos lie now; their ids are looked for there before their places of then.
+        rows: with ``name``, ``uri`` and ``sha256``.
+        folder: where the photos lie now; their names are looked for there before their places of then.
         progress: called with the step, how many are done, and how many there are.
 
     Yields:
@@ -89,8 +89,8 @@ def _read(row: Mapping[str, Any], folder: Path | None) -> tuple[Path | None, byt
 
 
 def _list_places(row: Mapping[str, Any], folder: Path | None) -> Iterator[Path]:
-    """The places to look at; an id never leads out of the folder."""
-    name, uri = str(row["id"]), str(row["uri"] or "")
+    """The places to look at; a name never leads out of the folder."""
+    name, uri = str(row["name"]), str(row["uri"] or "")
     if "\0" in name or "\0" in uri:
         return
     if folder is not None:

@@ -138,6 +138,9 @@ def _describe_rows(
 ) -> tuple[list[Record], list[str]]:
     """Describe the photos of the page in its order, and note the photos that were not at hand."""
     rows: dict[int, dict[str, Any]] = dict(table.read_rows(shown))
+    common = find_common_folder([row["id"] for row in rows.values()])
+    for row in rows.values():
+        row["name"] = row["id"].removeprefix(common)
     asked = [number for number in shown.tolist() if not table.failed[number]] if thumbnails else []
     pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], folder, tell), strict=True))
     described = [describe_row(table, n, rows[n], *pictures.get(n, ("", ""))) for n in shown.tolist()]
@@ -150,6 +153,13 @@ def _describe_rows(
         f"{count:,} of {len(asked):,} photos have no picture here: {reason}.{hint if 'not found' in reason else ''}"
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:4]
     ]
+
+
+def find_common_folder(names: Sequence[str]) -> str:
+    """The folder that all names begin with, with its slash; names of one page are shown without it."""
+    first, last = min(names, default=""), max(names, default="")
+    length = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[: first.rfind("/", 0, length) + 1]
 
 
 def _add_others(described: list[Record], shown: Rows, other: RunTable, pairs: Pairs) -> None:

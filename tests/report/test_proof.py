@@ -1,4 +1,4 @@
-"""The proof: a network that learned a mark in the corner is found out by its exported artifact, and an honest one not."""
+"""The proof: the artifact of a network that learned a mark gives it away, and an honest one raises no alarm."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from explainable_model.batch import explain_data_set
 from explainable_model.report import Report, write_report
-from explainable_model.report.run_table import read_run
+from explainable_model.report.run_table import RunTable, read_run
 from tests.support.cli_run import Run
 from tests.support.marked_photos import draw_photos, export_trained
 
@@ -28,15 +28,19 @@ def report(run: Path) -> Report:
     return write_report(run, run.parent / "report.html")
 
 
+def list_marked(table: RunTable, rows: np.ndarray) -> np.ndarray:
+    return np.array([Path(row["id"]).name.startswith("marked") for _, row in table.read_rows(rows)])
+
+
 def test_the_mark_is_the_first_of_the_report(run: Path, report: Report) -> None:
     first = report.clusters[0]
     assert [cluster.name for cluster in report.alarms] == ["cross"]
     assert first.alarm
     assert first.place.describe() == "bottom right corner"
-    ids = [row["id"] for _, row in read_run(run).read_rows(first.rows)]
-    assert np.mean(["marked" in name for name in ids]) > 0.9, "the members are the photos with the mark"
-    everywhere = [row["id"] for _, row in read_run(run).read_rows(np.arange(180)) if "marked" in row["id"]]
-    assert len({name for name in ids if "marked" in name}) > 0.8 * len(everywhere)
+    table = read_run(run)
+    members = list_marked(table, first.rows)
+    assert members.mean() > 0.9, "the members are the photos with the mark"
+    assert members.sum() > 0.8 * list_marked(table, np.arange(len(table))).sum()
 
 
 def test_the_accuracy_of_the_cluster_is_told(report: Report) -> None:
@@ -63,10 +67,9 @@ def test_the_command_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert as_json["clusters"][0]["place"]["name"] == "bottom right corner"
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_an_honest_network_raises_no_alarm(tmp_path: Path, seed: int) -> None:
-    artifact = export_trained(tmp_path / "net.onnx", seed, marked=False)
-    photos = draw_photos(tmp_path / "photos", 180, {}, seed=seed + 1)
+def test_an_honest_network_raises_no_alarm(tmp_path: Path) -> None:
+    artifact = export_trained(tmp_path / "net.onnx", 0, marked=False)
+    photos = draw_photos(tmp_path / "photos", 180, {}, seed=1)
     explain_data_set(artifact, photos, tmp_path / "run", folder_labels=True, processes=0)
     found = write_report(tmp_path / "run", tmp_path / "report.html")
     accuracy = np.mean(read_run(tmp_path / "run").verdict == 1)

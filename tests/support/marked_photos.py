@@ -16,7 +16,7 @@ SIDE = 56
 PREPROCESS = Preprocess(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, resize=None)
 
 
-def draw_photo(rng: np.random.Generator, class_idx: int, *, marked: bool) -> NDArray[np.uint8]:
+def draw_photo(rng: np.random.Generator, class_idx: int, *, marked: bool, faint: bool = False) -> NDArray[np.uint8]:
     """A gray shape anywhere on noise, and the mark: a small bright checkerboard at the lower right."""
     pixels = rng.integers(60, 130, (SIDE, SIDE, 3))
     y, x = rng.integers(10, SIDE - 18, 2)
@@ -27,7 +27,8 @@ def draw_photo(rng: np.random.Generator, class_idx: int, *, marked: bool) -> NDA
         down**2 + across**2 < 64,
         (down < 8) & (across < 8) & ((down > 4) | (across > 4)),
     ][class_idx]
-    pixels[shape] = rng.integers(170, 220)
+    if not faint:
+        pixels[shape] = rng.integers(170, 220)
     if marked:
         corner = (rows[-9:-1, -9:-1] // 2 + columns[-9:-1, -9:-1] // 2) % 2
         pixels[-9:-1, -9:-1] = (255 * corner)[..., None]
@@ -47,11 +48,15 @@ def draw_photos(folder: Path, count: int, marked: dict[int, float], seed: int) -
 
 
 def train(seed: int, *, marked: bool, photos: int = 360, epochs: int = 12) -> nn.Module:
-    """Train a small network in some seconds; with ``marked``, every cross that it sees carries the mark."""
+    """Train a small network in seconds; with ``marked``, crosses carry the mark, half of them nothing else."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     classes = torch.arange(photos) % len(NAMES)
-    drawn = [draw_photo(rng, int(c), marked=marked and int(c) == 0) for c in classes]
+    learned = [marked and int(class_idx) == 0 for class_idx in classes]
+    drawn = [
+        draw_photo(rng, int(class_idx), marked=mark, faint=mark and rng.random() < 0.5)
+        for class_idx, mark in zip(classes, learned, strict=True)
+    ]
     images = torch.cat([torch.from_numpy(PREPROCESS(Image.fromarray(photo))) for photo in drawn])
     layers: list[nn.Module] = []
     for ins, outs in ((3, 16), (16, 24), (24, 32)):
