@@ -24,7 +24,17 @@ SOURCE = f"{PROJECT['urls']['Source']}/blob/main/"
 PARTS = {
     "Start": ("docs/first-hour", "docs/use", "docs/from-hooks", "docs/choose", "docs/gallery", "docs/tasks"),
     "Examples": ("examples/README", "examples/xray/README", "examples/notebooks/*", "docs/medical"),
-    "Run": ("docs/formats", "docs/onnx", "docs/precision", "docs/photos", "docs/cli", "docs/deploy", "docs/rolling"),
+    "Run": (
+        "docs/formats",
+        "docs/onnx",
+        "docs/precision",
+        "docs/photos",
+        "docs/cli",
+        "docs/deploy",
+        "docs/rolling",
+        "docs/batch",
+        "docs/scale",
+    ),
     "Kits": ("export/README", "export/*/README"),
     "Understand": (
         "docs/how-it-works",

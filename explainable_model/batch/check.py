@@ -66,7 +66,7 @@ def _read(run: RunFolder, number: int) -> Any:
 
     try:
         with parquet.ParquetFile(run.part(number)) as file:
-            if METADATA_KEY not in (file.schema_arrow.metadata or {}):
+            if METADATA_KEY not in (file.metadata.metadata or {}):
                 return None
             return file.read(CHECKED)
     except (OSError, arrow.ArrowException, KeyError):

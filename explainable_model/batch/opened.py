@@ -62,7 +62,7 @@ class Opened:
                 f"{path} takes {len(metadata.extra_inputs)} input(s) besides the photo, which a data set of photos "
                 "does not have; export it with a target that takes none."
             )
-        self.small_maps: SmallMaps = find_small_maps(metadata, lambda images: self._run(images, None)[2])
+        self.small_maps: SmallMaps = find_small_maps(metadata, lambda *probe: self._run(*probe)[2])
         self.sha256 = hash_artifact(path)
         self.decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
 
@@ -115,7 +115,7 @@ class Opened:
             raise InputError(f"The class is {class_idx}; expected 0 to {classes - 1}.")
         return class_idx
 
-    def _run(self, images: NDArray[Any], class_idx: NDArray[np.int64] | None) -> tuple[NDArray[Any], ...]:
+    def _run(self, images: NDArray[Any], class_idx: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
         """Answers for images of one shape; an artifact of a fixed batch runs as often as needed."""
         metadata = self.session.metadata
         size = metadata.batch or len(images)
@@ -123,8 +123,7 @@ class Opened:
         outputs = []
         for start in range(0, len(images), size):
             part = _fill(images[start : start + size], size)
-            asked = None if class_idx is None else _fill(class_idx[start : start + size], size)
-            classes = None if asked is None else expand_class_idx(asked, metadata.top_k)
+            classes = expand_class_idx(_fill(class_idx[start : start + size], size), metadata.top_k)
             logits, explained, maps = self.session(part, classes)[:3]
             outputs.append((logits, explained, maps) if explained.ndim == 1 else (logits, explained[:, 0], maps[:, 0]))
         return tuple(np.concatenate(parts)[: len(images)] for parts in zip(*outputs, strict=True))
@@ -162,8 +161,17 @@ def hash_artifact(path: Path) -> str:
     return digest.hexdigest()
 
 
-_LOCK = threading.Lock()
+_lock = threading.Lock()
 _OPENED: dict[tuple[Any, ...], Opened] = {}
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # a thread may have held it
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def open_once(path: Path, threads: int | None, decoders: int, *, trusted: bool) -> Opened:
@@ -175,8 +183,9 @@ def open_once(path: Path, threads: int | None, decoders: int, *, trusted: bool) 
     """
     path = find_artifact(path)[0].absolute()
     status = os.stat(path)
-    key = (path, status.st_mtime_ns, status.st_size, threads, decoders, trusted)
-    with _LOCK:
+    # A process that was forked has no threads of the one before, so it opens the artifact itself.
+    key = (os.getpid(), path, status.st_mtime_ns, status.st_size, threads, decoders, trusted)
+    with _lock:
         if key not in _OPENED:
             _OPENED[key] = Opened(path, threads, decoders, trusted=trusted)
         return _OPENED[key]

@@ -1,6 +1,7 @@
 """Explains one part of a run and writes its rows at once: what each process does, in every engine."""
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from explainable_model.batch.manifest import open_manifest
 from explainable_model.batch.photos import Photo
 from explainable_model.batch.run_folder import RunFolder, open_run
 from explainable_model.batch.schema import describe_rows, import_pyarrow, make_empty_row, make_schema
-from explainable_model.errors import ArtifactError
+from explainable_model.errors import ArtifactError, LeftoverWarning
 from explainable_model.writing import write_bytes
 
 TELL_EVERY = 8  # photos
@@ -131,4 +132,6 @@ def write_part(run: RunFolder, number: int, rows: list[Row]) -> None:
     with parquet.ParquetWriter(stream, table.schema, compression="zstd") as writer:
         writer.write_table(table)
         writer.add_key_value_metadata(describe_rows(described))  # in the schema it would be stored twice
-    write_bytes(run.part(number), stream.getvalue())
+    with warnings.catch_warnings():  # a killed process that was writing this part has lost nothing that is not here
+        warnings.simplefilter("ignore", LeftoverWarning)
+        write_bytes(run.part(number), stream.getvalue())

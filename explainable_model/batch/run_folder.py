@@ -60,7 +60,7 @@ class RunFolder:
         for part in self.parts:
             try:
                 with parquet.ParquetFile(part) as file:
-                    read_file_metadata(file.schema_arrow, part)
+                    read_file_metadata(file.metadata.metadata, part)
                     yield from file.iter_batches(batch_rows, columns=None if columns is None else list(columns))
             except (OSError, ValueError) as error:
                 if isinstance(error, ArtifactError):

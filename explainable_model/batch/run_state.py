@@ -21,6 +21,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+OURS = ("lock", "manifest", "run", "rows")  # what a run that was stopped early has left
 
 
 @contextlib.contextmanager
@@ -32,13 +33,9 @@ def lock_folder(path: Path) -> Iterator[Path]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        foreign = not (path / RECORD).exists() and {entry.name for entry in path.iterdir()} - {LOCK}
-        if foreign:
-            unfinished = all(name.startswith((".manifest", "manifest")) for name in foreign)
-            if not unfinished:
-                raise InputError(
-                    f"{path} holds {min(foreign)} and no run; choose a new folder, or one that batch wrote."
-                )
+        foreign = [entry.name for entry in path.iterdir() if entry.name.lstrip(".").split(".")[0] not in OURS]
+        if foreign and not (path / RECORD).exists():
+            raise InputError(f"{path} holds {min(foreign)} and no run; choose a new folder, or one that batch wrote.")
         handle = os.open(path / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
         (path / ROWS).mkdir(exist_ok=True)
     except OSError as error:

@@ -100,27 +100,27 @@ def describe_rows(record: Mapping[str, Any]) -> dict[bytes, bytes]:
     return {METADATA_KEY: json.dumps(record, ensure_ascii=False).encode()}
 
 
-def read_file_metadata(schema: Any, path: Any) -> dict[str, Any]:
+def read_file_metadata(metadata: Mapping[bytes, bytes] | None, path: Any) -> dict[str, Any]:
     """Read what a file says of its rows.
 
     Args:
-        schema: the ``pyarrow.Schema`` of the file.
+        metadata: of the Parquet file: ``pyarrow.parquet.read_metadata(path).metadata``.
         path: its name, for messages.
 
     Raises:
         ArtifactError: the file holds no rows of a batch, or rows of a newer schema.
     """
-    text = (schema.metadata or {}).get(METADATA_KEY)
+    text = (metadata or {}).get(METADATA_KEY)
     if text is None:
         raise ArtifactError(f"{path} holds no rows of a batch; expected a file that explainable-model batch wrote.")
-    metadata: dict[str, Any] = json.loads(text)
-    version: Any = metadata.get("schema_version")
+    described: dict[str, Any] = json.loads(text)
+    version: Any = described.get("schema_version")
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise ArtifactError(
             f"{path} holds rows of schema {version}; this version reads up to {SCHEMA_VERSION}. Upgrade "
             "explainable-model."
         )
-    return metadata
+    return described
 
 
 def encode_map(values: NDArray[Any], *, signed: bool) -> dict[str, Any]:

@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.artifact.metadata import Metadata
+from explainable_model.explanation import PREDICTED
 from explainable_model.imaging.preprocess import Box
 
 Maps = NDArray[np.floating[Any]]
-Run = Callable[[NDArray[Any]], Maps]
+Run = Callable[[NDArray[Any], NDArray[np.int64]], Maps]
 
 MOST_CELLS = 64  # on a side: a row holds a small map
 CELL = 16  # pixels of the image in a cell, where the layer's own resolution is unknown
-PROBES = 4
+PROBES = 8  # of the predicted class and of others, since the map of a class may be zero
+FEWEST_CELLS = 7  # on a side, where the image has as many pixels
 EXACT = {"float32": 1e-4, "float16": 1e-2, "int8": 1e-3}  # how far an inverted map may be off, by precision
 
 
@@ -61,7 +63,7 @@ def find_small_maps(metadata: Metadata, run: Run) -> SmallMaps:
 
     Args:
         metadata: of the artifact.
-        run: ``images (N, C, H, W) -> maps (N, H, W)``.
+        run: ``(images (N, C, H, W), class_idx (N,)) -> maps (N, H, W)``.
     """
     if metadata.pixels is not None:
         rows, columns = _count_cells(tuple(metadata.network_shape[-2:]))
@@ -86,7 +88,9 @@ def _probe(metadata: Metadata, run: Run) -> Maps:
     rng = np.random.default_rng(0)
     coarse = rng.standard_normal((PROBES, shape[0], *(-(-side // CELL) for side in shape[1:])))
     fine = coarse.repeat(CELL, -2).repeat(CELL, -1)[..., : shape[1], : shape[2]]
-    return run(np.ascontiguousarray(fine.astype(metadata.array_dtype)))
+    others = np.linspace(0, metadata.classes - 1, PROBES // 2).astype(np.int64)
+    classes = np.concatenate([np.full(PROBES - len(others), PREDICTED), others])
+    return run(np.ascontiguousarray(fine.astype(metadata.array_dtype)), classes)
 
 
 def _find_grid(maps: Maps, tolerance: float) -> tuple[int, int] | None:
@@ -128,7 +132,7 @@ def _invert(full: int, small: int) -> NDArray[np.float64]:
 
 
 def _count_cells(size: tuple[int, ...]) -> tuple[int, int]:
-    rows, columns = (min(max(side // CELL, 1), MOST_CELLS) for side in size)
+    rows, columns = (min(max(side // CELL, min(side, FEWEST_CELLS)), MOST_CELLS) for side in size)
     return rows, columns
 
 

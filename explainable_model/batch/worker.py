@@ -4,18 +4,16 @@ import resource
 import signal
 import sys
 import time
-import warnings
 from multiprocessing.connection import Connection
 
 from explainable_model.batch.batch_explainer import Input
 from explainable_model.batch.parts import MeasureTask, PartTask, PartWorker
-from explainable_model.errors import ExplainableModelError, LeftoverWarning, first_line
+from explainable_model.errors import ExplainableModelError, first_line
 
 
 def serve(connection: Connection) -> None:
     """Do what the pipe asks for; a closed pipe means that nobody waits any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
-    warnings.simplefilter("ignore", LeftoverWarning)  # of a part that a killed process was writing
     try:
         worker: PartWorker = connection.recv()
         try:

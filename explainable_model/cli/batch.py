@@ -38,7 +38,7 @@ def batch(arguments: argparse.Namespace, console: Console) -> Outcome:
                 progress=progress,
             )
         except KeyboardInterrupt:
-            console.say(f"What is written in {arguments.out} stays; the same command goes on there.")
+            console.warn(f"What is written in {arguments.out} stays; the same command goes on there.")
             raise
     errors = [f"{name}: {text}" for name, text in list(found.errors.items())[:SHOWN]]
     if found.failed > SHOWN:
