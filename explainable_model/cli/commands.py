@@ -218,6 +218,18 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add_trusted(parser)
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder that batch wrote")
+    parser.add_argument("--against", type=Path, metavar="RUN", help="another run of the same photos, to compare with")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="where the photos lie now; default: where they lay")
+    parser.add_argument("--no-thumbnails", action="store_true", help="draw the maps alone, and read no photo")
+    parser.add_argument(
+        "--limit", type=parse_count, default=5000, metavar="N", help="most photos on the page; default: %(default)s"
+    )
+    parser.add_argument("--title", metavar="TEXT", help="of the page; default: the name of the folder")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the page, ending in .html")
+
+
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a .onnx or .ts artifact, made by export")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="of 127.0.0.1; default: %(default)s")
@@ -285,6 +297,11 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
         "compare two artifacts on the same photos",
         _add_compare,
         ("compare float32.onnx int8.onnx photos",),
+    ),
+    "report": (
+        "write a page of the photos of a run: the wrong ones, the maps, the shortcuts",
+        _add_report,
+        ("report run -o report.html", "report run --against run-of-the-old-model -o changes.html"),
     ),
     "inspect": ("print an artifact's metadata", add_file, ("inspect lite0.onnx --json",)),
     "layers": (
