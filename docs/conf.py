@@ -70,7 +70,8 @@ release = PROJECT["version"]
 
 root_doc = "docs/README"
 include_patterns = [
-    "docs/*.md", "examples/*.md", "examples/xray/*.md", "examples/detector/*.md", "examples/notebooks/*.ipynb", "export/README.md",
+    "docs/*.md", "examples/*.md", "examples/xray/*.md", "examples/detector/*.md", "examples/notebooks/*.ipynb",
+    "export/README.md",
     "export/*/README.md", "benchmarks/README.md", "benchmarks/results/*.md", "explainable_model/methods/README.md",
     "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md",
 ]  # fmt: skip

@@ -18,11 +18,9 @@ from explainable_model.imaging.letterbox import crop_border, draw_border, find_e
 from explainable_model.imaging.stored import warn_of_further_pages
 from explainable_model.imaging.volumes import is_volume_path
 from explainable_model.imaging.window import (
-    SIXTEEN_BITS,
     Window,
     check_high_bytes,
     check_window,
-    find_values,
     is_deep,
     keeps_high_bytes,
     to_eight_bits,
@@ -160,46 +158,6 @@ class Preprocess:
         pixels = np.asarray(picture, dtype=np.float32).reshape(height, width, -1) / np.float32(255)
         normalized = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(normalized.transpose(2, 0, 1)[None])
-
-
-@dataclass(frozen=True)
-class AsDecoded:
-    """Passes a photo on as it is, for an artifact that prepares photos itself.
-
-    Attributes:
-        pixels: layout, ``NCHW`` or ``NHWC`` of RGB, ``NHW`` of gray photos.
-        window: as of ``Preprocess``.
-        dtype: ``uint8``; or ``uint16``, of gray photos to which the artifact applies ``window`` itself.
-    """
-
-    pixels: str
-    window: Window | None = None
-    dtype: str = "uint8"
-
-    def box(self, width: int, height: int) -> Box:
-        """The maps cover the whole photo."""
-        return 0.0, 0.0, float(width), float(height)
-
-    def image_box(self, width: int, height: int) -> Box:
-        """The image is the photo."""
-        return self.box(width, height)
-
-    def crop(self, cam: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-        """There is no border."""
-        return cam
-
-    def __call__(self, photo: "Image") -> NDArray[np.uint8 | np.uint16]:
-        """Turn a photo into ``(1, 3, H, W)``, ``(1, H, W, 3)`` or ``(1, H, W)``.
-
-        Of 16 bits, each gray level gets a value that the artifact's window maps to this level: a photo that was opened
-        with a window of its own, or has 8 bits, reaches the network with its own levels.
-        """
-        picture = upright_rgb(photo, self.window)
-        if self.pixels == "NHW":
-            gray = np.array(picture.convert("L"), np.uint8)[None]
-            return gray if self.dtype == "uint8" else find_values(self.window or SIXTEEN_BITS)[gray]
-        levels = np.array(picture, np.uint8)[None]
-        return levels if self.pixels == "NHWC" else np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
 
 
 def open_photo(path: str | Path, window: Window | None = None) -> "Image":
