@@ -94,6 +94,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of what TorchScript's error says, where the reason stands, or the error's type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
 def root_cause(error: BaseException) -> BaseException:
     """The error at the end of a chain of ``raise ... from ...``."""
     while error.__cause__ is not None:

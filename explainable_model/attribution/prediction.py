@@ -123,7 +123,10 @@ def _refuse_detections(output: Any) -> None:
 
 
 def _target_hint(part: str) -> str:
-    return f"Say which score is explained: target=lambda output, class_idx: {part} -> (N,), one value per image."
+    return (
+        "Explain its boxes: ExplainableModel(network, task='detection', top_k=5). Or say which score is explained: "
+        f"target=lambda output, class_idx: {part} -> (N,), one value per image."
+    )
 
 
 def _refuse_several(output: Any, candidates: Sequence[tuple[Path, Tensor]]) -> NoReturn:

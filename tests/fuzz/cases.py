@@ -16,7 +16,12 @@ COMMON = ("gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam"
 OPTIONS: dict[str, dict[str, Any]] = {
     "smoothgradcam++": {"samples": 3, "noise": 0.2},
     "smoothgrad": {"samples": 3, "noise": 0.2},
+    "smoothgrad_sq": {"samples": 3, "noise": 0.2},
+    "vargrad": {"samples": 3, "noise": 0.2},
     "integrated_gradients": {"steps": 4},
+    "expected_gradients": {"samples": 4},
+    "occlusion": {"window": 8, "stride": 6},
+    "rise": {"samples": 4},
     "iscam": {"samples": 3},
     "sscam": {"samples": 2, "noise": 1.0},
     "finercam": {"gamma": 0.6, "references": 2},

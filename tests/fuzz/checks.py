@@ -20,7 +20,8 @@ RIGHT_REFUSALS = {
     "compares classes; a target of one's own": ("finercam",),
     "needs second derivatives, and PyTorch has none": ("shapleycam",),
     "FullGrad adds up the biases of all operators": ("fullgrad",),
-    "has no attention over tokens": ("legrad", "rollout"),
+    "has no attention over tokens": ("legrad", "rollout", "chefer", "agcam", "gradeclip"),
+    "reads the attention of the class token, and this network has none": ("gradeclip",),
     "LeGrad needs two blocks with attention or more": ("legrad",),
 }
 # PyTorch's exporter refuses the network itself, where the grid does not divide the size.

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from explainable_model.methods.noise import gaussian_noise
+from tests.fuzz.image_formulas import expected_gradients, occlusion
 from tests.fuzz.sight import Sight, Undefined
 
 POLE = 1e-3  # the share of its terms below which the package no longer trusts a denominator
@@ -107,6 +108,16 @@ def eigencam(sight: Sight) -> Tensor:
 def eigengradcam(sight: Sight) -> Tensor:
     matrix = _flat(sight.activations * sight.gradients).T
     return _project(matrix, matrix.sum(1)).reshape(sight.activations.shape[1:])
+
+
+def segeigencam(sight: Sight) -> Tensor:
+    matrix = _flat(sight.activations * sight.gradients.abs()).T
+    centered = matrix - matrix.mean(0)
+    cam = _project(centered, centered[:, centered.abs().sum(0).argmax()])
+    high, low = cam.max(), -cam.min()
+    if (high - low).abs() < 1e-6 * high:
+        raise Undefined("both ends are equally far from zero")
+    return (cam if high > low else -cam).reshape(sight.activations.shape[1:])
 
 
 def fem(sight: Sight) -> Tensor:
@@ -238,6 +249,14 @@ def integrated_gradients(sight: Sight) -> Tensor:
     return (sight.image[0] * mean).sum(0)
 
 
+def smoothgrad_sq(sight: Sight) -> Tensor:
+    return torch.stack([sight.image_gradient(copy) for copy in _noisy(sight)]).square().mean(0).amax(0)
+
+
+def vargrad(sight: Sight) -> Tensor:
+    return torch.stack([sight.image_gradient(copy) for copy in _noisy(sight)]).var(0, unbiased=False).amax(0)
+
+
 FORMULAS: dict[str, Callable[[Sight], Tensor]] = {
     "gradcam": gradcam,
     "gradcam++": gradcam_plus_plus,
@@ -248,6 +267,7 @@ FORMULAS: dict[str, Callable[[Sight], Tensor]] = {
     "elementwise": elementwise,
     "eigencam": eigencam,
     "eigengradcam": eigengradcam,
+    "segeigencam": segeigencam,
     "fem": fem,
     "kpcacam": kpcacam,
     "shapleycam": shapleycam,
@@ -264,6 +284,10 @@ FORMULAS: dict[str, Callable[[Sight], Tensor]] = {
     "guided_gradcam": guided_gradcam,
     "inputxgradient": inputxgradient,
     "smoothgrad": smoothgrad,
+    "smoothgrad_sq": smoothgrad_sq,
+    "vargrad": vargrad,
     "integrated_gradients": integrated_gradients,
+    "expected_gradients": expected_gradients,
+    "occlusion": occlusion,
 }
 """By key of ``METHODS``."""

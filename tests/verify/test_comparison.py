@@ -146,12 +146,8 @@ def test_less_precision_may_differ_more(made: Any) -> None:
 
 def test_a_fixed_batch_is_compared_at_its_own_size(made: Any) -> None:
     explainable, lowered, metadata = made
-    parity = check_parity(
-        explainable,
-        lowered,
-        replace(metadata, image_shape=[3, *metadata.image_shape[1:]]),
-        altered(lowered, lambda *right: right),
-    )
+    fixed = replace(metadata, image_shape=[3, *metadata.image_shape[1:]])
+    parity = check_parity(explainable, lowered, fixed, altered(lowered, lambda *right: right))
     assert (parity.images, parity.batches) == (3, [3])
 
 
