@@ -33,6 +33,7 @@ PARTS = {
         "docs/deploy",
         "docs/rolling",
         "docs/batch",
+        "docs/report",
         "docs/scale",
     ),
     "Kits": ("export/README", "export/*/README"),
