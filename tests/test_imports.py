@@ -20,7 +20,7 @@ writing
 imaging
 artifact networks
 attribution
-eager methods targets
+eager methods targets detection
 lowering
 model
 verify

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.boxes import BoxScore, RankedBoxes, resolve_ranks, rows_of
 from explainable_model.attribution.foreground import select_foreground
 from explainable_model.attribution.inputs import check_class_range
 from explainable_model.attribution.prediction import Select, check_class_scores, find_prediction
@@ -88,8 +89,7 @@ class Segmentation:
     Attributes:
         mask: which pixels: ``None`` for all, ``"own"`` for those that are predicted to be of the class,
             ``"input"`` for a mask ``(N, *spatial)`` given with each call, or a fixed one ``(*spatial)``.
-        threshold: with ``"own"`` and one channel, the score above which a pixel is foreground: 0 for a logit, 0.5 for
-            a network that ends in sigmoid.
+        threshold: with ``"own"`` and one channel, a pixel above it is foreground: 0 for a logit, 0.5 after a sigmoid.
     """
 
     mask: Tensor | Literal["own", "input"] | None = None
@@ -169,7 +169,7 @@ class Custom:
     linear: ClassVar[bool] = False
 
 
-Target: TypeAlias = ClassScore | Binary | Difference | Segmentation | Similarity | Custom
+Target: TypeAlias = ClassScore | Binary | Difference | Segmentation | Similarity | Custom | BoxScore
 
 
 def as_target(target: Target | Callable[..., Tensor] | None) -> Target:
@@ -242,6 +242,8 @@ def score_output(
     class_idx = class_idx.unsqueeze(1) if class_idx.ndim == 1 else class_idx
     if isinstance(target, Custom):
         return _score_custom(target, output, select, class_idx, inputs, image_shape)
+    if isinstance(target, BoxScore):
+        return _score_boxes(output, class_idx)
     prediction = find_prediction(output, select)
     if isinstance(target, (ClassScore, Binary, Difference)):
         check_class_scores(prediction, image_shape)
@@ -250,6 +252,12 @@ def score_output(
     ranking = target.ranking(logits, values) if isinstance(target, Segmentation) else values
     class_idx = resolve_class_idx(class_idx, ranking)
     return Scores(logits, class_idx, values, class_idx, values.shape[1])
+
+
+def _score_boxes(found: RankedBoxes, class_idx: Tensor) -> Scores:
+    """The scores of the boxes; the logits are the table of those that are asked for, ``(N, k, 8)``."""
+    ranks = resolve_ranks(class_idx, found.values.shape[1])
+    return Scores(rows_of(found.table, ranks), ranks, found.values, ranks, found.values.shape[1])
 
 
 def _score_custom(

@@ -9,6 +9,7 @@ from explainable_model.batch.batch_explainer import BatchExplainer
 from explainable_model.batch.parts import PartWorker
 from explainable_model.batch.photos import Photo
 from explainable_model.batch.pool import Pool
+from explainable_model.errors import ArtifactError
 
 MEASURED_FROM = 2000  # photos; of fewer, the measurement would take a good part of the time
 SAMPLE = 32
@@ -66,12 +67,15 @@ def choose_layout(
     measured: list[Layout] = []
     free = read_free_memory()
     for layout in list_layouts(cores):
-        with Pool(with_threads(worker, layout.threads), layout.processes) as pool:
-            rate, memory = pool.measure(photos[:SAMPLE], SECONDS)
+        try:
+            with Pool(with_threads(worker, layout.threads), layout.processes) as pool:
+                rate, memory = pool.measure(photos[:SAMPLE], SECONDS)
+        except ArtifactError:  # a photo that ends processes, or too little memory: the run itself finds out which
+            continue
         fits = max(1, int(MEMORY_SHARE * free // memory)) if free else layout.processes
         fewer = min(fits, layout.processes)
         measured.append(Layout(fewer, layout.threads, rate * fewer / layout.processes))
-    return max(measured, key=lambda layout: layout.rate or 0.0)
+    return max(measured, key=lambda layout: layout.rate or 0.0, default=Layout(cores, 1))
 
 
 def with_threads(worker: PartWorker, threads: int) -> PartWorker:

@@ -103,15 +103,15 @@ def write_manifest(
         wanted = _choose_new(*listed, *known)
         unique = len(np.unique(listed[0]))
         gone = int((~np.isin(known[0], listed[0])).sum())
-        total = len(known[0]) + int(wanted.sum())
+        added = int(wanted.sum())
+        total, repeated = len(known[0]) + added, len(listed[0]) - unique
+        if old is not None and not added:
+            return Manifest(target, total, old.parts, repeated, 0, gone)
         with parquet.ParquetWriter(staged.file, _make_schema(), compression="zstd") as writer:
             parts = _copy(old, writer) + _write_parts(draft, wanted, choose_part_rows(total), writer)
         draft.unlink()
-        added = int(wanted.sum()) if old is not None else 0
-        made = Manifest(target, total, parts, len(listed[0]) - unique, added, gone)
-        if old is None or added:
-            staged.commit()
-    return made
+        staged.commit()
+    return Manifest(target, total, parts, repeated, 0 if old is None else added, gone)
 
 
 def _choose_new(ids: Digests, places: Digests, known_ids: Digests, known_places: Digests) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from explainable_model.errors import InputError, first_line
 
 FILE, TAR, PARQUET, REMOTE = "file", "tar", "parquet", "remote"
 ROWS_AT_ONCE = 16  # photos of a Parquet file that are in memory together
-SCHEMES = ("s3://", "gs://", "gcs://", "hdfs://", "abfs://", "abfss://", "file://")
+SCHEMES = ("s3://", "gs://", "gcs://", "hdfs://", "file://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def open_remote(uri: str, opened: dict[str, Any]) -> tuple[Any, str]:
     arrow = import_pyarrow(f"{uri} is a store, which")
     import pyarrow.fs
 
-    scheme, rest = uri.split("://", 1)
+    scheme, rest = uri.rstrip("/").split("://", 1)
     host = "" if scheme == "file" else rest.split("/", 1)[0]
     key = f"{scheme}://{host}"
     try:

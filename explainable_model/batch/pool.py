@@ -18,6 +18,7 @@ from explainable_model.errors import ArtifactError
 WORKER = "explainable_model.batch.worker"
 TWICE = 2  # a photo at which a process ended that often is not read again
 MOST_STARTS = 3  # processes that ended before they had opened the artifact
+STDERR = 2
 GRACE = 5.0  # seconds for a process to end by itself
 
 
@@ -90,7 +91,13 @@ class Pool:
         ours, theirs = Pipe()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-m", WORKER, str(theirs.fileno())]
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=STDERR,  # the standard output is the driver's
+        )
         theirs.close()
         member = Member(process, ours)
         with contextlib.suppress(BrokenPipeError):  # told where its messages are read

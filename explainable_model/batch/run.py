@@ -118,8 +118,9 @@ def explain_data_set(
     explainer = BatchExplainer(artifact, class_idx=class_idx, top=top, batch=batch, trusted=trusted)
     opened = explainer.open()
     found = None if labels is None else read_labels(labels)
-    options = {"class": class_idx, "top": top, "labels": found.sha256 if found else None}
-    options |= {"folder_labels": folder_labels}
+    asked = opened.resolve(explainer.class_idx)
+    labeled = found.sha256 if found is not None else None
+    options = {"class": asked, "top": top, "labels": labeled, "folder_labels": folder_labels}
     with lock_folder(as_path(out)) as folder:
         check_fingerprint(folder, opened, options)
         photos = list_photos(named, folder_labels=folder_labels)
@@ -158,10 +159,11 @@ class _Steps:
     """Tells how many photos are done: those of finished parts, and those of parts in hand."""
 
     def __init__(self, tell: Progress, done: int, total: int) -> None:
-        self._tell, self._done, self._total = tell, done, total
+        self._tell, self._done, self._total, self._unfinished = tell, done, total, 0
         tell("photos", done, total)
 
     def show_unfinished(self, count: int) -> None:
+        self._unfinished = count
         self._tell("photos", min(self._done + count, self._total), self._total)
 
     def hear(self, kind: str, value: str | int) -> None:
@@ -171,7 +173,7 @@ class _Steps:
     def follow(self, results: Iterable[PartResult]) -> None:
         for result in results:
             self._done += result.made
-            self.show_unfinished(0)
+            self.show_unfinished(max(0, self._unfinished - result.made))
 
 
 def _run(

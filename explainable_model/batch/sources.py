@@ -87,6 +87,7 @@ def _walk(folder: str) -> Iterator[str]:
 def _list_remote(uri: str) -> Iterator[Photo]:
     from pyarrow import fs
 
+    uri = uri.rstrip("/")
     system, path = open_remote(uri, {})
     prefix = uri[: len(uri) - len(path)] if uri.endswith(path) else uri.split("://")[0] + "://"
     try:

@@ -52,6 +52,7 @@ def test_each_photo_has_one_row_in_order(artifact: Path, data: Path, tmp_path: P
     assert told[0] == ("listing", 8, -1)
     assert told[1] == ("photos", 0, 8)
     assert told[-1] == ("photos", 8, 8)
+    assert [done for _, done, _ in told[1:]] == sorted(done for _, done, _ in told[1:])
     parts = open_run(tmp_path / "run").parts
     assert [part.name for part in parts] == [f"part-00000{n}.parquet" for n in range(3)]
     stored = json.loads(parquet.read_metadata(parts[0]).metadata[METADATA_KEY])
@@ -145,6 +146,9 @@ def test_another_artifact_and_other_options_are_refused(artifact: Path, data: Pa
         explain_data_set(BEFORE, data, run, **HERE)
     with pytest.raises(InputError, match=r"made with class None \(now 1\), top 5 \(now 2\)"):
         explain_data_set(artifact, data, run, class_idx=1, top=2, **HERE)
+    named = tmp_path / "named"
+    explain_data_set(artifact, data, named, class_idx="espresso", **HERE)
+    assert explain_data_set(artifact, data, named, class_idx=4, **HERE).explained == 0
     table = tmp_path / "table.csv"
     table.write_text(f"path,id,label\nphotos/cats/1.png,{data}/cats/0.png,x\n")
     with pytest.raises(InputError, match=r"1 photo\(s\) have another label, another class or another place"):

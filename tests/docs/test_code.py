@@ -65,6 +65,12 @@ from explainable_model import ExplainableModel, Preprocess, export
 network, image = torchvision.models.resnet18(weights=None, num_classes=2).eval(), torch.randn(1, 3, 224, 224)
 names = ["cat", "dog"]
 """,
+    "docs/detection.md": """
+from torch import nn
+from tests.support.detectors import photos, tiny_fcos
+detector, image = tiny_fcos(), photos(1)
+network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 1)).eval()
+""",
     "docs/cli.md": "import torch\ndef make_network(): return torch.nn.Conv2d(3, 2, 3).eval()",
     "CONTRIBUTING.md": """
 import math
