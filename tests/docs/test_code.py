@@ -33,6 +33,12 @@ for number in range(4):
     Image.fromarray(pixels).save(f"photos/{number}.png")
     Image.fromarray(np.pad(np.full((20, 20), 255, np.uint8), 22)).save(f"masks/{number}.png")
 """,
+    "docs/report.md": """
+import numpy as np
+from pathlib import Path
+from tests.support.run_folders import blob, make_row, write_run
+write_run(Path("run"), [make_row(str(n), blob(n % 7, 3), class_idx=n % 2) for n in range(24)])
+""",
     "docs/onnx.md": """
 import warnings
 import torch
