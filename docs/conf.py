@@ -31,8 +31,24 @@ PARTS = {
         "docs/tasks",
         "docs/detection",
     ),
-    "Examples": ("examples/README", "examples/xray/README", "examples/notebooks/*", "docs/medical"),
-    "Run": ("docs/formats", "docs/onnx", "docs/precision", "docs/photos", "docs/cli", "docs/deploy", "docs/rolling"),
+    "Examples": (
+        "examples/README",
+        "examples/xray/README",
+        "examples/detector/README",
+        "examples/notebooks/*",
+        "docs/medical",
+    ),
+    "Run": (
+        "docs/formats",
+        "docs/onnx",
+        "docs/precision",
+        "docs/photos",
+        "docs/cli",
+        "docs/deploy",
+        "docs/rolling",
+        "docs/batch",
+        "docs/scale",
+    ),
     "Kits": ("export/README", "export/*/README"),
     "Understand": (
         "docs/how-it-works",
@@ -54,7 +70,8 @@ release = PROJECT["version"]
 
 root_doc = "docs/README"
 include_patterns = [
-    "docs/*.md", "examples/*.md", "examples/xray/*.md", "examples/notebooks/*.ipynb", "export/README.md",
+    "docs/*.md", "examples/*.md", "examples/xray/*.md", "examples/detector/*.md", "examples/notebooks/*.ipynb",
+    "export/README.md",
     "export/*/README.md", "benchmarks/README.md", "benchmarks/results/*.md", "explainable_model/methods/README.md",
     "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md",
 ]  # fmt: skip

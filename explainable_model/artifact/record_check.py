@@ -171,6 +171,7 @@ PARTS: Mapping[str, Mapping[str, Test]] = {
         "resize": _maybe(_is_count),
         "interpolation": _is_text,
         "window": _maybe(lambda value: _all(_is_number)(value) and len(value) == 2),
+        "pad": _maybe(_is_number),
     },
     "look": {"colormap": _maybe(_is_text), "alpha": _is_number, "threshold": _is_number, "hide": _is_text},
     "reference": {

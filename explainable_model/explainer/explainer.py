@@ -19,7 +19,8 @@ from explainable_model.explainer.answers import (
     take_first,
 )
 from explainable_model.explanation import PRESENT, Explanation, OutputKind
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.imaging.volumes import VolumePreprocess
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def session_explainer(session: "Session", preprocess: Any = None) -> Explainer:
             f"{session.path} does not say how a photo becomes its input; export it with preprocess=Preprocess(...), or "
             "with a network of torchvision or timm by its name."
         )
+    refuse_border(preparation)
     copies = metadata.batch or 1
 
     def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
@@ -163,8 +165,22 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
             f"It is not known how a photo becomes the input of this {type(named.model).__name__}; let the "
             "factory return explainable_model.NamedModel(model, Preprocess(...), class_names)."
         )
+    refuse_border(named.preprocess)
     shape = (1, len(named.preprocess.mean), *named.preprocess.size)
     return _wrap(explainable, named, named.preprocess, shape)
+
+
+def refuse_border(preprocess: Preprocess | AsDecoded) -> None:
+    """Refuse a preparation with a border where no boxes are explained.
+
+    Raises:
+        InputError: there is a border.
+    """
+    if isinstance(preprocess, Preprocess) and preprocess.pad is not None:
+        raise InputError(
+            f"pad={preprocess.pad:.3g} puts a border around the photo, which is for detectors: add task='detection', "
+            "or leave it out."
+        )
 
 
 def volume_explainer(explainable: "ExplainableModel", named: "NamedModel", preprocess: VolumePreprocess) -> Explainer:
