@@ -74,7 +74,8 @@ def test_a_box_describes_itself(found: PhotoDetections) -> None:
         assert box["hottest"] == pytest.approx(place)
     assert found.texts[0] == f"{found.class_names[0]} {found.scores[0]:.0%}"
     assert found.label in repr(found)
-    assert "levels.0" in repr(found)
+    assert "hirescam at the inputs of the head" in repr(found)
+    assert found.layers == ("levels.0", "levels.1", "levels.2")
 
 
 def test_pictures(found: PhotoDetections, tmp_path: Path, photo: Image.Image) -> None:
