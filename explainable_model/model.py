@@ -11,8 +11,7 @@ from torch._ops import OpOverload
 
 from explainable_model.artifact.metadata import Profile
 from explainable_model.attribution.boxes import BoxScore, read_detections
-from explainable_model.attribution.context import MethodContext
-from explainable_model.attribution.explain import Attribution, explain, with_rounded_means
+from explainable_model.attribution.explain import Attribution, attribute, explain, with_rounded_means
 from explainable_model.attribution.frames import check_frames
 from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_inputs
 from explainable_model.attribution.network import DifferentiableNetwork
@@ -185,19 +184,19 @@ class ExplainableModel(nn.Module):
 
         def __call__(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Explanation[Tensor]: ...
 
-    def attribute(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Attribution:
-        """Return the activations of the layer and the gradients of the score, which the CAM methods work with.
+    def attribute(
+        self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor, layer: int | str = 0
+    ) -> Attribution:
+        """Return what the method works with, signed and by channel.
 
-        Arguments and errors as ``forward``; of the first layer and the first class of each image, ``(N, K, *spatial)``.
+        Arguments and errors as ``forward``; ``layer`` is the position or the name of one of several target layers.
+        Output and gradient of the layer, for the first class of each image, come as ``(N, K, *spatial)``; of a method
+        that explains at the image, the image and its gradient.
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
             with checks.explained_shape_errors(self.model, image), self._randomness.refused(plan, image, inputs):
-                run = network.run(image, class_idx, inputs)
-                context = MethodContext(network, plan, run)
-                return Attribution(
-                    run.scores.logits, run.scores.class_idx[:, 0], context.activations, context.gradients()[:, 0]
-                )
+                return attribute(network, plan, image, class_idx, inputs, layer)
 
     def prepare(self, image: Tensor, *inputs: Tensor) -> None:
         """Find the target layer, and capture the graph where the method needs one, before the first call.

@@ -28,6 +28,7 @@ exporters
 runtime
 explainer
 evaluation batch serving demo
+report
 cli
 """
 LOWERING = """

@@ -26,8 +26,9 @@ from explainable_model.explanation import (
     OutputKind,
     input_names,
 )
+from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import OverlayStyle
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.imaging.preprocess import Preprocess
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "explainable_model.json"

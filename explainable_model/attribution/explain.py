@@ -60,6 +60,43 @@ def explain(
     return run.scores.logits, run.scores.class_idx.squeeze(1), cam.squeeze(1)
 
 
+def attribute(
+    network: DifferentiableNetwork,
+    plan: Plan,
+    image: Tensor,
+    class_idx: Tensor,
+    inputs: Sequence[Tensor] = (),
+    layer: int | str = 0,
+) -> Attribution:
+    """What a method works with: the activations and gradients of a layer, or the image and its gradient.
+
+    Args:
+        network: with the taps of ``plan``.
+        plan: what is explained and how.
+        image: ``(N, C, *spatial)``.
+        class_idx: as of ``explain``; of several classes the first counts.
+        inputs: the extra inputs.
+        layer: position or name of one of the target layers.
+
+    Raises:
+        LayerError: no such layer, or a method that reads neither a layer nor the image.
+    """
+    names = list(plan.layers)
+    if isinstance(layer, str) and layer in names:
+        layer = names.index(layer)
+    reads_image = plan.method.needs_image and not plan.method.needs_layer
+    if not reads_image and (isinstance(layer, str) or not -len(names) <= layer < len(names)):
+        known = f"its target layers are {', '.join(map(repr, names))}" if names else "it has no target layer"
+        raise LayerError(f"layer is {layer!r}; expected one of the target layers of {plan.method.name!r}: {known}.")
+    run = network.run(image, class_idx, inputs)
+    classes = run.scores.class_idx[:, 0]
+    if reads_image:
+        context = MethodContext(network, plan, run)
+        return Attribution(run.scores.logits, classes, image, context.image_gradients()[:, 0])
+    context = MethodContext(network, plan, run, range(len(names))[int(layer)])
+    return Attribution(run.scores.logits, classes, context.activations, context.gradients()[:, 0])
+
+
 def with_rounded_means(
     network: DifferentiableNetwork, plan: Plan, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]
 ) -> Plan:

@@ -17,7 +17,7 @@ from explainable_model.cli.outcome import (
     show_warnings,
 )
 from explainable_model.cli.preparation import WRITE_PREPARATION
-from explainable_model.errors import ArtifactError, InputError
+from explainable_model.errors import ArtifactError, InputError, ModelError
 
 UNPREPARED = f"nothing says how a photo becomes the input. {WRITE_PREPARATION}"
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from explainable_model.artifact.metadata import Metadata
     from explainable_model.exporters.format import Format
     from explainable_model.imaging.overlay import OverlayStyle
+    from explainable_model.networks.named import NamedModel
 
 
 def export(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -37,7 +38,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
 
     path: Path = arguments.out
     fmt = _choose_format(path, arguments.format)
-    named = load_network(arguments, console)
+    named = _load(arguments, console, fmt.name == "onnx")
     image = make_example_image(named, arguments.size, arguments.batch or 1)
     preprocess = named.preprocess and resize_preprocess(named.preprocess, (image.shape[2], image.shape[3]))
     if preprocess is not None and arguments.window is not None:
@@ -69,6 +70,23 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             progress=progress,
         )
     return _describe_export(path, read_metadata(path))
+
+
+def _load(arguments: argparse.Namespace, console: Console, is_onnx: bool) -> "NamedModel":
+    """Load the network; of an ONNX file that needs it, with its nodes where ONNX is written."""
+    kept = arguments.layer or True
+    if arguments.keep_graph is not None:
+        return load_network(arguments, console, kept if arguments.keep_graph else False)
+    source, _, file = arguments.model.partition(":")
+    if is_onnx and source == "onnx" and file:
+        from explainable_model.networks.onnx.read import keeps_by_itself
+
+        if keeps_by_itself(file):
+            try:
+                return load_network(arguments, console, kept)
+            except ModelError as error:
+                console.warn(f"the nodes of {file} are not kept: {error}")
+    return load_network(arguments, console)
 
 
 def _choose_format(path: Path, name: str | None) -> "Format":

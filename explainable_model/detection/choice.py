@@ -8,6 +8,7 @@ from explainable_model.detection.candidates import Candidates, take
 from explainable_model.errors import InputError
 
 NOTHING = -1.0  # the score of a candidate that is out
+ROUNDS = 24  # of suppression in a graph; clusters of boxes are decided within a few
 
 
 def choose_boxes(candidates: Candidates, how: BoxScore) -> tuple[Tensor, Tensor]:
@@ -64,6 +65,34 @@ def suppress(scores: Tensor, boxes: Tensor, labels: Tensor, count: int, iou_thre
         gone = ((overlap > iou_threshold) & (labels == take(labels, place))) | (index == place)
         scores = torch.where(gone, out, scores)
     return torch.cat(places, 1), torch.cat(kept, 1)
+
+
+def keep_best(boxes: Tensor, good: Tensor, iou_threshold: float) -> Tensor:
+    """Greedy non-maximum suppression of all boxes, which are sorted by their scores.
+
+    A box stays where no better box that stays overlaps it too much. Starting with all boxes, this rule is applied until
+    nothing changes: after t times, t boxes of each chain of overlaps are decided. Tracing applies it ``ROUNDS`` times,
+    and where it still changes something, all boxes become invalid.
+
+    Args:
+        boxes: ``(N, M, 4)``, the best first.
+        good: ``(N, M)`` bool, which are boxes at all.
+        iou_threshold: a box goes that overlaps a better one more than this.
+
+    Returns:
+        ``(N, M)`` bool.
+    """
+    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    overlap = overlap_with(boxes.unsqueeze(2), area.unsqueeze(2), boxes.unsqueeze(1), area.unsqueeze(1))
+    order = torch.arange(boxes.shape[1], device=boxes.device)
+    hides = ((overlap > iou_threshold) & (order.unsqueeze(1) < order)).to(boxes.dtype)
+    keep = before = good
+    rounds = ROUNDS if torch.compiler.is_exporting() else boxes.shape[1]
+    for _ in range(rounds):
+        before, keep = keep, good & ~(torch.matmul(keep.to(boxes.dtype).unsqueeze(1), hides).squeeze(1) > 0)
+        if not torch.compiler.is_exporting() and torch.equal(before, keep):
+            break
+    return keep & (before == keep).all(1, keepdim=True) if torch.compiler.is_exporting() else keep
 
 
 def overlap_with(box: Tensor, box_area: Tensor, boxes: Tensor, areas: Tensor) -> Tensor:

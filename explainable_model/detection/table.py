@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from explainable_model.detection import detr, one_stage, yolo
+from explainable_model.detection import detr, one_stage, two_stage, yolo
 from explainable_model.detection.family import Family, Thresholds
 
 
@@ -31,6 +31,10 @@ ROWS = (
     Family("fcos", "FCOS", ("torchvision.FCOS",), one_stage.fcos, _torchvision_levels, _torchvision_thresholds),
     Family(
         "ssd", "SSD, SSDlite", ("torchvision.SSD",), one_stage.ssd, _torchvision_levels, _torchvision_thresholds,
+    ),
+    Family(
+        "faster_rcnn", "Faster R-CNN, Mask R-CNN, Keypoint R-CNN", ("torchvision.FasterRCNN",),
+        two_stage.faster_rcnn, two_stage.count_levels, two_stage.thresholds,
     ),
     Family(
         "yolo", "YOLOv5u, v8, v9, v10, 11, 12, 26", ("ultralytics.DetectionModel",),

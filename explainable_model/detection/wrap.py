@@ -33,6 +33,7 @@ def wrap_detector(model: nn.Module, arguments: dict[str, Any]) -> tuple[Detectio
         ModelError: no family fits the network.
         ValueError: an argument that no detector takes.
     """
+    model = inner_network(model)
     given = {name: arguments.pop(name) for name in DETECTION_ARGUMENTS if name in arguments}
     for name in ("target", "output", "frames", "forward"):
         if arguments.get(name) is not None:
@@ -53,6 +54,13 @@ def wrap_detector(model: nn.Module, arguments: dict[str, Any]) -> tuple[Detectio
         region=None if given.get("region") is None else _choose(given["region"], "region", REGIONS),
     )
     return DetectionNetwork(model, family, target), target
+
+
+def inner_network(model: nn.Module) -> nn.Module:
+    """The network inside ``ultralytics.YOLO``, whose ``train`` starts a training."""
+    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(model).__mro__}
+    inner = getattr(model, "model", None)
+    return inner if "ultralytics.Model" in names and isinstance(inner, nn.Module) else model
 
 
 def refuse_detection_arguments(arguments: dict[str, Any]) -> None:
@@ -153,6 +161,7 @@ def wrap_for_task(task: Any, model: nn.Module, target_layer: Any, method: Method
             f"Method {method.name!r} does not explain boxes; expected one of {', '.join(METHODS_OF_BOXES)}."
         )
     wrapped, arguments["target"] = wrap_detector(model, arguments)
+    wrapped.only_windows = target_layer is None
     if target_layer is None and len(wrapped.levels):
         target_layer = [f"{LEVELS}.{number}" for number in range(len(wrapped.levels))]
     return wrapped, target_layer

@@ -20,7 +20,8 @@ from explainable_model.explainer.open_explainer import (
     translate_preprocess,
 )
 from explainable_model.explanation import PREDICTED, DetectionExplanation, Detections
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from explainable_model.model import ExplainableModel

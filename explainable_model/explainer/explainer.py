@@ -19,7 +19,8 @@ from explainable_model.explainer.answers import (
     take_first,
 )
 from explainable_model.explanation import PRESENT, Explanation, OutputKind
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.imaging.volumes import VolumePreprocess
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from explainable_model.exporters import FORMATS, format_by_suffix, format_of
 from explainable_model.exporters.describe import describe
 from explainable_model.exporters.detectors import check_detector
 from explainable_model.exporters.format import Format
+from explainable_model.exporters.onnx_kept import check_kept
 from explainable_model.exporters.onnx_precision import reduce_precision
 from explainable_model.exporters.opening import find_companion, open_artifact
 from explainable_model.imaging.overlay import OverlayStyle
@@ -131,6 +132,7 @@ def export(
             dynamic_batch=dynamic_batch and not fmt.fixed_size,
             profile=profile,
         )
+        check_kept(lowered.kept, fmt, path, precision)
         lowered = with_pixels(lowered, preparation, pixels, render, pixel_dtype)
         described = describe(lowered, fmt.name, preparation, class_names, output_kind, check_threshold(threshold))
         unwritten, file = replace(described, checksum=UNWRITTEN), staged.file

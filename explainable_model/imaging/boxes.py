@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
 from explainable_model.imaging.arrays import as_array
+from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import (
     ALPHA,
     COLORMAP,
@@ -20,7 +21,7 @@ from explainable_model.imaging.overlay import (
     resize_map,
     round_box,
 )
-from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
+from explainable_model.imaging.preprocess import Box, Preprocess, upright_rgb
 from explainable_model.imaging.sheets import cut_line, load_font
 from explainable_model.imaging.tiles import SIDE, Tile, tile_sheet
 

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
 from explainable_model.imaging.arrays import as_array
-from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import Box, Preprocess, upright_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image

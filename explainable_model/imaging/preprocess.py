@@ -1,5 +1,7 @@
 """Turns a photo into the network's input, with Pillow and NumPy alone."""
 
+import io
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explainable_model.errors import InputError, LowRangeWarning, MissingRuntimeError
-from explainable_model.imaging.dicom import is_dicom, read_dicom
+from explainable_model.errors import FirstPageWarning, InputError, LowRangeWarning, MissingRuntimeError
+from explainable_model.imaging.dicom import MARK, MARK_AT, SUFFIXES, is_dicom, read_dicom
 from explainable_model.imaging.letterbox import crop_border, draw_border, find_edges
+from explainable_model.imaging.stored import warn_of_further_pages
 from explainable_model.imaging.volumes import is_volume_path
 from explainable_model.imaging.window import (
-    SIXTEEN_BITS,
     Window,
     check_high_bytes,
     check_window,
-    find_values,
     is_deep,
     keeps_high_bytes,
     to_eight_bits,
@@ -159,46 +160,6 @@ class Preprocess:
         return np.ascontiguousarray(normalized.transpose(2, 0, 1)[None])
 
 
-@dataclass(frozen=True)
-class AsDecoded:
-    """Passes a photo on as it is, for an artifact that prepares photos itself.
-
-    Attributes:
-        pixels: layout, ``NCHW`` or ``NHWC`` of RGB, ``NHW`` of gray photos.
-        window: as of ``Preprocess``.
-        dtype: ``uint8``; or ``uint16``, of gray photos to which the artifact applies ``window`` itself.
-    """
-
-    pixels: str
-    window: Window | None = None
-    dtype: str = "uint8"
-
-    def box(self, width: int, height: int) -> Box:
-        """The maps cover the whole photo."""
-        return 0.0, 0.0, float(width), float(height)
-
-    def image_box(self, width: int, height: int) -> Box:
-        """The image is the photo."""
-        return self.box(width, height)
-
-    def crop(self, cam: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-        """There is no border."""
-        return cam
-
-    def __call__(self, photo: "Image") -> NDArray[np.uint8 | np.uint16]:
-        """Turn a photo into ``(1, 3, H, W)``, ``(1, H, W, 3)`` or ``(1, H, W)``.
-
-        Of 16 bits, each gray level gets a value that the artifact's window maps to this level: a photo that was opened
-        with a window of its own, or has 8 bits, reaches the network with its own levels.
-        """
-        picture = upright_rgb(photo, self.window)
-        if self.pixels == "NHW":
-            gray = np.array(picture.convert("L"), np.uint8)[None]
-            return gray if self.dtype == "uint8" else find_values(self.window or SIXTEEN_BITS)[gray]
-        levels = np.array(picture, np.uint8)[None]
-        return levels if self.pixels == "NHWC" else np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
-
-
 def open_photo(path: str | Path, window: Window | None = None) -> "Image":
     """Read a picture of any mode as RGB, upright (EXIF orientation applied), or the image of a DICOM file.
 
@@ -212,15 +173,50 @@ def open_photo(path: str | Path, window: Window | None = None) -> "Image":
         MissingRuntimeError: a DICOM file without pydicom.
 
     Warns:
+        FirstPageWarning: a file of several pages or frames.
         LowRangeWarning: a picture of 16 bits that becomes nearly black.
     """
-    from PIL import UnidentifiedImageError
-
-    try:
+    with _explained_errors(path):
         if is_dicom(path):
             return read_dicom(path, window, MAX_PIXELS)
         with quiet_pillow():
-            return _read(path, window)
+            return _read(path, path, window)
+
+
+def decode_photo(content: bytes, name: str, window: Window | None = None) -> "Image":
+    """Decode the bytes of a picture's file, as ``open_photo`` reads the file.
+
+    Args:
+        content: of a file of any format that ``open_photo`` reads.
+        name: of the photo, for messages.
+        window: as of ``Preprocess``.
+
+    Raises, warns: as ``open_photo``.
+    """
+    with _explained_errors(name):
+        if content[MARK_AT : MARK_AT + len(MARK)] == MARK or Path(name).suffix.lower() in SUFFIXES:
+            return _decode_dicom(content, name, window)
+        with quiet_pillow():
+            return _read(io.BytesIO(content), name, window)
+
+
+def _decode_dicom(content: bytes, name: str, window: Window | None) -> "Image":
+    with tempfile.NamedTemporaryFile(suffix=".dcm") as file:  # pydicom reads a header by the path of its file
+        file.write(content)
+        file.flush()
+        try:
+            return read_dicom(file.name, window, MAX_PIXELS)
+        except InputError as error:
+            raise InputError(str(error).replace(file.name, name)) from error
+
+
+@contextmanager
+def _explained_errors(path: str | Path) -> Iterator[None]:
+    """Turn the errors of decoders into ours, which name the file."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except UnidentifiedImageError as error:
@@ -229,7 +225,12 @@ def open_photo(path: str | Path, window: Window | None = None) -> "Image":
                 f"{path} is a volume; explain it in Python: explain(path, network, preprocess=VolumePreprocess(...))."
             ) from error
         raise InputError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG or the like.") from error
-    except (InputError, LowRangeWarning, MissingRuntimeError):  # a warning is raised where warnings are errors
+    except (
+        InputError,
+        FirstPageWarning,
+        LowRangeWarning,
+        MissingRuntimeError,
+    ):  # a warning is raised where warnings are errors
         raise
     except Exception as error:  # Pillow's decoders raise errors of many types on damaged files
         raise InputError(f"{path} cannot be read: {error}. Is it truncated or damaged?") from error
@@ -246,10 +247,11 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _read(path: str | Path, window: Window | None) -> "Image":
+def _read(source: "str | Path | io.BytesIO", path: str | Path, window: Window | None) -> "Image":
     from PIL import Image
 
-    with Image.open(path) as photo:
+    with Image.open(source) as photo:
+        photo.filename = str(path)  # its name in messages
         if photo.width * photo.height > MAX_PIXELS:
             raise InputError(f"{path} has {photo.width} x {photo.height} pixels; expected at most {MAX_PIXELS:,}.")
         return upright_rgb(photo, window)
@@ -264,10 +266,11 @@ def upright_rgb(photo: "Image", window: Window | None = None) -> "Image":
         photo: of any mode; an upright RGB picture stays as it is.
         window: as of ``Preprocess``.
 
-    Raises, warns: as ``to_eight_bits``.
+    Raises, warns: as ``to_eight_bits``, and ``FirstPageWarning``.
     """
     from PIL import ExifTags, Image, ImageOps
 
+    warn_of_further_pages(photo)
     if is_deep(photo):  # before the rotation, which loses the tags of the file
         orientation = photo.getexif().get(ExifTags.Base.Orientation)
         photo = to_eight_bits(photo, window)
@@ -275,6 +278,8 @@ def upright_rgb(photo: "Image", window: Window | None = None) -> "Image":
     elif keeps_high_bytes(photo):
         photo = check_high_bytes(photo, window)
     photo = ImageOps.exif_transpose(photo)
+    if photo.mode in ("La", "RGBa"):  # colors that are multiplied with their opacity
+        photo = photo.convert("LA" if photo.mode == "La" else "RGBA")
     if photo.mode in ("RGBA", "LA", "PA") or "transparency" in photo.info:
         background = Image.new("RGBA", photo.size, "white")
         return Image.alpha_composite(background, photo.convert("RGBA")).convert("RGB")

@@ -1,6 +1,6 @@
 """The lowered module: prediction and explanation as one forward-only graph."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -28,6 +28,7 @@ from explainable_model.lowering.capture.export import quiet_export, without_auto
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
 from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.lowering.output_kind import OutputEnding, classify_output
+from explainable_model.networks.onnx.kept import find_kept
 
 
 class TracedExplanation(nn.Module):
@@ -61,6 +62,8 @@ class LoweredModel(nn.Module):
         photo_io: how it prepares photos and draws on them; ``None`` where it takes the network's own input.
         profile: ``portable`` where the graph keeps to the operators that strict runtimes have, else ``full``.
         ending: the operators that the network's output ends with.
+        notes: what the file that the network was read from says about itself.
+        kept: graphs of files whose own nodes the graph runs.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class LoweredModel(nn.Module):
         photo_io: PhotoIO | None = None,
         profile: Profile = "full",
         ending: OutputEnding,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.graph_module = graph_module
@@ -88,6 +92,8 @@ class LoweredModel(nn.Module):
         self.photo_io = photo_io
         self.profile = profile
         self.ending = ending
+        self.notes = dict(notes or {})
+        self.kept = tuple(find_kept(graph_module.graph))
         self.eval()
 
     def forward(

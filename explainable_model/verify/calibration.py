@@ -12,7 +12,8 @@ from explainable_model.artifact.runner import Array
 from explainable_model.artifact.shapes import NHW, format_shape, shape_problem
 from explainable_model.errors import InputError
 from explainable_model.explanation import Progress
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess, open_photo
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import Preprocess, open_photo
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -212,8 +212,8 @@ def _same_prediction(got: int, want: int, logits: Array, tolerance: Tolerance) -
 def correlation(a: Array, b: Array) -> float:
     """Pearson's correlation of two maps; a constant map correlates with an equal map only."""
     a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    a, b = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    x, y = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
     if norm > 0:
-        return float((a * b).sum() / norm)
+        return float((x * y).sum() / norm)
     return 1.0 if np.array_equal(a, b) else 0.0

@@ -12,6 +12,7 @@ from tests.support.detectors import photos
 from tests.support.transformers_detectors import TRANSFORMERS, make_detr
 
 SIZE = (96, 128)
+THRESHOLD = 0.15
 
 
 def own_results(name: str, network: Any, image: Tensor, threshold: float) -> list[dict[str, Tensor]]:
@@ -30,14 +31,16 @@ def own_results(name: str, network: Any, image: Tensor, threshold: float) -> lis
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_boxes_are_those_of_the_post_processing(name: str) -> None:
     network = make_detr(name)
-    explainable: Any = ExplainableModel(network, task="detection", top_k=4, score_threshold=0.3, method="hirescam")
+    explainable: Any = ExplainableModel(
+        network, task="detection", top_k=4, score_threshold=THRESHOLD, method="hirescam"
+    )
     for batch in (1, 3):
         image = photos(batch, SIZE, seed=batch)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             (boxes, scores, labels, valid), cam = explainable(image)
         assert cam.shape == (batch, 4, *SIZE)
-        for n, own in enumerate(own_results(name, network, image, 0.3)):
+        for n, own in enumerate(own_results(name, network, image, THRESHOLD)):
             count = min(4, len(own["scores"]))
             assert count > 1
             assert int(valid[n].sum()) == count

@@ -17,7 +17,8 @@ from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, effici
 from explainable_model.errors import AgreementWarning, InputError, VerificationError
 from explainable_model.exporters.onnx import open_
 from explainable_model.exporters.onnx_precision import EXACT_CONVOLUTIONS
-from explainable_model.imaging.preprocess import AsDecoded, open_photo
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import open_photo
 from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.verify.agreement import measure_agreement, require_agreement
 from explainable_model.verify.calibration import MINIMUM, resize_photo

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam
+from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam, segeigencam
 from explainable_model.methods.fem import fem
 from tests.support import method_checks as checks
 
@@ -76,6 +76,16 @@ def test_eigengradcam_is_the_svd_of_the_products(shape: tuple[int, ...]) -> None
     cam = eigengradcam(activations, gradients)
     assert up_to_sign(cam, svd_projection(products)) < 1e-6
     assert ((cam * products.sum(1)).flatten(1).sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_segeigencam_is_the_first_principal_component(shape: tuple[int, ...]) -> None:
+    activations, gradients = checks.inputs([shape, shape], batch=3, seed=5)
+    weighed = activations * gradients.abs()
+    mean = weighed.flatten(2).mean(2).reshape(3, -1, *[1] * (len(shape) - 1))
+    cam = segeigencam(activations, gradients)
+    assert up_to_sign(cam, svd_projection(weighed - mean)) < 1e-6
+    assert (cam.flatten(1).amax(1) >= -cam.flatten(1).amin(1)).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

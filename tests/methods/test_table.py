@@ -54,6 +54,11 @@ def test_the_defaults_are_those_of_the_papers_and_of_the_docs() -> None:
         "vitreciprocam": {"gaussian": True},
         "legrad": {"first": 0},
         "smoothgrad": {"samples": 16, "noise": 0.15, "seed": 0},
+        "smoothgrad_sq": {"samples": 16, "noise": 0.15, "seed": 0},
+        "vargrad": {"samples": 16, "noise": 0.15, "seed": 0},
         "integrated_gradients": {"steps": 32, "baseline": 0.0},
+        "expected_gradients": {"samples": 32, "baseline": 0.0, "noise": 0.0, "seed": 0},
+        "occlusion": {"window": 0, "stride": 0, "baseline": 0.0},
+        "rise": {"samples": 4000, "cells": 7, "keep": 0.5, "seed": 0},
     }
     assert {name: dict(method.options) for name, method in methods.METHODS.items() if method.options} == defaults

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.ssd import SSDHead
+from torchvision.ops import MultiScaleRoIAlign
 
 CHANNELS = 32  # the heads of FCOS have group norm of 32 groups
 CLASSES = 4
@@ -76,7 +78,29 @@ def tiny_ssd(**options: Any) -> nn.Module:
     return randomize(network, 1.5)
 
 
-TORCHVISION: Mapping[str, Callable[..., Any]] = {"retinanet": tiny_retinanet, "fcos": tiny_fcos, "ssd": tiny_ssd}
+def tiny_faster_rcnn(**options: Any) -> nn.Module:
+    """Faster R-CNN of three levels."""
+    network = detection.FasterRCNN(
+        TinyPyramid(),
+        rpn_anchor_generator=_anchors((0.5, 2.0)),
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], 5, 2, canonical_scale=32),
+        box_head=TwoMLPHead(CHANNELS * 25, 32),
+        box_predictor=FastRCNNPredictor(32, CLASSES),
+        min_size=SIZE[0],
+        max_size=SIZE[1],
+        rpn_pre_nms_top_n_test=60,
+        rpn_post_nms_top_n_test=80,
+        **options,
+    )
+    return randomize(network, 0.5)
+
+
+TORCHVISION: Mapping[str, Callable[..., Any]] = {
+    "retinanet": tiny_retinanet,
+    "fcos": tiny_fcos,
+    "ssd": tiny_ssd,
+    "faster_rcnn": tiny_faster_rcnn,
+}
 """By the name of the family."""
 
 

@@ -85,6 +85,7 @@ TRANSFORMERS: Mapping[str, Callable[[], nn.Module]] = {
     "yolos": _yolos,
 }
 
+SPREAD = {"conditional_detr": 0.2, "yolos": 5.0}  # of the last weights; the queries of a random network are much alike
 WITH_NO_OBJECT = ("detr", "yolos")
 
 
@@ -95,7 +96,7 @@ def make_detr(name: str) -> Any:
     for part, module in network.named_modules():
         last = part.endswith(("class_labels_classifier.layers.2", "class_labels_classifier"))
         if isinstance(module, nn.Linear) and (last or ".class_embed" in part):
-            nn.init.normal_(module.weight, 0, 0.8)
+            nn.init.normal_(module.weight, 0, SPREAD.get(name, 0.8))
             nn.init.normal_(module.bias, 0, 0.5)
             if name in WITH_NO_OBJECT:
                 nn.init.constant_(module.bias[-1:], -2.0)

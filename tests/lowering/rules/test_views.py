@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from explainable_model.networks.onnx.kept import AS_IN_FILE, as_in_file
 from tests.support.rule_checks import TOLERANCE, Example, Numbers, compare, compare_at_another_batch, example
 
 aten = torch.ops.aten
@@ -148,7 +149,8 @@ INDEXING = [
     ),
 ]
 
-EXAMPLES = VIEWS + JOINING + CUTTING + SPACE + INDEXING
+KEPT = [example(AS_IN_FILE, normal(2, 3), normal(2, 3), wrt=("self",), forward=as_in_file)]
+EXAMPLES = VIEWS + JOINING + CUTTING + SPACE + INDEXING + KEPT
 # These fix the batch size in their arguments, or write to every image by its number.
 FIXED = {
     "view", "_unsafe_view", "reshape", "t", "roll-flat", "expand_as", "index.Tensor-apart", "gather", "scatter.src",

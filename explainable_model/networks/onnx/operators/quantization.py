@@ -13,6 +13,10 @@ from explainable_model.networks.onnx.values import Value, axis_of, tensor
 UNROUNDED = "unrounded"
 """The attribute that the reader gives a node whose values it keeps between the integers' own."""
 
+STRAIGHT = "straight"
+"""The attribute of a node that rounds an output: a score outside of its range keeps its gradient, as the logit under a
+sigmoid does."""
+
 RANGES = {torch.uint8: (0, 255), torch.int8: (-128, 127), torch.int16: (-32768, 32767)}
 
 
@@ -40,7 +44,13 @@ def dequantize(call: Call, x: Value, scale: Value, zero: Value = None) -> Value:
 
 def quantize(call: Call, x: Value, scale: Value, zero: Value = None) -> Value:
     """Round to the values that the integers can stand for; their gradient is one inside the range."""
-    x, scale = tensor(x), tensor(scale)
+    x = tensor(x)
+    rounded = _round(call, x, scale, zero)
+    return x + (rounded - x).detach() if call.get(STRAIGHT) else rounded
+
+
+def _round(call: Call, x: Tensor, scale: Value, zero: Value) -> Tensor:
+    scale = tensor(scale)
     kind: Any = torch.uint8 if zero is None else tensor(zero).dtype
     if zero is None and "output_dtype" in call.attributes:
         kind = DTYPES.get(call.get("output_dtype"))
