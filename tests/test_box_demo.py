@@ -16,6 +16,8 @@ from PIL import Image
 import explainable_model as xm
 from explainable_model.cli.main import main
 from explainable_model.demo import boxes, find_in_package
+from explainable_model.errors import InputError
+from explainable_model.explainer.explainer import artifact_explainer
 from explainable_model.explainer.photo_detections import PhotoDetections
 
 WITHOUT_TORCH = """
@@ -93,5 +95,7 @@ def test_the_path_of_an_artifact_is_a_detector_by_itself(report: dict[str, Any])
     assert isinstance(answer, PhotoDetections)
     expected = [report["photos"][0]["boxes"][rank]["score"] for rank in (3, 1)]
     np.testing.assert_allclose(answer.scores, expected, atol=1e-5)
-    with pytest.raises(xm.errors.InputError, match="Leave out method"):
+    with pytest.raises(InputError, match="finds boxes, each with a map"):
+        artifact_explainer(report["artifacts"]["torchscript"])
+    with pytest.raises(InputError, match="Leave out method"):
         xm.explain("coins.png", report["artifacts"]["onnx"], method="hirescam")
