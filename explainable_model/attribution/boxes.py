@@ -1,6 +1,6 @@
 """The boxes of a detector as something to explain: one score for each box."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,11 +20,13 @@ class RankedBoxes(NamedTuple):
     Attributes:
         table: ``(N, R, 8)``: ``x1, y1, x2, y2`` in pixels, score, label, whether there is a box, and the level of the
             pyramid that it lies on, ``ANY_LEVEL`` for all. It has no gradient.
-        values: ``(N, R)``, what is explained of each box, with its gradient.
+        places: ``(N, R)`` int64, which candidate each is.
+        explain: from places ``(N, k)`` to what is explained of these candidates ``(N, k)``, with its gradient.
     """
 
     table: Tensor
-    values: Tensor
+    places: Tensor
+    explain: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,12 @@ def resolve_ranks(class_idx: Tensor, count: int) -> Tensor:
                 f"class_idx {low if low < PREDICTED else high} is out of range; for a detector it is the rank of a "
                 f"box, 0 to {count - 1}, or {PREDICTED} for the boxes of the best scores. max_boxes= finds more boxes."
             )
-    ranks = torch.arange(class_idx.shape[1], device=class_idx.device).expand_as(class_idx)
-    return torch.where(class_idx == PREDICTED, ranks, class_idx)
+    return torch.where(class_idx == PREDICTED, number_columns(class_idx), class_idx)
+
+
+def number_columns(ranks: Tensor) -> Tensor:
+    """``(N, k)`` int64: the number of each column."""
+    return torch.zeros_like(ranks) + torch.arange(ranks.shape[1], device=ranks.device)
 
 
 def rows_of(table: Tensor, ranks: Tensor) -> Tensor:

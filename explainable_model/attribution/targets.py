@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from explainable_model.attribution.boxes import BoxScore, RankedBoxes, resolve_ranks, rows_of
+from explainable_model.attribution.boxes import BoxScore, RankedBoxes, number_columns, resolve_ranks, rows_of
 from explainable_model.attribution.foreground import select_foreground
 from explainable_model.attribution.inputs import check_class_range
 from explainable_model.attribution.prediction import Select, check_class_scores, find_prediction
@@ -72,9 +72,8 @@ class Difference:
         """
         scores = class_scores(logits, image_shape[0])
         if not isinstance(self.other, int) or not 0 <= self.other < scores.shape[1]:
-            raise InputError(
-                f"Difference(other={self.other!r}): expected a class, 0 to {scores.shape[1] - 1} for this network."
-            )
+            expected = f"a class, 0 to {scores.shape[1] - 1} for this network"
+            raise InputError(f"Difference(other={self.other!r}): expected {expected}.")
         return scores - scores[:, self.other : self.other + 1]
 
 
@@ -240,10 +239,10 @@ def score_output(
         ModelError: the output is not what the target needs.
     """
     class_idx = class_idx.unsqueeze(1) if class_idx.ndim == 1 else class_idx
-    if isinstance(target, Custom):
-        return _score_custom(target, output, select, class_idx, inputs, image_shape)
     if isinstance(target, BoxScore):
         return _score_boxes(output, class_idx)
+    if isinstance(target, Custom):
+        return _score_custom(target, output, select, class_idx, inputs, image_shape)
     prediction = find_prediction(output, select)
     if isinstance(target, (ClassScore, Binary, Difference)):
         check_class_scores(prediction, image_shape)
@@ -255,9 +254,10 @@ def score_output(
 
 
 def _score_boxes(found: RankedBoxes, class_idx: Tensor) -> Scores:
-    """The scores of the boxes; the logits are the table of those that are asked for, ``(N, k, 8)``."""
-    ranks = resolve_ranks(class_idx, found.values.shape[1])
-    return Scores(rows_of(found.table, ranks), ranks, found.values, ranks, found.values.shape[1])
+    """The scores of the boxes that are asked for; the logits are their table, ``(N, k, 8)``."""
+    ranks = resolve_ranks(class_idx, found.places.shape[1])
+    values = found.explain(found.places.gather(1, ranks))
+    return Scores(rows_of(found.table, ranks), ranks, values, number_columns(ranks), found.places.shape[1])
 
 
 def _score_custom(

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def detr(network: Any, image: Tensor, tap: Tap) -> Candidates:
     encoder = network.model.encoder.layers[-1]
 
     def change(tokens: Tensor) -> Tensor:
-        return tap([tokens.mT.unflatten(2, sizes[-1])])[0].flatten(2).mT
+        return tap([torch.unflatten(tokens.mT, 2, sizes[-1])])[0].flatten(2).mT
 
     watched = _watched(network.model.input_projection, lambda found: sizes.append(tuple(found.shape[2:])))
     with watched, _changed(encoder, change):
@@ -45,8 +46,8 @@ def deformable_detr(network: Any, image: Tensor, tap: Tap) -> Candidates:
     sizes: list[Any] = []
 
     def change(tokens: Tensor) -> Tensor:
-        parts = tokens.split([height * width for height, width in sizes], 1)
-        maps = tap([part.mT.unflatten(2, size) for part, size in zip(parts, sizes, strict=True)])
+        parts = torch.split(tokens, [height * width for height, width in sizes], 1)
+        maps = tap([torch.unflatten(part.mT, 2, size) for part, size in zip(parts, sizes, strict=True)])
         return torch.cat([level.flatten(2).mT for level in maps], 1)
 
     with ExitStack() as stack:
@@ -64,7 +65,7 @@ def rt_detr(network: Any, image: Tensor, tap: Tap) -> Candidates:
     """
     with ExitStack() as stack:
         for number, projection in enumerate(network.model.decoder_input_proj):
-            stack.enter_context(_changed(projection, lambda found, number=number: tap.one(number, found)))
+            stack.enter_context(_changed(projection, partial(tap.one, number)))
         output = network(pixel_values=image)
     return _candidates(network, output, image)
 
@@ -79,7 +80,7 @@ def yolos(network: Any, image: Tensor, tap: Tap) -> Candidates:
     size = int(image.shape[2]) // int(down), int(image.shape[3]) // int(across)
 
     def change(tokens: Tensor) -> Tensor:
-        patches = tap([tokens[:, 1:-queries].mT.unflatten(2, size)])[0]
+        patches = tap([torch.unflatten(tokens[:, 1:-queries].mT, 2, size)])[0]
         return torch.cat([tokens[:, :1], patches.flatten(2).mT, tokens[:, -queries:]], 1)
 
     with _changed(network.vit.encoder.layer[-2], change):

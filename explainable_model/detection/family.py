@@ -14,10 +14,11 @@ class Tap:
 
     Args:
         levels: a module for each, to which a hook can listen.
+        only_windows: whether a head may run once more on the cells that a box depends on.
     """
 
-    def __init__(self, levels: Iterable[nn.Module]) -> None:
-        self._levels = list(levels)
+    def __init__(self, levels: Iterable[nn.Module], only_windows: bool = False) -> None:
+        self._levels, self.only_windows = list(levels), only_windows
 
     def __call__(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """All levels ``(N, C, h, w)`` at once."""

@@ -1,5 +1,7 @@
 """A detector as a network whose output is a fixed number of boxes."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ class DetectionNetwork(nn.Module):
         self.network = network
         self.levels = nn.ModuleList(nn.Identity() for _ in range(family.levels(network)))
         self.family, self.target = family, target
+        self.only_windows = True  # another layer may lie in the head, which then runs once more
         self.training = network.training
         self.levels.eval()
 
@@ -34,14 +37,14 @@ class DetectionNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> RankedBoxes:
         """The boxes of ``image`` ``(N, C, H, W)``."""
-        candidates = self.family.candidates(self.network, image, Tap(self.levels))
+        candidates = self.family.candidates(self.network, image, Tap(self.levels, self.only_windows))
         with torch.no_grad():
             places, table = choose_boxes(candidates, self.target)
-        return RankedBoxes(table, _explained(candidates, self.target.score, places))
+        return RankedBoxes(table, places, partial(_explained, candidates, self.target.score))
 
 
 def _explained(candidates: Candidates, score: str, places: Tensor) -> Tensor:
-    """``(N, R)``: what is explained of the chosen boxes."""
+    """``(N, k)``: what is explained of the candidates at these places."""
     if score in COORDINATES and candidates.coordinates is not None:
         return candidates.coordinates(places)[..., COORDINATES.index(score)]
     if score in candidates.explained:

@@ -1,6 +1,7 @@
 """torchvision's detectors of one stage: RetinaNet, FCOS and SSD."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from explainable_model.detection.candidates import Candidates, Explained, best_places, clip_boxes, log_odds, take
 from explainable_model.detection.family import Tap
 from explainable_model.detection.torchvision_input import Prepared, prepare, pyramid_of
+from explainable_model.detection.windows import local_layers, locate, run_at
 
 
 def retinanet(network: Any, image: Tensor, tap: Tap) -> Candidates:
@@ -27,7 +29,23 @@ def retinanet(network: Any, image: Tensor, tap: Tap) -> Candidates:
         flat = network.box_coder.decode_single(take(offsets, at).flatten(0, 1), anchors[at].flatten(0, 1))
         return cast(Tensor, flat.reshape(*at.shape, 4))
 
-    return _pairs(prepared, logits, scores, deltas, places, level, decode)
+    found = _pairs(prepared, logits, scores, deltas, places, level, decode)
+    part = network.head.classification_head
+    layers = local_layers(part.conv, part.cls_logits) if tap.only_windows else None
+    if layers is None:
+        return found
+    anchor = torch.div(places, logits.shape[2], rounding_mode="floor")
+    starts, counts = _starts(levels, [network.anchor_generator.num_anchors_per_location()[0]] * len(levels))
+
+    def of_class(chosen: Tensor) -> Tensor:
+        on, at = take(level, chosen), take(anchor, chosen)
+        own = at - _by_level(starts, on)
+        cell = torch.div(own, counts[0], rounding_mode="floor")
+        outputs = run_at(layers, levels, locate(cell, on, levels))
+        channel = (own - cell * counts[0]) * logits.shape[2] + take(found.labels, chosen)
+        return outputs.gather(2, channel.unsqueeze(2)).squeeze(2)
+
+    return replace(found, explained={**found.explained, "class": of_class})
 
 
 def fcos(network: Any, image: Tensor, tap: Tap) -> Candidates:
@@ -133,14 +151,49 @@ def ssd(network: Any, image: Tensor, tap: Tap) -> Candidates:
         flat = network.box_coder.decode_single(take(offsets, at).flatten(0, 1), anchors[at].flatten(0, 1))
         return prepared.to_original(clip_boxes(flat.reshape(*at.shape, 4), height, width))
 
+    level = _level_of_anchor(network, levels, anchor)
+    parts = [local_layers(part) for part in network.head.classification_head.module_list]
+    starts, counts = _starts(levels, network.anchor_generator.num_anchors_per_location())
+
+    def at_windows(chosen: Tensor) -> Tensor:
+        """``(N, k, classes)``: the logits of the anchors, computed at their places alone."""
+        on, at = take(level, chosen), take(anchor, chosen)
+        own = at - _by_level(starts, on)
+        per_cell = _by_level(counts, on)
+        cell = torch.div(own, per_cell, rounding_mode="floor")
+        places, total = locate(cell, on, levels), None
+        for number, layers in enumerate(parts):
+            outputs = torch.unflatten(run_at(layers or [], levels, places, only=number), 2, (counts[number], -1))
+            which = (own - cell * per_cell).clamp(max=counts[number] - 1)[..., None, None]
+            row = outputs.gather(2, which.expand(-1, -1, 1, logits.shape[2])).squeeze(2)
+            row = row * places.is_on(number, row).unsqueeze(2)
+            total = row if total is None else total + row
+        assert isinstance(total, Tensor)
+        return total
+
+    def of_class(chosen: Tensor) -> Tensor:
+        local = tap.only_windows and None not in parts
+        rows = at_windows(chosen) if local else take(logits, take(anchor, chosen))
+        return log_odds(rows, take(labels, chosen))
+
     return Candidates(
         scores=best.values.flatten(1),
         boxes=decode(deltas.detach(), anchor),
         labels=labels,
-        explained={"class": lambda chosen: log_odds(take(logits, take(anchor, chosen)), take(labels, chosen))},
+        explained={"class": of_class},
         coordinates=lambda chosen: decode(deltas, take(anchor, chosen)),
-        levels=_level_of_anchor(network, levels, anchor),
+        levels=level,
     )
+
+
+def _starts(levels: Sequence[Tensor], per_cell: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The first anchor of each level, and how many lie at each cell."""
+    sizes = [int(level.shape[2]) * int(level.shape[3]) * int(n) for level, n in zip(levels, per_cell, strict=False)]
+    return [sum(sizes[:number]) for number in range(len(sizes))], [int(n) for n in per_cell]
+
+
+def _by_level(values: Sequence[int], level: Tensor) -> Tensor:
+    return torch.tensor(list(values), device=level.device)[level]
 
 
 def _level_of_anchor(network: Any, levels: Sequence[Tensor], anchor: Tensor) -> Tensor:

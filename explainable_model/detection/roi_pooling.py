@@ -142,4 +142,4 @@ def _matrix(low: Tensor, high: Tensor, cells: int, samples: int, size: int) -> T
     inside = ((at >= -1.0) & (at <= size)).to(at.dtype)
     places = torch.arange(size, dtype=at.dtype, device=at.device)
     weights = (1.0 - (at.clamp(0, size - 1).unsqueeze(3) - places).abs()).clamp(min=0.0) * inside.unsqueeze(3)
-    return weights.unflatten(2, (cells, samples)).mean(3)
+    return torch.unflatten(weights, 2, (cells, samples)).mean(3)

@@ -115,7 +115,7 @@ def _propose(rpn: Any, maps: Sequence[Tensor], prepared: Prepared) -> _Proposals
         per_cell = int(scores.shape[1])
         flat = scores.permute(0, 2, 3, 1).flatten(1)
         length = int(scores.shape[1] * scores.shape[2] * scores.shape[3])
-        moves = moves.detach().unflatten(1, (per_cell, 4)).permute(0, 3, 4, 1, 2).reshape(-1, length, 4)
+        moves = torch.unflatten(moves.detach(), 1, (per_cell, 4)).permute(0, 3, 4, 1, 2).reshape(-1, length, 4)
         places = best_places(flat.detach(), rpn.pre_nms_top_n())
         base = anchors[start : start + length][places]
         boxes = rpn.box_coder.decode_single(take(moves, places).flatten(0, 1), base.flatten(0, 1))

@@ -161,6 +161,7 @@ def wrap_for_task(task: Any, model: nn.Module, target_layer: Any, method: Method
             f"Method {method.name!r} does not explain boxes; expected one of {', '.join(METHODS_OF_BOXES)}."
         )
     wrapped, arguments["target"] = wrap_detector(model, arguments)
+    wrapped.only_windows = target_layer is None
     if target_layer is None and len(wrapped.levels):
         target_layer = [f"{LEVELS}.{number}" for number in range(len(wrapped.levels))]
     return wrapped, target_layer

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from explainable_model.detection.candidates import Candidates, clip_boxes, take
 from explainable_model.detection.family import Tap, Thresholds
+from explainable_model.detection.windows import local_layers, locate, run_at
 from explainable_model.errors import ModelError
 
 HEADS = ("Detect", "v10Detect", "Segment", "Segment26", "Pose", "Pose26")
@@ -73,7 +74,8 @@ def yolo(network: Any, image: Tensor, tap: Tap) -> Candidates:
     Source: Jocher et al. 2023, YOLOv8; Wang et al. 2024, arXiv 2405.14458 (YOLOv10).
     """
     head = head_of(network)
-    raw = _run_head(head, tap(_run_body(network, image)))
+    maps = tap(_run_body(network, image))
+    raw = _run_head(head, maps)
     height, width = int(image.shape[2]), int(image.shape[3])
     scores = raw.logits.detach().sigmoid()
     boxes = _decode(raw, raw.distances.detach())
@@ -93,11 +95,28 @@ def yolo(network: Any, image: Tensor, tap: Tap) -> Candidates:
     def coordinates(chosen: Tensor) -> Tensor:
         return clip_boxes(take(_decode(raw, raw.distances), take(points, chosen)), height, width)
 
+    parts = [local_layers(part) for part in _class_heads(head)]
+    areas = [int(level.shape[2]) * int(level.shape[3]) for level in maps]
+    starts = torch.tensor([sum(areas[:number]) for number in range(len(areas))], device=image.device)
+
+    def of_class(chosen: Tensor) -> Tensor:
+        label, point = take(labels, chosen), take(points, chosen)
+        if not tap.only_windows or None in parts:
+            return flat.gather(1, label * count + point)
+        on = raw.levels[point]
+        places, total = locate(point - starts[on], on, maps), None
+        for number, layers in enumerate(parts):
+            outputs = run_at(layers or [], maps, places, only=number).gather(2, label.unsqueeze(2)).squeeze(2)
+            own = outputs * places.is_on(number, outputs)
+            total = own if total is None else total + own
+        assert total is not None
+        return total
+
     return Candidates(
         scores=values,
         boxes=clip_boxes(chosen_boxes, height, width),
         labels=labels,
-        explained={"class": lambda chosen: flat.gather(1, take(labels, chosen) * count + take(points, chosen))},
+        explained={"class": of_class},
         coordinates=coordinates,
         levels=raw.levels[points],
         tie_boxes=apart,
@@ -122,11 +141,14 @@ def _inputs_of(layer: Any, last: Any, outputs: Sequence[Any]) -> Any:
     return [last if number == -1 else outputs[number] for number in layer.f]
 
 
+def _class_heads(head: Any) -> nn.ModuleList:
+    found: nn.ModuleList = head.one2one_cv3 if _is_one_to_one(head) else head.cv3
+    return found
+
+
 def _run_head(head: Any, maps: Sequence[Tensor]) -> _Raw:
-    one = _is_one_to_one(head)
-    box_heads: nn.ModuleList = head.one2one_cv2 if one else head.cv2
-    class_heads: nn.ModuleList = head.one2one_cv3 if one else head.cv3
-    logits = torch.cat([module(level).flatten(2) for module, level in zip(class_heads, maps, strict=True)], 2)
+    box_heads: nn.ModuleList = head.one2one_cv2 if _is_one_to_one(head) else head.cv2
+    logits = torch.cat([module(level).flatten(2) for module, level in zip(_class_heads(head), maps, strict=True)], 2)
     boxes = torch.cat([module(level).flatten(2) for module, level in zip(box_heads, maps, strict=True)], 2)
     centers, strides, levels = [], [], []
     for number, level in enumerate(maps):

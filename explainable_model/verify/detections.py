@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.runner import Array, Runner, as_array
@@ -80,7 +81,7 @@ def _compare(
     import torch
 
     want = _answer(explainable, image, None)
-    ranks = np.full(want[1].shape, PREDICTED, np.int64)
+    ranks: NDArray[np.int64] = np.full(want[1].shape, PREDICTED, np.int64)
     if shift and ranks.shape[1] > 1:
         ranks[:] = np.arange(ranks.shape[1])[::-1]
         want = _answer(explainable, image, torch.from_numpy(ranks).to(image.device))

@@ -97,6 +97,24 @@ def test_a_map_is_that_of_plain_autograd(make: Callable[[], Any], name: str, met
     assert torch.corrcoef(cam[0].flatten(1))[0, 1] < 0.95  # another box has another map
 
 
+@pytest.mark.parametrize("make", [tiny_retinanet, tiny_ssd])
+def test_windows_compute_what_the_whole_head_computes(make: Callable[[], Any]) -> None:
+    network, image = make().double(), photos(2).double()
+    explainable: Any = ExplainableModel(network, task="detection", top_k=20, method="hirescam")
+    explainable(image)
+    local = explainable.attribute(image)
+    explainable.model.only_windows = False
+    whole = explainable.attribute(image)
+    torch.testing.assert_close(local.gradients, whole.gradients, rtol=0, atol=1e-12)
+    detections, cam = explainable(image)
+    explainable.model.only_windows = True
+    _, same = explainable(image)
+    torch.testing.assert_close(cam, same, rtol=0, atol=1e-9)
+    edge = (detections.boxes <= 0).any(2) | (detections.boxes >= torch.tensor([*SIZE[::-1], *SIZE[::-1]])).any(2)
+    assert edge.any()  # a window that crosses the border of the image
+    assert not edge.all()
+
+
 def test_eigencam_explains_the_level_of_the_box() -> None:
     network, image = tiny_fcos(), photos(1)
     explainable: Any = ExplainableModel(network, task="detection", top_k=5, method="eigencam", upsample="none")
