@@ -28,13 +28,10 @@ def encode(values: NDArray[np.uint8]) -> str:
 
 def describe_run(table: RunTable, title: str) -> Record:
     """Describe the whole run: counts, accuracy, classes, strengths."""
-    artifact = table.folder.record.get("artifact") or {}
     answered = ~table.failed
     return {
         "title": title,
-        "artifact": {
-            key: cut(str(artifact[key])) for key in ("name", "method", "model", "sha256") if artifact.get(key)
-        },
+        "artifact": table.artifact,
         "photos": len(table),
         "failed": int(table.failed.sum()),
         "empty": int((answered & ~table.has_map()).sum()),
@@ -198,7 +195,7 @@ def describe_pairs(first: RunTable, second: RunTable, pairs: Pairs) -> Record:
         "changed": pairs.changed,
         "only": [pairs.only_first, pairs.only_second],
         "flips": flips[:MOST_FLIPS],
-        "artifact": cut(str((second.folder.record.get("artifact") or {}).get("name") or "")),
+        "artifact": second.artifact.get("name", ""),
     }
 
 

@@ -70,6 +70,13 @@ class RunTable:
         return len(self.ids)
 
     @property
+    def artifact(self) -> dict[str, str]:
+        """What the run says of its artifact: name, method, model, sha256."""
+        found = self.folder.record.get("artifact")
+        wanted = ("name", "method", "model", "sha256")
+        return {key: cut(str(found[key])) for key in wanted if found.get(key)} if isinstance(found, dict) else {}
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Height and width of ``maps``."""
         return self.maps.shape[1], self.maps.shape[2]
@@ -150,8 +157,8 @@ class _Reader:
         self.columns: dict[str, list[NDArray[Any]]] = {}
         self.maps: list[list[Levels | None]] = []
         self.labels: dict[str, int] = {}
-        known = run.record.get("class_names") or []
-        self.names = {index: cut(str(name)) for index, name in enumerate(known)}
+        known = run.record.get("class_names")
+        self.names = {index: cut(str(name)) for index, name in enumerate(known if isinstance(known, list) else [])}
         self.damaged: dict[int, str] = {}
         self.signed, self.kinds = False, set[str]()
 
