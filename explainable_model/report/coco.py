@@ -56,7 +56,13 @@ def write_coco(run: str | Path, path: str | Path) -> int:
 def _make_box(table: RunTable, number: int, row: Record) -> Record | None:
     """The box of a row; ``None`` where it has none that lies in the photo."""
     edges = row["half_max_box"]
-    if table.failed[number] or not edges or not np.isfinite(edges).all() or not (row["width"] and row["height"]):
+    if (
+        table.failed[number]
+        or not edges
+        or None in edges
+        or not np.isfinite(edges).all()
+        or not (row["width"] and row["height"])
+    ):
         return None
     left, top, right, bottom = (
         min(max(float(edge), 0.0), float(side))

@@ -76,8 +76,9 @@ DAMAGES = {
     "its map has 3 bytes for 7 x 7 cells": {"cam": b"abc"},
     "its map has 49 bytes for -7 x 7 cells": {"cam_height": -7},
     "it has neither a map nor an error": {"cam": None},
-    "no finite number": {"score": float("nan")},
-    "the scale of its map is no finite number": {"cam_scale": float("inf")},
+    "no usable number": {"score": float("nan")},
+    "the scale of its map is no usable number": {"cam_scale": float("inf")},
+    "or the scale of its map": {"cam_scale": 3e38},
     "it has no class": {"class": None},
 }
 
