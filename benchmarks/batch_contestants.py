@@ -114,12 +114,12 @@ def loop(plain: str, paths: list[str]) -> None:
     import numpy as np
 
     from benchmarks.plain import open_onnx
-    from explainable_model.demo import PREPROCESS
-    from explainable_model.imaging.preprocess import open_photo
+    from explainable_model.imaging.preprocess import Preprocess, open_photo
 
+    prepare = Preprocess((224, 224), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)  # as of the demo
     predict, classes = open_onnx(Path(plain), 1), []
     for start in range(0, len(paths), BATCH):
-        images = np.concatenate([PREPROCESS(open_photo(path)) for path in paths[start : start + BATCH]])
+        images = np.concatenate([prepare(open_photo(path)) for path in paths[start : start + BATCH]])
         classes += predict(images).argmax(1).tolist()
     assert len(classes) == len(paths)
 
@@ -174,7 +174,7 @@ def run_peer(photos: Path, count: int) -> Figures:
         batch_size=BATCH,
         collate_fn=lambda names: torch.cat([torch.from_numpy(PREPROCESS(open_photo(name))) for name in names]),
     )
-    maps = sum(len(cam(images)) for images in loader)
+    maps = sum(len(cam(images, None)) for images in loader)
     assert maps == count
     return _usage(started, count)
 

@@ -23,6 +23,8 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks.isolation import run_forked
+from benchmarks.onnx_kept import CASES as KEPT_CASES
+from benchmarks.onnx_kept import KeptCase, is_present, measure_kept
 from benchmarks.results import RESULTS
 from explainable_model import ExplainableModel, export, from_onnx, load, lower
 from explainable_model.eager.find_layer import default_layer
@@ -178,13 +180,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     path = given.out / "onnx.json"
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    wanted = [c for c in CASES if (not given.only or given.only in c.key) and (given.again or c.key not in rows)]
+    every: list[FileCase | KeptCase] = [*CASES, *KEPT_CASES]
+    wanted = [c for c in every if (not given.only or given.only in c.key) and (given.again or c.key not in rows)]
+    wanted = [c for c in wanted if isinstance(c, FileCase) or is_present(c)]
     for case in tqdm(wanted, unit="file", disable=None):
-        row, reason = run_forked(measure, case, timeout=TIMEOUT, preload=PRELOADED)
+        function = measure if isinstance(case, FileCase) else measure_kept
+        row, reason = run_forked(function, case, timeout=TIMEOUT, preload=PRELOADED)
         rows[case.key] = row or {**asdict(case), "passed": False, "reason": reason}
         verdict = "ok" if rows[case.key]["passed"] else f"FAILED: {rows[case.key]['reason']}"
         tqdm.write(f"{case.key}: {verdict}", file=sys.stderr)
-        rows = {c.key: rows[c.key] for c in CASES if c.key in rows}
+        rows = {c.key: rows[c.key] for c in every if c.key in rows}
         write_bytes(path, (json.dumps(rows, indent=1) + "\n").encode())
     write_bytes(given.out / "onnx.md", to_markdown(rows).encode())
     if given.json:
@@ -197,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def to_markdown(rows: dict[str, Any]) -> str:
     """Write the table of all rows."""
     passed = sum(row["passed"] for row in rows.values())
+    kept = {case.key for case in KEPT_CASES}
     lines = [
         "# ONNX files",
         "",
@@ -206,12 +212,30 @@ def to_markdown(rows: dict[str, Any]) -> str:
         "| network | exporter | opset | layer | map | automatic choice | explained ONNX | explained TorchScript | |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows.values():
-        cells = [f"{row[name]:.0e}" if name in row else "" for name in ("map", "automatic_map")]
-        cells += [f"{row['explained'][name]:.0e}" if name in row.get("explained", {}) else "" for name in EXPLAINED]
-        verdict = "ok" if row["passed"] else row["reason"].replace("|", "/").replace("\n", " ")
-        lines.append(
-            f"| {row['network']} | {row['exporter']} | {row['opset']} | {row.get('layer', '')} | "
-            f"{' | '.join(cells)} | {verdict} |"
-        )
+    for key, row in rows.items():
+        if key not in kept:
+            lines.append(_write_row(row, [row.get("map"), row.get("automatic_map")], tuple(EXPLAINED)))
+    lines += [
+        "",
+        "## Files whose own nodes are kept",
+        "",
+        "Files of packages, with trained weights, and int8 files. `kept` is the explained file with the file's own "
+        "nodes, compared with the map in PyTorch; `map` compares that one with the map of the whole file in PyTorch.",
+        "",
+        "| file | written by | opset | layer | map | kept | same logits | explained ONNX | explained TorchScript | |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for key, row in rows.items():
+        if key in kept:
+            own, same = row.get("explained", {}).get("kept"), "yes" if row.get("same_logits") else "no"
+            lines.append(_write_row(row, [row.get("map"), own, same], tuple(EXPLAINED)))
     return "\n".join(lines) + "\n"
+
+
+def _write_row(row: dict[str, Any], first: Sequence[float | str | None], formats: Sequence[str]) -> str:
+    values = [*first, *(row.get("explained", {}).get(name) for name in formats)]
+    cells = ["" if value is None else value if isinstance(value, str) else f"{value:.0e}" for value in values]
+    verdict = "ok" if row["passed"] else row["reason"].replace("|", "/").replace("\n", " ")
+    name = f"{row['network']} {row.get('version', '')}".strip()
+    start = f"| {name} | {row['exporter']} | {row['opset']} | {row.get('layer', '')} | "
+    return f"{start}{' | '.join(cells)} | {verdict} |"

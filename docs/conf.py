@@ -47,6 +47,7 @@ PARTS = {
         "docs/deploy",
         "docs/rolling",
         "docs/batch",
+        "docs/report",
         "docs/scale",
     ),
     "Kits": ("export/README", "export/*/README"),

@@ -88,7 +88,7 @@ def intersection_over_union(box: NDArray[np.float32], boxes: Boxes) -> NDArray[n
 def _integrate(rows: Sequence[tuple[float, bool]], objects: int) -> float:
     """Integrate precision over recall; precision is that of the best point to the right."""
     ordered = np.array([is_right for _, is_right in sorted(rows, key=lambda row: -row[0])], float)
-    if not ordered.size:
+    if not ordered.size or not objects:
         return 0.0
     hits = ordered.cumsum()
     precision = hits / np.arange(1, len(hits) + 1)

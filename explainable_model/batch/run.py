@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from explainable_model.batch.batch_explainer import BATCH, BatchExplainer
@@ -196,7 +196,8 @@ def _run(
         steps.follow(alone.explain(task, steps.hear) for task in tasks)
         return Layout(0, threads or 1)
     layout = choose_layout(worker, listed.read_part(tasks[0].number), left, processes, threads)
-    with Pool(with_threads(worker, layout.threads), min(layout.processes, len(tasks))) as pool:
+    layout = replace(layout, processes=min(layout.processes, len(tasks)))
+    with Pool(with_threads(worker, layout.threads), layout.processes) as pool:
         steps.follow(pool.run(tasks, steps.show_unfinished))
     return layout
 

@@ -108,6 +108,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     add_preparation(parser)
     add_output_kind(parser)
     add_method_options(parser)
+    parser.add_argument(
+        "--example", type=Path, metavar="PHOTO", help="compare the artifact with the network on it; default: noise"
+    )
     parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
     parser.add_argument(
         "--batch", type=parse_count, metavar="N", help="take exactly N images at once; default: any number"
@@ -201,7 +204,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
             "export --model timm:resnet50 --checkpoint weights.pth -o resnet50.onnx",
             "export --model ./my_model.py:factory --preprocess torchvision:resnet50 -o mine.onnx",
             "export --model torchvision:resnet50 --pretrained --pixels NHWC --render overlay -o photos.onnx",
-            "export --model ./my_detector.py:factory --task detection --top-k 5 -o boxes.onnx",
+            "export --model ./my_detector.py:factory --task detection --example street.jpg -o boxes.onnx",
         ),
     ),
     "verify": (

@@ -124,7 +124,7 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
             reason=reason,
         )
         session = load(arguments.artifact, trusted=arguments.trusted)
-        if getattr(session.metadata, "detection", None) is not None:
+        if session.metadata.detection is not None:
             return _explain_detector(arguments, session)
         explainer = session_explainer(session)
     elif arguments.task == DETECTION:

@@ -52,7 +52,7 @@ def _describe_cluster(cluster: "Cluster") -> dict[str, Any]:
         "class_idx": cluster.class_idx,
         "name": cluster.name,
         "alarm": cluster.alarm,
-        "photos": cluster.share.count,
+        "photos": cluster.share.hits,
         "of": cluster.share.total,
         "place": {"y": cluster.place.y, "x": cluster.place.x, "name": cluster.place.describe()},
         "here": _share(cluster.here),
@@ -67,4 +67,4 @@ def _share(found: "Proportion | None") -> dict[str, Any] | None:
     if found is None:
         return None
     low, high = found.interval()
-    return {"count": found.count, "total": found.total, "low": low, "high": high}
+    return {"count": found.hits, "total": found.total, "low": low, "high": high}

@@ -52,9 +52,11 @@ class DetectorExplainer:
     signed: bool = False
 
     def describe_method(self) -> str:
-        """Name the method and the layers: ``hirescam at levels.0, levels.1``."""
-        layers = ", ".join(self.list_layers())
-        return f"{self.method} at {layers}" if layers else self.method
+        """Name the method and the layers: ``hirescam at the inputs of the head``."""
+        names = self.list_layers()
+        if names and all(name.startswith("levels.") for name in names):
+            return f"{self.method} at the inputs of the head"
+        return f"{self.method} at {', '.join(names)}" if names else self.method
 
     def name_class(self, label: int) -> str:
         """Name a class as the detector counts.
@@ -166,7 +168,7 @@ def session_detector(session: "Session", preprocess: Preprocess | None = None) -
         InputError: it is no detector's, or nothing says how a photo becomes its input.
     """
     metadata = session.metadata
-    if getattr(metadata, "detection", None) is None:
+    if metadata.detection is None:
         raise InputError(f"{session.path} finds no boxes; leave out the task, or open the artifact of a detector.")
     preparation = metadata.preparation or preprocess
     if preparation is None:

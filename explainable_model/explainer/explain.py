@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,17 @@ if TYPE_CHECKING:
 
 Answers: TypeAlias = PhotoExplanation | PhotoExplanations | PhotoDetections
 ClassLike: TypeAlias = int | str | None
+
+
+@overload
+def explain(
+    photos: "str | Path | Image",
+    model: Any,
+    class_idx: int | Sequence[int] | None = ...,
+    *,
+    task: Literal["detection"],
+    **arguments: Any,
+) -> PhotoDetections: ...
 
 
 @overload

@@ -18,6 +18,7 @@ from explainable_model.explainer.answers import (
     expand_class_idx,
     take_first,
 )
+from explainable_model.explainer.refusals import refuse_border, refuse_boxes
 from explainable_model.explanation import PRESENT, Explanation, OutputKind
 from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.preprocess import Preprocess
@@ -98,6 +99,7 @@ def session_explainer(session: "Session", preprocess: Any = None) -> Explainer:
         InputError: neither says it.
     """
     metadata = session.metadata
+    refuse_boxes(metadata.detection is not None, session.path.name)
     preparation = metadata.preparation or preprocess
     if preparation is None:
         raise InputError(
@@ -165,22 +167,10 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
             f"It is not known how a photo becomes the input of this {type(named.model).__name__}; let the "
             "factory return explainable_model.NamedModel(model, Preprocess(...), class_names)."
         )
+    refuse_boxes(hasattr(explainable.plan.target, "max_boxes"), type(named.model).__name__)
     refuse_border(named.preprocess)
     shape = (1, len(named.preprocess.mean), *named.preprocess.size)
     return _wrap(explainable, named, named.preprocess, shape)
-
-
-def refuse_border(preprocess: Preprocess | AsDecoded) -> None:
-    """Refuse a preparation with a border where no boxes are explained.
-
-    Raises:
-        InputError: there is a border.
-    """
-    if isinstance(preprocess, Preprocess) and preprocess.pad is not None:
-        raise InputError(
-            f"pad={preprocess.pad:.3g} puts a border around the photo, which is for detectors: add task='detection', "
-            "or leave it out."
-        )
 
 
 def volume_explainer(explainable: "ExplainableModel", named: "NamedModel", preprocess: VolumePreprocess) -> Explainer:

@@ -46,6 +46,8 @@ def describe(
     has_boxes = isinstance(lowered.plan.target, BoxScore)
     if class_names is not None and not has_boxes and len(class_names) != lowered.classes:
         raise InputError(f"class_names has {len(class_names)} names; the network has {lowered.classes} classes.")
+    if preprocess is not None and preprocess.pad is not None and not has_boxes:
+        raise InputError(f"pad={preprocess.pad:.3g} puts a border around the photo; it is for detectors: leave it out.")
     image_shape, logits_shape, cam_shape = _find_open_shapes(lowered)
     photo_io = lowered.photo_io
     if photo_io is None and preprocess is not None:

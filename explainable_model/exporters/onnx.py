@@ -17,8 +17,6 @@ from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.onnx_file import OnnxRecord, check_files, read_onnx
 from explainable_model.exporters.guard.onnx_sizes import check_work
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless, shorten
-from explainable_model.exporters.onnx_kept import put_back, translations
-from explainable_model.networks.onnx.file import opset_of
 from explainable_model.telemetry import import_onnxruntime
 
 if TYPE_CHECKING:
@@ -45,7 +43,9 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
         ) from error
     import torch
 
+    from explainable_model.exporters.onnx_kept import put_back, translations
     from explainable_model.lowering.capture.export import quiet_export
+    from explainable_model.networks.onnx.file import opset_of
 
     exported = lowered.exported_program
     with quiet_export():

@@ -80,7 +80,7 @@ def draw_boxes(photo: "Image", boxes: Sequence[DrawnBox]) -> "Image":
 
     picture = upright_rgb(photo).copy()
     draw = ImageDraw.Draw(picture)
-    width = max(1, round(LINE * max(picture.size)))
+    width = max(2, round(LINE * max(picture.size)))
     chosen = [(each, each.color or choose_color(number)) for number, each in enumerate(boxes)]
     for each, color in reversed(chosen):
         edges = _cut_box(each.box, picture.size)
@@ -136,7 +136,7 @@ def sheet_boxes(
     box: Seen = None,
     heading: str = "",
     notes: Sequence[str] = (),
-    columns: int = 4,
+    columns: int | None = None,
     **style: Any,
 ) -> "Image":
     """Draw a sheet: all boxes in the first tile, then a tile for each box with its own map.
@@ -145,7 +145,7 @@ def sheet_boxes(
         photo, cams, boxes, box: as of ``overlay_boxes``.
         heading: over the sheet.
         notes: a small line for each tile of a box.
-        columns: tiles in a row.
+        columns: tiles in a row; ``None`` chooses three or four.
         style: as of ``overlay``: ``colormap``, ``alpha``, ``threshold``, ``hide``, ``signed``.
 
     Raises:
@@ -166,7 +166,8 @@ def sheet_boxes(
     for number, each in enumerate(chosen):
         drawn = draw_boxes(overlay(small, maps[number], box=region, **style), [each])
         tiles.append(Tile(drawn, boxes[number].text, notes[number] if number < len(notes) else ""))
-    return tile_sheet(tiles, heading, columns)
+    fitting = 3 if len(tiles) in (3, 5, 6, 9) else 4
+    return tile_sheet(tiles, heading, columns or fitting)
 
 
 def _check_maps(cams: ArrayLike, boxes: Sequence[DrawnBox]) -> NDArray[np.float32]:

@@ -11,7 +11,13 @@ from typing import Any
 PARTS = Path(__file__).parent / "page"
 SCRIPTS = ("maps.js", "cards.js", "sections.js", "photos.js", "start.js")
 # In a script of HTML these could end the script, or open a comment in it.
-ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+ESCAPES: dict[str, str | int | None] = {
+    "<": "\\u003c",
+    ">": "\\u003e",
+    "&": "\\u0026",
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
 
 
 def draw_page(content: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ def _measure(table: RunTable, chosen: NDArray[np.bool_]) -> Proportion | None:
 
 def _share(found: Proportion | None) -> list[float] | None:
     """Count, total, and the ends of the interval."""
-    return None if found is None else [found.count, found.total, *(round(x, 4) for x in found.interval())]
+    return None if found is None else [found.hits, found.total, *(round(x, 4) for x in found.interval())]
 
 
 def _describe_classes(table: RunTable) -> list[Record]:

@@ -7,10 +7,10 @@ NORMAL_95 = 1.959964
 
 
 class Proportion(NamedTuple):
-    """A share of photos: ``count`` of ``total``.
+    """A share of photos: ``hits`` of ``total``.
 
     Attributes:
-        count: photos of which something holds.
+        hits: photos of which something holds.
         total: photos in all.
 
     Example:
@@ -18,13 +18,13 @@ class Proportion(NamedTuple):
         90 % (60 % to 98 %)
     """
 
-    count: int
+    hits: int
     total: int
 
     @property
     def share(self) -> float:
-        """``count / total``; NaN of no photos."""
-        return self.count / self.total if self.total else math.nan
+        """``hits / total``; NaN of no photos."""
+        return self.hits / self.total if self.total else math.nan
 
     def interval(self, deviations: float = NORMAL_95) -> tuple[float, float]:
         """Compute the score interval of the share, which is right for few photos and for shares near 0 and 1.
@@ -37,8 +37,8 @@ class Proportion(NamedTuple):
         if not self.total:
             return 0.0, 1.0
         square = deviations**2
-        center = self.count + square / 2
-        half = deviations * math.sqrt(self.count * (self.total - self.count) / self.total + square / 4)
+        center = self.hits + square / 2
+        half = deviations * math.sqrt(self.hits * (self.total - self.hits) / self.total + square / 4)
         whole = self.total + square
         return max(0.0, (center - half) / whole), min(1.0, (center + half) / whole)
 

@@ -91,6 +91,8 @@ class RunTable:
             inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
             if len(inside):
                 rows = batch.take(import_pyarrow().array(inside - start)).to_pylist()
+                if [_hash(row["id"]) for row in rows] != self.ids[inside].tolist():
+                    raise ArtifactError(f"{self.folder.path} changed while it was read; let batch end first.")
                 yield from zip(inside.tolist(), rows, strict=True)
             start += batch.num_rows
 
@@ -211,7 +213,7 @@ class _Reader:
     def finish(self) -> RunTable:
         """Join the batches."""
         grid = self.grid or (1, 1)
-        columns = {name: np.concatenate(parts) for name, parts in self.columns.items()}
+        columns: dict[str, Any] = {name: np.concatenate(parts) for name, parts in self.columns.items()}
         maps = np.zeros((self.rows, *grid), np.uint8)
         for n, found in enumerate(one for part in self.maps for one in part):
             if found is not None:
@@ -222,7 +224,7 @@ class _Reader:
             verdict=np.full(self.rows, UNKNOWN, np.int8), maps=maps, is_probability=self.kinds <= {"probability"},
         )  # fmt: skip
         _judge(table)
-        _note_doubles(table)
+        _note_rows(table)
         return table
 
 
@@ -253,7 +255,11 @@ def _judge(table: RunTable) -> None:
     table.verdict[judged] = (meant[table.label[judged]] == table.predicted[judged]).astype(np.int8)
 
 
-def _note_doubles(table: RunTable) -> None:
+def _note_rows(table: RunTable) -> None:
+    """Note photos without a row, with two, and with a damaged one."""
+    listed = table.folder.record.get("photos")
+    if isinstance(listed, int) and listed > len(table):
+        table.notes.append(f"The run has rows for {len(table):,} of its {listed:,} photos: batch has not ended.")
     doubles = len(table) - len(np.unique(table.ids))
     if doubles:
         rows = "row has" if doubles == 1 else "rows have"
@@ -284,10 +290,10 @@ def _numbers(batch: Any, name: str, missing: float) -> NDArray[Any]:
 
 def _read_crops(batch: Any) -> NDArray[np.float32]:
     """What each map covers, in shares of the photo; the whole photo where the row does not say."""
-    edges = np.array([box or (np.nan,) * 4 for box in batch.column("crop").to_pylist()], np.float32).reshape(-1, 4)
+    edges = np.array([box or (np.nan,) * 4 for box in batch.column("crop").to_pylist()], np.float32)
     sides = np.stack([_numbers(batch, name, 0) for name in ("width", "height")], 1).astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares: NDArray[np.float32] = edges / np.tile(sides, 2)
+        shares: NDArray[np.float32] = np.divide(edges.reshape(-1, 4), np.tile(sides, 2), dtype=np.float32)
     shares[~is_box(shares)] = (0, 0, 1, 1)
     return shares
 
@@ -296,7 +302,8 @@ def is_box(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which boxes of ``(n, 4)`` lie in the photo."""
     left, top, right, bottom = shares.T
     found: NDArray[np.bool_] = (left >= -0.01) & (top >= -0.01) & (right <= 1.01) & (bottom <= 1.01)
-    return found & (left < right) & (top < bottom)
+    found &= (left < right) & (top < bottom)
+    return found
 
 
 def _first_class(column: Any, explained: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -70,7 +70,7 @@ class Cluster:
         return self.alarm, self.difference is not None and self.difference.is_sure, self.excess
 
     def __str__(self) -> str:
-        parts = [f"{self.name}: {self.share.count} of {self.share.total} maps look at the {self.place.describe()}"]
+        parts = [f"{self.name}: {self.share.hits} of {self.share.total} maps look at the {self.place.describe()}"]
         if self.elsewhere:
             parts.append(f"{self.here} of the class and {self.elsewhere} of the others are hottest there")
         if self.accuracy:

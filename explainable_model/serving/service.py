@@ -120,6 +120,11 @@ class Service:
                 f"The {metadata.format} artifact of {metadata.model} does not say how a picture becomes its input; "
                 "export it with preprocess=Preprocess(...)."
             )
+        if metadata.detection is not None:
+            raise ArtifactError(
+                f"The {metadata.format} artifact of {metadata.model} finds boxes, which the server does not send; it "
+                "can be run by explainable_model.load(...) and explain(...), not served."
+            )
         if metadata.extra_inputs:
             raise ArtifactError(
                 f"The {metadata.format} artifact of {metadata.model} takes {len(metadata.extra_inputs)} more input(s) "

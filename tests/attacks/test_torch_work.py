@@ -14,6 +14,7 @@ from explainable_model.exporters.guard import torch_work
 from explainable_model.exporters.guard.refusal import Refusal
 from explainable_model.exporters.guard.torch_shapes import find_tensors, map_values
 from explainable_model.exporters.guard.torch_work import measure_work
+from explainable_model.exporters.torchscript import quiet_torchscript
 from tests.lowering.rules import (
     test_convolution,
     test_elementwise,
@@ -103,6 +104,19 @@ def test_memory_is_that_of_the_results_that_live() -> None:
     assert measure(lambda value: (value + 1).relu_().add_(value), image) == kib
     assert measure(lambda value: value.expand(8, -1, -1, -1) * 1, image) == 8 * kib + 8 * kib
     assert measure(nn.Linear(16, 1, bias=False), image) == 64
+    with quiet_torchscript():
+        assert measure(torch.jit.script(Viewed(nn.Parameter(torch.ones(16)))), image) == 0
+
+
+class Viewed(nn.Module):
+    """Returns a view of a weight."""
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.weight.expand(image.shape[0], -1)
 
 
 @pytest.mark.parametrize(

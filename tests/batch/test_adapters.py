@@ -67,6 +67,7 @@ def test_datasets_of_hugging_face(
         assert rows["error"][:] == expected["error"]
 
 
+@pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
 def test_spark(explainer: BatchExplainer, photos: Path, expected: dict[str, list[Any]]) -> None:
     sql = pytest.importorskip("pyspark.sql")
     session = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()

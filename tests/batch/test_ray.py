@@ -1,4 +1,8 @@
-"""Ray: the rows of one machine, also where an actor or the driver is killed."""
+"""Ray: the rows of one machine, also where an actor or the driver is killed.
+
+Ray is no package of the tests: ``pip install 'explainable-model[ray]'``, then ``pytest -m '' tests/batch/test_ray.py``,
+40 seconds of the processor.
+"""
 
 import json
 import subprocess
@@ -9,9 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from explainable_model.errors import MissingRuntimeError
 from tests.batch.test_pool import count_parts, expected, many, wait_for  # noqa: F401
 from tests.batch.test_run import read_rows
+
+pytest.importorskip("ray")
 
 SCRIPT = """
 import sys
@@ -93,11 +98,3 @@ def test_a_pipeline_of_the_users_own(
     refused, rows = done.stdout.strip().splitlines()[-2:]
     assert "3 actor(s) of 1 thread(s) were asked for; this cluster has room for 2" in refused
     assert rows == str(sorted((row["uri"], row["name"]) for row in expected[:8]))
-
-
-def test_without_ray(artifact: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    from explainable_model.batch import explain_data_set
-
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingRuntimeError, match=r"pip install 'explainable-model\[ray\]'"):
-        explain_data_set(artifact, many, tmp_path / "run", engine="ray")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from explainable_model.batch import explain_data_set, open_run
 from explainable_model.batch import run as run_module
 from explainable_model.batch.run import BatchSummary
 from explainable_model.batch.schema import METADATA_KEY, NAMES
-from explainable_model.errors import ArtifactError, InputError
+from explainable_model.errors import ArtifactError, InputError, MissingRuntimeError
 from tests.batch.conftest import PHOTOS, save_photo
 from tests.test_writing_disks import mounted  # noqa: F401
 
@@ -169,6 +170,12 @@ def test_folders_that_are_no_run(artifact: Path, data: Path, tmp_path: Path) -> 
     with pytest.raises(InputError, match="threads is 0"):
         explain_data_set(artifact, data, tmp_path / "run", threads=0)
     assert explain_data_set(artifact, data, tmp_path / "run", **HERE).failed == 1  # what was refused left it usable
+
+
+def test_without_ray(artifact: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingRuntimeError, match=r"--engine ray needs Ray: pip install 'explainable-model\[ray\]'"):
+        explain_data_set(artifact, data, tmp_path / "run", engine="ray")
 
 
 def test_one_writer_at_a_time(artifact: Path, data: Path, tmp_path: Path) -> None:

@@ -89,6 +89,17 @@ def test_refusals(photo: Path, tmp_path: Path, options: list[str], message: str,
     assert message in errors
 
 
+def test_an_export_needs_a_photo_with_boxes(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["export", "--model", MODEL, "--task", "detection", "-o", tmp_path / "boxes.onnx"]
+    code, _, errors = run(capsys, *arguments)
+    assert code == 2
+    assert "A detector finds no boxes in noise" in errors
+    code, _, errors = run(capsys, *arguments, "--example", photo.with_name("empty.png"))
+    assert code == 2
+    assert "The detector finds no box in" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_classifier_is_no_detector(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = "torchvision:squeezenet1_0"
     code, _, errors = run(capsys, "explain", photo, "--model", network, "--task", "detection", "--out", tmp_path)

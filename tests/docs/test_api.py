@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import explainable_model
-from explainable_model import batch, errors, evaluation, methods, serving, targets
+from explainable_model import batch, errors, evaluation, methods, report, serving, targets
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -18,6 +18,7 @@ PUBLIC = {
     "explainable_model.batch": batch.__all__,
     "explainable_model.errors": OF_ERRORS,
     "explainable_model.evaluation": evaluation.__all__,
+    "explainable_model.report": report.__all__,
     "explainable_model.serving": serving.__all__,
     "explainable_model.targets": targets.__all__,
 }

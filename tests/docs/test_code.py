@@ -33,6 +33,12 @@ for number in range(4):
     Image.fromarray(pixels).save(f"photos/{number}.png")
     Image.fromarray(np.pad(np.full((20, 20), 255, np.uint8), 22)).save(f"masks/{number}.png")
 """,
+    "docs/report.md": """
+import numpy as np
+from pathlib import Path
+from tests.support.run_folders import blob, make_row, write_run
+write_run(Path("run"), [make_row(str(n), blob(n % 7, 3), class_idx=n % 2) for n in range(24)])
+""",
     "docs/onnx.md": """
 import warnings
 import torch
@@ -63,6 +69,9 @@ names = ["cat", "dog"]
 import torch
 from torch import nn
 from tests.support.detectors import photos, tiny_fcos
+from PIL import Image
+from explainable_model.demo import find_in_package
+Image.open(find_in_package("skimage", "data", "coins.png")).convert("RGB").save("street.jpg")
 detector, image = tiny_fcos(), photos(1)
 network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 1)).eval()
 """,

@@ -13,6 +13,7 @@ import explainable_model as xm
 from explainable_model import NamedModel, Preprocess
 from explainable_model.errors import InputError
 from explainable_model.explainer.detector import open_detector
+from explainable_model.explainer.explainer import wrapper_explainer
 from explainable_model.explainer.photo_detections import PhotoDetections
 from explainable_model.imaging.tiles import SIDE as TILE
 from tests.support.detectors import CLASSES, SIZE, photos, tiny_fcos
@@ -74,7 +75,8 @@ def test_a_box_describes_itself(found: PhotoDetections) -> None:
         assert box["hottest"] == pytest.approx(place)
     assert found.texts[0] == f"{found.class_names[0]} {found.scores[0]:.0%}"
     assert found.label in repr(found)
-    assert "levels.0" in repr(found)
+    assert "hirescam at the inputs of the head" in repr(found)
+    assert found.layers == ("levels.0", "levels.1", "levels.2")
 
 
 def test_pictures(found: PhotoDetections, tmp_path: Path, photo: Image.Image) -> None:
@@ -115,6 +117,14 @@ def test_a_photo_without_boxes(named: NamedModel, photo: Image.Image) -> None:
     assert (len(answer), answer.label, answer.hottest, answer.to_dict()["boxes"]) == (0, "no box", (), [])
     assert answer.overlay().size == photo.size
     assert answer.panel().width > TILE
+
+
+def test_what_reads_one_class_takes_no_detector(named: NamedModel, photo: Image.Image) -> None:
+    explainable = xm.ExplainableModel(named.model, task="detection")
+    with pytest.raises(
+        InputError, match="FCOS finds boxes, each with a map, which explain.* expected a classifier here"
+    ):
+        wrapper_explainer(explainable, named)
 
 
 @pytest.mark.parametrize(

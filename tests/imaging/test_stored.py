@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from explainable_model.errors import FirstPageWarning, InputError
+from explainable_model.errors import FirstPageWarning, InputError, LowRangeWarning
+from explainable_model.imaging.overlay import round_box
 from explainable_model.imaging.preprocess import Preprocess, open_photo
+from explainable_model.imaging.window import find_values, read_window, tabulate_levels, to_eight_bits
 
 UNSIGNED, SIGNED = 1, 2
 
@@ -48,6 +51,65 @@ def test_values_below_zero_in_8_bits(tmp_path: Path) -> None:
     assert np.asarray(open_photo(path, (-128, 127)))[0, :, 0].tolist() == [0, 127, 128, 255]
     with pytest.raises(InputError, match=r"values from -128 to 127.*window=\(-128, 127\)"):
         open_photo(path)
+
+
+def test_twelve_bits_side_by_side(tmp_path: Path) -> None:
+    """Two values in three bytes: the file names the number of bits, so that 4095 is white."""
+    path = tmp_path / "film.tiff"
+    values = [0, 2048, 4095, 1024]
+    data = b"".join(((a << 12) | b).to_bytes(3, "big") for a, b in zip(values[::2], values[1::2], strict=True))
+    entries = {256: 4, 257: 1, 258: 12, 259: 1, 262: 1, 273: 0, 277: 1, 278: 1, 279: len(data)}
+    entries[273] = 8 + 2 + 12 * len(entries) + 4
+    rows = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + struct.pack("<I", 0) + data)
+    assert np.asarray(open_photo(path))[0, :, 0].tolist() == [0, 128, 255, 64]
+
+
+@pytest.mark.parametrize(
+    ("tags", "window"),
+    [
+        ({280: 100, 281: 1100}, (100.0, 1100.0)),
+        ({340: (0.25,), 341: (0.75,)}, (0.25, 0.75)),
+        ({281: 4095}, (0.0, 4095.0)),
+        ({280: 100, 281: 100}, None),
+        ({280: 100, 281: 50, 258: (12,)}, (0.0, 4095.0)),
+        ({280: -50, 281: 50}, (-50.0, 50.0)),
+        ({258: (16,)}, None),
+        ({258: (8,)}, None),
+        ({258: (9,)}, (0.0, 511.0)),
+    ],
+)
+def test_the_window_that_tags_name(tags: dict[int, Any], window: tuple[float, float] | None) -> None:
+    assert read_window(SimpleNamespace(tag_v2=tags)) == window  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("largest", "suggested"), [(255, 255), (256, 511), (4095, 4095), (4096, 8191)])
+def test_the_window_that_is_suggested(largest: int, suggested: int) -> None:
+    with pytest.warns(LowRangeWarning, match=rf"window=\(0, {suggested}\)\."):
+        to_eight_bits(Image.fromarray(np.array([[0, largest]], np.uint16)))
+
+
+def test_every_gray_level_has_a_value() -> None:
+    for window in ((0.0, 65535.0), (100.0, 355.0), (7.0, 4087.0)):
+        values = find_values(window)
+        assert tabulate_levels(window)[values].tolist() == list(range(256))
+        assert (values[0], values[255]) == window
+    for narrow in ((0.0, 100.0), (-500.0, 65535.0)):
+        with pytest.raises(ValueError, match=r"expected one inside of \(0, 65535\) that is 255 wide or more"):
+            find_values(narrow)
+
+
+@pytest.mark.parametrize(
+    ("box", "whole"),
+    [
+        ((9.6, 0.0, 10.4, 5.0), (9, 0, 10, 5)),
+        ((9.0, 4.0, 10.0, 5.0), (9, 4, 10, 5)),
+        ((2.2, 1.2, 2.4, 1.4), (2, 1, 3, 2)),
+        ((-0.4, -0.4, 10.4, 5.4), (0, 0, 10, 5)),
+    ],
+)
+def test_a_box_in_whole_pixels(box: tuple[float, float, float, float], whole: tuple[int, int, int, int]) -> None:
+    assert round_box(box, (10, 5)) == whole
 
 
 def save_pages(path: Path | io.BytesIO, kind: str, *, mode: str = "L") -> None:

@@ -3,17 +3,14 @@
 import copy
 import json
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
 
 import explainable_model as xm
 from explainable_model.cli.main import main
@@ -25,19 +22,10 @@ from explainable_model.errors import (
     UntrustedArtifactWarning,
 )
 from explainable_model.networks.onnx.kept_network import KeptNetwork
-from explainable_model.networks.onnx.read import read
 from tests.support.onnx_files import Small, constant, model_of, save, small_model, small_nodes, small_weights
-from tests.support.onnx_quantized import quantize
+from tests.support.onnx_quantized import answer
 
 IMAGE = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-
-
-def answer(path: Path, image: Tensor = IMAGE, outputs: Sequence[str] = ()) -> list[Any]:
-    """ONNX Runtime's own answer to a file, and to inner values of it."""
-    model = onnx.load(path)
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return list(session.run(None, {session.get_inputs()[0].name: image.numpy()}))
 
 
 def kept(path: Path, layer: Any = True, **options: Any) -> KeptNetwork:
@@ -53,7 +41,7 @@ def test_the_map_is_the_network_s_and_the_prediction_the_file_s(tmp_path: Path) 
     explainable = xm.ExplainableModel(network)
     found = explainable(IMAGE)
     assert explainable.target_layer == "block_block_act_Relu"
-    assert np.array_equal(found.logits.numpy(), answer(path)[0])
+    assert np.array_equal(found.logits.numpy(), answer(path, IMAGE)[0])
     torch.testing.assert_close(found.cam, xm.ExplainableModel(Small())(IMAGE).cam, atol=1e-5, rtol=1e-5)
     for again in (copy.deepcopy(network), pickle.loads(pickle.dumps(network.graph)).run([IMAGE])):
         values = again(IMAGE) if isinstance(again, KeptNetwork) else again[0]
@@ -97,7 +85,7 @@ def test_several_values_cross_the_cut(tmp_path: Path) -> None:
     assert network.cut.crossing == ("features", "twice")
     whole = xm.from_onnx(path)
     ours, theirs = (xm.ExplainableModel(net, "features")(IMAGE) for net in (network, whole))
-    assert np.array_equal(ours.logits.numpy(), answer(path)[0])
+    assert np.array_equal(ours.logits.numpy(), answer(path, IMAGE)[0])
     torch.testing.assert_close(ours.cam, theirs.cam, atol=1e-5, rtol=1e-5)
     assert kept(path).cut.layer == "/add"
 
@@ -111,7 +99,7 @@ def test_the_artifact_has_the_file_s_nodes(tmp_path: Path) -> None:
     lowered = xm.lower(explainable, IMAGE)
     del network, explainable
     found = xm.load(xm.export(lowered, tmp_path / "explained.onnx"))(IMAGE.numpy())
-    assert np.array_equal(found.logits, answer(path)[0])
+    assert np.array_equal(found.logits, answer(path, IMAGE)[0])
     theirs = xm.ExplainableModel(xm.from_onnx(path), "features")(IMAGE)
     np.testing.assert_allclose(found.cam, theirs.cam.numpy(), atol=1e-5)
     assert found.probabilities is found.logits
@@ -136,39 +124,6 @@ def test_without_the_nodes_the_artifact_keeps_the_notes(tmp_path: Path) -> None:
     assert json.loads(stored["explained_from"])["inputs"] == ["image"]
 
 
-@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
-def test_integers(form: str, tmp_path: Path) -> None:
-    """An explained int8 file: its logits, and the gradient of what follows the layer, on the file's own integers."""
-    path = quantize(save(small_model(), tmp_path), form)
-    network = xm.from_onnx(path)
-    assert isinstance(network, KeptNetwork), "by itself"
-    explainable = xm.ExplainableModel(network, upsample=False, normalize=False)
-    found = explainable(IMAGE)
-    logits, integers = answer(path, outputs=[network.cut.crossing[0]])
-    assert integers.dtype.kind in "iu"
-    assert np.array_equal(found.logits.numpy(), logits)
-    by_hand = combine(path, network.cut.crossing[0], integers, found.class_idx.numpy())
-    np.testing.assert_allclose(found.cam.numpy(), by_hand, atol=1e-5 * by_hand.max())
-    assert by_hand.max() > 0
-    artifact = xm.load(xm.export(explainable, tmp_path / "explained.onnx", IMAGE))
-    answered = artifact(IMAGE.numpy())
-    assert np.array_equal(answered.logits, logits)
-    np.testing.assert_allclose(answered.cam, by_hand, atol=1e-5 * by_hand.max())
-
-
-def combine(path: Path, value: str, integers: Any, classes: Any) -> Any:
-    """Grad-CAM by hand: the weights of the classifier, as the integers stand for them, over the file's activations."""
-    model = onnx.load(path)
-    stored = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
-    maker = next(node for node in model.graph.node if value in node.output)
-    scale, zero = (stored[name] for name in (maker.input[1:3] if len(maker.input) < 4 else maker.input[6:8]))
-    activations = (integers.astype(np.float64) - zero) * scale
-    weight, steps = stored["fc.weight_quantized"], stored["fc.weight_scale"]
-    table = weight.astype(np.float64) * (steps[:, None] if steps.ndim else steps)
-    cells = activations.shape[2] * activations.shape[3]
-    return np.maximum(np.einsum("nk,nkhw->nhw", table[classes] / cells, activations), 0)
-
-
 def contributed(kind: str, position: int) -> onnx.ModelProto:
     """ONNX Runtime's own operator before or behind the last layer."""
     nodes = small_nodes()
@@ -185,7 +140,7 @@ def test_operators_that_only_onnx_runtime_computes(tmp_path: Path) -> None:
     assert isinstance(network, KeptNetwork)
     assert network.cut.layer == "/block/block.act/Relu"
     path = xm.export(xm.ExplainableModel(network), tmp_path / "explained.onnx", IMAGE)
-    assert np.array_equal(xm.load(path)(IMAGE.numpy()).logits, answer(tmp_path / "small.onnx")[0])
+    assert np.array_equal(xm.load(path)(IMAGE.numpy()).logits, answer(tmp_path / "small.onnx", IMAGE)[0])
     assert {each.version for each in onnx.load(path).opset_import if not each.domain} == {20}
     with pytest.raises(ModelError, match="Gelu 'own' of the domain 'com.microsoft' follows the layer"):
         xm.from_onnx(tmp_path / "small.onnx", keep_graph="stem")
@@ -263,14 +218,3 @@ def test_the_command_keeps_what_is_asked_for(tmp_path: Path, capsys: pytest.Capt
     assert "/fc/Gemm" in {node.name for node in onnx.load(out).graph.node}
     assert main([*options[:1], "--model", "torchvision:resnet18", "--keep-graph", "-o", str(out)]) != 0
     assert "keep_graph is for onnx:FILE" in capsys.readouterr().err
-
-
-def test_rounding_files_are_read_in_three_ways(tmp_path: Path) -> None:
-    path = quantize(save(small_model(), tmp_path), "QOperator")
-    whole, plain = xm.from_onnx(path, keep_graph=False), xm.from_onnx(path, rounds=False)
-    logits = answer(path)[0]
-    for network, allowed in ((whole, 1e-2), (plain, 5e-2)):
-        assert not isinstance(network, KeptNetwork)
-        assert float(np.abs(network(IMAGE).detach().numpy() - logits).max()) <= allowed * np.abs(logits).max()
-    assert isinstance(read(path).network, KeptNetwork)
-    assert any(isinstance(layer, nn.Conv2d) for layer in plain.modules())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow
+import pyarrow.parquet
 import pytest
 
 from explainable_model.batch.run_folder import ROWS
@@ -125,6 +126,17 @@ def test_runs_that_cannot_be_read(tmp_path: Path) -> None:
 def test_doubled_rows_are_told(tmp_path: Path) -> None:
     table = read_run(write_run(tmp_path / "run", [make_row("a"), make_row("a"), make_row("b")]))
     assert table.notes == ["1 row has the id of another row: a run should have one row for each photo."]
+
+
+def test_a_run_that_is_written_still(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [make_row("b"), make_row("c")], photos=3)
+    table = read_run(run)
+    assert table.notes == ["The run has rows for 2 of its 3 photos: batch has not ended."]
+    pyarrow.parquet.write_table(
+        pyarrow.parquet.read_table(run / ROWS / "part-000000.parquet").slice(1), run / ROWS / "part-000000.parquet"
+    )
+    with pytest.raises(ArtifactError, match="changed while it was read"):
+        list(table.read_rows(np.array([0])))
 
 
 def test_maps_of_all_sizes_come_onto_one_grid(tmp_path: Path) -> None:

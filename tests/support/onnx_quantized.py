@@ -1,10 +1,14 @@
 """Quantized files, written by ONNX Runtime's quantizer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from torch import Tensor
 
 
 class Noise(CalibrationDataReader):  # type: ignore[misc]
@@ -26,3 +30,11 @@ def quantize(path: Path, form: str, shape: tuple[int, ...] = (2, 3, 16, 16)) -> 
         weight_type=QuantType.QInt8,
     )  # fmt: skip
     return target
+
+
+def answer(path: Path, image: Tensor, outputs: Sequence[str] = ()) -> list[Any]:
+    """ONNX Runtime's own answer to a file, and to inner values of it."""
+    model = onnx.load(path)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return list(session.run(None, {session.get_inputs()[0].name: image.numpy()}))

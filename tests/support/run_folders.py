@@ -59,9 +59,15 @@ def write_run(
     schema_version: int = SCHEMA_VERSION,
     schema: pyarrow.Schema | None = None,
     artifact: str = "net.onnx",
+    **record_changes: Any,
 ) -> Path:
     """Write rows as a run folder."""
-    record = {"schema_version": schema_version, "class_names": class_names, "artifact": {"name": artifact}}
+    record = {
+        "schema_version": schema_version,
+        "class_names": class_names,
+        "artifact": {"name": artifact},
+        **record_changes,
+    }
     (folder / ROWS).mkdir(parents=True)
     (folder / RECORD).write_text(json.dumps(record), "utf-8")
     kept = list(rows)

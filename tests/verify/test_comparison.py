@@ -15,7 +15,7 @@ from explainable_model.artifact.shapes import SizeRange
 from explainable_model.artifact.tolerances import AGREEMENTS, FLIP_SHARE, TOLERANCES
 from explainable_model.errors import AgreementWarning, InputError, VerificationError
 from explainable_model.verify import parity as comparison
-from explainable_model.verify.agreement import NAMED_CLASSES, Agreement, require_agreement
+from explainable_model.verify.agreement import NAMED_CLASSES, Agreement, measure_agreement, require_agreement
 from explainable_model.verify.calibration import MINIMUM, calibration_images, check_calibration
 from explainable_model.verify.network_answer import answer_network, map_difference
 from explainable_model.verify.parity import check_parity, correlation
@@ -204,7 +204,7 @@ def test_photos_to_calibrate_with(made: Any, tmp_path: Path) -> None:
             with pytest.raises(InputError, match=rf"{MINIMUM - 1} image\(s\) to calibrate with; expected {MINIMUM}"):
                 check_calibration(tmp_path, prepare)
         folder = tmp_path if number % 2 else tmp_path / "more"
-        Image.new("RGB", (40, 30), (10 * number, 0, 0)).save(folder / f"{number}.PNG")
+        Image.linear_gradient("L").rotate(40 * number).convert("RGB").save(folder / f"{number}.PNG")
     assert [path.name for path in check_calibration(tmp_path, prepare)] == [
         f"{n}.PNG" for n in (1, 3, 5, 7, 0, 2, 4, 6)
     ]
@@ -218,3 +218,47 @@ def test_photos_to_calibrate_with(made: Any, tmp_path: Path) -> None:
     array = np.random.default_rng(0).random((MINIMUM, 3, 32, 32), np.float32)
     batches = calibration_images(array, replace(metadata, image_shape=[3, *metadata.image_shape[1:]]))
     assert np.array_equal(batches[5], array[[5, 5, 5]])
+
+
+def test_images_to_calibrate_with_show_a_range(made: Any) -> None:
+    metadata, random = made[2], np.random.default_rng(0)
+    one = random.random((1, 3, 32, 32), np.float32)
+    with pytest.raises(InputError, match="The 8 images to calibrate with are one and the same"):
+        calibration_images(np.repeat(one, 8, 0), metadata)
+    colors = np.repeat(np.repeat(random.random((8, 3, 1, 1), np.float32), 32, 2), 32, 3)
+    with pytest.raises(InputError, match="are of one color each, so the activations of real images would be cut off"):
+        calibration_images(colors, metadata)
+    photos = np.round(255 * colors).astype(np.uint8)
+    for pixels, levels in (("NCHW", photos), ("NHWC", photos.transpose(0, 2, 3, 1)), ("NHW", photos[:, 0])):
+        shape = [None, 3, None, None] if pixels == "NCHW" else [None, None, None, 3][: levels.ndim]
+        of_photos = replace(metadata, pixels=pixels, image_shape=shape, preprocess=Preprocess((32, 32)), sizes=None)
+        with pytest.raises(InputError, match="are of one color each"):
+            calibration_images(levels, of_photos)
+        ramp = levels + np.arange(32, dtype=np.uint8).reshape(32, *[1] * (pixels == "NHWC"))
+        assert len(calibration_images(ramp, of_photos)) == 8
+
+
+@pytest.mark.parametrize("kind", ["binary_logits", "binary", "sigmoid_logits"])
+def test_present_classes_are_compared_where_each_is_by_itself(kind: str) -> None:
+    """A network with one logit predicts class 0 of every image, whatever its decision."""
+    ramp = np.arange(4.0).reshape(1, 2, 2)
+    shift = 0.5 if kind == "binary" else 0.0
+
+    def answering(rows: list[list[float]]) -> Any:
+        turn = iter(rows)
+
+        def run(image: Any, asked: Any) -> Any:
+            logits = np.array([next(turn)]) + shift if asked.min() < 0 else np.zeros((1, len(rows[0])))
+            return logits, np.zeros_like(asked), ramp
+
+        return run
+
+    yes, no = ([0.4], [-0.4]) if kind != "sigmoid_logits" else ([0.4, -0.4, 0.4], [-0.4, -0.4, 0.4])
+    full, other = [yes, yes, no, no], [yes, no, no, no]
+    batches = [np.zeros((1, 1, 2, 2))] * 4
+    got = measure_agreement(answering(full), answering(other), batches, [1], kind=kind)  # type: ignore[arg-type]
+    assert got.classes == (0.75 if kind != "sigmoid_logits" else (1 + 0.5 + 1 + 1) / 4)
+    assert got.by_class[0] == {"class_idx": 0, "images": 2, "classes": 0.5, "correlation": pytest.approx(1.0)}
+    assert [row["class_idx"] for row in got.by_class] == ([0] if kind != "sigmoid_logits" else [0, 2])
+    strict = measure_agreement(answering(full), answering(other), batches, [1], kind=kind, threshold=0.95)  # type: ignore[arg-type]
+    assert (strict.classes, strict.by_class) == (1.0, []), "nothing is present in any image"

@@ -107,7 +107,8 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A tensor of the same shape without numbers; a weight takes memory already."""
         if not isinstance(value, Tensor) or value.device.type == "meta":
             return value
-        shape = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        with torch.inference_mode(value.is_inference()):  # PyTorch compares both where a result is a view
+            shape = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
         self.hold(shape, 0)
         return shape
 
