@@ -66,6 +66,7 @@ network, image = torchvision.models.resnet18(weights=None, num_classes=2).eval()
 names = ["cat", "dog"]
 """,
     "docs/detection.md": """
+import torch
 from torch import nn
 from tests.support.detectors import photos, tiny_fcos
 from PIL import Image

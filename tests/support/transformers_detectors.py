@@ -9,7 +9,7 @@ from torch import nn
 SMALL: Mapping[str, Any] = {
     "d_model": 32,
     "encoder_layers": 1,
-    "decoder_layers": 2,
+    "decoder_layers": 1,
     "encoder_attention_heads": 4,
     "decoder_attention_heads": 4,
     "encoder_ffn_dim": 32,
@@ -42,8 +42,8 @@ def _conditional_detr() -> nn.Module:
 def _deformable_detr() -> nn.Module:
     from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
 
-    backbone = ResNetConfig(out_features=THREE, **STAGES)
-    points = {"num_feature_levels": 3, "encoder_n_points": 2, "decoder_n_points": 2}
+    backbone = ResNetConfig(out_features=THREE[1:], **STAGES)
+    points = {"num_feature_levels": 2, "encoder_n_points": 2, "decoder_n_points": 2}
     return DeformableDetrForObjectDetection(DeformableDetrConfig(backbone_config=backbone, **points, **SMALL))
 
 
