@@ -1,8 +1,8 @@
 """Measure whether ONNX files of known networks are read, and explained as the networks that they were exported from.
 
 A row is a network, an exporter and an opset. It passes if the file is read (its outputs equal ONNX Runtime's at two
-batch sizes), if the map at the network's own default layer equals the network's, and if the explained file that is
-exported from it gives the same map in ONNX Runtime.
+batch sizes), if the map at the network's own default layer equals the network's, and if the explained files that are
+exported from it, for ONNX Runtime and as TorchScript, give the map of the network in their own runtimes.
 """
 
 import argparse
@@ -23,8 +23,10 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks.isolation import run_forked
+from benchmarks.onnx_kept import CASES as KEPT_CASES
+from benchmarks.onnx_kept import KeptCase, is_present, measure_kept
 from benchmarks.results import RESULTS
-from explainable_model import ExplainableModel, export, from_onnx, load
+from explainable_model import ExplainableModel, export, from_onnx, load, lower
 from explainable_model.eager.find_layer import default_layer
 from explainable_model.errors import ExplainableModelError
 from explainable_model.writing import write_bytes
@@ -33,7 +35,8 @@ TIMEOUT = 900  # seconds for one row
 SIZE = 64
 CLOSE = 1e-5  # between the map of a file and that of its network
 EXPORTERS = (("legacy", 17), ("dynamo", 18), ("legacy", 14), ("dynamo", 20))
-EXPLAINED = (("legacy", 17),)  # the rows whose explained file is made, which takes most of the time
+EXPLAINED = {"onnx": ".onnx", "torchscript": ".ts"}  # the formats that each file is exported to
+NEAR = 1e-3  # between the map of an explained file in float32 and that of the network in float64
 NETWORKS: dict[str, dict[str, Any]] = {
     "torchvision:resnet18": {},
     "torchvision:mobilenet_v3_small": {},
@@ -134,13 +137,28 @@ def _compare(row: dict[str, Any], network: nn.Module, path: Path, case: FileCase
         row["reason"] = "the map is zero"
     elif row["map"] > CLOSE:
         row["reason"] = f"the map is off by {row['map']:.1e}"
-    elif (case.exporter, case.opset) in EXPLAINED:
-        target = path.with_name("explained.onnx")
-        explainable = ExplainableModel(read.float(), target_layer=named)
-        export(explainable, target, images)  # compares the file with the network
+    else:
+        _export(row, read.float(), named, path, images, expected)
+
+
+def _export(
+    row: dict[str, Any], read: nn.Module, layer: str, path: Path, images: torch.Tensor, expected: torch.Tensor
+) -> None:
+    """Export the network of a file to every format of ``EXPLAINED``, and compare maps with the original network's."""
+    begin = time.process_time()
+    lowered = lower(ExplainableModel(read, target_layer=layer), images)
+    row["explained"] = {}
+    for name, suffix in EXPLAINED.items():
+        target = path.with_name(f"explained{suffix}")
+        export(lowered, target)  # compares the file with the network's graph
         session = load(target)
-        row["explained"] = _distance(torch.from_numpy(session(images.numpy()).cam), explainable(images).cam)
+        row["explained"][name] = _distance(torch.from_numpy(session(images.numpy()).cam).double(), expected)
         row["explained_batch"] = session.metadata.batch
+    row["export_seconds"] = round(time.process_time() - begin, 1)
+    off = {name: value for name, value in row["explained"].items() if not value <= NEAR}
+    row["reason"] = ", ".join(
+        f"the map of the explained {name} file is off by {value:.1e}" for name, value in off.items()
+    )
 
 
 def _explain(*pairs: tuple[nn.Module, str], images: torch.Tensor) -> list[torch.Tensor]:
@@ -162,13 +180,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     path = given.out / "onnx.json"
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    wanted = [c for c in CASES if (not given.only or given.only in c.key) and (given.again or c.key not in rows)]
+    every: list[FileCase | KeptCase] = [*CASES, *KEPT_CASES]
+    wanted = [c for c in every if (not given.only or given.only in c.key) and (given.again or c.key not in rows)]
+    wanted = [c for c in wanted if isinstance(c, FileCase) or is_present(c)]
     for case in tqdm(wanted, unit="file", disable=None):
-        row, reason = run_forked(measure, case, timeout=TIMEOUT, preload=PRELOADED)
+        function = measure if isinstance(case, FileCase) else measure_kept
+        row, reason = run_forked(function, case, timeout=TIMEOUT, preload=PRELOADED)
         rows[case.key] = row or {**asdict(case), "passed": False, "reason": reason}
         verdict = "ok" if rows[case.key]["passed"] else f"FAILED: {rows[case.key]['reason']}"
         tqdm.write(f"{case.key}: {verdict}", file=sys.stderr)
-        rows = {c.key: rows[c.key] for c in CASES if c.key in rows}
+        rows = {c.key: rows[c.key] for c in every if c.key in rows}
         write_bytes(path, (json.dumps(rows, indent=1) + "\n").encode())
     write_bytes(given.out / "onnx.md", to_markdown(rows).encode())
     if given.json:
@@ -181,20 +202,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 def to_markdown(rows: dict[str, Any]) -> str:
     """Write the table of all rows."""
     passed = sum(row["passed"] for row in rows.values())
+    kept = {case.key for case in KEPT_CASES}
     lines = [
         "# ONNX files",
         "",
         f"{passed} of {len(rows)} rows pass. Generated by `python -m benchmarks coverage --suite onnx`; a map is "
         "compared with that of the network that the file was exported from, at that network's default layer.",
         "",
-        "| network | exporter | opset | layer | map | automatic choice | explained file | |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | exporter | opset | layer | map | automatic choice | explained ONNX | explained TorchScript | |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows.values():
-        cells = [f"{row[name]:.0e}" if name in row else "" for name in ("map", "automatic_map", "explained")]
-        verdict = "ok" if row["passed"] else row["reason"].replace("|", "/").replace("\n", " ")
-        lines.append(
-            f"| {row['network']} | {row['exporter']} | {row['opset']} | {row.get('layer', '')} | {cells[0]} | "
-            f"{cells[1]} | {cells[2]} | {verdict} |"
-        )
+    for key, row in rows.items():
+        if key not in kept:
+            lines.append(_write_row(row, [row.get("map"), row.get("automatic_map")], tuple(EXPLAINED)))
+    lines += [
+        "",
+        "## Files whose own nodes are kept",
+        "",
+        "Files of packages, with trained weights, and int8 files. `kept` is the explained file with the file's own "
+        "nodes, compared with the map in PyTorch; `map` compares that one with the map of the whole file in PyTorch.",
+        "",
+        "| file | written by | opset | layer | map | kept | same logits | explained ONNX | explained TorchScript | |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for key, row in rows.items():
+        if key in kept:
+            own, same = row.get("explained", {}).get("kept"), "yes" if row.get("same_logits") else "no"
+            lines.append(_write_row(row, [row.get("map"), own, same], tuple(EXPLAINED)))
     return "\n".join(lines) + "\n"
+
+
+def _write_row(row: dict[str, Any], first: Sequence[float | str | None], formats: Sequence[str]) -> str:
+    values = [*first, *(row.get("explained", {}).get(name) for name in formats)]
+    cells = ["" if value is None else value if isinstance(value, str) else f"{value:.0e}" for value in values]
+    verdict = "ok" if row["passed"] else row["reason"].replace("|", "/").replace("\n", " ")
+    name = f"{row['network']} {row.get('version', '')}".strip()
+    start = f"| {name} | {row['exporter']} | {row['opset']} | {row.get('layer', '')} | "
+    return f"{start}{' | '.join(cells)} | {verdict} |"

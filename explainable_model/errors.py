@@ -57,6 +57,10 @@ class LowRangeWarning(ExplainableModelWarning):
     """A picture of 16 bits uses few of its values: it becomes nearly black, and the answer may not help."""
 
 
+class FirstPageWarning(ExplainableModelWarning):
+    """A picture has several pages or frames, and the first one is explained."""
+
+
 class AgreementWarning(ExplainableModelWarning):
     """An artifact in less precision often predicts another class than the one in float32."""
 

@@ -18,6 +18,11 @@ MANY_PASSES = {
     "ablationcam": 6,
     "reciprocam": 16,
     "smoothgrad": 3,
+    "smoothgrad_sq": 3,
+    "vargrad": 3,
+    "expected_gradients": 3,
+    "occlusion": 225,
+    "rise": 3,
 }
 ZERO, NEGATIVE = 3, 4  # classes of ``HardNet``
 

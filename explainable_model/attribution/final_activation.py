@@ -8,8 +8,8 @@ FINAL_ACTIVATIONS = frozenset({"sigmoid", "softmax", "log_softmax", "log_sigmoid
 
 REARRANGEMENTS = frozenset(
     {
-        "alias", "clone", "contiguous", "dropout", "flatten", "permute", "reshape", "reshape_alias", "squeeze", "t",
-        "to", "to_copy", "transpose", "unflatten", "unsafe_view", "unsqueeze", "view",
+        "alias", "as_in_file", "clone", "contiguous", "dropout", "flatten", "permute", "reshape", "reshape_alias",
+        "squeeze", "t", "to", "to_copy", "transpose", "unflatten", "unsafe_view", "unsqueeze", "view",
     }
 )  # fmt: skip
 """They may stand between the final activation and the output, for they only rearrange or copy."""

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, TypeAlias
 
+from torch import Tensor
+
+from explainable_model.attribution.argument_values import describe
+
 
 @dataclass(frozen=True)
 class Range:
@@ -15,10 +19,14 @@ class Range:
     Attributes:
         low: the smallest; ``None`` for no bound.
         high: the largest; ``None`` for no bound.
+        open: whether the bounds themselves are left out.
+        or_images: whether a tensor of images may stand for the number.
     """
 
     low: int | None = None
     high: int | None = None
+    open: bool = False
+    or_images: bool = False
 
     def holds(self, value: float) -> bool:
         """Whether a number is finite and lies between the bounds."""
@@ -26,9 +34,12 @@ class Range:
             math.isfinite(value)
             and (self.low is None or self.low <= value)
             and (self.high is None or value <= self.high)
+            and not (self.open and value in (self.low, self.high))
         )
 
     def __str__(self) -> str:
+        if self.open:
+            return f"between {self.low} and {self.high}"
         bounds = [f"of at least {self.low}"] if self.low is not None else []
         bounds += [f"of at most {self.high}"] if self.high is not None else []
         return " and ".join(bounds)
@@ -38,6 +49,11 @@ Count: TypeAlias = Annotated[int, Range(1)]
 Several: TypeAlias = Annotated[int, Range(2)]
 Seed: TypeAlias = Annotated[int, Range(0, 2**31 - 2)]
 NotNegative: TypeAlias = Annotated[float, Range(0)]
+Pixels: TypeAlias = Annotated[int, Range(0)]
+"""A length; zero for one that the method chooses."""
+Share: TypeAlias = Annotated[float, Range(0, 1, open=True)]
+Baseline: TypeAlias = Annotated[float | Tensor, Range(or_images=True)]
+"""The image, or the images, that stand for nothing to see: one value for every pixel, or ``(B, C, *size)``."""
 
 KINDS: dict[type, tuple[type, str]] = {
     bool: (bool, "True or False"),
@@ -61,8 +77,19 @@ def check_option(method: str, function: Callable[..., Any], name: str, value: An
     parameter = inspect.signature(function).parameters[name]
     allowed = next((part for part in getattr(parameter.annotation, "__metadata__", ())), Range())
     kind, words = KINDS[type(parameter.default)]
+    if isinstance(value, Tensor) and allowed.or_images:
+        if not value.is_floating_point() or value.ndim < 2 or not bool(value.isfinite().all()):
+            raise ValueError(
+                f"Option {name!r} of method {method!r} is a tensor of {value.dtype}, shape {tuple(value.shape)}; "
+                "expected finite floating point images (B, C, *size), prepared as those of the network, or one number."
+            )
+        return
     is_kind = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if not is_kind or (kind is not bool and not allowed.holds(value)):
-        raise ValueError(
-            f"Option {name!r} of method {method!r} is {value!r}; expected {words} {allowed}".rstrip() + "."
-        )
+        expected = f"{words} {allowed}".rstrip() + (" or a tensor of images" if allowed.or_images else "")
+        raise ValueError(f"Option {name!r} of method {method!r} is {describe(value)}; expected {expected}.")
+
+
+def record_option(value: Any) -> Any:
+    """An option as a record holds it: of images, their shape in words."""
+    return f"images {tuple(value.shape)}" if isinstance(value, Tensor) else value

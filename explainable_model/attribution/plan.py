@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
@@ -15,9 +15,11 @@ from explainable_model.attribution.argument_values import (
     as_whole,
     describe,
 )
+from explainable_model.attribution.boxes import BoxScore, DetectionArguments
 from explainable_model.attribution.calling import Caller, Forward, as_caller, record_caller
-from explainable_model.attribution.layout import PatchEmbedding, ReshapeTransform, channels_last_layers, patch_embedding
+from explainable_model.attribution.layout import Order, PatchEmbedding, ReshapeTransform, find_orders, patch_embedding
 from explainable_model.attribution.method import Fusion, Method
+from explainable_model.attribution.options import record_option
 from explainable_model.attribution.postprocess import Postprocess
 from explainable_model.attribution.prediction import Select
 from explainable_model.attribution.targets import ClassScore, Target, as_target, target_name
@@ -29,14 +31,31 @@ IMAGE_LAYER = ""
 ATTENTION_LAYERS = "@attention"
 """Stands for the attention probabilities of every block."""
 
+ATTENTION_SCORES = "@attention.scores"
+"""Stands for what goes into the softmax of every block's attention."""
+
+ATTENTION_QUERIES, ATTENTION_KEYS = "@attention.queries", "@attention.keys"
+ATTENTION_VALUES, ATTENTION_OUTPUTS = "@attention.values", "@attention.outputs"
+"""Stand for what the attention of every block multiplies, and for what it returns before its projection."""
+
+ATTENTION_TAPS = (
+    ATTENTION_LAYERS,
+    ATTENTION_SCORES,
+    ATTENTION_QUERIES,
+    ATTENTION_KEYS,
+    ATTENTION_VALUES,
+    ATTENTION_OUTPUTS,
+)
+"""Values of the attention of every block."""
+
 BIASES = "@biases"
 """Stands for the bias of every operator between the image and the scores."""
 
-GRAPH_TAPS = (ATTENTION_LAYERS, BIASES)
+GRAPH_TAPS = (*ATTENTION_TAPS, BIASES)
 """Values that the captured graph has and no layer returns."""
 
 
-class PlanArguments(TypedDict, total=False):
+class PlanArguments(DetectionArguments, total=False):
     """The keyword arguments of ``ExplainableModel`` that shape an explanation; its docstring says what each does."""
 
     target: Target | Callable[..., Tensor] | None
@@ -91,7 +110,7 @@ class Plan:
         side_taps: names of layers whose outputs the method needs besides those it explains.
         reshape_transform: from a layer's output to ``(N, K, *spatial)``.
         patches: the network's patch embedding, which tells the grid of its tokens.
-        channels_last: names of the layers whose type tells that their channels are last.
+        orders: of the layers whose type tells where their channels are.
         call: which call of a layer that runs several times is explained, counted from 0; ``-1`` or ``None`` for the
             last.
         frames: the axis of the image's frames, which the network may fold into the batch; ``None`` for none.
@@ -114,7 +133,7 @@ class Plan:
     side_taps: tuple[str, ...] = ()
     reshape_transform: ReshapeTransform | None = None
     patches: PatchEmbedding | None = None
-    channels_last: frozenset[str] = frozenset()
+    orders: Mapping[str, Order] = field(default_factory=dict)
     call: int | None = None
     frames: int | None = None
     forward: Caller = None
@@ -148,7 +167,7 @@ class Plan:
             top_k = as_whole(top_k, "top_k", "how many classes to explain, or None for one", 1, MAX_TOP_K)
         chunk_size = as_whole(chunk_size, "chunk_size", "how many copies of an image to run at once", 1)
         return cls(
-            model=type(model).__name__,
+            model=getattr(model, "network_name", type(model).__name__),
             method=method,
             layers=layers,
             fusion=fusion,
@@ -162,7 +181,7 @@ class Plan:
             side_taps=method.side_taps,
             reshape_transform=arguments.get("reshape_transform"),
             patches=patch_embedding(model),
-            channels_last=channels_last_layers(model),
+            orders=find_orders(model),
             call=_check_call(arguments.get("call")),
             frames=_check_frames(arguments.get("frames"), method),
             forward=as_caller(arguments.get("forward")),
@@ -188,7 +207,7 @@ class Plan:
         return {
             "model": self.model,
             "method": self.method.name,
-            "options": {**self.method.options, **self.options},
+            "options": {name: record_option(value) for name, value in {**self.method.options, **self.options}.items()},
             "passes": self.method.passes,
             "target_layers": list(self.layers),
             "call": self.call,
@@ -203,6 +222,7 @@ class Plan:
             "shared_scale": self.postprocess.shared_scale,
             "cam_range": list(self.postprocess.range),
             "augment": self.augment,
+            "detection": self.target.to_record() if isinstance(self.target, BoxScore) else None,
         }
 
 
@@ -219,6 +239,8 @@ def arguments_of(record: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"The record explains {record['target']}, which only the code that made it can make again.")
     if isinstance(record["forward"], str):
         raise ValueError(f"The record names a function, forward={record['forward']}, which calls the network.")
+    if any(isinstance(value, str) for value in record["options"].values()):
+        raise ValueError(f"The record has options that are images, {record['options']}, which it does not hold.")
     arguments = {name: record[name] for name in RECORDED_ARGUMENTS}
     return {"target_layer": list(record["target_layers"]) or None, **arguments}
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.boxes import BoxScore, read_table
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Difference, Target
 from explainable_model.errors import ModelError, ZeroMapWarning
@@ -29,6 +30,8 @@ def check_maps(plan: Plan, explanation: Explanation[Tensor], signed: Sequence[Te
     maps = explanation.cam.flatten(1 if plan.top_k is None else 2)
     largest = maps.amax(-1) if not plan.postprocess.diverging else maps.abs().amax(-1)  # NaN where a value is
     blank = ~(largest > 0)
+    if isinstance(plan.target, BoxScore):
+        blank = blank & read_table(explanation.logits).valid.reshape(blank.shape)
     if not bool(blank.any()):
         return
     class_idx = int(explanation.class_idx[blank][0])

@@ -1,6 +1,7 @@
 """The network and the example image that a command asks for."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,10 @@ def refuse_without_model(arguments: argparse.Namespace, *names: str, reason: str
         raise InputError(f"{', '.join(given)} belongs to --model, which was not given: {reason}.")
 
 
-def load_network(arguments: argparse.Namespace, console: Console) -> "NamedModel":
-    """Load the network that the arguments name, and warn of random weights."""
+def load_network(
+    arguments: argparse.Namespace, console: Console, keep_graph: Sequence[str] | bool | None = None
+) -> "NamedModel":
+    """Load the network that the arguments name, and warn of random weights; ``keep_graph`` as ``load_named_model``."""
     console.say(f"loading {arguments.model}")
     from explainable_model.networks.named import has_random_weights, load_named_model
 
@@ -35,6 +38,7 @@ def load_network(arguments: argparse.Namespace, console: Console) -> "NamedModel
         checkpoint=arguments.checkpoint,
         pretrained=arguments.pretrained,
         classes=arguments.classes,
+        keep_graph=keep_graph,
     )
     if has_random_weights(arguments.model, arguments.checkpoint, arguments.pretrained):
         console.warn(f"{arguments.model} has random weights; name trained ones with --checkpoint or --pretrained.")

@@ -13,6 +13,7 @@ from explainable_model.attribution.plan import Plan
 from explainable_model.eager.buffers import frozen_parameters, restored_buffers
 from explainable_model.eager.kept_tensors import without_graphs_left
 from explainable_model.errors import LoweringError, ModelError
+from explainable_model.networks.onnx.kept import NodesOfFile
 
 SAME_MAP = 0.02  # maps with one derivative differ by less, in units of the largest value
 
@@ -79,7 +80,7 @@ def find_functions(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence
             known.add(node)
             stack += [parent for parent, _ in node.next_functions]
     functions = {type(node).__name__ for node in known if isinstance(node, torch.autograd.function.BackwardCFunction)}
-    return sorted(name.removesuffix("Backward") for name in functions)
+    return sorted(name.removesuffix("Backward") for name in functions - {f"{NodesOfFile.__name__}Backward"})
 
 
 def _reason(names: list[str]) -> str:

@@ -45,7 +45,9 @@ def resolve_layer(model: nn.Module, target_layer: str | nn.Module) -> str:
         _refuse_scripted(name, modules[name])
         return name
     known = {*modules, *aliases}
-    raise LayerError(f"target_layer {target_layer!r} is not in {type(model).__name__}. {_suggest(target_layer, known)}")
+    note = f" {model.layer_note}" if hasattr(model, "layer_note") else ""  # where a file keeps some of its layers
+    hint = f"{_suggest(target_layer, known)}{note}"
+    raise LayerError(f"target_layer {target_layer!r} is not in {type(model).__name__}. {hint}")
 
 
 def _refuse_scripted(name: str, module: nn.Module) -> None:

@@ -5,7 +5,7 @@ import warnings
 from torch import Tensor, nn
 
 from explainable_model.attribution.layout import SpatialLayout
-from explainable_model.attribution.plan import ATTENTION_LAYERS, Plan
+from explainable_model.attribution.plan import ATTENTION_TAPS, Plan
 from explainable_model.eager.example import Example
 from explainable_model.eager.find_layer import check_layer, record_outputs
 from explainable_model.eager.layer_candidates import may_hold_tokens
@@ -29,7 +29,7 @@ def check_layers(model: nn.Module, arguments: tuple[Tensor, ...], plan: Plan, ch
     if shape in checked:
         return
     is_read_by_shape = plan.frames is None and plan.reshape_transform is None
-    reads_attention = ATTENTION_LAYERS in plan.side_taps
+    reads_attention = any(name in ATTENTION_TAPS for name in plan.side_taps)
     if is_read_by_shape and (plan.layers or reads_attention) and may_hold_tokens(model):
         example = Example(model, arguments, plan.output, plan.target, forward=plan.forward)
         record, _ = record_outputs(example, example.image.detach().clone())

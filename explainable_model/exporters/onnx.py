@@ -16,7 +16,7 @@ from explainable_model.explanation import IMAGE, input_names, output_names
 from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.onnx_file import OnnxRecord, check_files, read_onnx
 from explainable_model.exporters.guard.onnx_sizes import check_work
-from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
+from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless, shorten
 from explainable_model.telemetry import import_onnxruntime
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
         ) from error
     import torch
 
+    from explainable_model.exporters.onnx_kept import put_back, translations
     from explainable_model.lowering.capture.export import quiet_export
+    from explainable_model.networks.onnx.file import opset_of
 
     exported = lowered.exported_program
     with quiet_export():
@@ -51,8 +53,12 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
             program = torch.onnx.export(
                 exported,
                 input_names=input_names(len(lowered.example_inputs)),
-                output_names=output_names(lowered.photo_io is not None and lowered.photo_io.look is not None),
-                opset_version=OPSET,
+                output_names=output_names(
+                    lowered.photo_io is not None and lowered.photo_io.look is not None,
+                    has_boxes=lowered.plan.to_record()["detection"] is not None,
+                ),
+                opset_version=max([OPSET, *(opset_of(kept.model) for kept in lowered.kept)]),
+                custom_translation_table=translations(lowered.kept),
                 dynamo=True,
                 verbose=False,
             )
@@ -64,8 +70,11 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     _rename(program.model, lowered.pixels)
     if lowered.profile == "portable":
         _check_portable(program.model)
+    put_back(program.model, lowered.kept)
+    program.model.metadata_props.update(lowered.notes)
     program.model.metadata_props[METADATA_KEY] = metadata
     weights = sum(buffer.numel() * buffer.element_size() for buffer in lowered.graph_module.buffers())
+    weights += sum(kept.model.ByteSize() for kept in lowered.kept)
     program.save(path, external_data=weights > PROTOBUF_LIMIT)
 
 
@@ -143,13 +152,13 @@ def open_trusted(path: Path, threads: int | None) -> tuple[Runner, str]:
 
 
 def _open(path: Path, threads: int | None, *, is_bounded: bool) -> tuple[Runner, str]:
-    text = _check(path)
+    text = _check(path, is_trusted=not is_bounded)
     metadata = parse_metadata(text, path)
     session = _session(path, threads)
     if is_bounded:
         _check_work(path, metadata)
     check_declared(map(_declare, session.get_inputs()), map(_declare, session.get_outputs()), metadata, path.name)
-    names = output_names(metadata.look is not None)
+    names = output_names(metadata.look is not None, has_boxes=metadata.detection is not None)
 
     def run(*arrays: Array) -> Sequence[Array]:
         inputs = dict(zip(input_names(len(arrays) - 2), arrays, strict=True))
@@ -173,12 +182,14 @@ def read_metadata(path: Path) -> str:
         raise not_shown_harmless(path, refusal) from refusal
 
 
-def _check(path: Path) -> str:
+def _check(path: Path, *, is_trusted: bool) -> str:
     """The metadata text of a file whose graph and weights are those of an artifact."""
     try:
         record = read_onnx(path)
         metadata = _metadata(record, path)
         check_files(path, record)
+        if record.foreign is not None and not is_trusted:
+            raise Refusal(f"it calls the operator {shorten(record.foreign)} of another domain")
     except Refusal as refusal:
         raise not_shown_harmless(path, refusal) from refusal
     return metadata

@@ -43,6 +43,7 @@ from explainable_model.lowering.passes.simplify import simplify
 from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.rules.missing import missing_lowering
 from explainable_model.lowering.size_ranges import BATCHES, find_sizes
+from explainable_model.networks.onnx.network import OnnxNetwork
 
 
 def with_photo_io(lowered: LoweredModel, photo_io: PhotoIO) -> LoweredModel:
@@ -75,6 +76,7 @@ def with_photo_io(lowered: LoweredModel, photo_io: PhotoIO) -> LoweredModel:
         sizes=(SizeRange(1), SizeRange(1)),
         photo_io=photo_io,
         ending=lowered.ending,
+        notes=lowered.notes,
     )
 
 
@@ -123,6 +125,7 @@ def lower_network(
         sizes=find_sizes([captured, program], arguments, batches) if dims.size else None,
         profile=profile,
         ending=find_ending(output_nodes(graph_of(captured).graph)[0]),
+        notes=model.notes if isinstance(model, OnnxNetwork) else None,
     )
 
 

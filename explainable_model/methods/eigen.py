@@ -1,4 +1,4 @@
-"""Methods that project on a principal component: Eigen-CAM, Eigen-Grad-CAM, KPCA-CAM."""
+"""Methods that project on a principal component: Eigen-CAM, Eigen-Grad-CAM, Seg-Eigen-CAM, KPCA-CAM."""
 
 from math import tanh
 
@@ -72,6 +72,37 @@ def eigengradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """
     matrix, scale = _relative(_positions_by_channels(gradients * activations))
     cam = scale * _towards(matrix.sum(2, keepdim=True), _project(matrix))
+    return cam.reshape(-1, *activations.shape[2:])
+
+
+@in_float32
+def segeigencam(activations: Tensor, gradients: Tensor) -> Tensor:
+    """Project activations, weighted by the size of their gradients, on their first principal component.
+
+    ``map = M v`` with ``M`` the matrix of positions times channels of ``|g_kij| A_kij``, less the mean of each channel,
+    and ``v`` its first right singular vector. ``A`` are the activations of the target layer, ``g = d score / d A``.
+    The sign is that which makes the largest magnitude of the map positive.
+
+    Where this differs from the paper: the singular vector is found as in ``eigencam``. The mean of each channel is
+    subtracted as in pytorch-grad-cam, whose code names the paper's equations.
+
+    Args:
+        activations: ``(N, K, *spatial)``, floating point.
+        gradients: the same shape and dtype.
+
+    Returns:
+        Signed map ``(N, *spatial)``, of mean zero.
+
+    Source: Chung and Ying 2025, Seg-Eigen-CAM, doi 10.3390/app15137562, equations 10 to 13.
+
+    Example:
+        >>> segeigencam(torch.tensor([[[[3., 0., 0.]]]]), torch.tensor([[[[-1., 1., 1.]]]]))
+        tensor([[[ 2., -1., -1.]]])
+    """
+    matrix, scale = _relative(_positions_by_channels(gradients.abs() * activations))
+    projection = _project(matrix - matrix.mean(1, keepdim=True))
+    low, high = projection.amin(1, keepdim=True), projection.amax(1, keepdim=True)
+    cam = scale * torch.where(-low > high, -projection, projection)
     return cam.reshape(-1, *activations.shape[2:])
 
 

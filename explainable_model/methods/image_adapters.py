@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
-from explainable_model.attribution.options import Count, NotNegative, Seed
+from explainable_model.attribution.options import Baseline, Count, NotNegative, Seed
+from explainable_model.errors import InputError
 from explainable_model.methods import input_gradient
 from explainable_model.methods.gradcam import gradcam
-from explainable_model.methods.noise import NOISE, SAMPLES, noisy_copies
+from explainable_model.methods.noise import NOISE, SAMPLES, noisy_copies, uniform_numbers
 
 if TYPE_CHECKING:
     from explainable_model.attribution.context import MethodContext
@@ -58,9 +59,28 @@ def smoothgrad(
     return split(input_gradient.smoothgrad(mean.unsqueeze(1)), context.classes)
 
 
-def integrated_gradients(context: "MethodContext", *, steps: Count = STEPS, baseline: float = 0.0) -> Tensor:
-    """See ``input_gradient.integrated_gradients``; the baseline is an image of one value."""
-    start = torch.full_like(context.image[:1], baseline)
+def smoothgrad_sq(
+    context: "MethodContext", *, samples: Count = SAMPLES, noise: NotNegative = NOISE, seed: Seed = 0
+) -> Tensor:
+    """See ``input_gradient.smoothgrad_sq``; the noise is that of ``smoothgrad``."""
+    gradients = _noisy_gradients(context, samples, noise, seed)
+    return split(input_gradient.smoothgrad_sq(gradients), context.classes)
+
+
+def vargrad(
+    context: "MethodContext", *, samples: Count = SAMPLES, noise: NotNegative = NOISE, seed: Seed = 0
+) -> Tensor:
+    """See ``input_gradient.vargrad``; the noise is that of ``smoothgrad``."""
+    return split(input_gradient.vargrad(_noisy_gradients(context, samples, noise, seed)), context.classes)
+
+
+def integrated_gradients(context: "MethodContext", *, steps: Count = STEPS, baseline: Baseline = 0.0) -> Tensor:
+    """See ``input_gradient.integrated_gradients``; the baseline is an image of one value, or one of the user's.
+
+    Raises:
+        InputError: the baseline is of another size than the image.
+    """
+    start = _baselines(context, baseline)[:1]
     path = input_gradient.integration_path(context.image, start, steps)
     chunks = context.image_chunks(steps)
     total = sum(_summed_gradients(context, path[:, first:last]) for first, last in chunks)
@@ -68,6 +88,64 @@ def integrated_gradients(context: "MethodContext", *, steps: Count = STEPS, base
     mean = (total / steps).flatten(0, 1)
     image = repeat(context.image, context.classes)
     return split(input_gradient.integrated_gradients(image, start, mean.unsqueeze(1)), context.classes)
+
+
+def expected_gradients(
+    context: "MethodContext",
+    *,
+    samples: Count = STEPS,
+    baseline: Baseline = 0.0,
+    noise: NotNegative = 0.0,
+    seed: Seed = 0,
+) -> Tensor:
+    """See ``input_gradient.expected_gradients``; with ``noise``, this is GradientSHAP.
+
+    Args:
+        context: of the image.
+        samples: how many points on the ways from the baselines to the image.
+        baseline: images ``(B, C, *size)`` that stand for nothing to see, such as some of the training set; each
+            takes its turn. A number is an image of one value.
+        noise: standard deviation of noise on the image, as a share of its range.
+        seed: of the points and of the noise.
+
+    Raises:
+        InputError: the baselines are of another size than the image.
+    """
+    image = context.image
+    starts = _baselines(context, baseline)
+    turns = starts[[sample % len(starts) for sample in range(samples)]]
+    points = uniform_numbers(image, 1, samples, seed).to(image.dtype).reshape(1, samples, *[1] * (image.ndim - 1))
+    parts, first = [], 0
+    for ends in noisy_copies(context, samples, noise, seed):
+        last = first + ends.shape[1]
+        begin = turns[first:last].unsqueeze(0)
+        way = ends - begin
+        gradients = split(context.rerun(begin + points[:, first:last] * way).image_gradients(), last - first)
+        parts.append((gradients * way.unsqueeze(2)).sum(1))
+        first = last
+    mean = torch.stack(parts).sum(0) / samples
+    return split(input_gradient.expected_gradients(mean.flatten(0, 1)), context.classes)
+
+
+def _baselines(context: "MethodContext", baseline: float | Tensor) -> Tensor:
+    """``(B, C, *size)``."""
+    image = context.image
+    if not isinstance(baseline, Tensor):
+        return torch.full_like(image[:1], baseline)
+    given = baseline if baseline.ndim == image.ndim else baseline.unsqueeze(0)
+    if tuple(given.shape[1:]) != tuple(image.shape[1:]):
+        raise InputError(
+            f"The baseline has shape {tuple(baseline.shape)}, and the image is {tuple(image.shape[1:])}; expected "
+            "images of that size, prepared as those of the network."
+        )
+    return given.to(image)
+
+
+def _noisy_gradients(context: "MethodContext", samples: int, noise: float, seed: int) -> Tensor:
+    """``(N * k, samples, C, *spatial)``: image gradients of noisy copies."""
+    copies = noisy_copies(context, samples, noise, seed)
+    parts = [split(context.rerun(images).image_gradients(), images.shape[1]) for images in copies]
+    return torch.cat(parts, 1).transpose(1, 2).flatten(0, 1)
 
 
 def _summed_gradients(context: "MethodContext", images: Tensor) -> Tensor:

@@ -74,6 +74,71 @@ def smoothgrad(gradients: Tensor) -> Tensor:
     return saliency(gradients.mean(1))
 
 
+@in_float32
+def smoothgrad_sq(gradients: Tensor) -> Tensor:
+    """``map_ij = max_c (1 / n) sum_m g_mcij^2``: the mean square of gradients at noisy images.
+
+    Signs do not cancel, so that a place where the gradient changes its sign stays.
+
+    Args:
+        gradients: ``(N, n, C, *size)``, at n noisy copies of each image; floating point.
+
+    Returns:
+        Map ``(N, *size)``, not negative.
+
+    Source: Hooker et al. 2019, SmoothGrad-Squared, arXiv 1806.10758, section 4.1.
+
+    Example:
+        >>> smoothgrad_sq(torch.tensor([[[[[1., 0.]]], [[[-3., 4.]]]]]))
+        tensor([[[5., 8.]]])
+    """
+    return gradients.square().mean(1).amax(1)
+
+
+@in_float32
+def vargrad(gradients: Tensor) -> Tensor:
+    """``map_ij = max_c (1 / n) sum_m (g_mcij - mean_m g_mcij)^2``: the variance of gradients at noisy images.
+
+    Args:
+        gradients: ``(N, n, C, *size)``, at n noisy copies of each image; floating point.
+
+    Returns:
+        Map ``(N, *size)``, not negative.
+
+    Source: Adebayo et al. 2018, VarGrad, arXiv 1810.03307, section 2.
+
+    Example:
+        >>> vargrad(torch.tensor([[[[[1., 0.]]], [[[-3., 4.]]]]]))
+        tensor([[[4., 4.]]])
+    """
+    return (gradients - gradients.mean(1, keepdim=True)).square().mean(1).amax(1)
+
+
+@in_float32
+def expected_gradients(products: Tensor) -> Tensor:
+    """``map_ij = sum_c E[(x_cij - x'_cij) g_cij]``, with ``g`` the gradient at a random point between ``x'`` and ``x``.
+
+    The expectation runs over baselines ``x'`` and over points ``x' + a (x - x')`` with ``a`` uniform in (0, 1). The
+    map adds up to the score of the image less the mean score of the baselines, up to the error of sampling.
+
+    Where this differs from the paper: each baseline takes its turn instead of being drawn.
+
+    Args:
+        products: ``(N, C, *size)``: the mean of the products.
+
+    Returns:
+        Signed map ``(N, *size)``.
+
+    Source: Erion et al. 2021, arXiv 1906.10670, equation 3. With noise on the image it is GradientSHAP of Lundberg and
+    Lee 2017, arXiv 1705.07874, as captum has it.
+
+    Example:
+        >>> expected_gradients(torch.tensor([[[[1., 2.]], [[3., -4.]]]]))
+        tensor([[[ 4., -2.]]])
+    """
+    return products.sum(1)
+
+
 def integration_path(image: Tensor, baseline: Tensor, steps: int) -> Tensor:
     """Images between the baseline and the image, at the middles of equal steps.
 

@@ -35,13 +35,25 @@ def gaussian_noise(image: Tensor, samples: int, seed: int) -> Tensor:
         ``(samples, C, *spatial)``.
     """
     shape = image.shape[1:]
-    position = counting(image[:1].flatten(), 0, torch.int64) + 1
-    copy = counting(position[:1].expand(samples), 0, torch.int64).unsqueeze(1) + 1
-    state = (position * MULTIPLIERS[0] + copy * MULTIPLIERS[1] + (seed + 1) * MULTIPLIERS[2]) % PRIME
-    first = _hashed(state)
+    first = _hashed(_states(image[:1].flatten(), samples, seed))
     radius = torch.sqrt(-2 * torch.log(_uniform(first)))
     angle = 2 * math.pi * _uniform(_hashed(first))
     return (radius * torch.cos(angle)).to(image.dtype).reshape(samples, *shape)
+
+
+def uniform_numbers(like: Tensor, count: int, samples: int, seed: int) -> Tensor:
+    """Uniform numbers in (0, 1), made as those of ``gaussian_noise``.
+
+    Args:
+        like: any tensor, on whose device they are.
+        count: how many there are in each sample.
+        samples: how many samples; the first ones do not depend on it.
+        seed: another seed gives other numbers.
+
+    Returns:
+        ``(samples, count)`` float32.
+    """
+    return _uniform(_hashed(_states(like.new_ones(count), samples, seed)))
 
 
 def noisy_copies(context: "MethodContext", samples: int, noise: float, seed: int) -> Iterator[Tensor]:
@@ -59,6 +71,13 @@ def noisy_copies(context: "MethodContext", samples: int, noise: float, seed: int
     drawn = gaussian_noise(image, samples, seed)
     for start, stop in context.image_chunks(samples):
         yield image.unsqueeze(1) + spread * drawn[start:stop]
+
+
+def _states(line: Tensor, samples: int, seed: int) -> Tensor:
+    """``(samples, length)`` int64: another number for each entry of a line and each sample."""
+    position = counting(line, 0, torch.int64) + 1
+    copy = counting(position[:1].expand(samples), 0, torch.int64).unsqueeze(1) + 1
+    return (position * MULTIPLIERS[0] + copy * MULTIPLIERS[1] + (seed + 1) * MULTIPLIERS[2]) % PRIME
 
 
 def _hashed(state: Tensor) -> Tensor:

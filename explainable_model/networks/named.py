@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,12 @@ Source = Callable[[str, bool, int | None], NamedModel]
 
 
 def load_named_model(
-    name: str, *, checkpoint: str | Path | None = None, pretrained: bool = False, classes: int | None = None
+    name: str,
+    *,
+    checkpoint: str | Path | None = None,
+    pretrained: bool = False,
+    classes: int | None = None,
+    keep_graph: str | Sequence[str] | bool | None = None,
 ) -> NamedModel:
     """Build a network and load its weights.
 
@@ -63,6 +68,8 @@ def load_named_model(
         pretrained: let torchvision or timm download their own weights; nothing else uses the internet. Without it and
             without a checkpoint, the weights of a torchvision or timm network are random.
         classes: number of classes of a torchvision or timm network; their default otherwise.
+        keep_graph: see ``from_onnx``, for ``onnx:FILE`` alone; ``None`` keeps only what the reader lacks, and computes
+            without the rounding of a quantized file.
 
     Raises:
         ModelError: unknown name (the nearest known ones are listed), a factory that fails, weights
@@ -85,7 +92,11 @@ def load_named_model(
             "Got pretrained together with a checkpoint or a number of classes; expected one of them: pretrained "
             "weights have their own classes."
         )
-    if source in SOURCES:
+    if keep_graph not in (None, False) and source != "onnx":
+        raise ModelError(f"{name} has no graph to keep; keep_graph is for onnx:FILE.")
+    if source == "onnx":
+        named = from_onnx_file(rest, pretrained, classes, keep_graph)
+    elif source in SOURCES:
         named = SOURCES[source](rest, pretrained, classes)
     elif pretrained or classes is not None:
         raise ModelError(
@@ -163,17 +174,18 @@ def from_transformers(folder: str, pretrained: bool, classes: int | None) -> Nam
     return NamedModel(model, read_preprocess(Path(folder)), read_class_names(model))
 
 
-def from_onnx_file(file: str, pretrained: bool, classes: int | None) -> NamedModel:
+def from_onnx_file(
+    file: str, pretrained: bool, classes: int | None, keep_graph: str | Sequence[str] | bool | None = None
+) -> NamedModel:
     """Read an ONNX file, with what it says about its photos and classes."""
     from explainable_model.networks.onnx.named import read_named
 
     if pretrained or classes is not None:
         raise ModelError(f"The file {file} holds its weights and classes; leave out pretrained and classes.")
-    return NamedModel(**read_named(file))
+    return NamedModel(**read_named(file, keep_graph))
 
 
 SOURCES: Mapping[str, Source] = {
-    "onnx": from_onnx_file,
     "torchvision": from_torchvision,
     "timm": from_timm,
     "transformers": from_transformers,

@@ -16,7 +16,12 @@ COMMON = ("gradcam", "gradcam++", "hirescam", "layercam", "xgradcam", "eigencam"
 OPTIONS: dict[str, dict[str, Any]] = {
     "smoothgradcam++": {"samples": 3, "noise": 0.2},
     "smoothgrad": {"samples": 3, "noise": 0.2},
+    "smoothgrad_sq": {"samples": 3, "noise": 0.2},
+    "vargrad": {"samples": 3, "noise": 0.2},
     "integrated_gradients": {"steps": 4},
+    "expected_gradients": {"samples": 4},
+    "occlusion": {"window": 8, "stride": 6},
+    "rise": {"samples": 4},
     "iscam": {"samples": 3},
     "sscam": {"samples": 2, "noise": 1.0},
     "finercam": {"gamma": 0.6, "references": 2},
@@ -204,5 +209,10 @@ def draw_classes(case: Case, batch: int) -> Tensor | None:
     rng = Random(case.seed + 7)
     if case.top_k is not None or rng.random() < 0.4:
         return None
-    count = {"Binary": 2, "Similarity": 1, "Custom": 1}.get(type(case.target).__name__, case.network.classes)
+    count = count_classes(case)
     return torch.tensor([rng.randrange(count) for _ in range(batch)])
+
+
+def count_classes(case: Case) -> int:
+    """How many classes the target of a case can explain."""
+    return {"Binary": 2, "Similarity": 1, "Custom": 1}.get(type(case.target).__name__, case.network.classes)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam
+from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam, segeigencam
 from explainable_model.methods.fem import fem
 from tests.support import method_checks as checks
 
@@ -78,6 +78,16 @@ def test_eigengradcam_is_the_svd_of_the_products(shape: tuple[int, ...]) -> None
     assert ((cam * products.sum(1)).flatten(1).sum(1) > 0).all()
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_segeigencam_is_the_first_principal_component(shape: tuple[int, ...]) -> None:
+    activations, gradients = checks.inputs([shape, shape], batch=3, seed=5)
+    weighed = activations * gradients.abs()
+    mean = weighed.flatten(2).mean(2).reshape(3, -1, *[1] * (len(shape) - 1))
+    cam = segeigencam(activations, gradients)
+    assert up_to_sign(cam, svd_projection(weighed - mean)) < 1e-6
+    assert (cam.flatten(1).amax(1) >= -cam.flatten(1).amin(1)).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("positions", "channels"), [(49, 8), (6, 40), (49, 64)])
 def test_eigencam_with_close_singular_values(positions: int, channels: int, dtype: torch.dtype) -> None:
@@ -141,6 +151,13 @@ def test_kpcacam_takes_the_largest_not_the_most_negative_eigenvalue() -> None:
     values = np.linalg.eigvalsh(centering @ np.tanh(centered @ centered.T / 2 + 1) @ centering)
     assert values[0] < -1.2 * values[-1]
     activations = torch.from_numpy(matrix.T.reshape(1, 2, 6, 6))
+    assert up_to_sign(kpcacam(activations), kernel_projection(activations)) < 1e-6
+
+
+def test_kpcacam_centers_a_kernel_whose_mean_is_positive() -> None:
+    # One position of 25 differs, by so much that the kernel saturates: most entries are tanh(large) - tanh(1) > 0.
+    activations = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
+    activations[0, 0, 1, 2] = 1000.0
     assert up_to_sign(kpcacam(activations), kernel_projection(activations)) < 1e-6
 
 

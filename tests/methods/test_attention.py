@@ -1,14 +1,16 @@
-"""Rollout and LeGrad, by hand and against loops."""
+"""Methods of attention, by hand and against loops."""
 
 import doctest
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from explainable_model.methods import attention
+from explainable_model.methods import attention, attention_relevance
 from explainable_model.methods.attention import legrad, rollout
+from explainable_model.methods.attention_relevance import agcam, chefer, gradeclip
 from tests.support import method_checks as checks
 
 LAYERS, HEADS, TOKENS = 3, 2, 6
@@ -104,7 +106,55 @@ def test_rollout_in_onnx_runtime() -> None:
     checks.assert_equal_in_onnx_runtime(rollout_of_layers, SHAPES)
 
 
-def test_docstring_examples() -> None:
-    results = doctest.testmod(attention, extraglobs={"torch": torch})
+@pytest.mark.parametrize("prefix", [0, 1, 2])
+def test_chefer_and_agcam_replicas(prefix: int) -> None:
+    given, slopes = attentions(batch=2), [checks.normal(2, HEADS, TOKENS, TOKENS, seed=9 + n) for n in range(LAYERS)]
+    scores = [checks.normal(2, HEADS, TOKENS, TOKENS, seed=19 + n) for n in range(LAYERS)]
+    reached, guided = np.zeros((2, TOKENS, TOKENS)), np.zeros((2, TOKENS, TOKENS))
+    for n in range(2):
+        reached[n] = np.eye(TOKENS)
+        for layer, slope, score in zip(given, slopes, scores, strict=True):
+            raised = sum(np.maximum((layer[n, h] * slope[n, h]).numpy(), 0) for h in range(HEADS)) / HEADS
+            reached[n] = reached[n] + raised @ reached[n]
+            for h in range(HEADS):
+                guided[n] += np.maximum(slope[n, h].numpy(), 0) / (1 + np.exp(-score[n, h].numpy()))
+    for found, full in ((chefer(given, slopes, prefix), reached), (agcam(scores, slopes, prefix), guided)):
+        expected = full[:, 0, prefix:] if prefix else full.mean(1)
+        assert np.abs(found.numpy() - expected).max() < 1e-12 * np.abs(expected).max()
+
+
+def test_gradeclip_by_hand() -> None:
+    # Two heads of one number each, a class token and two patches. The class token asks for (1, 0); the keys (2, 0) and
+    # (0, 3) have cosines 1 and 0. Gradients (2, -1), values (1, 1) and (5, 5): 1 (2 - 1) and 0.
+    query = torch.tensor([[[[1.0], [7], [7]], [[0.0], [7], [7]]]])
+    key = torch.tensor([[[[9.0], [2], [0]], [[9.0], [0], [3]]]])
+    value = torch.tensor([[[[8.0], [1], [5]], [[8.0], [1], [5]]]])
+    gradients = torch.tensor([[[[2.0], [6], [6]], [[-1.0], [6], [6]]]])
+    assert gradeclip(query, key, value, gradients, prefix=1).tolist() == [[1.0, 0.0]]
+
+
+def chefer_of_layers(*layers: Tensor) -> Tensor:
+    return chefer([layer.softmax(-1) for layer in layers], layers[::-1], 1)
+
+
+def agcam_of_layers(*layers: Tensor) -> Tensor:
+    return agcam(layers, layers[::-1], 1)
+
+
+def gradeclip_of_one(query: Tensor, key: Tensor, value: Tensor, gradients: Tensor) -> Tensor:
+    return gradeclip(query, key, value, gradients, 1)
+
+
+@pytest.mark.parametrize("method", [chefer_of_layers, agcam_of_layers, gradeclip_of_one], ids=lambda m: m.__name__)
+def test_relevance_on_batches_traces_and_hard_inputs(method: checks.Method) -> None:
+    shapes = [(HEADS, TOKENS, 4)] * 4 if method is gradeclip_of_one else SHAPES
+    checks.assert_batch_is_independent(method, shapes)
+    checks.assert_traces(method, shapes)
+    checks.assert_finite_on_hard_inputs(method, shapes, DTYPES)
+
+
+@pytest.mark.parametrize("module", [attention, attention_relevance], ids=lambda module: module.__name__)
+def test_docstring_examples(module: ModuleType) -> None:
+    results = doctest.testmod(module, extraglobs={"torch": torch})
     assert results.attempted > 0
     assert results.failed == 0

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from explainable_model.methods.eigen import eigengradcam
+from explainable_model.methods.eigen import eigengradcam, segeigencam
 from explainable_model.methods.elementwise import elementwise, hirescam, layercam
 from explainable_model.methods.gradcam import gradcam
 from explainable_model.methods.gradcam_plus_plus import gradcam_plus_plus, smoothgradcam_plus_plus
 from explainable_model.methods.xgradcam import xgradcam
 from tests.support import method_checks as checks
 
-METHODS = [gradcam, gradcam_plus_plus, xgradcam, layercam, hirescam, elementwise, eigengradcam]
+METHODS = [gradcam, gradcam_plus_plus, xgradcam, layercam, hirescam, elementwise, eigengradcam, segeigencam]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SPATIAL = [(4,), (3, 5), (2, 3, 4)]
 

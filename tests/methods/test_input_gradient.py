@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from explainable_model.methods import input_gradient
 from explainable_model.methods.input_gradient import (
+    expected_gradients,
     fullgrad,
     guided_gradcam,
     inputxgradient,
@@ -17,6 +18,8 @@ from explainable_model.methods.input_gradient import (
     integration_path,
     saliency,
     smoothgrad,
+    smoothgrad_sq,
+    vargrad,
 )
 from tests.support import method_checks as checks
 from tests.support.nets import seeded
@@ -35,7 +38,10 @@ def gradient_of(network: nn.Module, image: Tensor, class_idx: int) -> Tensor:
 def test_replicas(size: tuple[int, ...]) -> None:
     image, gradients, noisy, baseline, cam = checks.inputs([(3, *size)] * 2 + [(4, 3, *size), (3, *size), size], 2)
     x, g, many, zero, place = (tensor.numpy() for tensor in (image, gradients, noisy, baseline, cam))
-    expected = {name: np.zeros((2, *size)) for name in ("saliency", "product", "smooth", "integrated", "guided")}
+    expected = {
+        name: np.zeros((2, *size))
+        for name in ("saliency", "product", "smooth", "squared", "variance", "integrated", "guided")
+    }
     for n in range(2):
         for index in np.ndindex(*size):
             at = (slice(None), *index)
@@ -43,12 +49,17 @@ def test_replicas(size: tuple[int, ...]) -> None:
             expected["saliency"][(n, *index)] = max(abs(value) for value in g[n][at])
             expected["product"][(n, *index)] = np.dot(x[n][at], g[n][at])
             expected["smooth"][(n, *index)] = np.abs(mean).max()
+            drawn = [many[n, m][at] for m in range(4)]
+            expected["squared"][(n, *index)] = max(sum(draw**2 for draw in drawn) / 4)
+            expected["variance"][(n, *index)] = max(sum((draw - mean) ** 2 for draw in drawn) / 4)
             expected["integrated"][(n, *index)] = np.dot(x[n][at] - zero[n][at], mean)
             expected["guided"][(n, *index)] = max(abs(place[(n, *index)] * value) for value in g[n][at])
     given = {
         "saliency": saliency(gradients),
         "product": inputxgradient(image, gradients),
         "smooth": smoothgrad(noisy),
+        "squared": smoothgrad_sq(noisy),
+        "variance": vargrad(noisy),
         "integrated": integrated_gradients(image, baseline, noisy),
         "guided": guided_gradcam(cam.abs(), gradients),
     }
@@ -65,6 +76,10 @@ def test_by_hand() -> None:
     # The mean of g and -3 g is -g.
     copies = torch.stack([gradients, -3 * gradients], 1)
     assert smoothgrad(copies).tolist() == [[[3.0, 1.0], [1.0, 2.0]]]
+    # g and -3 g: squares g^2 and 9 g^2; from their mean -g they are 2 g away.
+    assert smoothgrad_sq(copies).tolist() == [[[45.0, 5.0], [5.0, 20.0]]]
+    assert vargrad(copies).tolist() == [[[36.0, 4.0], [4.0, 16.0]]]
+    assert expected_gradients(image * gradients).tolist() == [[[1.0, -2.5], [-1.0, 6.0]]]
     # (x - 1) times -g: 0 + 3, 1 + 1, 0 + 0, -6 + 1.
     assert integrated_gradients(image, torch.ones_like(image), copies).tolist() == [[[3.0, 2.0], [0.0, -5.0]]]
     cam = torch.tensor([[[1.0, 0.0], [0.5, 2.0]]])
@@ -169,6 +184,9 @@ CASES = [
     (saliency, [IMAGE]),
     (inputxgradient, [IMAGE, IMAGE]),
     (smoothgrad, [(2, *IMAGE)]),
+    (smoothgrad_sq, [(2, *IMAGE)]),
+    (vargrad, [(2, *IMAGE)]),
+    (expected_gradients, [IMAGE]),
     (path_of_four, [IMAGE, IMAGE]),
     (integrated_gradients, [IMAGE, IMAGE, (2, *IMAGE)]),
     (fullgrad_of_one_layer, [IMAGE, IMAGE, (4, 2, 3)]),
@@ -184,7 +202,7 @@ def test_batch_tracing_and_hard_inputs(method: checks.Method, shapes: list[check
         checks.assert_finite_on_hard_inputs(method, shapes, DTYPES)
 
 
-@pytest.mark.parametrize(("method", "shapes"), [CASES[3], CASES[5]], ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("method", "shapes"), [CASES[6], CASES[8]], ids=lambda value: getattr(value, "__name__", ""))
 def test_onnx_runtime(method: checks.Method, shapes: list[checks.Shape]) -> None:
     checks.assert_equal_in_onnx_runtime(method, shapes)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from explainable_model.errors import ModelError
+from explainable_model.errors import LayerError, ModelError
 from tests.methods.oracle import (
     assert_equal,
     batch,
@@ -181,6 +181,27 @@ def test_rollout() -> None:
         return reached[0, 1:].reshape(4, 4)
 
     assert_equal(raw(network, None, "rollout", image), each(oracle, image))
+
+
+class InWindows(nn.Module):
+    """Attention over 31 of 64 tokens, which are no grid of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.blocks = (
+            nn.Conv2d(3, 16, 4, 4),
+            nn.Sequential(TransformerBlock(16, 2), TransformerBlock(16, 2)),
+        )
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens = self.patches(image).flatten(2).mT[:, :31]
+        return self.head(self.blocks(tokens).mean(1))
+
+
+def test_attention_over_part_of_the_image_is_refused() -> None:
+    with pytest.raises(LayerError, match=r"needs attention over the whole image; this network's is over 31 tokens"):
+        raw(seeded(InWindows()).double(), None, "rollout", images(2).double())
 
 
 @pytest.mark.parametrize("method", ["legrad", "rollout"])

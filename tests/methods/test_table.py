@@ -44,6 +44,11 @@ def test_unknown_method_lists_the_known() -> None:
         find_method("cam9")
 
 
+def test_the_methods_that_give_every_class_the_same_map() -> None:
+    same = {name for name, method in methods.METHODS.items() if not method.class_specific}
+    assert same == {"eigencam", "fem", "kpcacam", "rollout"}
+
+
 def test_the_defaults_are_those_of_the_papers_and_of_the_docs() -> None:
     defaults = {
         "smoothgradcam++": {"samples": 16, "noise": 0.15, "seed": 0},
@@ -54,6 +59,11 @@ def test_the_defaults_are_those_of_the_papers_and_of_the_docs() -> None:
         "vitreciprocam": {"gaussian": True},
         "legrad": {"first": 0},
         "smoothgrad": {"samples": 16, "noise": 0.15, "seed": 0},
+        "smoothgrad_sq": {"samples": 16, "noise": 0.15, "seed": 0},
+        "vargrad": {"samples": 16, "noise": 0.15, "seed": 0},
         "integrated_gradients": {"steps": 32, "baseline": 0.0},
+        "expected_gradients": {"samples": 32, "baseline": 0.0, "noise": 0.0, "seed": 0},
+        "occlusion": {"window": 0, "stride": 0, "baseline": 0.0},
+        "rise": {"samples": 4000, "cells": 7, "keep": 0.5, "seed": 0},
     }
     assert {name: dict(method.options) for name, method in methods.METHODS.items() if method.options} == defaults

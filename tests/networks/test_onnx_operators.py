@@ -200,6 +200,8 @@ EXAMPLES = [
     ex("ConstantOfShape", c=[whole(2, 3)], value=numpy_helper.from_array(np.float32([2.0]))),
     ex("Range", c=[np.array(1), np.array(7), np.array(2)]),
     ex("DequantizeLinear", integers(2, 3).astype(np.int8), c=[np.float32(0.1), np.int8(3)]),
+    ex("MatMulInteger", integers(2, 3).astype(np.uint8), c=[integers(3, 4).astype(np.int8), np.uint8(2), np.int8(1)]),
+    ex("MatMulInteger", integers(2, 3).astype(np.uint8), c=[integers(3, 4).astype(np.uint8)]),
     ex("DequantizeLinear", integers(2, 3).astype(np.uint8), c=[positive(3), np.uint8([1, 2, 3])], axis=1),
 ]  # fmt: skip
 
@@ -244,5 +246,5 @@ def test_an_operator_is_that_of_onnx_runtime(example: Example) -> None:
 
 
 def test_every_operator_has_an_example() -> None:
-    elsewhere = {"QuantizeLinear"}  # gives numbers for integers: test_onnx_reader.py
+    elsewhere = {"QuantizeLinear", "DynamicQuantizeLinear"}  # give numbers for integers: test_onnx_integers.py
     assert set(OPERATORS) - {example.operator for example in EXAMPLES} == elsewhere

@@ -121,13 +121,22 @@ def captum_image(kind: str, reduce: Callable[[Tensor], Tensor], **call: Any) -> 
     return explain
 
 
-def captum_smoothgrad(network: nn.Module, _: str, image: Tensor, **saliency: Any) -> Tensor:
+def captum_smoothgrad(network: nn.Module, _: str, image: Tensor, kind: str = "smoothgrad", **saliency: Any) -> Tensor:
     """Captum's noise tunnel around its saliency, with the noise of this library in place of its own."""
     tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(copy.deepcopy(network)))
     draws = noise_of_image(image, SAMPLES).transpose(0, 1).flatten(0, 1)  # all copies of an image, then the next image
     with patch.object(torch, "normal", lambda *_: draws):
-        shares = tunnel.attribute(leaf(image), target=targets_of(image), nt_samples=SAMPLES, **saliency)
+        shares = tunnel.attribute(leaf(image), nt_type=kind, target=targets_of(image), nt_samples=SAMPLES, **saliency)
     return minmax(largest_magnitude(shares.detach()))
+
+
+def captum_occlusion(network: nn.Module, _: str, image: Tensor) -> Tensor:
+    """Captum's occlusion by windows of 2 pixels, one apart, through all channels."""
+    dims = image.ndim - 2
+    occlusion = captum.attr.Occlusion(copy.deepcopy(network))
+    window, strides = (image.shape[1], *[2] * dims), (image.shape[1], *[1] * dims)
+    shares = occlusion.attribute(image, target=targets_of(image), sliding_window_shapes=window, strides=strides)
+    return finished(shares.mean(1))
 
 
 def captum_ablation(network: nn.Module, layer: str, image: Tensor) -> Tensor:

@@ -19,7 +19,17 @@ EXTERNAL, LOCATION = 13, 14  # fields of a tensor
 MODEL_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14}  # without functions (25), training (20) and devices (26)
 GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13, 14, 16}  # without sparse weights (15)
 MAX_BYTES = 2**31
-DOMAINS = {b"", b"ai.onnx"}  # com.microsoft has hundreds of operators that no exporter of this library writes
+DOMAINS = {b"", b"ai.onnx"}
+MICROSOFT = b"com.microsoft"  # has hundreds of operators; those of a kept file that only compute:
+COMPUTING = frozenset(
+    {
+        b"BiasGelu", b"DequantizeLinear", b"DynamicQuantizeMatMul", b"FastGelu", b"FusedConv", b"FusedGemm",
+        b"FusedMatMul", b"Gelu", b"MatMulIntegerToFloat", b"QGemm", b"QLinearAdd", b"QLinearAveragePool",
+        b"QLinearConcat", b"QLinearConv", b"QLinearGlobalAveragePool", b"QLinearLeakyRelu", b"QLinearMul",
+        b"QLinearReduceMean", b"QLinearSigmoid", b"QLinearSoftmax", b"QLinearWhere", b"QuantizeLinear", b"QuickGelu",
+        b"SkipLayerNormalization",
+    }
+)  # fmt: skip
 FILES = re.compile(r"[^/\\\x00-\x1f]{1,200}\.data")
 
 
@@ -30,10 +40,12 @@ class OnnxRecord:
     Attributes:
         metadata: the metadata text, if there is one.
         files: names of the files beside it that hold weights.
+        foreign: type of an operator that no exporter of this library writes, where there is one.
     """
 
     metadata: str | None = None
     files: set[str] = field(default_factory=set)
+    foreign: str | None = None
 
 
 def read_onnx(path: Path) -> OnnxRecord:
@@ -41,7 +53,7 @@ def read_onnx(path: Path) -> OnnxRecord:
 
     Raises:
         ArtifactError: the file is damaged or no ONNX model.
-        Refusal: it holds functions, loops, operators of other programs, or weights in other folders.
+        Refusal: it holds functions or loops, or weights in other folders.
     """
     found = OnnxRecord()
     try:
@@ -100,8 +112,8 @@ def _check_node(node: memoryview, found: OnnxRecord) -> None:
             domain = bytes(as_bytes(value))
         elif number == NODE["attribute"]:
             _check_attribute(as_bytes(value), found)
-    if domain not in DOMAINS:
-        raise Refusal(f"it calls the operator {shorten(operator.decode('utf-8', 'replace'))} of another domain")
+    if domain not in DOMAINS and not (domain == MICROSOFT and operator in COMPUTING):
+        found.foreign = found.foreign or operator.decode("utf-8", "replace")
 
 
 def _check_attribute(attribute: memoryview, found: OnnxRecord) -> None:

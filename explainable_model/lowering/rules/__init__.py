@@ -16,6 +16,7 @@ from explainable_model.lowering.rules import (
     fourier,
     grid_sample,
     indexing,
+    kept,
     linear,
     normalization,
     padding,
@@ -33,7 +34,7 @@ SavingForward: TypeAlias = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 FAMILIES: tuple[Any, ...] = (
     arithmetic, unary, activation, linear, attention, convolution, normalization, reduction, cumulative, pooling,
-    resample, padding, grid_sample, views, concat, indexing, unfold, quantization, fourier,
+    resample, padding, grid_sample, views, concat, indexing, unfold, quantization, fourier, kept,
 )  # fmt: skip
 """The files of rules; each has a ``TABLE``."""
 

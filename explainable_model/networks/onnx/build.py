@@ -15,12 +15,15 @@ from explainable_model.networks.onnx.names import Aliases, valid_name
 from explainable_model.networks.onnx.node import OnnxNode, as_number, node_class
 from explainable_model.networks.onnx.operators import OPERATORS
 from explainable_model.networks.onnx.operators.call import Call, Operator
-from explainable_model.networks.onnx.operators.quantization import UNROUNDED
+from explainable_model.networks.onnx.operators.quantization import STRAIGHT, UNROUNDED
 from explainable_model.networks.onnx.values import Value
 
 CONTROL = ("If", "Loop", "Scan")
 PASSED_ON = ("Add", "Sub", "Mul", "Div", "Cast", "Identity", "Dropout")  # of a constant and a rearranged value
 ATTENTION = "AttentionSoftmax"
+ENDINGS = (
+    "QuantizeLinear", "DequantizeLinear", "Softmax", "Sigmoid", "Identity", "Cast", "Reshape", "Flatten", "Squeeze"
+)  # fmt: skip
 HOW_TO_ADD = "Write a row for it: explainable_model/networks/onnx/operators, as CONTRIBUTING.md says"
 
 
@@ -67,9 +70,14 @@ class Build:
     _shapes: set[str] = field(default_factory=set)
     _passive: set[str] = field(default_factory=set)
     _attention: set[str] = field(default_factory=set)
+    _last: set[str] = field(default_factory=set)
 
-    def read(self, graph: Any) -> None:
+    def read(self, graph: Any, outputs: Sequence[str] = ()) -> None:
         """Read every node.
+
+        Args:
+            graph: with its weights.
+            outputs: its outputs, where it does not list them.
 
         Raises:
             ModelError: a node that the reader does not compute, by its type and name.
@@ -78,6 +86,7 @@ class Build:
         if graph.sparse_initializer:
             raise ModelError("the graph has sparse weights, which the reader does not know")
         self._attention = _find_attention(graph.node)
+        self._last = _find_last_roundings(graph, outputs)
         waiting = deque(graph.node)
         while waiting:
             node = waiting.popleft()
@@ -97,8 +106,8 @@ class Build:
             return
         operator = _find_operator(node)
         attributes = {attribute.name: read_attribute(attribute) for attribute in node.attribute}
-        if node.op_type == "QuantizeLinear" and not self.rounds:
-            attributes[UNROUNDED] = 1
+        if node.op_type == "QuantizeLinear":
+            attributes |= {UNROUNDED: int(not self.rounds), STRAIGHT: int(node.output[0] in self._last)}
         outputs = len(node.output)
         while outputs > 1 and not node.output[outputs - 1]:
             outputs -= 1
@@ -193,4 +202,17 @@ def _find_attention(nodes: Sequence[Any]) -> set[str]:
             found.update(softmax[name] for name in node.input if name in softmax)
         if node.op_type == "Attention":
             found.add(node.output[0])
+    return found
+
+
+def _find_last_roundings(graph: Any, outputs: Sequence[str]) -> set[str]:
+    """The roundings that nothing follows but what reads integers, rearranges them or makes probabilities of them."""
+    maker = {name: node for node in graph.node for name in node.output}
+    waiting, found = [*outputs, *(value.name for value in graph.output)], set[str]()
+    while waiting:
+        node = maker.get(waiting.pop())
+        if node is not None and node.op_type in ENDINGS:
+            waiting.append(node.input[0])
+            if node.op_type == "QuantizeLinear":
+                found.update(node.output)
     return found

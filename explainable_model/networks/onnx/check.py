@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explainable_model.errors import MissingRuntimeError, ModelError, first_line
+from explainable_model.networks.onnx.inputs import TakesImages
+from explainable_model.networks.onnx.kept import with_outputs
 from explainable_model.networks.onnx.network import OnnxNetwork
 from explainable_model.networks.onnx.values import Value, is_numbers, tensor
 from explainable_model.telemetry import import_onnxruntime
@@ -61,19 +63,11 @@ class Reference:
 
 
 def _serialize(model: Any, outputs: Sequence[str]) -> bytes:
-    from onnx import ModelProto, ValueInfoProto
-
-    if outputs:
-        copy = ModelProto()
-        copy.CopyFrom(model)
-        known = {value.name for value in copy.graph.output}
-        copy.graph.output.extend(ValueInfoProto(name=name) for name in outputs if name not in known)
-        model = copy
-    data: bytes = model.SerializeToString()
+    data: bytes = with_outputs(model, outputs).SerializeToString()
     return data
 
 
-def make_inputs(network: OnnxNetwork, image_shape: Sequence[int], batch: int, seed: int = 0) -> list[Tensor]:
+def make_inputs(network: TakesImages, image_shape: Sequence[int], batch: int, seed: int = 0) -> list[Tensor]:
     """Seeded noise for every input, the image first: normal, or whole pixels where the file takes those."""
     generator = torch.Generator().manual_seed(seed)
     made = []
@@ -90,7 +84,7 @@ def make_inputs(network: OnnxNetwork, image_shape: Sequence[int], batch: int, se
     return made
 
 
-def as_feed(network: OnnxNetwork, inputs: Sequence[Tensor]) -> dict[str, Array]:
+def as_feed(network: TakesImages, inputs: Sequence[Tensor]) -> dict[str, Array]:
     """The inputs as the file takes them."""
     arrays = [each.to(given.dtype) for each, given in zip(inputs, network.inputs, strict=True)]
     if network.channels_last:
@@ -99,7 +93,7 @@ def as_feed(network: OnnxNetwork, inputs: Sequence[Tensor]) -> dict[str, Array]:
 
 
 def run_reference(
-    reference: Reference, network: OnnxNetwork, inputs: Sequence[Tensor], batch: int | None
+    reference: Reference, network: TakesImages, inputs: Sequence[Tensor], batch: int | None
 ) -> dict[str, Array]:
     """Run ONNX Runtime; images of a file for one batch size go one batch after the other."""
     feed = as_feed(network, inputs)
@@ -147,7 +141,7 @@ def compare(value: str, ours: Value, theirs: Array) -> Difference:
 
 
 def compare_outputs(
-    network: OnnxNetwork, reference: Reference, inputs: Sequence[Tensor], batch: int | None
+    network: OnnxNetwork, reference: Reference, batch: int | None, inputs: Sequence[Tensor]
 ) -> Difference:
     """The output of a network that differs most from ONNX Runtime's."""
     with torch.no_grad():

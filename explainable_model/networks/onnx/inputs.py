@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -32,6 +32,30 @@ class GraphInput:
     def image_dtype(self) -> torch.dtype:
         """The type of the network's image: floating point, where the file takes whole pixels as well."""
         return self.dtype if self.dtype.is_floating_point else torch.float32
+
+
+class TakesImages(Protocol):
+    """What says how a graph takes its image: a network, or the record of a graph that is not read yet."""
+
+    @property
+    def inputs(self) -> Sequence[GraphInput]: ...
+
+    @property
+    def channels_last(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """The inputs of a graph, the image first, and whether it takes images with their channels last."""
+
+    inputs: tuple[GraphInput, ...]
+    channels_last: bool
+
+
+def image_shape(taker: TakesImages) -> tuple[int | None, ...]:
+    """``(C, *spatial)`` of the image, ``None`` where the file leaves a size open."""
+    shape = taker.inputs[0].shape[1:]
+    return (shape[-1], *shape[:-1]) if taker.channels_last else tuple(shape)
 
 
 def read_inputs(graph: Any) -> list[GraphInput]:
@@ -65,6 +89,13 @@ def _read_input(value: Any) -> GraphInput:
         size.dim_value if size.HasField("dim_value") and size.dim_value > 0 else None for size in kind.shape.dim
     )
     return GraphInput(value.name, sizes, dtype)
+
+
+def read_image_inputs(graph: Any, layout: str | None) -> ImageInputs:
+    """The inputs and the layout of images, found from the graph where ``layout`` does not say it."""
+    inputs = read_inputs(graph)
+    is_last = find_channels_last(inputs[0], graph.node) if layout is None else layout == "NHWC"
+    return ImageInputs(tuple(inputs), is_last)
 
 
 def find_channels_last(image: GraphInput, nodes: Sequence[Any]) -> bool:

@@ -11,7 +11,8 @@ import torch
 from explainable_model.errors import ModelError
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.onnx.check import make_inputs
-from explainable_model.networks.onnx.read import Read, read
+from explainable_model.networks.onnx.read import Keep, read
+from explainable_model.networks.onnx.reading import Read
 
 NAME_KEYS = ("names", "class_names", "classes", "labels", "categories", "id2label", "label_names")
 """Metadata keys under which programs store the names of classes; ultralytics has ``names``."""
@@ -24,15 +25,16 @@ LONGEST = 1_000_000  # characters that are parsed
 WHITE = 255
 
 
-def read_named(path: str | Path) -> dict[str, Any]:
+def read_named(path: str | Path, keep_graph: Keep = None) -> dict[str, Any]:
     """The network of a file with the names of its classes and the preparation of its photos, where the file has them.
 
-    A quantized file is read without the rounding of its activations, which formats compute differently.
+    A quantized file is read without the rounding of its activations, which formats compute differently, unless its
+    nodes are kept.
 
     Raises:
         ModelError, MissingRuntimeError: as ``from_onnx``.
     """
-    found = read(path, rounds=False)
+    found = read(path, rounds=keep_graph not in (None, False), keep_graph=keep_graph)
     metadata, size = found.network.metadata, found.image_shape[1:]
     return {
         "model": found.network,
@@ -54,10 +56,15 @@ def _count_classes(found: Read) -> int | None:
 
 def find_names(metadata: Mapping[str, str], classes: int | None) -> tuple[str, ...] | None:
     """The names of the classes, where there are as many as classes."""
+    return next((names for names in list_names(metadata) if len(names) == classes), None)
+
+
+def list_names(metadata: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Every list of names in the metadata that may be that of the classes."""
     candidates = [_parse_names(metadata[key]) for key in NAME_KEYS if key in metadata]
     candidates += [tuple(metadata[key].splitlines()) for key in LINES_KEYS if key in metadata]
     candidates += [tuple(metadata[key].split()) for key in WORDS_KEYS if key in metadata]
-    return next((names for names in candidates if names and len(names) == classes), None)
+    return [names for names in candidates if names]
 
 
 def _parse(text: str) -> Any:

@@ -1,5 +1,6 @@
 """The network that an ONNX file holds, as a module of PyTorch."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -7,8 +8,11 @@ from torch import Tensor, nn
 
 from explainable_model.errors import InputError
 from explainable_model.networks.onnx.build import Build, Step
-from explainable_model.networks.onnx.inputs import GraphInput
+from explainable_model.networks.onnx.inputs import GraphInput, image_shape
 from explainable_model.networks.onnx.values import Value, tensor
+
+SOURCE_KEY = "explained_from"
+"""Key of the note that holds the names of the file's inputs, the image first, and of its outputs."""
 
 Watch = Callable[[str, Value], None]
 """``(name of a value of the graph, value)``, called for each value that the network computes."""
@@ -69,14 +73,22 @@ class OnnxNetwork(nn.Module):
         if self.fixed_batch is not None and image.shape[0] != self.fixed_batch:
             raise InputError(f"The file was made for batches of {self.fixed_batch}; got {image.shape[0]} images.")
         seen = image.movedim(1, -1) if self.channels_last else image
-        values: dict[str, Value] = dict(zip([each.name for each in self.inputs], (seen, *others), strict=True))
+        values = self._begin(dict(zip([each.name for each in self.inputs], (seen, *others), strict=True)))
         for position, step in enumerate(self.steps):
             self._run_step(step, values, watch)
             for name in step.inputs:
                 if self._last[name] == position and name not in self.output_names:
                     values.pop(name, None)
-        found = {name: tensor(values[name] if name in values else self._constants[name]) for name in self.output_names}
+        found = {name: self._end(name, values) for name in self.output_names}
         return found if len(found) > 1 else found[self.output_names[0]]
+
+    def _begin(self, inputs: dict[str, Value]) -> dict[str, Value]:
+        """The values that the first step may read."""
+        return inputs
+
+    def _end(self, name: str, values: dict[str, Value]) -> Tensor:
+        """An output of the graph."""
+        return tensor(values[name] if name in values else self._constants[name])
 
     def _run_step(self, step: Step, values: dict[str, Value], watch: Watch | None) -> None:
         given = [values[name] for name in step.inputs]
@@ -94,8 +106,13 @@ class OnnxNetwork(nn.Module):
     @property
     def image_shape(self) -> tuple[int | None, ...]:
         """``(C, *spatial)`` of the image, ``None`` where the file leaves a size open."""
-        shape = self.inputs[0].shape[1:]
-        return (shape[-1], *shape[:-1]) if self.channels_last else tuple(shape)
+        return image_shape(self)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What an artifact tells of the file: its metadata, and the names of its inputs and outputs."""
+        names = {"inputs": [each.name for each in self.inputs], "outputs": list(self.output_names)}
+        return {**self.metadata, SOURCE_KEY: json.dumps(names)}
 
     @property
     def dtype(self) -> torch.dtype:

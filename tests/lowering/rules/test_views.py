@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from explainable_model.networks.onnx.kept import AS_IN_FILE, as_in_file
 from tests.support.rule_checks import TOLERANCE, Example, Numbers, compare, compare_at_another_batch, example
 
 aten = torch.ops.aten
@@ -86,6 +87,7 @@ CUTTING = [
     *(example(aten.slice.Tensor, normal(2, 9, 10), *cut, note=str(cut).replace(" ", "").replace(str(END), "end"))
       for cut in ((1, 0, 3), (1, 1, END), (2, -3, -1), (1, 0, 8, 2), (1, 1, END, 2), (2, 1, 10, 3), (-1, -4, END),
                   (1, -20, 5), (1, None, None, 4), (1, 2, 100), (0, 1, 2), (1, 0, END))),
+    example(aten.slice.Tensor, normal(5, 4), note="all"),
     *(example(aten.narrow.default, normal(2, 9, 10), *cut, note=str(cut).replace(" ", ""))
       for cut in ((1, 0, 3), (-1, 4, 6), (2, -3, 2), (1, 0, 9))),
     example(aten.slice_scatter.default, normal(2, 9), normal(2, 3), 1, 2, 5, batched=BOTH),
@@ -148,7 +150,8 @@ INDEXING = [
     ),
 ]
 
-EXAMPLES = VIEWS + JOINING + CUTTING + SPACE + INDEXING
+KEPT = [example(AS_IN_FILE, normal(2, 3), normal(2, 3), wrt=("self",), forward=as_in_file)]
+EXAMPLES = VIEWS + JOINING + CUTTING + SPACE + INDEXING + KEPT
 # These fix the batch size in their arguments, or write to every image by its number.
 FIXED = {
     "view", "_unsafe_view", "reshape", "t", "roll-flat", "expand_as", "index.Tensor-apart", "gather", "scatter.src",
