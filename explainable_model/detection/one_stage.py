@@ -32,7 +32,7 @@ def retinanet(network: Any, image: Tensor, tap: Tap) -> Candidates:
         return cast(Tensor, flat.reshape(*at.shape, 4))
 
     found = _pairs(prepared, logits, scores, deltas, places, level, decode)
-    part = getattr(network.head, "classification_head", None) if tap.only_windows else None
+    part: Any = getattr(network.head, "classification_head", None) if tap.only_windows else None
     layers = local_layers(part.conv, part.cls_logits) if type(part).__name__ == CLASS_HEAD else None
     if layers is None:
         return found
