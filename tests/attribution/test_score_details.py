@@ -60,10 +60,11 @@ def test_a_score_of_ones_own_knows_the_classes_of_the_network(logits: Tensor, cl
     assert (two.columns.tolist(), two.values.shape) == ([[0, 1], [0, 1]], (2, 2))
 
 
-def test_the_class_of_own_pixels_wins_most_of_two_channels() -> None:
+@pytest.mark.parametrize("size", [(2, 2), (1, 4)])
+def test_the_class_of_own_pixels_wins_most_of_two_channels(size: tuple[int, int]) -> None:
     """Class 1 wins three of four pixels, by little; class 0 has the larger sum."""
-    logits = torch.tensor([[[[9.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [1.0, 1.0]]]])
-    scores = score_output(Segmentation("own"), logits, None, torch.tensor([-1]), [], (1, 3, 2, 2))
+    logits = torch.tensor([[[9.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]]]).reshape(1, 2, *size)
+    scores = score_output(Segmentation("own"), logits, None, torch.tensor([-1]), [], (1, 3, *size))
     assert (scores.class_idx.tolist(), scores.values.tolist(), scores.classes) == ([[1]], [[9.0, 3.0]], 2)
 
 

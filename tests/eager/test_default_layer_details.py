@@ -48,13 +48,13 @@ class Weighed(nn.Module):
         self.vit = TinyViT()
 
     def forward(self, image: Tensor, weight: Tensor) -> Tensor:
-        return self.vit(image) * weight[:, None]
+        return self.vit(image) * weight.prod(1, keepdim=True)
 
 
 @pytest.mark.filterwarnings("error")
 def test_other_inputs_of_one_image_go_along_where_places_are_checked() -> None:
     """Whether tokens are places is tested with copies of one image, which need its other input as often."""
-    network, weights = seeded(Weighed()), torch.tensor([1.0, 2.0, 3.0])
+    network, weights = seeded(Weighed()), torch.tensor([[1.0, 1.0], [2.0, 0.5], [0.25, 4.0]])
     try:
         got = ExplainableModel(network, "vit.blocks.1.norm1")(images(3), [0, 1, 2], weights)
     except DoubtfulPlacesWarning:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from explainable_model.artifact.limits import MAX_WORK
 from explainable_model.artifact.metadata import Metadata
-from explainable_model.errors import last_line
+from explainable_model.errors import UntrustedArtifactError, last_line
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
 from explainable_model.exporters.guard.torch_work import measure_work
 
@@ -52,6 +52,8 @@ def bound_work(module: Callable[..., Any], metadata: Metadata, path: Path) -> Ca
 
     try:
         check(example)
+    except UntrustedArtifactError:
+        raise
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError, ArithmeticError, NotImplementedError) as error:
         refusal = Refusal(f"nothing tells how much memory a call takes ({last_line(error)})")
         raise not_shown_harmless(path, refusal) from error
