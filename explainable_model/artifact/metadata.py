@@ -200,6 +200,16 @@ class Metadata:
         return [int(size.pop(0) if n is None else n) for n in self.image_shape[1:]]
 
     @property
+    def input_shapes(self) -> dict[str, list[int]]:
+        """The shape of each input where the batch and the image are as small as the artifact was made with."""
+        rows = self.to_dict()["inputs"]
+        shapes = {name: [n or 1 for n in row["shape"]] for name, row in rows.items()}
+        known = self.reference is not None and self.reference.size is not None
+        if known or None not in self.image_shape[1:]:
+            shapes[IMAGE] = [self.batch or 1, *self.example_shape]
+        return shapes
+
+    @property
     def network_shape(self) -> list[int]:
         """Shape of an image as the network takes it, without the batch."""
         if self.pixels is None or self.preprocess is None:
