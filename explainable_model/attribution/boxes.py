@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from explainable_model.errors import InputError
 from explainable_model.explanation import PREDICTED, DetectionExplanation, Detections, Explanation
 
-TABLE_COLUMNS = 8  # x1, y1, x2, y2, score, label, valid, level
 ANY_LEVEL = -1  # of a box that lies on no level of its own
 
 

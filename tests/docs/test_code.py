@@ -73,6 +73,7 @@ from PIL import Image
 from explainable_model.demo.files import find_in_package
 Image.open(find_in_package("skimage", "data", "coins.png")).convert("RGB").save("street.jpg")
 detector, image = tiny_fcos(), photos(1)
+torch.manual_seed(0)
 network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 1)).eval()
 """,
     "docs/cli.md": "import torch\ndef make_network(): return torch.nn.Conv2d(3, 2, 3).eval()",
