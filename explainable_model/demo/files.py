@@ -1,4 +1,4 @@
-"""The files of the demo: photos and weights in installed packages, and the folder for what it makes."""
+"""Files of installed packages, and the folder that a demo writes to."""
 
 import importlib.util
 from pathlib import Path
@@ -18,7 +18,7 @@ def find_in_package(package: str, *parts: str) -> Path:
 
 
 def missing_error(requirement: str) -> MissingRuntimeError:
-    """Make the error that says what the demo needs."""
+    """The error for a package that the demo needs."""
     return MissingRuntimeError(
         f"The demo needs {requirement}, which is not installed: pip install 'explainable-model[demo]'."
     )

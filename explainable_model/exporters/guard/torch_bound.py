@@ -62,8 +62,8 @@ def bound_work(module: Callable[..., Any], metadata: Metadata, path: Path) -> Ca
 
 def _make_example(metadata: Metadata) -> list[Tensor]:
     """Inputs of the recorded shapes, without numbers."""
-    record = metadata.to_dict()["inputs"]
-    shapes = [[n or 1 for n in row["shape"]] for row in record.values()]
-    shapes[0] = [metadata.batch or 1, *metadata.example_shape]
-    dtypes = [getattr(torch, row["dtype"]) for row in record.values()]
-    return [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in zip(shapes, dtypes, strict=True)]
+    dtypes = metadata.to_dict()["inputs"]
+    return [
+        torch.empty(shape, dtype=getattr(torch, dtypes[name]["dtype"]), device="meta")
+        for name, shape in metadata.input_shapes.items()
+    ]
