@@ -62,6 +62,7 @@ class BoxScore:
         iou_threshold: of two boxes of one class that overlap more, the better one stays; ``None`` for no suppression.
         max_boxes: R, how many boxes of an image can be asked for.
         region: ``gaussian`` or ``box`` weights each map by the place of its box; ``None`` leaves it.
+        limit: the most boxes that the network's own results have; ``None`` for no limit.
         by_box: whether each call gives boxes, and the candidates that overlap most with them are explained.
     """
 
@@ -71,6 +72,7 @@ class BoxScore:
     iou_threshold: float | None = None
     max_boxes: int = 1
     region: str | None = None
+    limit: int | None = None
     by_box: bool = False
     linear: ClassVar[bool] = False
 

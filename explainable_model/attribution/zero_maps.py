@@ -79,8 +79,10 @@ def _reason(signed: Tensor | None) -> str:
         return (
             "The signed map is zero, too: the gradient of the score vanishes at the layer (a saturated output, dead "
             "activations, a class without weights), or its mean does (instance normalization or a softmax over all "
-            "positions follows), or the activations do. Try another layer, method 'layercam' or 'hirescam', a target "
-            "that is a logit instead of a probability, or method 'eigencam', which needs no gradient."
+            "positions follows), or its products with the activations cancel (a normalization of the channels "
+            "follows, and 'hirescam' adds them up), or the activations vanish. Try another layer, method 'layercam' or "
+            "'hirescam', a target that is a logit instead of a probability, or method 'eigencam', which needs no "
+            "gradient."
         )
     if bool((signed <= 0).all()):
         return (

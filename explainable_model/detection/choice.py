@@ -38,6 +38,9 @@ def choose_boxes(candidates: Candidates, how: BoxScore) -> tuple[Tensor, Tensor]
     else:
         boxes = candidates.boxes if candidates.tie_boxes is None else candidates.tie_boxes
         places, kept = suppress(scores, boxes.detach(), candidates.labels, how.max_boxes, how.iou_threshold)
+    if how.limit is not None and how.limit < how.max_boxes:
+        beyond = torch.arange(how.max_boxes, device=kept.device) >= how.limit
+        kept = torch.where(beyond, torch.full_like(kept, NOTHING), kept)
     return places, _fill_table(candidates, places, kept)
 
 

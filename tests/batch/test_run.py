@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow.parquet as parquet
 import pytest
 
-from explainable_model.batch import explain_data_set, open_run
+from explainable_model.batch import BatchExplainer, explain_data_set, open_run
 from explainable_model.batch import run as run_module
 from explainable_model.batch.run import BatchSummary
 from explainable_model.batch.schema import METADATA_KEY, NAMES
+from explainable_model.batch.sources import list_photos
 from explainable_model.errors import ArtifactError, InputError, MissingRuntimeError
 from tests.batch.conftest import PHOTOS, save_photo
 from tests.test_writing_disks import mounted  # noqa: F401
@@ -177,6 +178,19 @@ def test_without_ray(quick: Path, data: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingRuntimeError, match=r"--engine ray needs Ray: pip install 'explainable-model\[ray\]'"):
         explain_data_set(quick, data, tmp_path / "run", engine="ray")
+
+
+def test_without_pyarrow(quick: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        MissingRuntimeError, match=r"Rows are Parquet, which needs pyarrow: pip install 'explainable-mo"
+    ):
+        explain_data_set(quick, data, tmp_path / "run", **HERE)
+    (tmp_path / "photos.parquet").touch()
+    with pytest.raises(MissingRuntimeError, match=r"photos.parquet is Parquet, which needs pyarrow"):
+        list(list_photos([tmp_path / "photos.parquet"]))
+    rows = BatchExplainer(quick)({"uri": [str(data / "dogs" / "5.png")]})  # lists need none
+    assert rows["error"] == [None]
 
 
 def test_one_writer_at_a_time(quick: Path, data: Path, tmp_path: Path) -> None:

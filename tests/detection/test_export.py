@@ -25,7 +25,6 @@ FAMILIES: Any = {
     "detr": (partial(make_detr, "detr"), DETR_SIZE, DETR, ("onnx", "ts")),
     "conditional_detr": (partial(make_detr, "conditional_detr"), DETR_SIZE, DETR, ("ts",)),
     "deformable_detr": (partial(make_detr, "deformable_detr"), DETR_SIZE, DETR, ("ts",)),
-    "rt_detr": (partial(make_detr, "rt_detr"), DETR_SIZE, DETR, ("onnx", "ts")),
     "yolos": (partial(make_detr, "yolos"), DETR_SIZE, DETR, ("ts",)),
 }
 
@@ -73,10 +72,19 @@ def test_every_family(name: str, tmp_path: Path) -> None:
     make, size, options, formats = FAMILIES[name]
     explainable: Any = ExplainableModel(make(), task="detection", top_k=2, method="hirescam", **options)
     lowered = lower(explainable, photos(2, size))
+    _, maps = explainable(photos(2, size))
+    torch.testing.assert_close(lowered(photos(2, size)).cam, maps, rtol=0, atol=1e-3)
     for suffix in formats:
         path = export(lowered, tmp_path / f"network.{suffix}", photos(2, size))
         for batch in (1, 3):
             compare(explainable, path, photos(batch, size, seed=7 + batch))
+
+
+def test_rt_detr_takes_one_batch_size(tmp_path: Path) -> None:
+    options: Any = {"method": "hirescam", **DETR}
+    explainable: Any = ExplainableModel(make_detr("rt_detr"), task="detection", **options)
+    path = export(explainable, tmp_path / "rt_detr.ts", photos(2, DETR_SIZE), dynamic_batch=False)
+    compare(explainable, path, photos(2, DETR_SIZE, seed=7))
 
 
 def test_a_box_chooses_in_an_artifact(tmp_path: Path) -> None:

@@ -76,6 +76,18 @@ def test_one_class_is_enough() -> None:
     assert cam.isfinite().all()
 
 
+def test_no_more_boxes_than_the_network_returns() -> None:
+    explainable: Any = ExplainableModel(tiny_fcos(detections_per_img=2), task="detection", top_k=4)
+    assert explainable(photos(2)).detections.valid.tolist() == [[True, True, False, False]] * 2
+
+
+def test_queries_are_not_suppressed() -> None:
+    from tests.support.transformers_detectors import make_detr
+
+    with pytest.raises(InputError, match="DetrForObjectDetection does not do"):
+        ExplainableModel(make_detr("detr"), task="detection", iou_threshold=0.5)
+
+
 def test_more_boxes_than_candidates() -> None:
     explainable: Any = ExplainableModel(tiny_fcos(topk_candidates=4), task="detection", top_k=20)
     with pytest.raises(InputError, match="asks for 20 boxes; the detector has 12 candidates"):

@@ -43,8 +43,8 @@ def _deformable_detr() -> nn.Module:
     from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
 
     backbone = ResNetConfig(out_features=THREE[1:], **STAGES)
-    points = {"num_feature_levels": 2, "encoder_n_points": 2, "decoder_n_points": 2}
-    return DeformableDetrForObjectDetection(DeformableDetrConfig(backbone_config=backbone, **points, **SMALL))
+    points = {"decoder_layers": 2, "num_feature_levels": 2, "encoder_n_points": 2, "decoder_n_points": 2}
+    return DeformableDetrForObjectDetection(DeformableDetrConfig(backbone_config=backbone, **{**SMALL, **points}))
 
 
 def _rt_detr() -> nn.Module:
@@ -56,9 +56,10 @@ def _rt_detr() -> nn.Module:
         "decoder_in_channels": [32, 32, 32],
         "hidden_expansion": 0.5,
         "decoder_n_points": 2,
+        "decoder_layers": 2,
     }
     backbone = RTDetrResNetConfig(out_features=THREE, **STAGES)
-    return RTDetrForObjectDetection(RTDetrConfig(backbone_config=backbone, **encoder, **SMALL))
+    return RTDetrForObjectDetection(RTDetrConfig(backbone_config=backbone, **{**SMALL, **encoder}))
 
 
 def _yolos() -> nn.Module:
