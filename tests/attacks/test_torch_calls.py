@@ -54,7 +54,7 @@ def test_a_script_that_takes_a_terabyte(tmp_path: Path, value: str) -> None:
     path = write_script(tmp_path / "net.ts", value)
     with pytest.raises(UntrustedArtifactError, match="harmless: a call would take [0-9]+ GiB of memory"):
         load(path)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB
     assert load(path, trusted=True).metadata.format == "torchscript"
 
 
@@ -151,7 +151,7 @@ def test_a_program_that_takes_a_terabyte(tmp_path: Path, grow: Callable[[Tensor]
     path = write_program(tmp_path / "net.pt2", grow)
     with pytest.raises(UntrustedArtifactError, match="harmless: a call would take [0-9]+ GiB of memory"):
         load(path)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB
     assert load(path, trusted=True).metadata.format == "pt2"
 
 

@@ -151,7 +151,7 @@ def test_amounts_that_are_refused(attack: Callable[[Tensor], Any]) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(Refusal, match="a call would take [0-9]+ GiB of memory"):
         measure(attack)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB: PyTorch may import its compiler
 
 
 @pytest.mark.parametrize(
