@@ -1,4 +1,4 @@
-"""``python -m benchmarks run | report | bundle | coverage``."""
+"""``python -m benchmarks run | report | bundle | coverage | batch``."""
 
 import sys
 from importlib import import_module
@@ -9,6 +9,7 @@ COMMANDS = {
     "report": ("benchmarks.report", "main"),
     "bundle": ("benchmarks.run", "bundle"),
     "coverage": ("benchmarks.coverage", "main"),
+    "batch": ("benchmarks.batch", "main"),
 }
 
 if __name__ == "__main__":

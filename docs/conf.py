@@ -22,9 +22,34 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 SOURCE = f"{PROJECT['urls']['Source']}/blob/main/"
 # The pages of each part, in their order. The last part gets every other page of docs/, so that none is lost.
 PARTS = {
-    "Start": ("docs/first-hour", "docs/use", "docs/from-hooks", "docs/choose", "docs/gallery", "docs/tasks"),
-    "Examples": ("examples/README", "examples/xray/README", "examples/notebooks/*", "docs/medical"),
-    "Run": ("docs/formats", "docs/onnx", "docs/precision", "docs/photos", "docs/cli", "docs/deploy", "docs/rolling"),
+    "Start": (
+        "docs/first-hour",
+        "docs/use",
+        "docs/from-hooks",
+        "docs/choose",
+        "docs/gallery",
+        "docs/tasks",
+        "docs/detection",
+    ),
+    "Examples": (
+        "examples/README",
+        "examples/xray/README",
+        "examples/detector/README",
+        "examples/notebooks/*",
+        "docs/medical",
+    ),
+    "Run": (
+        "docs/formats",
+        "docs/onnx",
+        "docs/precision",
+        "docs/photos",
+        "docs/cli",
+        "docs/deploy",
+        "docs/rolling",
+        "docs/batch",
+        "docs/report",
+        "docs/scale",
+    ),
     "Kits": ("export/README", "export/*/README"),
     "Understand": (
         "docs/how-it-works",
@@ -46,7 +71,8 @@ release = PROJECT["version"]
 
 root_doc = "docs/README"
 include_patterns = [
-    "docs/*.md", "examples/*.md", "examples/xray/*.md", "examples/notebooks/*.ipynb", "export/README.md",
+    "docs/*.md", "examples/*.md", "examples/xray/*.md", "examples/detector/*.md", "examples/notebooks/*.ipynb",
+    "export/README.md",
     "export/*/README.md", "benchmarks/README.md", "benchmarks/results/*.md", "explainable_model/methods/README.md",
     "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """Draw the gallery of methods: ``python docs/make_gallery.py`` makes the pictures that are missing and the table.
 
 The network is EfficientNet-Lite0 with its trained weights, and the picture is half a cat and half a cup. Everything
-comes from the extra ``demo``. IS-CAM, SS-CAM and RISE take fewer samples than usual, since they would take minutes.
+comes from the extra ``demo``. IS-CAM, SS-CAM and RISE take fewer samples than usual: they run thousands of copies of
+the image.
 """
 
 import argparse

@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from explainable_model.eager.find_layer import find_layers
     from explainable_model.explainer.explain import explain
     from explainable_model.explainer.grid import grid
+    from explainable_model.explainer.photo_detections import PhotoDetections
     from explainable_model.explainer.photo_explanation import PhotoExplanation, PhotoExplanations
     from explainable_model.explainer.volume_explanation import VolumeExplanation
-    from explainable_model.explanation import Explanation
+    from explainable_model.explanation import DetectionExplanation, Detections, Explanation
     from explainable_model.exporters import FORMATS
     from explainable_model.exporters.pipeline import export
     from explainable_model.imaging.preprocess import Preprocess
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # The module of each public name. A name is imported at its first use, so that loading an ONNX artifact does not
 # import torch.
 _HOMES = {
+    "DetectionExplanation": "explanation",
+    "Detections": "explanation",
     "ExplainableModel": "model",
     "Explanation": "explanation",
     "FORMATS": "exporters",
@@ -34,6 +37,7 @@ _HOMES = {
     "METHODS": "methods",
     "Metadata": "artifact.metadata",
     "NamedModel": "networks.named",
+    "PhotoDetections": "explainer.photo_detections",
     "PhotoExplanation": "explainer.photo_explanation",
     "PhotoExplanations": "explainer.photo_explanation",
     "Preprocess": "imaging.preprocess",
@@ -51,8 +55,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "FORMATS", "LOWERINGS", "METHODS", "ExplainableModel", "Explanation", "LoweredModel", "Metadata", "NamedModel",
-    "PhotoExplanation", "PhotoExplanations", "Preprocess", "Session", "VolumeExplanation", "VolumePreprocess",
+    "FORMATS", "LOWERINGS", "METHODS", "DetectionExplanation", "Detections", "ExplainableModel", "Explanation",
+    "LoweredModel", "Metadata", "NamedModel", "PhotoDetections", "PhotoExplanation", "PhotoExplanations", "Preprocess",
+    "Session", "VolumeExplanation", "VolumePreprocess",
     "explain", "export", "find_layers", "from_onnx", "grid", "load", "lower", "read_metadata",
 ]  # fmt: skip
 

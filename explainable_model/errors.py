@@ -57,6 +57,10 @@ class LowRangeWarning(ExplainableModelWarning):
     """A picture of 16 bits uses few of its values: it becomes nearly black, and the answer may not help."""
 
 
+class FirstPageWarning(ExplainableModelWarning):
+    """A picture has several pages or frames, and the first one is explained."""
+
+
 class AgreementWarning(ExplainableModelWarning):
     """An artifact in less precision often predicts another class than the one in float32."""
 
@@ -88,6 +92,11 @@ class MissingRuntimeError(ExplainableModelError, ImportError):
 def first_line(error: BaseException) -> str:
     """The first line of what another library's error says, or the error's type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of what TorchScript's error says, where the reason stands, or the error's type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -12,12 +12,18 @@ CAM = "cam"
 
 EXPLAINED_CLASS_IDX = "explained_class_idx"  # ONNX lets no output share the name of an input
 
+BOXES, SCORES, LABELS, VALID = "boxes", "scores", "labels", "valid"
+DETECTION_NAMES = (BOXES, SCORES, LABELS, VALID, CAM)
+"""Names of the outputs of a detector's artifact."""
+
 OUTPUT_NAMES = (LOGITS, EXPLAINED_CLASS_IDX, CAM)
 OVERLAY = "overlay"
 
 
-def output_names(drawn: bool) -> list[str]:
-    """Names of an artifact's outputs; ``overlay`` where it draws one."""
+def output_names(drawn: bool, *, has_boxes: bool = False) -> list[str]:
+    """Names of an artifact's outputs; ``overlay`` where it draws one, those of a detector where it has boxes."""
+    if has_boxes:
+        return list(DETECTION_NAMES)
     return [*OUTPUT_NAMES, *([OVERLAY] if drawn else [])]
 
 
@@ -66,6 +72,34 @@ class _DrawnExplanation(NamedTuple, Generic[ArrayT]):
     class_idx: ArrayT
     cam: ArrayT
     overlay: ArrayT
+
+
+class Detections(NamedTuple, Generic[ArrayT]):
+    """The boxes that a detector found, in the order of their scores.
+
+    Attributes:
+        boxes: ``(N, k, 4)``, ``x1, y1, x2, y2`` in pixels of the image; zeros where there is no box.
+        scores: ``(N, k)`` in [0, 1], as the detector says them; zero where there is no box.
+        labels: ``(N, k)`` int64, the class of each box as the detector counts; ``-1`` where there is no box.
+        valid: ``(N, k)`` bool, whether there is a box of this rank.
+    """
+
+    boxes: ArrayT
+    scores: ArrayT
+    labels: ArrayT
+    valid: ArrayT
+
+
+class DetectionExplanation(NamedTuple, Generic[ArrayT]):
+    """The boxes that a detector found, and a map for each.
+
+    Attributes:
+        detections: boxes, scores, labels and whether there is a box.
+        cam: ``(N, k, H, W)`` in ``[0, 1]`` at image size, the map of each box; zeros where there is no box.
+    """
+
+    detections: Detections[ArrayT]
+    cam: ArrayT
 
 
 KindSource: TypeAlias = OutputKind | Callable[[], OutputKind | None] | None
@@ -211,6 +245,12 @@ def _sigmoid(values: Any) -> Any:
     import numpy
 
     return 0.5 * (1 + numpy.tanh(values / 2))
+
+
+def as_detections(outputs: Sequence[ArrayT]) -> DetectionExplanation[ArrayT]:
+    """The outputs of a detector's artifact by name."""
+    boxes, scores, labels, valid, cam = outputs
+    return DetectionExplanation(Detections(boxes, scores, labels, valid), cam)
 
 
 def as_explanation(outputs: Sequence[ArrayT]) -> Explanation[ArrayT] | DrawnExplanation[ArrayT]:

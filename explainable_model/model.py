@@ -3,20 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 
 from explainable_model.artifact.metadata import Profile
-from explainable_model.attribution.context import MethodContext
-from explainable_model.attribution.explain import Attribution, explain, with_rounded_means
+from explainable_model.attribution.boxes import BoxScore, read_detections
+from explainable_model.attribution.explain import Attribution, attribute, explain, with_rounded_means
 from explainable_model.attribution.frames import check_frames
 from explainable_model.attribution.inputs import ClassIdx, as_class_idx, check_inputs
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan, PlanArguments
 from explainable_model.attribution.zero_maps import check_maps, quiet_placeholder
+from explainable_model.detection.wrap import wrap_for_task
 from explainable_model.eager import checks
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.custom_functions import check_derivative, named_functions
@@ -45,9 +46,9 @@ from explainable_model.progress import ProgressLike, as_progress
 class ExplainableModel(nn.Module):
     """Wraps a trained network so that one call returns its prediction and the map that explains it.
 
-    A forward hook captures the activations ``A`` of the target layer and starts a new graph there,
-    so ``torch.autograd.grad`` differentiates only the tail of the network: ``g = d score / d A``.
-    The method turns ``A`` and ``g`` into a map. The network itself is not changed.
+    A forward hook captures the activations ``A`` of the target layer and starts a new graph there, so
+    ``torch.autograd.grad`` differentiates only the tail of the network: ``g = d score / d A``. The method turns ``A``
+    and ``g`` into a map. The network itself is not changed.
 
     Args:
         model: the network, in evaluation mode. ``DataParallel`` and ``torch.compile`` are unwrapped.
@@ -77,15 +78,14 @@ class ExplainableModel(nn.Module):
             output``, which may make a dictionary or a list of the image, or add and remove its batch.
         chunk_size: how many copies of an image are run at once, at most, by methods that need many; on a CPU fewer
             copies of a large image are run, for speed.
-        progress: ``True`` for a bar, or a function that they call with (``"copies"``, copies done, copies in all); one
-            of two parameters is called with the numbers.
+        progress: ``True`` for a bar, or a function of (``"copies"``, copies done, copies in all) or of the numbers.
         example: ``(N, C, H, W)``, an image that the network accepts; ``torch.jit.script`` needs it.
+        task: ``"detection"`` for a detector, see ``explainable_model.detection``: the boxes and a map for each.
         reshape_transform: makes ``(N, K, *spatial)`` of an output of the layer whose shape does not tell its order.
 
     Raises:
         LayerError: the layer is not in the network, or no layer has a spatial map.
-        ModelError: the network is in training mode (batch norm would use the batch and dropout
-            would be random), scripted, or holds inference tensors.
+        ModelError: the network is in training mode, scripted, or holds inference tensors.
         ValueError: unknown method or option.
 
     Source: the default, Grad-CAM: Selvaraju et al. 2017, arXiv 1610.02391.
@@ -107,15 +107,16 @@ class ExplainableModel(nn.Module):
         fusion: str = "mean",
         progress: ProgressLike = None,
         example: Tensor | None = None,
+        task: str | None = None,
         **arguments: Unpack[PlanArguments],
     ) -> None:
         super().__init__()
         row, fuse = find_method(method), find_fusion(fusion)
-        self.model = checks.unwrap(model)
+        self.model, layer = wrap_for_task(task, checks.unwrap(model), target_layer, row, arguments)
         self.example = example
         self.progress = as_progress(progress)
         self.training = self.model.training
-        names = resolve_layers(self.model, target_layer) if row.needs_layer else ()
+        names = resolve_layers(self.model, layer) if row.needs_layer else ()
         self._plan = Plan.from_arguments(self.model, row, names, fuse, **arguments)
         self._taps: dict[str, LayerTap] = {}
         self._graphs, self._randomness = GraphCache(), Randomness(self.model)
@@ -153,13 +154,13 @@ class ExplainableModel(nn.Module):
 
         Args:
             image: ``(N, C, H, W)``, or one or three spatial dimensions; the network's dtype.
-            class_idx: ``(N,)`` int64 (``(N, k)`` with ``top_k=k``), the classes to explain; ``-1`` for the
-                predicted, in column j the class predicted j-th; ``None`` stands for ``-1`` everywhere. A list or an
+            class_idx: ``(N,)`` int64 (``(N, k)`` with ``top_k=k``), the classes to explain, or the ranks of boxes;
+                ``-1`` in column j for the class predicted j-th; ``None`` stands for ``-1`` everywhere. A list or an
                 array works too, and one number stands for every image.
             inputs: what else the network takes, then what the target takes; each with the batch first.
 
         Returns:
-            ``Explanation(logits, class_idx, cam)``, all detached.
+            ``Explanation(logits, class_idx, cam)``; of a detector ``DetectionExplanation(detections, cam)``.
 
         Raises:
             InputError: an image or class index that the network cannot take.
@@ -173,6 +174,8 @@ class ExplainableModel(nn.Module):
                 answer = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress, signed))
             checks.refuse_nan(self.model, answer.logits)
             check_maps(plan, answer, signed)
+            if isinstance(plan.target, BoxScore):
+                return cast(Explanation[Tensor], read_detections(answer))
             refuse_embedding(self.model, plan, image, inputs, answer.logits)
         inputs = inputs[: len(inputs) - plan.target.inputs]
         return answer.with_kind(partial(find_output_kind, self.model, image, inputs, plan.output, plan.forward))
@@ -181,20 +184,19 @@ class ExplainableModel(nn.Module):
 
         def __call__(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Explanation[Tensor]: ...
 
-    def attribute(self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor) -> Attribution:
-        """Return the activations of the layer and the gradients of the score, which the CAM methods work with.
+    def attribute(
+        self, image: Tensor, class_idx: ClassIdx = None, *inputs: Tensor, layer: int | str = 0
+    ) -> Attribution:
+        """Return what the method works with, signed and by channel.
 
-        Arguments and errors as ``forward``; output and gradient of the first layer, for the first class of each image,
-        come as ``(N, K, *spatial)``.
+        Arguments and errors as ``forward``; ``layer`` is the position or the name of one of several target layers.
+        Output and gradient of the layer, for the first class of each image, come as ``(N, K, *spatial)``; of a method
+        that explains at the image, the image and its gradient.
         """
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
             with checks.explained_shape_errors(self.model, image), self._randomness.refused(plan, image, inputs):
-                run = network.run(image, class_idx, inputs)
-                context = MethodContext(network, plan, run)
-                return Attribution(
-                    run.scores.logits, run.scores.class_idx[:, 0], context.activations, context.gradients()[:, 0]
-                )
+                return attribute(network, plan, image, class_idx, inputs, layer)
 
     def prepare(self, image: Tensor, *inputs: Tensor) -> None:
         """Find the target layer, and capture the graph where the method needs one, before the first call.
@@ -256,29 +258,26 @@ def lower(
 ) -> LoweredModel:
     """Differentiate the tail of the network ahead of time.
 
-    The forward is exported once, cut at the target layer, and walked backwards from the score with
-    one vector-Jacobian product per operator, each written in forward operations; batch norm is
-    folded into the convolution before it. What comes out is a plain forward graph with an open
-    batch size; for a network that takes one batch size only, or a different path for each, it is the
-    example's, with a ``StaticBatchWarning``. The graph has no state: buffers that the network updates
-    in its forward keep the values that they have now, and the network itself keeps them, too.
+    The forward is exported once, cut at the target layer, and walked backwards from the score with one vector-Jacobian
+    product per operator, each written in forward operations; batch norm is folded into the convolution before it. What
+    comes out is a plain forward graph with an open batch size; for a network that takes one batch size only, or a
+    different path for each, it is the example's, with a ``StaticBatchWarning``. The graph has no state: buffers that
+    the network updates in its forward keep the values that they have now, and the network itself keeps them, too.
 
     Args:
         explainable: the network and what to explain of it.
         image: ``(N, C, *spatial)``, an example; its spatial size becomes the graph's.
         inputs: examples of what else the network and the target take.
         lowerings: rows that are added to, or replace, those of ``LOWERINGS``.
-        dynamic_size: leave height and width open as well; ``LoweredModel.sizes`` says which are taken.
-            Convolutional networks allow it, those with a table of positions do not; windowed transformers
-            take minutes to trace.
+        dynamic_size: leave height and width open as well; ``LoweredModel.sizes`` says which are taken. Convolutional
+            networks allow it, those with a table of positions do not; windowed transformers take minutes.
         dynamic_batch: leave the batch size open; ``False`` makes a graph for exactly as many images as ``image`` has.
-        profile: ``portable`` keeps to the operators that strict runtimes have, listed in
-            ``lowering/passes/portable.py``, in float32 and for the example's shape alone; ``full`` uses all that is
-            fast.
+        profile: ``portable`` keeps to the operators of strict runtimes (``lowering/passes/portable.py``), in float32
+            and for the example's shape alone; ``full`` uses all that is fast.
 
     Raises:
-        LoweringError: the network cannot be traced, an operator on the way from the layer to the score has no lowering,
-            the network takes one image size only, or a row of ``lowerings`` does not fit its operator.
+        LoweringError: the network cannot be traced, an operator between layer and score has no lowering, the network
+            takes one image size only, or a row of ``lowerings`` does not fit its operator.
         TypeError: a key of ``lowerings`` is no operator overload, or its rule is no function.
         InputError, LayerError, ModelError: as the eager call.
     """

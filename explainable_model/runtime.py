@@ -1,7 +1,7 @@
 """``load(path)`` opens an artifact of any format. ONNX needs no torch."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,7 @@ from explainable_model.artifact.metadata import Metadata, parse_metadata
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.shapes import array_dtype, format_shape, shape_problem
 from explainable_model.errors import ArtifactError, InputError
-from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, as_explanation
+from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, as_detections, as_explanation
 from explainable_model.exporters import format_of
 from explainable_model.exporters.format import Format
 from explainable_model.exporters.opening import find_companion, open_artifact
@@ -53,7 +53,7 @@ class Session:
 
         Returns:
             ``Explanation(logits, class_idx, cam)`` of NumPy arrays; ``DrawnExplanation``, with ``overlay``, from an
-            artifact that draws.
+            artifact that draws; ``DetectionExplanation(detections, cam)`` from a detector's.
 
         Raises:
             InputError: the shape, dtype or batch size is not the artifact's, a value is not finite, or a class is out
@@ -64,6 +64,8 @@ class Session:
         classes = _to_classes(PREDICTED if class_idx is None else class_idx, shape)
         others = self._check_inputs([as_array(values, "an input") for values in inputs], len(checked))
         outputs = self.runner(checked, self._check_class_idx(classes, shape), *others)
+        if self.metadata.detection is not None:
+            return cast(Explanation[NDArray[Any]], as_detections(outputs))
         return as_explanation(outputs).with_kind(self.metadata.output_kind)
 
     def _check_image(self, image: Array) -> Array:
@@ -102,6 +104,11 @@ class Session:
         classes = self.metadata.classes
         outside = class_idx[(class_idx < PREDICTED) | (class_idx >= classes)]
         if outside.size:
+            if self.metadata.detection is not None:
+                raise InputError(
+                    f"class_idx {outside[0]} is out of range; {self.path.name} finds {classes} boxes: expected a rank "
+                    f"from 0 to {classes - 1}, or {PREDICTED} for the boxes of the best scores."
+                )
             raise InputError(
                 f"class_idx {outside[0]} is out of range; {self.path.name} has {classes} class(es): expected 0 to "
                 f"{classes - 1}, or {PREDICTED} for the predicted class."

@@ -20,7 +20,7 @@ writing
 imaging
 artifact networks
 attribution
-eager methods targets
+eager methods targets detection
 lowering
 model
 verify
@@ -28,6 +28,7 @@ exporters
 runtime
 explainer
 evaluation batch serving demo
+report
 cli
 """
 LOWERING = """

@@ -52,6 +52,7 @@ def test_the_wheel_holds_only_the_package(wheel: dict[str, str]) -> None:
     top = {name.split("/")[0] for name in wheel}
     assert {name for name in top if not name.endswith(".dist-info")} == {"explainable_model"}
     assert "explainable_model/py.typed" in wheel
+    assert "explainable_model/demo/detector.safetensors" in wheel
     kits = {name.split("/")[2] for name in wheel if name.startswith("explainable_model/kits/")}
     assert set(KITS) <= kits
     built = [name for name in wheel if any(Path(name).match(pattern) for pattern in LEFT_OUT)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-ROW = re.compile(r"^\| (?P<kind>[^|]+) \| (?P<answer>[^|]+) \| `(?P<file>[\w/]+\.py)::(?P<test>\w+)` \|$")
+ROW = re.compile(r"^\| (?P<kind>[^|]+) \| (?P<answer>[^|]+) \| `(?P<file>[\w./]+\.py)::(?P<test>\w+)` \|$")
 HEADER = ("| kind | right answer | test |", "|---|---|---|")
 LINES = [line for line in (TESTS / "right_answers.md").read_text().splitlines() if line.startswith("|")]
 ROWS = [line for line in LINES if line not in HEADER]

@@ -23,6 +23,16 @@ PRELOADED = (
     "benchmarks.packages.row", "torchvision", "onnxruntime", "onnxscript", "timm", "transformers.modeling_utils",
     "segmentation_models_pytorch", "monai.networks.nets", "vit_pytorch",
 )  # fmt: skip
+# One small network of each package, for ``--one-each``.
+ONE_EACH = (
+    "hand-written:pyramid", "torchvision.detection:fcos, best logit", "torchvision.video:mvit",
+    "torchvision.quantization:resnet18 (float)", "transformers:ViTForImageClassification",
+    "segmentation_models_pytorch:Unet", "monai:ResNet 2-D", "vit-pytorch:vit.ViT", "open_clip:visual transformer",
+    "torchxrayvision:ResNetAE", "facenet-pytorch:InceptionResnetV1, embedding", "efficientnet_pytorch:EfficientNet-b0",
+    "fastai:xresnet18", "lightning:resnet18", "torchgeo:ResNet18, 13 bands", "pytorchvideo:x3d_xs",
+    "torchreid:osnet_x0_25, embedding", "mmpretrain:ResNet", "kornia:TinyViT", "effdet:EfficientDet-d0, best cell",
+    "ultralytics:yolov8n-cls",
+)  # fmt: skip
 # Distributions whose versions the table names.
 DISTRIBUTIONS = (
     "torch", "torchvision", "timm", "onnxruntime", "transformers", "open-clip-torch", "segmentation-models-pytorch",
@@ -35,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write ``packages.json`` and ``packages.md``, and tell by the exit status whether all rows are right."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks coverage --suite packages", description=__doc__)
     parser.add_argument("--family", action="append", metavar="TEXT", help="only networks whose name has this in it")
+    parser.add_argument("--one-each", action="store_true", help="only one small network of each package")
     parser.add_argument("--again", action="store_true", help="measure networks that already have a result, too")
     parser.add_argument("--failed", action="store_true", help="measure networks that are wrong or not installed, too")
     parser.add_argument("--quick", action="store_true", help="in PyTorch alone, without artifacts")
@@ -42,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     cases = list_cases()
     chosen = [c for c in cases if not arguments.family or any(text in c.key for text in arguments.family)]
+    if arguments.one_each:
+        chosen = [case for case in chosen if case.key in ONE_EACH]
     path = arguments.out / "packages.json"
     arguments.out.mkdir(parents=True, exist_ok=True)
     stored = json.loads(path.read_text()) if path.exists() else {}

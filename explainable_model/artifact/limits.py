@@ -94,7 +94,8 @@ def _find_problems(metadata: Any) -> Iterator[str]:
     yield from _check_count("classes", metadata.classes, MAX_CLASSES)
     if metadata.top_k is not None:
         yield from _check_count("top_k", metadata.top_k, metadata.classes)
-    if metadata.class_names is not None and len(metadata.class_names) != metadata.classes:
+    named = metadata.class_names is not None and metadata.detection is None  # a detector names the classes of boxes
+    if named and len(metadata.class_names) != metadata.classes:
         yield f"it has {len(metadata.class_names)} class_names for {metadata.classes} classes"
     batch = metadata.batch or 1
     shapes = {"image": metadata.image_shape, "logits": metadata.logits_shape, "cam": metadata.cam_shape}

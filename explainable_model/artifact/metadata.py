@@ -11,19 +11,24 @@ from explainable_model.artifact.record_check import check_record
 from explainable_model.artifact.shapes import NHW, SizeRange, array_dtype
 from explainable_model.errors import ArtifactError
 from explainable_model.explanation import (
+    BOXES,
     CAM,
     CLASS_IDX,
     EXPLAINED_CLASS_IDX,
     IMAGE,
+    LABELS,
     LOGITS,
     OVERLAY,
     PREDICTED,
     PRESENT,
+    SCORES,
+    VALID,
     OutputKind,
     input_names,
 )
+from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import OverlayStyle
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.imaging.preprocess import Preprocess
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "explainable_model.json"
@@ -104,6 +109,8 @@ class Metadata:
         checksum: ``sha256:`` and the SHA-256 of the artifact's files, see ``artifact.checksum``; ``None`` in artifacts
             of earlier versions.
         threshold: smallest probability at which a class counts as present, where each is present or absent by itself.
+        detection: for a detector ``task``, ``family``, ``score``, ``score_threshold``, ``iou_threshold``,
+            ``max_boxes`` (which ``classes`` is, too) and ``region``; its ``logits_shape`` is that of the boxes.
         versions: versions of the packages that made the artifact.
         schema_version: version of this record.
     """
@@ -145,6 +152,7 @@ class Metadata:
     output_kind: OutputKind | None = None
     checksum: str | None = None
     threshold: float = PRESENT
+    detection: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -192,6 +200,16 @@ class Metadata:
         return [int(size.pop(0) if n is None else n) for n in self.image_shape[1:]]
 
     @property
+    def input_shapes(self) -> dict[str, list[int]]:
+        """The shape of each input where the batch and the image are as small as the artifact was made with."""
+        rows = self.to_dict()["inputs"]
+        shapes = {name: [n or 1 for n in row["shape"]] for name, row in rows.items()}
+        known = self.reference is not None and self.reference.size is not None
+        if known or None not in self.image_shape[1:]:
+            shapes[IMAGE] = [self.batch or 1, *self.example_shape]
+        return shapes
+
+    @property
     def network_shape(self) -> list[int]:
         """Shape of an image as the network takes it, without the batch."""
         if self.pixels is None or self.preprocess is None:
@@ -208,16 +226,30 @@ class Metadata:
             CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [PREDICTED, self.classes - 1]},
             **{name: {**extra, "range": None} for name, extra in zip(names[2:], self.extra_inputs, strict=True)},
         }
-        record["outputs"] = {
-            LOGITS: {"shape": self.logits_shape, "dtype": self.dtype, "range": None},
-            EXPLAINED_CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [0, self.classes - 1]},
-            CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": self.cam_range},
-        }
+        record["outputs"] = (
+            self._box_outputs()
+            if self.detection is not None
+            else {
+                LOGITS: {"shape": self.logits_shape, "dtype": self.dtype, "range": None},
+                EXPLAINED_CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [0, self.classes - 1]},
+                CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": self.cam_range},
+            }
+        )
         if self.look is not None:
             shape = [*self.class_idx_shape, *self.image_shape[1:], *([3] if self.pixels == NHW else [])]
             record["outputs"][OVERLAY] = {"shape": shape, "dtype": "uint8", "range": [0, 255]}
         record["batch_rule"] = "any" if self.batch is None else f"exactly {self.batch}"
         return record
+
+    def _box_outputs(self) -> dict[str, Any]:
+        ranks = self.cam_shape[:2]
+        return {
+            BOXES: {"shape": self.logits_shape, "dtype": self.dtype, "range": None},
+            SCORES: {"shape": ranks, "dtype": self.dtype, "range": [0, 1]},
+            LABELS: {"shape": ranks, "dtype": "int64", "range": None},
+            VALID: {"shape": ranks, "dtype": "bool", "range": None},
+            CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": self.cam_range},
+        }
 
     def _value_range(self) -> list[float] | None:
         if self.pixels is not None:

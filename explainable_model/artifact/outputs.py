@@ -80,6 +80,8 @@ def check_answers(runner: Runner, metadata: Metadata, file: str) -> Runner:
             if not _may_fit(output.shape, full) or 0 in output.shape:
                 raise _lie(file, f"{name} has the shape {output.shape}, expected {tuple(full)}")
         classes = outputs[1]
+        if metadata.detection is not None:
+            return outputs
         if int(classes.min()) < 0 or int(classes.max()) >= metadata.classes:
             raise _lie(file, f"it explained the class {np.ravel(classes).tolist()}, of {metadata.classes} classes")
         return outputs

@@ -57,6 +57,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_plain(value: Any) -> bool:
+    return _is_text(value) or _is_number(value) or _is_bool(value)
+
+
 def _is_count(value: Any, least: int = 1) -> bool:
     return type(value) is int and least <= value < INT32
 
@@ -156,6 +160,7 @@ FIELDS: Mapping[str, Test] = {
     "profile": _is_text,
     "output_kind": _maybe(_one_of(*get_args(OutputKind))),
     "checksum": _maybe(_is_checksum),
+    "detection": _maybe(_names(_maybe(_is_plain))),
     "versions": _names(_maybe(_is_text)),
 }
 PARTS: Mapping[str, Mapping[str, Test]] = {
@@ -166,6 +171,7 @@ PARTS: Mapping[str, Mapping[str, Test]] = {
         "resize": _maybe(_is_count),
         "interpolation": _is_text,
         "window": _maybe(lambda value: _all(_is_number)(value) and len(value) == 2),
+        "pad": _maybe(_is_number),
     },
     "look": {"colormap": _maybe(_is_text), "alpha": _is_number, "threshold": _is_number, "hide": _is_text},
     "reference": {

@@ -83,7 +83,7 @@ class MethodContext:
             plan.reshape_transform,
             plan.patches,
             plan.frames,
-            name in plan.channels_last,
+            plan.orders.get(name),
         )
 
     @cached_property
@@ -94,8 +94,8 @@ class MethodContext:
             LayerError: a function of the user's rearranges it, which cannot be undone.
         """
         name, activations = self.plan.layers[self.layer], self.first.activations[self._tap]
-        is_last = name in self.plan.channels_last
-        layout = read_layout(activations.shape, self.image.shape, self.plan.frames, self.plan.patches, is_last)
+        order = self.plan.orders.get(name)
+        layout = read_layout(activations.shape, self.image.shape, self.plan.frames, self.plan.patches, order)
         if self.plan.reshape_transform is not None or not isinstance(layout, SpatialLayout):
             raise LayerError(
                 f"{self.plan.method.name} changes the output of {name!r} and needs to know how it is arranged; with "

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import split
+from explainable_model.attribution.box_maps import is_pyramid, own_level_maps, weight_region
+from explainable_model.attribution.boxes import BoxScore
 from explainable_model.attribution.context import MethodContext, rounded_means
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
@@ -58,6 +60,43 @@ def explain(
     return run.scores.logits, run.scores.class_idx.squeeze(1), cam.squeeze(1)
 
 
+def attribute(
+    network: DifferentiableNetwork,
+    plan: Plan,
+    image: Tensor,
+    class_idx: Tensor,
+    inputs: Sequence[Tensor] = (),
+    layer: int | str = 0,
+) -> Attribution:
+    """What a method works with: the activations and gradients of a layer, or the image and its gradient.
+
+    Args:
+        network: with the taps of ``plan``.
+        plan: what is explained and how.
+        image: ``(N, C, *spatial)``.
+        class_idx: as of ``explain``; of several classes the first counts.
+        inputs: the extra inputs.
+        layer: position or name of one of the target layers.
+
+    Raises:
+        LayerError: no such layer, or a method that reads neither a layer nor the image.
+    """
+    names = list(plan.layers)
+    if isinstance(layer, str) and layer in names:
+        layer = names.index(layer)
+    reads_image = plan.method.needs_image and not plan.method.needs_layer
+    if not reads_image and (isinstance(layer, str) or not -len(names) <= layer < len(names)):
+        known = f"its target layers are {', '.join(map(repr, names))}" if names else "it has no target layer"
+        raise LayerError(f"layer is {layer!r}; expected one of the target layers of {plan.method.name!r}: {known}.")
+    run = network.run(image, class_idx, inputs)
+    classes = run.scores.class_idx[:, 0]
+    if reads_image:
+        context = MethodContext(network, plan, run)
+        return Attribution(run.scores.logits, classes, image, context.image_gradients()[:, 0])
+    context = MethodContext(network, plan, run, range(len(names))[int(layer)])
+    return Attribution(run.scores.logits, classes, context.activations, context.gradients()[:, 0])
+
+
 def with_rounded_means(
     network: DifferentiableNetwork, plan: Plan, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]
 ) -> Plan:
@@ -76,14 +115,27 @@ def _finished(context: MethodContext, signed: list[Tensor] | None = None) -> Ten
     """``(N, k, *size)``: the map of all layers together, rectified, normalized and resized."""
     plan, method = context.plan, context.plan.method
     contexts = [replace(context, layer=n) for n in range(len(plan.layers))] if method.needs_layer else [context]
-    if method.needs_layer and not torch.compiler.is_exporting():
+    if method.needs_layer and not is_pyramid(plan.layers) and not torch.compiler.is_exporting():
         for at_layer in contexts:
             _refuse_one_position(at_layer)
     maps = [method.explain(at_layer, **plan.options) for at_layer in contexts]
-    cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
+    if isinstance(plan.target, BoxScore):
+        cam = _maps_of_boxes(maps, context, plan.target)
+    else:
+        cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
     if signed is not None and len(maps) == 1:
         signed.append(cam)
     return finish(cam, context.size, plan.postprocess)
+
+
+def _maps_of_boxes(maps: Sequence[Tensor], context: MethodContext, target: BoxScore) -> Tensor:
+    """``(N, k, *grid)``: the map of each box, on the level of the pyramid where the box lies."""
+    plan, table = context.plan, context.first.scores.logits
+    if is_pyramid(plan.layers):
+        cam = own_level_maps(maps, table, signed=plan.postprocess.signed)
+    else:
+        cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
+    return weight_region(cam, table, context.size, target)
 
 
 def _refuse_one_position(context: MethodContext) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from explainable_model.attribution.argument_values import describe
 from explainable_model.attribution.layout import (
+    Order,
     PatchEmbedding,
     ReshapeTransform,
     SpatialLayout,
@@ -59,7 +60,7 @@ def read_layout(
     image_shape: Sequence[Any],
     frames: int | None,
     patches: PatchEmbedding | None,
-    channels_last: bool = False,
+    order: Order | None = None,
 ) -> SpatialLayout | FoldedLayout | None:
     """Read a layer's output shape as a map of each image, or of each frame of the images.
 
@@ -67,7 +68,7 @@ def read_layout(
         shape: the layer's output shape.
         image_shape: of the image.
         frames: the axis of the image's frames, or ``None``.
-        patches, channels_last: see ``find_layout``.
+        patches, order: see ``find_layout``.
 
     Returns:
         ``None`` where the output has neither the batch of the images nor that of their frames, or is no map.
@@ -78,9 +79,9 @@ def read_layout(
     rows = at_example(shape[:1])[0]
     if frames is not None and rows == batch * size[0]:
         count = size[0]
-        layout = find_layout(shape, (rows, example[1], *frames_first(image_shape, frames)[3:]), patches, channels_last)
+        layout = find_layout(shape, (rows, example[1], *frames_first(image_shape, frames)[3:]), patches, order)
         return None if layout is None else FoldedLayout(layout, count)
-    return find_layout(shape, frames_first(image_shape, frames), patches, channels_last) if rows == batch else None
+    return find_layout(shape, frames_first(image_shape, frames), patches, order) if rows == batch else None
 
 
 def layout_of(
@@ -90,7 +91,7 @@ def layout_of(
     reshape_transform: ReshapeTransform | None,
     patches: PatchEmbedding | None = None,
     frames: int | None = None,
-    channels_last: bool = False,
+    order: Order | None = None,
 ) -> ReshapeTransform:
     """The function that reads this layer's output as ``(N, K, *spatial)``.
 
@@ -99,7 +100,7 @@ def layout_of(
             make one.
     """
     if reshape_transform is None:
-        layout = read_layout(activations.shape, image.shape, frames, patches, channels_last)
+        layout = read_layout(activations.shape, image.shape, frames, patches, order)
         if layout is None:
             raise LayerError(
                 f"target_layer {name!r} has no spatial map: its output has shape {tuple(activations.shape)} for an "

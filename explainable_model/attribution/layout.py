@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+Order: TypeAlias = Literal["first", "last"]  # of the channels of an output
+
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]  # layer output -> (N, K, *spatial)
 
 PREFIX_TOKENS = (0, 1, 2, 3, 4, 5, 8, 9)
@@ -58,19 +60,38 @@ def patch_embedding(model: nn.Module) -> PatchEmbedding | None:
     return None if convolutions else NO_CONVOLUTION
 
 
-def makes_channels_last(module: nn.Module) -> bool:
-    """Whether the type of a layer tells that the last dimension of its output holds the channels.
+CHANNELS_FIRST = (
+    *CONVOLUTIONS,
+    nn.modules.conv._ConvTransposeNd,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.PixelShuffle,
+    nn.Upsample,
+)
 
-    A subclass of a norm may norm another dimension.
+
+def find_order(module: nn.Module) -> Order | None:
+    """Whether the type of a layer tells where its output has the channels; a sequence ends as its last layer does.
+
+    A subclass of ``LayerNorm`` may norm another dimension.
     """
+    if type(module) is nn.Sequential and len(module):
+        return find_order(module[-1])
     if type(module) in (nn.LayerNorm, nn.RMSNorm):
-        return len(cast(nn.LayerNorm, module).normalized_shape) == 1
-    return isinstance(module, (nn.Linear, nn.Embedding))
+        return "last" if len(cast(nn.LayerNorm, module).normalized_shape) == 1 else None
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        return "last"
+    return "first" if isinstance(module, CHANNELS_FIRST) else None
 
 
-def channels_last_layers(model: nn.Module) -> frozenset[str]:
-    """The names of the layers whose type tells that their channels are last."""
-    return frozenset(name for name, module in model.named_modules() if makes_channels_last(module))
+def find_orders(model: nn.Module) -> dict[str, Order]:
+    """The layers whose type tells where their channels are."""
+    orders = ((name, find_order(module)) for name, module in model.named_modules())
+    return {name: order for name, order in orders if order is not None}
 
 
 @dataclass(frozen=True)
@@ -111,21 +132,21 @@ def find_layout(
     shape: Sequence[int],
     image_shape: Sequence[int],
     patches: PatchEmbedding | None = None,
-    channels_last: bool = False,
+    order: Order | None = None,
 ) -> SpatialLayout | None:
     """Read a layer's output shape as a spatial map of the image, or ``None`` if it is none.
 
-    Where the shape fits both orders, channels are last if the type of the layer tells so, or if that grid has one
-    stride in all directions and the other has not: up to rounding, or else in whole pixels. In a graph that is being
-    traced with open dimensions, the shape is read as the example has it, and the grid is open as well.
+    Where the shape fits both orders, the type of the layer tells where the channels are; where it does not, they are
+    last if that grid has one stride in all directions and the other has not: up to rounding, or else in whole pixels.
+    In a graph that is being traced with open dimensions, the shape is read as the example has it, and the grid is open.
 
     Args:
         shape: the layer's output shape.
         image_shape: ``(N, C, *spatial)`` with one to three spatial dimensions.
         patches: the network's patch embedding, which tells the grid of tokens in one and three dimensions.
-        channels_last: whether the type of the layer tells that its channels are last.
+        order: where the type of the layer tells that its channels are.
     """
-    layout = _find_layout(at_example(shape), at_example(image_shape)[2:], patches, channels_last)
+    layout = _find_layout(at_example(shape), at_example(image_shape)[2:], patches, order)
     if layout is None or all(isinstance(n, int) for n in image_shape[2:]):
         return layout
     if layout.kind == "tokens":
@@ -134,7 +155,7 @@ def find_layout(
 
 
 def _find_layout(
-    shape: Sequence[int], size: Sequence[int], patches: PatchEmbedding | None, channels_last: bool
+    shape: Sequence[int], size: Sequence[int], patches: PatchEmbedding | None, order: Order | None
 ) -> SpatialLayout | None:
     if len(shape) == 3 and len(size) == 1:  # (N, K, L) and (N, tokens, K) look alike
         tokens = _patch_token_layout(shape[1], size, patches)
@@ -149,7 +170,8 @@ def _find_layout(
         )
         fits_first, fits_last = _fits(first.grid, size), _fits(last.grid, size)
         if fits_first and fits_last:
-            return last if channels_last or _is_more_even(last.grid[-2:], first.grid[-2:], size[-2:]) else first
+            even = _is_more_even(last.grid[-2:], first.grid[-2:], size[-2:])
+            return last if order == "last" or (order is None and even) else first
         return first if fits_first else last if fits_last else None
     if len(shape) == 3 and len(size) == 2:
         return _token_layout(shape[1], size)

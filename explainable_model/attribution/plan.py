@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
@@ -15,8 +15,9 @@ from explainable_model.attribution.argument_values import (
     as_whole,
     describe,
 )
+from explainable_model.attribution.boxes import BoxScore, DetectionArguments
 from explainable_model.attribution.calling import Caller, Forward, as_caller, record_caller
-from explainable_model.attribution.layout import PatchEmbedding, ReshapeTransform, channels_last_layers, patch_embedding
+from explainable_model.attribution.layout import Order, PatchEmbedding, ReshapeTransform, find_orders, patch_embedding
 from explainable_model.attribution.method import Fusion, Method
 from explainable_model.attribution.options import record_option
 from explainable_model.attribution.postprocess import Postprocess
@@ -54,7 +55,7 @@ GRAPH_TAPS = (*ATTENTION_TAPS, BIASES)
 """Values that the captured graph has and no layer returns."""
 
 
-class PlanArguments(TypedDict, total=False):
+class PlanArguments(DetectionArguments, total=False):
     """The keyword arguments of ``ExplainableModel`` that shape an explanation; its docstring says what each does."""
 
     target: Target | Callable[..., Tensor] | None
@@ -109,7 +110,7 @@ class Plan:
         side_taps: names of layers whose outputs the method needs besides those it explains.
         reshape_transform: from a layer's output to ``(N, K, *spatial)``.
         patches: the network's patch embedding, which tells the grid of its tokens.
-        channels_last: names of the layers whose type tells that their channels are last.
+        orders: of the layers whose type tells where their channels are.
         call: which call of a layer that runs several times is explained, counted from 0; ``-1`` or ``None`` for the
             last.
         frames: the axis of the image's frames, which the network may fold into the batch; ``None`` for none.
@@ -132,7 +133,7 @@ class Plan:
     side_taps: tuple[str, ...] = ()
     reshape_transform: ReshapeTransform | None = None
     patches: PatchEmbedding | None = None
-    channels_last: frozenset[str] = frozenset()
+    orders: Mapping[str, Order] = field(default_factory=dict)
     call: int | None = None
     frames: int | None = None
     forward: Caller = None
@@ -166,7 +167,7 @@ class Plan:
             top_k = as_whole(top_k, "top_k", "how many classes to explain, or None for one", 1, MAX_TOP_K)
         chunk_size = as_whole(chunk_size, "chunk_size", "how many copies of an image to run at once", 1)
         return cls(
-            model=type(model).__name__,
+            model=getattr(model, "network_name", type(model).__name__),
             method=method,
             layers=layers,
             fusion=fusion,
@@ -180,7 +181,7 @@ class Plan:
             side_taps=method.side_taps,
             reshape_transform=arguments.get("reshape_transform"),
             patches=patch_embedding(model),
-            channels_last=channels_last_layers(model),
+            orders=find_orders(model),
             call=_check_call(arguments.get("call")),
             frames=_check_frames(arguments.get("frames"), method),
             forward=as_caller(arguments.get("forward")),
@@ -221,6 +222,7 @@ class Plan:
             "shared_scale": self.postprocess.shared_scale,
             "cam_range": list(self.postprocess.range),
             "augment": self.augment,
+            "detection": self.target.to_record() if isinstance(self.target, BoxScore) else None,
         }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from explainable_model.attribution.argument_values import describe
 from explainable_model.attribution.containers import Path, named_tensors, named_values
 from explainable_model.attribution.layout import at_example, stride_distortion
-from explainable_model.attribution.ranks import refuse_named_ranks, refuse_ranks
+from explainable_model.attribution.ranks import refuse_named_ranks, refuse_ranks, refuse_top_scores
 from explainable_model.errors import ModelError
 
 SCORE_NAMES = ("logits", "out")  # Hugging Face's name and torchvision segmentation's
@@ -81,6 +81,7 @@ def find_prediction(output: Any, select: Select = None) -> Prediction:
     if len(candidates) == 1:
         path, tensor = candidates[0]
         refuse_ranks(tensor)
+        refuse_top_scores(output, tensor)
         return Prediction(tensor, ".".join(map(str, path)))
     if not candidates:
         raise ModelError(
@@ -122,7 +123,10 @@ def _refuse_detections(output: Any) -> None:
 
 
 def _target_hint(part: str) -> str:
-    return f"Say which score is explained: target=lambda output, class_idx: {part} -> (N,), one value per image."
+    return (
+        "Explain its boxes: ExplainableModel(network, task='detection', top_k=5). Or say which score is explained: "
+        f"target=lambda output, class_idx: {part} -> (N,), one value per image."
+    )
 
 
 def _refuse_several(output: Any, candidates: Sequence[tuple[Path, Tensor]]) -> NoReturn:

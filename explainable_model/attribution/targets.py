@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.boxes import BoxScore, RankedBoxes, check_given_boxes, number_columns, resolve_ranks
 from explainable_model.attribution.foreground import select_foreground
 from explainable_model.attribution.inputs import check_class_range
 from explainable_model.attribution.prediction import Select, check_class_scores, find_prediction
@@ -71,9 +72,8 @@ class Difference:
         """
         scores = class_scores(logits, image_shape[0])
         if not isinstance(self.other, int) or not 0 <= self.other < scores.shape[1]:
-            raise InputError(
-                f"Difference(other={self.other!r}): expected a class, 0 to {scores.shape[1] - 1} for this network."
-            )
+            expected = f"a class, 0 to {scores.shape[1] - 1} for this network"
+            raise InputError(f"Difference(other={self.other!r}): expected {expected}.")
         return scores - scores[:, self.other : self.other + 1]
 
 
@@ -88,8 +88,7 @@ class Segmentation:
     Attributes:
         mask: which pixels: ``None`` for all, ``"own"`` for those that are predicted to be of the class,
             ``"input"`` for a mask ``(N, *spatial)`` given with each call, or a fixed one ``(*spatial)``.
-        threshold: with ``"own"`` and one channel, the score above which a pixel is foreground: 0 for a logit, 0.5 for
-            a network that ends in sigmoid.
+        threshold: with ``"own"`` and one channel, a pixel above it is foreground: 0 for a logit, 0.5 after a sigmoid.
     """
 
     mask: Tensor | Literal["own", "input"] | None = None
@@ -169,7 +168,7 @@ class Custom:
     linear: ClassVar[bool] = False
 
 
-Target: TypeAlias = ClassScore | Binary | Difference | Segmentation | Similarity | Custom
+Target: TypeAlias = ClassScore | Binary | Difference | Segmentation | Similarity | Custom | BoxScore
 
 
 def as_target(target: Target | Callable[..., Tensor] | None) -> Target:
@@ -240,6 +239,8 @@ def score_output(
         ModelError: the output is not what the target needs.
     """
     class_idx = class_idx.unsqueeze(1) if class_idx.ndim == 1 else class_idx
+    if isinstance(target, BoxScore):
+        return _score_boxes(output, class_idx, inputs)
     if isinstance(target, Custom):
         return _score_custom(target, output, select, class_idx, inputs, image_shape)
     prediction = find_prediction(output, select)
@@ -250,6 +251,13 @@ def score_output(
     ranking = target.ranking(logits, values) if isinstance(target, Segmentation) else values
     class_idx = resolve_class_idx(class_idx, ranking)
     return Scores(logits, class_idx, values, class_idx, values.shape[1])
+
+
+def _score_boxes(found: RankedBoxes, class_idx: Tensor, boxes: Sequence[Tensor]) -> Scores:
+    """The scores of the boxes that are asked for; the logits are their table, ``(N, k, 8)``."""
+    ranks = resolve_ranks(class_idx, found.places.shape[1])
+    places, table = found.match(check_given_boxes(boxes[0], ranks)) if boxes else found.at(ranks)
+    return Scores(table, ranks, found.explain(places), number_columns(ranks), found.places.shape[1])
 
 
 def _score_custom(

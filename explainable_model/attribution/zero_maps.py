@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.boxes import BoxScore, read_table
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Difference, Target
 from explainable_model.errors import ModelError, ZeroMapWarning
@@ -29,6 +30,8 @@ def check_maps(plan: Plan, explanation: Explanation[Tensor], signed: Sequence[Te
     maps = explanation.cam.flatten(1 if plan.top_k is None else 2)
     largest = maps.amax(-1) if not plan.postprocess.diverging else maps.abs().amax(-1)  # NaN where a value is
     blank = ~(largest > 0)
+    if isinstance(plan.target, BoxScore):
+        blank = blank & read_table(explanation.logits).valid.reshape(blank.shape)
     if not bool(blank.any()):
         return
     class_idx = int(explanation.class_idx[blank][0])
@@ -76,8 +79,10 @@ def _reason(signed: Tensor | None) -> str:
         return (
             "The signed map is zero, too: the gradient of the score vanishes at the layer (a saturated output, dead "
             "activations, a class without weights), or its mean does (instance normalization or a softmax over all "
-            "positions follows), or the activations do. Try another layer, method 'layercam' or 'hirescam', a target "
-            "that is a logit instead of a probability, or method 'eigencam', which needs no gradient."
+            "positions follows), or its products with the activations cancel (a normalization of the channels "
+            "follows, and 'hirescam' adds them up), or the activations vanish. Try another layer, method 'layercam' or "
+            "'hirescam', a target that is a logit instead of a probability, or method 'eigencam', which needs no "
+            "gradient."
         )
     if bool((signed <= 0).all()):
         return (

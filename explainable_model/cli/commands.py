@@ -6,8 +6,8 @@ from pathlib import Path
 
 from explainable_model.artifact.metadata import PRECISIONS, PROFILES
 from explainable_model.artifact.shapes import PIXEL_DTYPES, PIXELS
+from explainable_model.cli import photo_set_arguments
 from explainable_model.cli.arguments import (
-    FILE_HELP,
     MODEL_HELP,
     add_file,
     add_model,
@@ -21,7 +21,7 @@ from explainable_model.cli.arguments import (
     add_window,
 )
 from explainable_model.cli.console import PROGRAM
-from explainable_model.cli.method_options import add_method_options, parse_count
+from explainable_model.cli.method_options import TASKS, add_method_options, parse_count
 from explainable_model.cli.parser import Parser, Version, show_examples
 from explainable_model.cli.preparation import add_preparation
 from explainable_model.exporters import FORMATS
@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--task", choices=TASKS, help="detection: each box of a detector; default: a classifier")
     add_style(parser)
 
 
@@ -107,6 +108,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     add_preparation(parser)
     add_output_kind(parser)
     add_method_options(parser)
+    parser.add_argument(
+        "--example", type=Path, metavar="PHOTO", help="compare the artifact with the network on it; default: noise"
+    )
     parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
     parser.add_argument(
         "--batch", type=parse_count, metavar="N", help="take exactly N images at once; default: any number"
@@ -163,27 +167,6 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
     """No options of its own."""
 
 
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    add_photos(parser)
-    add_source(parser)
-    add_preparation(parser)
-    add_output_kind(parser)
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods of a network; default: gradcam")
-    parser.add_argument("--layers", nargs="+", metavar="NAME", help="layers of a network; default: found by itself")
-    parser.add_argument("--measures", nargs="+", metavar="NAME", help="default: the usual ones, see docs/evaluation.md")
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="pictures with the photos' names: where the class is")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn; default: %(default)s")
-    parser.add_argument("--rows", type=Path, metavar="FILE", help="keep the values of each photo, and continue there")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="also write a page (.html), a table (.csv) or .json")
-
-
-def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", type=Path, metavar="A", help=FILE_HELP)
-    parser.add_argument("b", type=Path, metavar="B", help="another one")
-    add_photos(parser)
-    add_trusted(parser)
-
-
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a .onnx or .ts artifact, made by export")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="of 127.0.0.1; default: %(default)s")
@@ -198,7 +181,11 @@ def _add_kit(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[str, ...]]] = {
-    "demo": ("explain photos with real weights in three formats", _add_demo, ("demo --out demo-output",)),
+    "demo": (
+        "explain photos with real weights in three formats",
+        _add_demo,
+        ("demo --out demo-output", "demo --task detection"),
+    ),
     "explain": (
         "predict and explain photos",
         _add_explain,
@@ -207,6 +194,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
             "explain photos --artifact lite0.onnx --out pictures --picture jpg --csv pictures.csv --skip-existing",
             "explain cat.jpg --model timm:resnet50 --checkpoint weights.pth --class tabby --out pictures",
             "explain scan.png --model ./my_model.py:factory --size 256x256 --mean 0.5 --std 0.25 --out pictures",
+            "explain street.jpg --model ./my_detector.py:factory --task detection --out pictures",
         ),
     ),
     "export": (
@@ -216,6 +204,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
             "export --model timm:resnet50 --checkpoint weights.pth -o resnet50.onnx",
             "export --model ./my_model.py:factory --preprocess torchvision:resnet50 -o mine.onnx",
             "export --model torchvision:resnet50 --pretrained --pixels NHWC --render overlay -o photos.onnx",
+            "export --model ./my_detector.py:factory --task detection --example street.jpg -o boxes.onnx",
         ),
     ),
     "verify": (
@@ -225,17 +214,31 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
     ),
     "evaluate": (
         "measure how faithful, stable and class-specific maps are",
-        _add_evaluate,
+        photo_set_arguments.add_evaluate,
         (
             "evaluate photos --artifact lite0.onnx --out evaluation.html",
             "evaluate photos --model timm:resnet50 --checkpoint weights.pth --methods gradcam layercam",
             "evaluate photos --artifact lite0.onnx --masks masks --measures pointing_game iou --json",
         ),
     ),
+    "batch": (
+        "explain a data set: one row per photo, in Parquet",
+        photo_set_arguments.add_batch,
+        (
+            "batch lite0.onnx photos -o run",
+            "batch lite0.onnx 'shards/*.tar' -o run --processes 4",
+            "batch lite0.onnx photos -o run --labels labels.csv --json",
+        ),
+    ),
     "compare": (
         "compare two artifacts on the same photos",
-        _add_compare,
+        photo_set_arguments.add_compare,
         ("compare float32.onnx int8.onnx photos",),
+    ),
+    "report": (
+        "write a page of the photos of a run: the wrong ones, the maps, the shortcuts",
+        photo_set_arguments.add_report,
+        ("report run -o report.html", "report run --against run-of-the-old-model -o changes.html"),
     ),
     "inspect": ("print an artifact's metadata", add_file, ("inspect lite0.onnx --json",)),
     "layers": (

@@ -14,12 +14,14 @@ from explainable_model.cli.outcome import FAILED, Outcome, make_folder, show_war
 from explainable_model.cli.photo_tasks import PhotoTask, Table, choose_tasks, plan_tasks
 from explainable_model.cli.preparation import PREPARATION, require_preparation
 from explainable_model.errors import InputError
+from explainable_model.explainer.detection_defaults import DETECTION
 
 if TYPE_CHECKING:
     from explainable_model.explainer.explainer import Explainer
     from explainable_model.imaging.overlay import OverlayStyle
     from explainable_model.imaging.window import Window
     from explainable_model.networks.named import NamedModel
+    from explainable_model.runtime import Session
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class PhotoCommand:
         class_names: one per class, if known.
         window: of the network's preparation, see ``Preprocess``.
         describe: a record as text.
+        has_boxes: whether boxes are explained, which the table has then.
     """
 
     run: Callable[..., dict[str, Any]]
     class_names: Sequence[str] | None
     window: "Window | None"
     describe: Callable[[dict[str, Any]], str]
+    has_boxes: bool = False
 
 
 def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
@@ -55,7 +59,7 @@ def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     make_folder(arguments.out)
     records: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
-    with Table(arguments.csv, append=arguments.skip_existing) as table:
+    with Table(arguments.csv, append=arguments.skip_existing, boxes=command.has_boxes) as table:
         for task in console.iterate(chosen, "explaining"):
             record = _explain_task(task, command, class_idx, style, arguments.window, console)
             table.add(record)
@@ -101,8 +105,9 @@ def _explain_task(
 
 def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCommand:
     """Pick what explains: every method of a network, one method of a network, or an artifact."""
-    from explainable_model.explainer.explainer import artifact_explainer
+    from explainable_model.explainer.explainer import session_explainer
     from explainable_model.explainer.photo_pictures import explain_photo
+    from explainable_model.runtime import load
 
     if arguments.artifact is not None:
         reason = "an artifact has that inside"
@@ -118,7 +123,12 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
             *OPTIONS,
             reason=reason,
         )
-        explainer = artifact_explainer(arguments.artifact, trusted=arguments.trusted)
+        session = load(arguments.artifact, trusted=arguments.trusted)
+        if session.metadata.detection is not None:
+            return _explain_detector(arguments, session)
+        explainer = session_explainer(session)
+    elif arguments.task == DETECTION:
+        return _explain_detector(arguments, load_network(arguments, console))
     elif arguments.method == ALL:
         return _explain_with_all(arguments, console)
     else:
@@ -126,6 +136,31 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
     ending, keep_patient = f".{arguments.picture}", arguments.keep_patient
     run = functools.partial(explain_photo, explainer, ending=ending, keep_patient=keep_patient)
     return PhotoCommand(run, explainer.class_names, explainer.preprocess.window, _describe_record)
+
+
+def _explain_detector(arguments: argparse.Namespace, source: "Session | NamedModel") -> PhotoCommand:
+    """Explain the boxes of a detector, which is an open artifact or a network."""
+    from explainable_model.explainer.detector import open_detector
+    from explainable_model.explainer.photo_detections import explain_photo_boxes
+
+    if arguments.method == ALL:
+        raise InputError(f"--method {ALL} explains classes; name one method for the boxes of a detector.")
+    if arguments.class_name is not None:
+        raise InputError("--class belongs to classifiers; a detector explains the boxes that it finds: leave it out.")
+    options: dict[str, Any] = {}
+    if arguments.artifact is None:
+        options = {name: value for name, value in wrapper_arguments(arguments).items() if name != "task"}
+    explainer = open_detector(source, **options)
+    ending, keep_patient = f".{arguments.picture}", arguments.keep_patient
+    run = functools.partial(explain_photo_boxes, explainer, ending=ending, keep_patient=keep_patient)
+    return PhotoCommand(run, explainer.class_names, explainer.preprocess.window, _describe_boxes, has_boxes=True)
+
+
+def _describe_boxes(record: dict[str, Any]) -> str:
+    """Name the photo, its boxes and the picture: ``street.jpg: cup 94%, coin 71% -> out/street-panel.png``."""
+    named = [(box["class_name"] or f"class {box['class_idx']}", box["score"]) for box in record["boxes"]]
+    boxes = ", ".join(f"{name} {score:.0%}" for name, score in named)
+    return f"{record['photo']}: {boxes or 'no box'} -> {record['panel']}"
 
 
 def _make_explainer(arguments: argparse.Namespace, named: "NamedModel", method: str | None = None) -> "Explainer":

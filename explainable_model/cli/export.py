@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from explainable_model.cli.console import Console
 from explainable_model.cli.method_options import wrapper_arguments
@@ -16,12 +16,15 @@ from explainable_model.cli.outcome import (
     shorten_record,
     show_warnings,
 )
-from explainable_model.cli.preparation import WRITE_PREPARATION
+from explainable_model.cli.preparation import WRITE_PREPARATION, require_preparation
 from explainable_model.errors import ArtifactError, InputError, ModelError
+from explainable_model.explainer.detection_defaults import DETECTION
 
 UNPREPARED = f"nothing says how a photo becomes the input. {WRITE_PREPARATION}"
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from explainable_model.artifact.metadata import Metadata
     from explainable_model.exporters.format import Format
     from explainable_model.imaging.overlay import OverlayStyle
@@ -39,7 +42,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     path: Path = arguments.out
     fmt = _choose_format(path, arguments.format)
     named = _load(arguments, console, fmt.name == "onnx")
-    image = make_example_image(named, arguments.size, arguments.batch or 1)
+    image = _make_image(named, arguments)
     preprocess = named.preprocess and resize_preprocess(named.preprocess, (image.shape[2], image.shape[3]))
     if preprocess is not None and arguments.window is not None:
         preprocess = replace(preprocess, window=arguments.window)
@@ -47,7 +50,12 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
         console.warn(f"{path} will take prepared images, and no photos: {UNPREPARED}")
     explainable = ExplainableModel(named.model, **wrapper_arguments(arguments))
     with wrap_network_errors(named.model, image.shape):
-        explainable(image)
+        answer: Any = explainable(image)
+    if arguments.task == DETECTION and not answer.detections.valid.any():
+        raise InputError(
+            f"The detector finds no box in {arguments.example}, so that no map can be compared; name a photo of "
+            "something that it knows."
+        )
     console.say(f"lowering, exporting to {fmt.name} and comparing with the network")
     with show_warnings(console), console.track_progress() as progress:
         write(
@@ -70,6 +78,33 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             progress=progress,
         )
     return _describe_export(path, read_metadata(path))
+
+
+def _make_image(named: "NamedModel", arguments: argparse.Namespace) -> "Tensor":
+    """Make the image on which the artifact is compared with the network: a photo, or seeded noise.
+
+    Raises:
+        InputError: a detector without a photo, which finds nothing in noise; or nothing says how a photo is prepared.
+    """
+    size: tuple[int, int] | None = arguments.size
+    if arguments.example is None:
+        if arguments.task == DETECTION:
+            raise InputError(
+                "A detector finds no boxes in noise, where no map can be compared; name a photo of something that it "
+                "knows: --example street.jpg."
+            )
+        return make_example_image(named, size, arguments.batch or 1)
+    import torch
+
+    from explainable_model.explainer.explainer import find_dtype
+    from explainable_model.imaging.preprocess import open_photo
+    from explainable_model.networks.named import resize_preprocess
+
+    require_preparation(named)
+    assert named.preprocess is not None
+    prepare = named.preprocess if size is None else resize_preprocess(named.preprocess, size)
+    photo = open_photo(arguments.example, arguments.window or prepare.window)
+    return torch.from_numpy(prepare(photo)).to(find_dtype(named.model)).repeat(arguments.batch or 1, 1, 1, 1)
 
 
 def _load(arguments: argparse.Namespace, console: Console, is_onnx: bool) -> "NamedModel":

@@ -8,11 +8,14 @@ from typing import Any
 
 from explainable_model.cli.methods import parse_method, read_table
 from explainable_model.errors import InputError
+from explainable_model.explainer.detection_defaults import BOX_METHOD, BOXES, DETECTION
 from explainable_model.imaging.window import Window, parse_window
 
 METHOD = "gradcam"
+TASKS = (DETECTION,)
 ALL = "all"
 OPTIONS = (
+    "task",
     "layer",
     "method",
     "option",
@@ -32,11 +35,14 @@ def add_method_options(parser: argparse.ArgumentParser, *, all_methods: bool = F
     """Add the options that shape an explanation."""
     group = parser.add_argument_group("what is explained, and how")
     every_method = f", or {ALL} for a sheet of every method" if all_methods else ""
+    group.add_argument(
+        "--task", choices=TASKS, help="detection: boxes, and a map for each; default: one map for each class"
+    )
     method: Any = group.add_argument(
         "--method",
         type=partial(_parse_method, all_methods=all_methods),
         metavar="NAME",
-        help=f"default: {METHOD}; see: methods{every_method}",
+        help=f"default: {METHOD}, of boxes {BOX_METHOD}; see: methods{every_method}",
     )
     method.completer = partial(_complete_method, all_methods=all_methods)
     group.add_argument(
@@ -52,7 +58,12 @@ def add_method_options(parser: argparse.ArgumentParser, *, all_methods: bool = F
         metavar="NAME=VALUE",
         help="an option of the method, see: methods; repeatable",
     )
-    group.add_argument("--top-k", type=int, metavar="K", help="explain the K best classes instead of one")
+    group.add_argument(
+        "--top-k",
+        type=int,
+        metavar="K",
+        help=f"explain the K best classes instead of one; of a detector the K best boxes, default: {BOXES}",
+    )
     group.add_argument("--normalize", metavar="NAME", help="minmax, max or none; default: minmax, for signed maps max")
     group.add_argument("--signed", action="store_true", help="keep negative evidence, which speaks against the class")
     group.add_argument(
@@ -79,12 +90,15 @@ def wrapper_arguments(arguments: argparse.Namespace, method: str | None = None) 
         InputError: an option that the method does not have, or a value of another type than its default.
         ValueError: an unknown method.
     """
-    method = method or arguments.method or METHOD
+    has_boxes = arguments.task == DETECTION
+    method = method or arguments.method or (BOX_METHOD if has_boxes else METHOD)
+    top_k = BOXES if has_boxes and arguments.top_k is None else arguments.top_k
     wrapper: dict[str, Any] = {
+        "task": arguments.task,
         "target_layer": arguments.layer,
         "method": method,
         "options": parse_method_options(method, arguments.option or ()),
-        "top_k": arguments.top_k,
+        "top_k": top_k,
         "signed": arguments.signed,
         "augment": arguments.augment,
         "normalize": arguments.normalize,

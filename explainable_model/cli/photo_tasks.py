@@ -23,6 +23,7 @@ COLUMNS = (
     "overlay",
     "error",
 )
+BOX_COLUMNS = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,10 @@ class Table(AbstractContextManager["Table"]):
     Args:
         path: the file; ``None`` for no table. It is continued where it exists and work is continued, else made anew.
         append: whether to continue the file.
+        boxes: whether each row has the place of a box.
     """
 
-    def __init__(self, path: Path | None, *, append: bool) -> None:
+    def __init__(self, path: Path | None, *, append: bool, boxes: bool = False) -> None:
         self._stream: TextIO | None = None
         if path is None:
             return
@@ -109,12 +111,13 @@ class Table(AbstractContextManager["Table"]):
             self._stream = path.open("a" if append else "w", newline="", encoding="utf-8")
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}.") from error
-        self._writer = csv.DictWriter(self._stream, COLUMNS, extrasaction="ignore")
+        columns = (*COLUMNS[:-1], *BOX_COLUMNS, COLUMNS[-1]) if boxes else COLUMNS
+        self._writer = csv.DictWriter(self._stream, columns, extrasaction="ignore")
         if fresh:
             self._writer.writeheader()
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Write the row of one photo, of each explained class where there are several."""
+        """Write the row of one photo; of each explained class or box where there are several."""
         if self._stream is None:
             return
         for row in _list_rows(record):
@@ -127,6 +130,7 @@ class Table(AbstractContextManager["Table"]):
 
 
 def _list_rows(record: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    for explained in record.get("explained", [record]):
+    for explained in record.get("explained") or record.get("boxes") or [record]:
         column, row = explained.get("hottest", (None, None))
-        yield {**record, **explained, "hottest_x": column, "hottest_y": row}
+        place = dict(zip(BOX_COLUMNS, explained.get("box", ()), strict=False))
+        yield {**record, **explained, **place, "hottest_x": column, "hottest_y": row}

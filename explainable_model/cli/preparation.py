@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from explainable_model.imaging.preprocess import Preprocess
     from explainable_model.networks.named import NamedModel
 
-PREPARATION = ("mean", "std", "resize", "preprocess", "class_names")
+PREPARATION = ("mean", "std", "resize", "pad", "preprocess", "class_names")
 """Destinations of the arguments that ``add_preparation`` adds, besides the size."""
 IMAGENET = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
 WRITE_PREPARATION = (
@@ -46,6 +46,12 @@ def add_preparation(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="shorter side before a center crop; default: the whole photo becomes the image",
+    )
+    group.add_argument(
+        "--pad",
+        type=float,
+        metavar="V",
+        help="for detectors: keep the shape of the photo and fill a border with this gray, 0 to 1 (ultralytics: 0.447)",
     )
     group.add_argument(
         "--class-names", type=Path, metavar="FILE", help="a text file with one name per line, or a JSON list or object"
@@ -81,10 +87,11 @@ def _prepare(named: "NamedModel", arguments: argparse.Namespace) -> "Preprocess 
     from explainable_model.networks.named import resize_preprocess
 
     size, mean, std, resize = arguments.size, arguments.mean, arguments.std, arguments.resize
+    changed = {"mean": mean, "std": std, "resize": resize, "pad": arguments.pad}
     known = preprocess_of(arguments.preprocess) if arguments.preprocess else named.preprocess
     known = known or find_preprocess(named.model)
     if known is None:
-        if (mean, std, resize) == (None, None, None):
+        if all(value is None for value in changed.values()):
             return None  # a size alone says nothing about the values of the pixels
         size = size or _known_size(named)
         given = {"size": size, "mean": mean, "std": std}
@@ -96,10 +103,9 @@ def _prepare(named: "NamedModel", arguments: argparse.Namespace) -> "Preprocess 
             )
         channels = max(len(mean), len(std), count_channels(named.model) or 1)
         mean, std = (values * (channels if len(values) == 1 else 1) for values in (mean, std))
-        return Preprocess(size, mean, std, resize)
+        return Preprocess(size, mean, std, resize, pad=arguments.pad)
     if size is not None:
         known = resize_preprocess(known, size)
-    changed = {"mean": mean, "std": std, "resize": resize}
     return replace(known, **{name: value for name, value in changed.items() if value is not None})
 
 

@@ -130,7 +130,7 @@ def _find_default(example: Example) -> tuple[str, OutputRecord]:
 
 def _blank_hint(image: Tensor) -> str:
     """An example of zeros may leave no unit of a network on, and then nothing depends on anything."""
-    blank = image.numel() > 0 and bool((image == image.flatten()[0]).all())
+    blank = bool((image == image.flatten()[:1]).all())
     return "; all values of the image are equal, which may turn every ReLU off: give a real image" if blank else ""
 
 

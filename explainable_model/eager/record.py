@@ -13,7 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from explainable_model.attribution.containers import floating_tensors
 from explainable_model.attribution.frames import FoldedLayout, frames_first, read_layout
-from explainable_model.attribution.layout import PatchEmbedding, SpatialLayout, makes_channels_last, patch_embedding
+from explainable_model.attribution.layout import PatchEmbedding, SpatialLayout, find_order, patch_embedding
 
 # Layers that make a map of the image from a map of the image.
 MAP_WORDS = ("Conv", "Pool", "Upsample", "PixelShuffle", "PixelUnshuffle")
@@ -74,8 +74,8 @@ class OutputRecord:
 
     def layout_of(self, tensor: Tensor, module: nn.Module | None = None) -> SpatialLayout | FoldedLayout | None:
         """How a tensor, the output of a module, is read as a map of the images, or of their frames."""
-        is_last = module is not None and makes_channels_last(module)
-        return read_layout(tensor.shape, self._given_shape, self._frames, self._patches, is_last)
+        order = None if module is None else find_order(module)
+        return read_layout(tensor.shape, self._given_shape, self._frames, self._patches, order)
 
     def number(self, tensor: Tensor) -> int:
         """The same for the same tensor."""

@@ -2,6 +2,7 @@
 
 from explainable_model.evaluation.adapters import CaptumAttribution, explain_func, for_captum
 from explainable_model.evaluation.comparison import Comparison, compare
+from explainable_model.evaluation.drise import Detected, drise
 from explainable_model.evaluation.evaluate import evaluate
 from explainable_model.evaluation.evaluation import Evaluation
 from explainable_model.evaluation.measures import MEASURES
@@ -11,8 +12,10 @@ __all__ = [
     "MEASURES",
     "CaptumAttribution",
     "Comparison",
+    "Detected",
     "Evaluation",
     "compare",
+    "drise",
     "evaluate",
     "explain_func",
     "for_captum",

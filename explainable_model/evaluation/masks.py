@@ -10,7 +10,8 @@ from PIL import Image
 from explainable_model.errors import InputError
 from explainable_model.evaluation.localization import Mask
 from explainable_model.explainer.photos import OpenedPhoto
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import Preprocess
 
 Masks: TypeAlias = str | Path | Mapping[Any, Any] | Callable[[str], Any] | None
 """A folder of pictures or ``.npy`` files with the photos' stems; arrays by the photos' names, stems or paths; or a

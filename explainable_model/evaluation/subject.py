@@ -13,7 +13,7 @@ from explainable_model.errors import InputError
 from explainable_model.evaluation.curves import Floats, Image
 from explainable_model.explainer.explainer import Explainer
 from explainable_model.explanation import to_probabilities
-from explainable_model.imaging.preprocess import AsDecoded
+from explainable_model.imaging.as_decoded import AsDecoded
 
 CENTER_SIGMA = 0.25  # of the image's size
 

@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explainable_model.errors import InputError
 from explainable_model.explainer.answers import Answer, resolve_class, split_classes
+from explainable_model.explainer.detector import DetectorExplainer, is_detector, open_detector
 from explainable_model.explainer.explain_volume import explain_volumes, refuse_options_of_photos, refuse_volumes
 from explainable_model.explainer.explainer import Explainer
-from explainable_model.explainer.open_explainer import open_explainer
+from explainable_model.explainer.open_explainer import open_explainer, open_session
+from explainable_model.explainer.photo_detections import PhotoDetections, explain_boxes
 from explainable_model.explainer.photo_explanation import PhotoExplanation, PhotoExplanations
 from explainable_model.explainer.photos import OpenedPhoto, is_single, iterate_photos, read_photo
 from explainable_model.explanation import PREDICTED, OutputKind, Progress
@@ -40,8 +43,19 @@ if TYPE_CHECKING:
         fusion: str
 
 
-Answers: TypeAlias = PhotoExplanation | PhotoExplanations
+Answers: TypeAlias = PhotoExplanation | PhotoExplanations | PhotoDetections
 ClassLike: TypeAlias = int | str | None
+
+
+@overload
+def explain(
+    photos: "str | Path | Image",
+    model: Any,
+    class_idx: int | Sequence[int] | None = ...,
+    *,
+    task: Literal["detection"],
+    **arguments: Any,
+) -> PhotoDetections: ...
 
 
 @overload
@@ -89,7 +103,7 @@ def explain(
     class_idx: ClassLike | Sequence[ClassLike] = None,
     *,
     target_layer: Any = None,
-    method: str | Sequence[str] = "gradcam",
+    method: str | Sequence[str] | None = None,
     preprocess: Any = None,
     class_names: Any = None,
     output_kind: OutputKind | None = None,
@@ -109,8 +123,9 @@ def explain(
         model: an ``nn.Module``, an ``ExplainableModel``, a ``NamedModel``, a name such as ``timm:resnet50``, the path
             of an artifact, or a ``Session``.
         class_idx: the class to explain, by number or by name; ``None`` for the predicted class. A list explains each.
-        target_layer, options: as of ``ExplainableModel``.
-        method: a key of ``METHODS``, or several.
+            Of a detector, the rank of the box to explain or a list of ranks; ``None`` for the best boxes.
+        target_layer, options: as of ``ExplainableModel``; ``task="detection"`` explains each box of a detector.
+        method: a key of ``METHODS``, or several. ``None`` is Grad-CAM; for the boxes of a detector it is HiResCAM.
         preprocess: from a photo to the network's input: a ``Preprocess``, ``weights.transforms()`` of torchvision, a
             ``Compose``, a data config of timm, or an image processor of transformers. Networks of timm know theirs. For
             volumes, a ``VolumePreprocess``.
@@ -123,8 +138,8 @@ def explain(
 
     Returns:
         A ``PhotoExplanation`` for one photo; ``PhotoExplanations``, a tuple of them, where several classes or methods
-        were asked for; a ``VolumeExplanation`` for a volume. For several photos, an iterator, which reads and explains
-        a photo when it is asked for the next.
+        were asked for; ``PhotoDetections`` of a detector; a ``VolumeExplanation`` for a volume. For several photos, an
+        iterator, which reads and explains a photo when it is asked for the next.
 
     Raises:
         InputError: a photo that cannot be read, an unknown class, or a network whose preparation is unknown.
@@ -147,10 +162,23 @@ def explain(
         named = {"class_names": class_names, "output_kind": output_kind, **options}
         if target_layer is not None:
             named["target_layer"] = target_layer
-        if method != "gradcam":
+        if method is not None:
             named["method"] = method
         return explain_volumes(photos, model, class_idx, preprocess, _find_class, **named)
     refuse_volumes(photos)
+    model = open_session(model) or model  # before it is asked whether it is a detector
+    if is_detector(model, options.get("task")):
+        if output_kind is not None:
+            raise InputError("output_kind reads the output of a classifier; leave it out with task='detection'.")
+        given = {
+            "preprocess": preprocess,
+            "class_names": class_names,
+            "checkpoint": checkpoint,
+            "pretrained": pretrained,
+        }
+        detector = open_detector(model, **given, **_options_of_boxes(target_layer, method, options))
+        boxes = partial(_explain_boxes, detector, _find_ranks(class_idx), window)
+        return boxes(0, photos) if is_single(photos) else _stream(boxes, photos, as_progress(progress))
     explainers = _open_all(opening, model, target_layer, method, options)
     answer = partial(_explain_photo, explainers, class_idx, window, isinstance(method, list | tuple))
     if is_single(photos):
@@ -162,14 +190,14 @@ def _open_all(
     opening: Callable[..., Explainer],
     model: Any,
     target_layer: Any,
-    method: str | Sequence[str],
+    method: str | Sequence[str] | None,
     options: dict[str, Any],
 ) -> list[Explainer]:
     """Open one explainer for each method."""
     if target_layer is not None:
         options = {**options, "target_layer": target_layer}
-    if isinstance(method, str):
-        return [opening(model, **options, **({} if method == "gradcam" else {"method": method}))]
+    if method is None or isinstance(method, str):
+        return [opening(model, **options, **({} if method is None else {"method": method}))]
     if not method:
         raise InputError("method is empty; expected one or more of explainable_model.METHODS.")
     return [opening(model, **options, method=name) for name in method]
@@ -181,6 +209,34 @@ def _stream(answer: Callable[[int, Any], Answers], photos: Any, progress: Progre
         yield answer(number, photo)
         if progress is not None:
             progress("photos", number + 1, count)
+
+
+def _options_of_boxes(target_layer: Any, method: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``ExplainableModel`` for a detector."""
+    if method is not None and not isinstance(method, str):
+        raise InputError(f"method is {method!r}; expected one method for the boxes of a detector.")
+    named = {"target_layer": target_layer, "method": method}
+    given = {name: value for name, value in options.items() if name != "task"}
+    return {**given, **{name: value for name, value in named.items() if value is not None}}
+
+
+def _find_ranks(class_idx: Any) -> NDArray[np.int64] | None:
+    """The ranks of the boxes to explain; ``None`` for the best."""
+    if class_idx is None or (_is_integer(class_idx) and int(class_idx) == PREDICTED):
+        return None
+    ranks = list(class_idx) if isinstance(class_idx, list | tuple) else [class_idx]
+    if not ranks or not all(_is_integer(rank) and not isinstance(rank, bool) for rank in ranks):
+        raise InputError(
+            f"class_idx is {class_idx!r}; for a detector it is the rank of a box, 0 for the best, or a list."
+        )
+    return np.asarray(ranks, np.int64)
+
+
+def _explain_boxes(
+    explainer: DetectorExplainer, ranks: NDArray[np.int64] | None, window: Window | None, number: int, photo: Any
+) -> PhotoDetections:
+    """Explain the boxes of one photo."""
+    return explain_boxes(explainer, read_photo(photo, number, window or explainer.preprocess.window), ranks)
 
 
 def _explain_photo(

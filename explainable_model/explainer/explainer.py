@@ -18,8 +18,10 @@ from explainable_model.explainer.answers import (
     expand_class_idx,
     take_first,
 )
+from explainable_model.explainer.refusals import refuse_border, refuse_boxes
 from explainable_model.explanation import PRESENT, Explanation, OutputKind
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.imaging.volumes import VolumePreprocess
 
 if TYPE_CHECKING:
@@ -97,12 +99,14 @@ def session_explainer(session: "Session", preprocess: Any = None) -> Explainer:
         InputError: neither says it.
     """
     metadata = session.metadata
+    refuse_boxes(metadata.detection is not None, session.path.name)
     preparation = metadata.preparation or preprocess
     if preparation is None:
         raise InputError(
             f"{session.path} does not say how a photo becomes its input; export it with preprocess=Preprocess(...), or "
             "with a network of torchvision or timm by its name."
         )
+    refuse_border(preparation)
     copies = metadata.batch or 1
 
     def run(image: NDArray[Any], class_idx: NDArray[np.int64] | None) -> Answer:
@@ -163,6 +167,8 @@ def wrapper_explainer(explainable: "ExplainableModel", named: "NamedModel") -> E
             f"It is not known how a photo becomes the input of this {type(named.model).__name__}; let the "
             "factory return explainable_model.NamedModel(model, Preprocess(...), class_names)."
         )
+    refuse_boxes(hasattr(explainable.plan.target, "max_boxes"), type(named.model).__name__)
+    refuse_border(named.preprocess)
     shape = (1, len(named.preprocess.mean), *named.preprocess.size)
     return _wrap(explainable, named, named.preprocess, shape)
 

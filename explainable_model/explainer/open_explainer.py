@@ -53,12 +53,12 @@ def open_explainer(
     if output_kind is not None and output_kind not in OUTPUT_KINDS:
         raise InputError(f"output_kind is {output_kind!r}; expected one of {', '.join(OUTPUT_KINDS)}.")
     if isinstance(model, Explainer):
-        _refuse(options, "an Explainer has its layer, its method and their options inside")
+        refuse_options(options, "an Explainer has its layer, its method and their options inside")
         return _override(model, names, output_kind)
     session = open_session(model)
     if session is not None:
-        _refuse({**options, **({"checkpoint": checkpoint} if checkpoint else {})}, INSIDE)
-        return _override(session_explainer(session, _translate(preprocess)), names, output_kind)
+        refuse_options({**options, **({"checkpoint": checkpoint} if checkpoint else {})}, INSIDE)
+        return _override(session_explainer(session, translate_preprocess(preprocess)), names, output_kind)
     return _open_network(model, preprocess, names, output_kind, checkpoint, pretrained, options)
 
 
@@ -105,6 +105,30 @@ def _open_network(
     pretrained: bool,
     options: dict[str, Any],
 ) -> Explainer:
+    from explainable_model.model import ExplainableModel
+
+    named = name_network(model, preprocess, names, output_kind, checkpoint, pretrained)
+    if isinstance(model, ExplainableModel):
+        refuse_options(options, "an ExplainableModel has its layer, its method and their options inside")
+        return wrapper_explainer(model, named)
+    layer, method = options.pop("target_layer", None), options.pop("method", "gradcam")
+    options.setdefault("upsample", SMOOTH)
+    return model_explainer(named, layer, method, **options)
+
+
+def name_network(
+    model: Any,
+    preprocess: Any,
+    names: tuple[str, ...] | None,
+    output_kind: OutputKind | None,
+    checkpoint: str | Path | None,
+    pretrained: bool,
+) -> "NamedModel":
+    """Find a network, its preparation and its classes; the arguments are those of ``open_explainer``.
+
+    Raises:
+        ModelError, InputError, TypeError: as ``open_explainer``.
+    """
     from torch import nn
 
     from explainable_model.model import ExplainableModel
@@ -118,18 +142,15 @@ def _open_network(
             "model.load_state_dict(torch.load(path, weights_only=True))."
         )
     if isinstance(model, ExplainableModel):
-        _refuse(options, "an ExplainableModel has its layer, its method and their options inside")
-        return wrapper_explainer(model, _name(NamedModel(model.model), preprocess, names, output_kind))
-    if isinstance(model, nn.Module):
+        model = NamedModel(model.model)
+    elif isinstance(model, nn.Module):
         model = NamedModel(model)
     if not isinstance(model, NamedModel):
         raise TypeError(
             f"model is {type(model).__name__}; expected an nn.Module, a NamedModel, a name such as 'timm:resnet50', "
             "the path of an artifact or a Session."
         )
-    layer, method = options.pop("target_layer", None), options.pop("method", "gradcam")
-    options.setdefault("upsample", SMOOTH)
-    return model_explainer(_name(model, preprocess, names, output_kind), layer, method, **options)
+    return _name(model, preprocess, names, output_kind)
 
 
 def _load_by_name(name: str, checkpoint: str | Path | None, pretrained: bool) -> "NamedModel":
@@ -149,7 +170,7 @@ def _name(
     """Fill in what the caller gave, and what the network itself says."""
     from explainable_model.networks.known import find_class_names, find_preprocess
 
-    prepared = _translate(preprocess) or named.preprocess or find_preprocess(named.model)
+    prepared = translate_preprocess(preprocess) or named.preprocess or find_preprocess(named.model)
     if prepared is None:
         raise InputError(
             f"It is not known how a photo becomes the input of this {type(named.model).__name__}; pass preprocess=, "
@@ -164,7 +185,8 @@ def _name(
     )
 
 
-def _translate(preprocess: Any) -> "Preprocess | None":
+def translate_preprocess(preprocess: Any) -> "Preprocess | None":
+    """Translate what ``as_preprocess`` knows; a preparation of volumes is refused."""
     if preprocess is None:
         return None
     from explainable_model.imaging.volumes import VolumePreprocess
@@ -182,6 +204,11 @@ def _override(explainer: Explainer, names: tuple[str, ...] | None, output_kind: 
     )
 
 
-def _refuse(options: Mapping[str, Any], reason: str) -> None:
+def refuse_options(options: Mapping[str, Any], reason: str) -> None:
+    """Refuse options.
+
+    Raises:
+        InputError: there are some.
+    """
     if options:
         raise InputError(f"Leave out {', '.join(options)}: {reason}.")

@@ -12,6 +12,7 @@ from explainable_model.artifact.reference import REFERENCE_BATCH, make_reference
 from explainable_model.artifact.runner import as_array
 from explainable_model.artifact.shapes import PIXEL_DTYPES, shape_problem
 from explainable_model.artifact.tolerances import tolerance_of
+from explainable_model.attribution.boxes import BoxScore
 from explainable_model.errors import InputError
 from explainable_model.explanation import OUTPUT_KINDS, PRESENT, PROBABILITY_KINDS, OutputKind
 from explainable_model.exporters import FORMATS
@@ -42,8 +43,11 @@ def describe(
         InputError: ``output_kind`` does not fit the output, the number of class names is not the number of classes,
             or the preprocessing makes an input of another shape than the example.
     """
-    if class_names is not None and len(class_names) != lowered.classes:
+    has_boxes = isinstance(lowered.plan.target, BoxScore)
+    if class_names is not None and not has_boxes and len(class_names) != lowered.classes:
         raise InputError(f"class_names has {len(class_names)} names; the network has {lowered.classes} classes.")
+    if preprocess is not None and preprocess.pad is not None and not has_boxes:
+        raise InputError(f"pad={preprocess.pad:.3g} puts a border around the photo; it is for detectors: leave it out.")
     image_shape, logits_shape, cam_shape = _find_open_shapes(lowered)
     photo_io = lowered.photo_io
     if photo_io is None and preprocess is not None:
@@ -66,7 +70,7 @@ def describe(
         ],
         preprocess=photo_io.preprocess if photo_io else preprocess,
         class_names=list(class_names) if class_names is not None else None,
-        reference=answer_reference(lowered),
+        reference=None if has_boxes else answer_reference(lowered),  # waves have no boxes
         precision=lowered.precision,
         profile=lowered.profile,
         output_kind=_choose_output_kind(lowered, output_kind),
@@ -77,7 +81,7 @@ def describe(
 
 def _choose_output_kind(lowered: LoweredModel, output_kind: str | None) -> OutputKind:
     kind = next((kind for kind in OUTPUT_KINDS if kind == output_kind), None)
-    if output_kind is None:
+    if output_kind is None or isinstance(lowered.plan.target, BoxScore):
         return lowered.output_kind
     logits = lowered.outputs[0]
     classes = logits.shape[1] if logits.ndim > 1 else 1

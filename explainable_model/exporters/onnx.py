@@ -53,7 +53,10 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
             program = torch.onnx.export(
                 exported,
                 input_names=input_names(len(lowered.example_inputs)),
-                output_names=output_names(lowered.photo_io is not None and lowered.photo_io.look is not None),
+                output_names=output_names(
+                    lowered.photo_io is not None and lowered.photo_io.look is not None,
+                    has_boxes=lowered.plan.to_record()["detection"] is not None,
+                ),
                 opset_version=max([OPSET, *(opset_of(kept.model) for kept in lowered.kept)]),
                 custom_translation_table=translations(lowered.kept),
                 dynamo=True,
@@ -155,7 +158,7 @@ def _open(path: Path, threads: int | None, *, is_bounded: bool) -> tuple[Runner,
     if is_bounded:
         _check_work(path, metadata)
     check_declared(map(_declare, session.get_inputs()), map(_declare, session.get_outputs()), metadata, path.name)
-    names = output_names(metadata.look is not None)
+    names = output_names(metadata.look is not None, has_boxes=metadata.detection is not None)
 
     def run(*arrays: Array) -> Sequence[Array]:
         inputs = dict(zip(input_names(len(arrays) - 2), arrays, strict=True))
@@ -212,9 +215,8 @@ def _check_work(path: Path, metadata: Metadata) -> None:
         values: Sequence[Any] = session.get_outputs()
         return values
 
-    record = metadata.to_dict()["inputs"]
-    example = {IMAGE: [metadata.batch or 1, *metadata.example_shape]}
-    inputs = [(name, row["dtype"], example.get(name, [n or 1 for n in row["shape"]])) for name, row in record.items()]
+    dtypes = metadata.to_dict()["inputs"]
+    inputs = [(name, dtypes[name]["dtype"], shape) for name, shape in metadata.input_shapes.items()]
     try:
         check_work(memoryview(path.read_bytes()), inputs, infer)
     except Refusal as refusal:

@@ -67,7 +67,16 @@ def reduce_precision(
     onnx.save(reduced, path)
     runner, _ = open_(path, None)
     shape = [metadata.batch or 1, *(int(n or 1) for n in metadata.class_idx_shape[1:])]
-    agreement = measure_agreement(full, runner, images, shape, photos=photos, progress=progress)
+    agreement = measure_agreement(
+        full,
+        runner,
+        images,
+        shape,
+        photos=photos,
+        kind=metadata.output_kind,
+        threshold=metadata.threshold,
+        progress=progress,
+    )
     require_agreement(agreement, precision, metadata.class_names)
     _record_precision(reduced, path, metadata, precision, agreement, runner)
     return agreement
@@ -109,7 +118,7 @@ def _quantize(model: Any, metadata: Metadata, images: Sequence[Array], progress:
 
     nodes = _find_nodes_to_quantize(model)
     add_pre_process_metadata(model)  # the preprocessing is done: batch norm is folded, and every shape is known
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _explained_ranges():
         file = Path(folder) / "int8.onnx"
         quantize_static(
             model,
@@ -125,6 +134,20 @@ def _quantize(model: Any, metadata: Metadata, images: Sequence[Array], progress:
             nodes_to_quantize=nodes,
         )
         return onnx.load(file)
+
+
+@contextlib.contextmanager
+def _explained_ranges() -> Iterator[None]:
+    """NumPy refuses a histogram of values that hardly differ, in words of its own."""
+    try:
+        yield
+    except ValueError as error:
+        if "bins" not in str(error):
+            raise
+        raise InputError(
+            "The images to calibrate with hardly differ, so the activations have no range that could be measured. Give "
+            "images as the network takes them, after scaling and normalization."
+        ) from error
 
 
 def _find_nodes_to_quantize(model: Any) -> list[str]:

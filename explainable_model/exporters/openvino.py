@@ -16,7 +16,7 @@ from explainable_model.explanation import input_names, output_names
 from explainable_model.exporters import onnx
 from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.openvino_file import read_openvino
-from explainable_model.exporters.guard.openvino_graph import check_sizes
+from explainable_model.exporters.guard.openvino_graph import check_call, check_sizes
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
 from explainable_model.telemetry import import_openvino
 
@@ -43,6 +43,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
         onnx.write(lowered, translated, metadata)
         model = openvino.Core().read_model(translated)
         _separate_weights_of_transposed_convolutions(model)
+        _separate_weights_of_sums(model)
         _separate_weights_of_square_products(model)
         _restore_antialiasing(model)
         model.set_rt_info(metadata, [METADATA_KEY])
@@ -71,6 +72,28 @@ def _separate_weights_of_transposed_convolutions(model: Any) -> None:
         name = f"{weights.get_friendly_name()}_swapped"
         swapped = operators.constant(weights.data.transpose(axes).copy(), name=name)
         node.input(1).replace_source_output(operators.transpose(swapped, axes).output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _separate_weights_of_sums(model: Any) -> None:
+    """Give every Einsum weights of its own where another operator reads the same constant.
+
+    OpenVINO makes products of it when it compiles the file, after all that is done here. The copies have other lengths,
+    since it stores equal constants once.
+    """
+    from openvino import opset13 as operators
+
+    copies = 0
+    for node in model.get_ordered_ops():
+        for value in node.inputs() if node.get_type_name() == "Einsum" else []:
+            constant = value.get_source_output().get_node()
+            if constant.get_type_name() != "Constant" or len(constant.output(0).get_target_inputs()) == 1:
+                continue
+            copies += 1
+            longer = np.pad(constant.data.ravel(), (0, copies))
+            own = operators.constant(longer, name=f"{constant.get_friendly_name()}_{copies}")
+            cut = operators.slice(own, *(np.array([n], np.int64) for n in (0, constant.data.size, 1)))
+            value.replace_source_output(operators.reshape(cut, list(constant.data.shape), False).output(0))
     model.validate_nodes_and_infer_types()
 
 
@@ -169,6 +192,7 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     model = _read(core, path)
     try:
         check_sizes(model, name_companion(path).stat().st_size)
+        check_call(model, metadata.input_shapes)
     except Refusal as refusal:
         raise not_shown_harmless(path, refusal) from refusal
     config = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}

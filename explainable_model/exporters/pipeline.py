@@ -11,10 +11,12 @@ from torch import Tensor
 from explainable_model.artifact.checksum import UNWRITTEN, write_checksum
 from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
 from explainable_model.artifact.runner import Array, Runner
+from explainable_model.attribution.boxes import BoxScore
 from explainable_model.errors import ArtifactError, InputError, UntrustedArtifactError, UntrustedArtifactWarning
 from explainable_model.explanation import OVERLAY, PRESENT, OutputKind, Progress, check_threshold
 from explainable_model.exporters import FORMATS, format_by_suffix, format_of
 from explainable_model.exporters.describe import describe
+from explainable_model.exporters.detectors import check_detector
 from explainable_model.exporters.format import Format
 from explainable_model.exporters.onnx_kept import check_kept
 from explainable_model.exporters.onnx_precision import reduce_precision
@@ -30,7 +32,7 @@ from explainable_model.networks.transforms import as_preprocess
 from explainable_model.paths import as_path
 from explainable_model.progress import ProgressLike, as_progress
 from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images, check_calibration
-from explainable_model.verify.parity import require_parity
+from explainable_model.verify.require import require_parity
 from explainable_model.verify.samples import example_like, tested_sizes
 from explainable_model.writing import StagedOutput, resolve_target
 
@@ -119,6 +121,8 @@ def export(
     check_request(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile)
     check_photos(pixels, pixel_dtype, preparation)
     check_precision(fmt, precision, calibration, preparation)
+    if isinstance(explainable.plan.target, BoxScore):
+        check_detector(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile, precision=precision)
     with StagedOutput(path) as staged:
         lowered = ensure_lowered(
             explainable,

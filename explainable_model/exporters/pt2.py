@@ -48,7 +48,7 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
         except Refusal as refusal:
             raise not_shown_harmless(path, refusal) from refusal
         with archive.rewrite(contents, weights) as checked:
-            return _load(path, checked, metadata, threads)
+            return _load(path, checked, metadata, threads, foreign=path)
 
 
 def open_trusted(path: Path, threads: int | None) -> tuple[Runner, str]:
@@ -64,7 +64,9 @@ def read_metadata(path: Path) -> str:
         return archive.read_metadata()
 
 
-def _load(path: Path, file: IO[bytes], metadata: str, threads: int | None) -> tuple[Runner, str]:
+def _load(
+    path: Path, file: IO[bytes], metadata: str, threads: int | None, foreign: Path | None = None
+) -> tuple[Runner, str]:
     import torch
 
     from explainable_model.exporters.torch_runner import torch_runner
@@ -76,7 +78,7 @@ def _load(path: Path, file: IO[bytes], metadata: str, threads: int | None) -> tu
             module = torch.export.load(file).module()
     except Exception as error:  # torch.export raises whatever its parts raise
         raise ArtifactError(f"{path} cannot be loaded: {first_line(error)}") from error
-    return torch_runner(module, threads, metadata=record), metadata
+    return torch_runner(module, threads, metadata=record, foreign=foreign), metadata
 
 
 def _check_entries(archive: Archive) -> tuple[dict[str, bytes], list[str]]:

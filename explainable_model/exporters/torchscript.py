@@ -14,6 +14,7 @@ from explainable_model.explanation import OUTPUT_NAMES, input_names
 from explainable_model.exporters.format import Format
 from explainable_model.exporters.guard.archive import Archive, file_path
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
+from explainable_model.exporters.guard.script_graph import check_lists
 from explainable_model.exporters.guard.torchscript_file import check_entries
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def open_(path: Path, threads: int | None, device: str = "cpu") -> tuple[Runner,
         except Refusal as refusal:
             raise not_shown_harmless(path, refusal) from refusal
         with archive.rewrite(contents, numbers) as checked:
-            return _load(path, checked, metadata, threads, device)
+            return _load(path, checked, metadata, threads, device, foreign=path)
 
 
 def open_trusted(path: Path, threads: int | None, device: str = "cpu") -> tuple[Runner, str]:
@@ -90,7 +91,9 @@ def open_trusted(path: Path, threads: int | None, device: str = "cpu") -> tuple[
         return _load(path, file, metadata, threads, device)
 
 
-def _load(path: Path, file: IO[bytes], metadata: str, threads: int | None, device: str) -> tuple[Runner, str]:
+def _load(
+    path: Path, file: IO[bytes], metadata: str, threads: int | None, device: str, foreign: Path | None = None
+) -> tuple[Runner, str]:
     import torch
 
     from explainable_model.exporters.torch_runner import torch_runner
@@ -101,7 +104,12 @@ def _load(path: Path, file: IO[bytes], metadata: str, threads: int | None, devic
             module = torch.jit.load(file_path(file), map_location=device).eval()  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be loaded: {first_line(error)}") from error
-    return torch_runner(module, threads, device, record), metadata
+    if foreign is not None:
+        try:
+            check_lists(module)
+        except Refusal as refusal:
+            raise not_shown_harmless(path, refusal) from refusal
+    return torch_runner(module, threads, device, record, foreign), metadata
 
 
 TORCHSCRIPT = Format(

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
 from explainable_model.imaging.arrays import as_array
-from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import Box, Preprocess, upright_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -252,6 +253,11 @@ def find_box(box: Seen, cam_shape: tuple[int, ...], size: tuple[int, int]) -> Bo
                 "made the image, or box=(0, 0, *photo.size) where the image shows the whole photo."
             )
         return 0.0, 0.0, float(size[0]), float(size[1])
+    if isinstance(box, Preprocess) and box.pad is not None:
+        raise InputError(
+            "The image has a border, which the map covers too; cut it off: overlay(photo, preprocess.crop(cam, "
+            "*photo.size), box=(0, 0, *photo.size))."
+        )
     if isinstance(box, Preprocess | AsDecoded):
         return box.box(*size)
     if not isinstance(box, tuple | list) or len(box) != 4 or not all(isinstance(edge, Real) for edge in box):

@@ -1,5 +1,7 @@
 """Turns a photo into the network's input, with Pillow and NumPy alone."""
 
+import io
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explainable_model.errors import InputError, LowRangeWarning, MissingRuntimeError
-from explainable_model.imaging.dicom import is_dicom, read_dicom
+from explainable_model.errors import FirstPageWarning, InputError, LowRangeWarning, MissingRuntimeError
+from explainable_model.imaging.dicom import MARK, MARK_AT, SUFFIXES, is_dicom, read_dicom
+from explainable_model.imaging.letterbox import crop_border, draw_border, find_edges
+from explainable_model.imaging.stored import warn_of_further_pages
 from explainable_model.imaging.volumes import is_volume_path
 from explainable_model.imaging.window import (
-    SIXTEEN_BITS,
     Window,
     check_high_bytes,
     check_window,
-    find_values,
     is_deep,
     keeps_high_bytes,
     to_eight_bits,
@@ -47,6 +49,8 @@ class Preprocess:
         interpolation: one of nearest, bilinear, bicubic, lanczos.
         window: ``(black, white)``: the values of a picture of more than 8 bits that become black and white; ``None``
             takes them from the file, or the range of its type.
+        pad: for detectors: the photo keeps its shape, lies in the middle of the image, and the rest has this value, 0
+            to 1 (a letterbox; that of ultralytics is 114 / 255). ``None`` for no border.
     """
 
     size: tuple[int, int]
@@ -55,6 +59,7 @@ class Preprocess:
     resize: int | None = None
     interpolation: str = "bilinear"
     window: Window | None = None
+    pad: float | None = None
 
     def __post_init__(self) -> None:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
@@ -74,6 +79,11 @@ class Preprocess:
             raise ValueError(f"size {self.size} and std {self.std} must be positive.")
         if self.window is not None:
             check_window(self.window)
+        if self.pad is not None and not (self.resize is None and 0 <= self.pad <= 1):
+            raise ValueError(
+                f"pad is {self.pad!r} with resize={self.resize}; expected a gray value from 0 to 1 and no resize: a "
+                "photo with a border is not cropped."
+            )
 
     @property
     def value_range(self) -> tuple[float, float]:
@@ -93,13 +103,25 @@ class Preprocess:
             width: of the photo.
             height: of the photo.
         """
-        if self.resize is None:
+        if self.resize is None:  # with or without a border
             return 0.0, 0.0, float(width), float(height)
         if max(self.size) > self.resize:
             return self._shrunk_box(width, height, self.resize)
         (rows, columns), (top, left) = self.resized(height, width), self.corner(height, width)
         right, bottom = left + self.size[1], top + self.size[0]
         return left * width / columns, top * height / rows, right * width / columns, bottom * height / rows
+
+    def image_box(self, width: int, height: int) -> Box:
+        """Find the edges of the image in a photo: those of ``box``; beyond the photo where the image has a border."""
+        return self.box(width, height) if self.pad is None else find_edges(self.size, width, height)
+
+    def crop(self, cam: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+        """Cut the border from maps ``(..., H, W)`` of a photo of this size; without a border they stay as they are.
+
+        Raises:
+            InputError: there is a border, and the maps have another size than the image.
+        """
+        return cam if self.pad is None else crop_border(cam, self.size, width, height)
 
     def resized(self, height: int, width: int, smaller: Callable[[Any, Any], Any] = min) -> tuple[int, int]:
         """Compute height and width of a photo before the crop; ``smaller`` is a minimum, also of symbolic sizes."""
@@ -129,42 +151,13 @@ class Preprocess:
         picture = upright_rgb(photo, self.window).convert("RGB" if len(self.mean) == 3 else "L")
         resample = Image.Resampling[self.interpolation.upper()]
         height, width = self.size
-        picture = picture.resize((width, height), resample, box=self.box(*picture.size))
+        if self.pad is None:
+            picture = picture.resize((width, height), resample, box=self.box(*picture.size))
+        else:
+            picture = draw_border(picture, self.size, self.pad, resample)
         pixels = np.asarray(picture, dtype=np.float32).reshape(height, width, -1) / np.float32(255)
         normalized = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(normalized.transpose(2, 0, 1)[None])
-
-
-@dataclass(frozen=True)
-class AsDecoded:
-    """Passes a photo on as it is, for an artifact that prepares photos itself.
-
-    Attributes:
-        pixels: layout, ``NCHW`` or ``NHWC`` of RGB, ``NHW`` of gray photos.
-        window: as of ``Preprocess``.
-        dtype: ``uint8``; or ``uint16``, of gray photos to which the artifact applies ``window`` itself.
-    """
-
-    pixels: str
-    window: Window | None = None
-    dtype: str = "uint8"
-
-    def box(self, width: int, height: int) -> Box:
-        """The maps cover the whole photo."""
-        return 0.0, 0.0, float(width), float(height)
-
-    def __call__(self, photo: "Image") -> NDArray[np.uint8 | np.uint16]:
-        """Turn a photo into ``(1, 3, H, W)``, ``(1, H, W, 3)`` or ``(1, H, W)``.
-
-        Of 16 bits, each gray level gets a value that the artifact's window maps to this level: a photo that was opened
-        with a window of its own, or has 8 bits, reaches the network with its own levels.
-        """
-        picture = upright_rgb(photo, self.window)
-        if self.pixels == "NHW":
-            gray = np.array(picture.convert("L"), np.uint8)[None]
-            return gray if self.dtype == "uint8" else find_values(self.window or SIXTEEN_BITS)[gray]
-        levels = np.array(picture, np.uint8)[None]
-        return levels if self.pixels == "NHWC" else np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
 
 
 def open_photo(path: str | Path, window: Window | None = None) -> "Image":
@@ -180,15 +173,50 @@ def open_photo(path: str | Path, window: Window | None = None) -> "Image":
         MissingRuntimeError: a DICOM file without pydicom.
 
     Warns:
+        FirstPageWarning: a file of several pages or frames.
         LowRangeWarning: a picture of 16 bits that becomes nearly black.
     """
-    from PIL import UnidentifiedImageError
-
-    try:
+    with _explained_errors(path):
         if is_dicom(path):
             return read_dicom(path, window, MAX_PIXELS)
         with quiet_pillow():
-            return _read(path, window)
+            return _read(path, path, window)
+
+
+def decode_photo(content: bytes, name: str, window: Window | None = None) -> "Image":
+    """Decode the bytes of a picture's file, as ``open_photo`` reads the file.
+
+    Args:
+        content: of a file of any format that ``open_photo`` reads.
+        name: of the photo, for messages.
+        window: as of ``Preprocess``.
+
+    Raises, warns: as ``open_photo``.
+    """
+    with _explained_errors(name):
+        if content[MARK_AT : MARK_AT + len(MARK)] == MARK or Path(name).suffix.lower() in SUFFIXES:
+            return _decode_dicom(content, name, window)
+        with quiet_pillow():
+            return _read(io.BytesIO(content), name, window)
+
+
+def _decode_dicom(content: bytes, name: str, window: Window | None) -> "Image":
+    with tempfile.NamedTemporaryFile(suffix=".dcm") as file:  # pydicom reads a header by the path of its file
+        file.write(content)
+        file.flush()
+        try:
+            return read_dicom(file.name, window, MAX_PIXELS)
+        except InputError as error:
+            raise InputError(str(error).replace(file.name, name)) from error
+
+
+@contextmanager
+def _explained_errors(path: str | Path) -> Iterator[None]:
+    """Turn the errors of decoders into ours, which name the file."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except UnidentifiedImageError as error:
@@ -197,7 +225,12 @@ def open_photo(path: str | Path, window: Window | None = None) -> "Image":
                 f"{path} is a volume; explain it in Python: explain(path, network, preprocess=VolumePreprocess(...))."
             ) from error
         raise InputError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG or the like.") from error
-    except (InputError, LowRangeWarning, MissingRuntimeError):  # a warning is raised where warnings are errors
+    except (
+        InputError,
+        FirstPageWarning,
+        LowRangeWarning,
+        MissingRuntimeError,
+    ):  # a warning is raised where warnings are errors
         raise
     except Exception as error:  # Pillow's decoders raise errors of many types on damaged files
         raise InputError(f"{path} cannot be read: {error}. Is it truncated or damaged?") from error
@@ -214,10 +247,11 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _read(path: str | Path, window: Window | None) -> "Image":
+def _read(source: "str | Path | io.BytesIO", path: str | Path, window: Window | None) -> "Image":
     from PIL import Image
 
-    with Image.open(path) as photo:
+    with Image.open(source) as photo:
+        photo.filename = str(path)  # its name in messages
         if photo.width * photo.height > MAX_PIXELS:
             raise InputError(f"{path} has {photo.width} x {photo.height} pixels; expected at most {MAX_PIXELS:,}.")
         return upright_rgb(photo, window)
@@ -232,10 +266,11 @@ def upright_rgb(photo: "Image", window: Window | None = None) -> "Image":
         photo: of any mode; an upright RGB picture stays as it is.
         window: as of ``Preprocess``.
 
-    Raises, warns: as ``to_eight_bits``.
+    Raises, warns: as ``to_eight_bits``, and ``FirstPageWarning``.
     """
     from PIL import ExifTags, Image, ImageOps
 
+    warn_of_further_pages(photo)
     if is_deep(photo):  # before the rotation, which loses the tags of the file
         orientation = photo.getexif().get(ExifTags.Base.Orientation)
         photo = to_eight_bits(photo, window)
@@ -243,6 +278,8 @@ def upright_rgb(photo: "Image", window: Window | None = None) -> "Image":
     elif keeps_high_bytes(photo):
         photo = check_high_bytes(photo, window)
     photo = ImageOps.exif_transpose(photo)
+    if photo.mode in ("La", "RGBa"):  # colors that are multiplied with their opacity
+        photo = photo.convert("LA" if photo.mode == "La" else "RGBA")
     if photo.mode in ("RGBA", "LA", "PA") or "transparency" in photo.info:
         background = Image.new("RGBA", photo.size, "white")
         return Image.alpha_composite(background, photo.convert("RGBA")).convert("RGB")

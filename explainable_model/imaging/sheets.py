@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from explainable_model.errors import InputError
+from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import (
     ALPHA,
     UNSEEN,
@@ -23,7 +24,7 @@ from explainable_model.imaging.overlay import (
     resize_map,
     round_box,
 )
-from explainable_model.imaging.preprocess import AsDecoded, Box, Preprocess, upright_rgb
+from explainable_model.imaging.preprocess import Box, Preprocess, upright_rgb
 from explainable_model.writing import StagedOutput
 
 if TYPE_CHECKING:

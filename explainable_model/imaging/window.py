@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.errors import InputError, LowRangeWarning
+from explainable_model.imaging.stored import has_signed_bytes, read_stored
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,8 +25,8 @@ PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 
 
 def is_deep(photo: "Image") -> bool:
-    """Whether a picture has more than 8 bits for each value."""
-    return photo.mode.startswith(("I", "F"))
+    """Whether a picture has more than 8 bits for each value, or values below zero."""
+    return photo.mode.startswith(("I", "F")) or has_signed_bytes(photo)
 
 
 def check_window(window: Window) -> None:
@@ -76,7 +77,7 @@ def to_eight_bits(photo: "Image", window: Window | None = None, limits: Window |
     from PIL import Image
 
     name = _name(photo)
-    stored = np.asarray(photo)
+    stored = read_stored(photo)
     chosen = window or read_window(photo)
     if chosen is None:
         low, high = _find_range(stored)

@@ -55,6 +55,11 @@ class PhotoIO:
 
     def __post_init__(self) -> None:
         check_pixels(self.pixels, self.pixel_dtype, self.preprocess.window)
+        if self.preprocess.pad is not None:
+            raise InputError(
+                f"pixels={self.pixels!r} prepares photos without a border; leave out pad={self.preprocess.pad:.3g}, or "
+                "leave out pixels and prepare photos outside of the artifact."
+            )
         if self.preprocess.interpolation not in RESIZABLE:
             raise InputError(
                 f"The photo is resized by {self.preprocess.interpolation}, for which graphs have no operator; expected "

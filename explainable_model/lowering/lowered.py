@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -11,6 +11,7 @@ from torch.fx.traceback import preserve_node_meta
 
 from explainable_model.artifact.metadata import Profile
 from explainable_model.artifact.shapes import SizeRange, format_shape, shape_problem, spatial
+from explainable_model.attribution.boxes import BoxScore, detection_outputs
 from explainable_model.attribution.explain import explain
 from explainable_model.attribution.inputs import (
     check_class_idx,
@@ -22,7 +23,7 @@ from explainable_model.attribution.inputs import (
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.plan import Plan
 from explainable_model.errors import InputError
-from explainable_model.explanation import DrawnExplanation, Explanation, OutputKind, as_explanation
+from explainable_model.explanation import DrawnExplanation, Explanation, OutputKind, as_detections, as_explanation
 from explainable_model.lowering.capture.export import quiet_export, without_autocast
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
 from explainable_model.lowering.imaging import PhotoIO
@@ -38,10 +39,11 @@ class TracedExplanation(nn.Module):
         self.network = graph  # a module named "graph" would hide a GraphModule's own attribute
         self._network, self._plan = network, plan
 
-    def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         share_batch(image, class_idx, *inputs)
         with preserve_node_meta():
-            return explain(self._network, self._plan, image, class_idx, inputs)
+            answer = explain(self._network, self._plan, image, class_idx, inputs)
+            return detection_outputs(*answer) if isinstance(self._plan.target, BoxScore) else answer
 
 
 class LoweredModel(nn.Module):
@@ -124,8 +126,10 @@ class LoweredModel(nn.Module):
             check_class_range(class_idx, self.classes)
         check_inputs(inputs, image.shape[0], len(self.example_inputs))
         with without_autocast(image.device.type):  # where the network ran under it, its conversions are in the graph
-            answer = as_explanation(self.graph_module(image, class_idx, *inputs))
-        return answer.with_kind(lambda: self.output_kind)
+            outputs = self.graph_module(image, class_idx, *inputs)
+        if isinstance(self.plan.target, BoxScore):
+            return cast(Explanation[Tensor], as_detections(outputs))
+        return as_explanation(outputs).with_kind(lambda: self.output_kind)
 
     if TYPE_CHECKING:  # nn.Module says only that a call returns something
 
@@ -144,6 +148,8 @@ class LoweredModel(nn.Module):
     @cached_property
     def output_kind(self) -> OutputKind:
         """How the prediction is read as probabilities, see ``OutputKind``."""
+        if isinstance(self.plan.target, BoxScore):
+            return "scores"
         return classify_output(self.ending, self.outputs[0])
 
     @cached_property
@@ -176,13 +182,13 @@ class LoweredModel(nn.Module):
 
     @property
     def logits_shape(self) -> tuple[int, ...]:
-        """Shape of the logits for the example's batch."""
+        """Shape of the logits, or of a detector's boxes, for the example's batch."""
         return tuple(self.outputs[0].shape)
 
     @property
     def cam_shape(self) -> tuple[int, ...]:
         """Shape of the maps for the example's batch."""
-        return tuple(self.outputs[2].shape)
+        return tuple(self.outputs[-1 if isinstance(self.plan.target, BoxScore) else 2].shape)
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

@@ -96,7 +96,7 @@ def segeigencam(activations: Tensor, gradients: Tensor) -> Tensor:
     Source: Chung and Ying 2025, Seg-Eigen-CAM, doi 10.3390/app15137562, equations 10 to 13.
 
     Example:
-        >>> segeigencam(torch.tensor([[[[3., 0., 0.]]]]), torch.tensor([[[[-1., 1., 1.]]]]))
+        >>> segeigencam(torch.tensor([[[[3., 0., 0.]]]]), torch.tensor([[[[-1., 1., 1.]]]])).round(decimals=4)
         tensor([[[ 2., -1., -1.]]])
     """
     matrix, scale = _relative(_positions_by_channels(gradients.abs() * activations))

@@ -1,8 +1,11 @@
 """Methods that weight every activation by its own gradient: HiResCAM, LayerCAM, element-wise Grad-CAM."""
 
+import torch
 from torch import Tensor
 
 from explainable_model.methods.precision import in_float32
+
+CANCELLED = 2.0  # a sum of terms below so many roundings of them is none
 
 
 @in_float32
@@ -18,7 +21,8 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
         gradients: the same shape and dtype.
 
     Returns:
-        Signed map ``(N, *spatial)``.
+        Signed map ``(N, *spatial)``; zeros where the terms cancel up to rounding, as before a normalization of the
+        channels, which the layer's scale does not change.
 
     Source: Draelos and Carin 2020, arXiv 2011.08891.
 
@@ -28,7 +32,11 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
         tensor([[[ 1., -2.],
                  [ 0.,  8.]]])
     """
-    return (gradients * activations).sum(1)
+    terms = gradients * activations
+    cam, size = terms.sum(1), terms.abs().sum(1)
+    limit = CANCELLED * torch.finfo(terms.dtype).eps * size.flatten(1).amax(1)
+    is_rounding = cam.abs().flatten(1).amax(1) <= limit
+    return cam * (~is_rounding).to(cam.dtype).reshape(-1, *[1] * (cam.ndim - 1))
 
 
 @in_float32

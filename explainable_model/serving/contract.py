@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.errors import InputError, LowRangeWarning
+from explainable_model.errors import FirstPageWarning, InputError, LowRangeWarning
 from explainable_model.imaging.preprocess import quiet_pillow, upright_rgb
 from explainable_model.imaging.window import Window, parse_window
 
@@ -121,7 +121,7 @@ def read_photo(image: bytes, max_pixels: int, window: Window | None = None) -> "
         ) from error
     except Image.DecompressionBombError as error:
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The picture is too large: {error}") from error
-    except (RequestError, LowRangeWarning):  # a warning is raised where warnings are errors
+    except (RequestError, FirstPageWarning, LowRangeWarning):  # a warning is raised where warnings are errors
         raise
     except InputError as error:
         raise RequestError(HTTPStatus.BAD_REQUEST, str(error)) from error

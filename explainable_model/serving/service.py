@@ -18,7 +18,7 @@ from explainable_model.artifact.limits import check_volume
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.reference import check_reference
 from explainable_model.artifact.shapes import spatial
-from explainable_model.errors import ArtifactError, InputError, LowRangeWarning
+from explainable_model.errors import ArtifactError, FirstPageWarning, InputError, LowRangeWarning
 from explainable_model.explainer.answers import (
     TOP,
     Answer,
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 Run: TypeAlias = Callable[[NDArray[Any], NDArray[np.int64]], Sequence[NDArray[Any]]]
 """``(image, class_idx) -> (logits, class_idx, cam)``: a ``Session``, or a runner on another device."""
+
+TOLD = (FirstPageWarning, LowRangeWarning)  # what an answer says of its photo
 
 EXPLANATION_HEADER = "X-Explanation"
 
@@ -118,6 +120,11 @@ class Service:
                 f"The {metadata.format} artifact of {metadata.model} does not say how a picture becomes its input; "
                 "export it with preprocess=Preprocess(...)."
             )
+        if metadata.detection is not None:
+            raise ArtifactError(
+                f"The {metadata.format} artifact of {metadata.model} finds boxes, which the server does not send; it "
+                "can be run by explainable_model.load(...) and explain(...), not served."
+            )
         if metadata.extra_inputs:
             raise ArtifactError(
                 f"The {metadata.format} artifact of {metadata.model} takes {len(metadata.extra_inputs)} more input(s) "
@@ -159,9 +166,10 @@ class Service:
         )
         window = read_window_field(fields) or self._preprocess.window
         with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", LowRangeWarning)
+            for kind in TOLD:
+                warnings.simplefilter("always", kind)
             photo = read_photo(read_image_field(fields), self.settings.max_pixels, window)
-        notes = [str(warning.message) for warning in caught if warning.category is LowRangeWarning]
+        notes = [str(warning.message) for warning in caught if warning.category in TOLD]
         image = self._prepare(photo)
         try:
             check_volume(image.shape, self.metadata.batch or 1, "The artifact")

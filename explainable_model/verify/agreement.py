@@ -10,10 +10,11 @@ import numpy as np
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.tolerances import AGREEMENTS
 from explainable_model.errors import AgreementWarning, VerificationError
-from explainable_model.explanation import PREDICTED, Progress
+from explainable_model.explanation import PREDICTED, PRESENT, OutputKind, Progress, to_probabilities
 from explainable_model.verify.parity import correlation
 
 NAMED_CLASSES = 10
+INDEPENDENT = ("sigmoid", "sigmoid_logits", "binary", "binary_logits")  # each class is present or absent by itself
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class Agreement:
     Attributes:
         images: number of compared images.
         photos: whether the images are the user's; made up otherwise.
-        classes: share of images whose predicted class is the same.
+        classes: share of images whose predicted class is the same; where each class is present or absent by itself,
+            the mean share of the classes present in either answer that are present in both.
         correlation: mean correlation of the two maps of the class that full precision predicts.
         min_correlation: smallest of these correlations.
-        by_class: the same for the images of each predicted class: ``class_idx``, ``images``, ``classes``,
+        by_class: the same for the images of each predicted or present class: ``class_idx``, ``images``, ``classes``,
             ``correlation``.
     """
 
@@ -49,9 +51,14 @@ def measure_agreement(
     class_idx_shape: Sequence[int],
     *,
     photos: bool = True,
+    kind: OutputKind | None = None,
+    threshold: float = PRESENT,
     progress: Progress | None = None,
 ) -> Agreement:
     """Compare the predicted class of each image, and the two maps of the class that ``full`` predicts.
+
+    Where each class is present or absent by itself, the present classes are compared: a network with one logit predicts
+    class 0 of every image.
 
     Args:
         full: the artifact in full precision.
@@ -59,19 +66,29 @@ def measure_agreement(
         images: one batch per image, as the artifact takes it; the first image of a batch counts.
         class_idx_shape: shape of the class index for such a batch.
         photos: whether the images are the user's.
+        kind: of the output.
+        threshold: smallest probability of a class that is present.
         progress: called after each image.
     """
     ask_for_predicted = np.full(class_idx_shape, PREDICTED, np.int64)
-    rows: dict[int, list[tuple[bool, float]]] = {}
+    rows: dict[int, list[tuple[float, float]]] = {}
+    all_rows: list[tuple[float, float]] = []
     for number, image in enumerate(images, 1):
-        _, class_idx, full_cam = full(image, ask_for_predicted)[:3]
-        same_class = np.array_equal(reduced(image, ask_for_predicted)[1][0], class_idx[0])
+        logits, class_idx, full_cam = full(image, ask_for_predicted)[:3]
+        other_logits, other_idx = reduced(image, ask_for_predicted)[:2]
         reduced_cam = reduced(image, class_idx)[2][0]
         similarity = correlation(reduced_cam, full_cam[0]) if np.isfinite(reduced_cam).all() else 0.0
-        rows.setdefault(int(np.ravel(class_idx[0])[0]), []).append((same_class, similarity))
+        if kind in INDEPENDENT:
+            found, other = (_find_present(each[0], kind, threshold) for each in (logits, other_logits))
+            shares = {index: float(index in other) for index in found}
+            all_rows.append((len(found & other) / len(found | other) if found | other else 1.0, similarity))
+        else:
+            shares = {int(np.ravel(class_idx[0])[0]): float(np.array_equal(other_idx[0], class_idx[0]))}
+            all_rows += [(share, similarity) for share in shares.values()]
+        for index, share in shares.items():
+            rows.setdefault(index, []).append((share, similarity))
         if progress is not None:
             progress("comparing", number, len(images))
-    all_rows = [row for of_class in rows.values() for row in of_class]
     return Agreement(
         images=len(all_rows),
         photos=photos,
@@ -84,7 +101,14 @@ def measure_agreement(
     )
 
 
-def _average(rows: Sequence[tuple[bool, float]]) -> dict[str, float]:
+def _find_present(logits: Array, kind: OutputKind | None, threshold: float) -> set[int]:
+    """The classes whose probability reaches the threshold; of an output of pixels, in any pixel."""
+    probabilities = to_probabilities(logits[None], kind)[0]
+    present = (probabilities >= threshold).reshape(len(np.atleast_1d(logits)), -1).any(1)
+    return set(np.flatnonzero(present).tolist())
+
+
+def _average(rows: Sequence[tuple[float, float]]) -> dict[str, float]:
     same_class, similarity = zip(*rows, strict=True)
     return {"classes": float(np.mean(same_class)), "correlation": float(np.mean(similarity))}
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.runner import Array
-from explainable_model.artifact.shapes import NHW, format_shape, shape_problem
+from explainable_model.artifact.shapes import NHW, NHWC, format_shape, shape_problem
 from explainable_model.errors import InputError
 from explainable_model.explanation import Progress
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess, open_photo
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import Preprocess, open_photo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,6 +42,7 @@ def calibration_images(calibration: Calibration, metadata: Metadata, progress: P
         images = list(_read_photos(calibration, metadata, progress))
     else:
         images = _check_array(calibration, metadata)
+    _check_variety(images, metadata.pixels)
     return [np.ascontiguousarray(np.repeat(image[None], metadata.batch or 1, axis=0)) for image in images]
 
 
@@ -74,6 +76,27 @@ def _list_photos(folder: Path) -> list[Path]:
     if not photos:
         raise InputError(f"{folder} holds no photo ({', '.join(sorted(SUFFIXES))}) to calibrate with.")
     return photos
+
+
+def _check_variety(images: Sequence[Array], pixels: str | None) -> None:
+    """Refuse images that show no range of the activations: one image over and over, or images of one color each."""
+    if all(np.array_equal(image, images[0]) for image in images[1:]):
+        problem = "are one and the same"
+    elif all(_is_plain(image, pixels) for image in images):
+        problem = "are of one color each"
+    else:
+        return
+    raise InputError(
+        f"The {len(images)} images to calibrate with {problem}, so the activations of real images would be cut off. "
+        f"Give {MINIMUM} or more different ones of the kind that the network will see."
+    )
+
+
+def _is_plain(image: Array, pixels: str | None) -> bool:
+    """Whether an image has one value in each channel."""
+    channels = {NHWC: image.reshape(-1, image.shape[-1]).T, NHW: image.reshape(1, -1)}
+    values = channels.get(pixels or "", image.reshape(len(image), -1))
+    return bool((values == values[:, :1]).all())
 
 
 def _check_count(count: int) -> None:

@@ -16,7 +16,6 @@ from explainable_model.artifact.tolerances import (
     Tolerance,
     tolerance_of,
 )
-from explainable_model.errors import VerificationError
 from explainable_model.explanation import PREDICTED
 from explainable_model.verify.network_answer import NetworkAnswer, answer_network, map_difference, measure_weight_noise
 from explainable_model.verify.samples import example_like, fresh_input, tested_sizes
@@ -68,8 +67,14 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class _ImageComparison:
-    """How the artifact's answer to one image differs from the network's."""
+class ImageComparison:
+    """How the artifact's answer to one image differs from the network's, see ``Parity``.
+
+    Attributes:
+        logits, cam, correlation, flipped, reason: as of ``Parity``, of this image.
+        same_class: whether the predicted class agrees.
+        zero: whether the network's map is zero.
+    """
 
     logits: float
     cam: float
@@ -97,7 +102,7 @@ def check_parity(
     batches = list(BATCHES) if metadata.batch is None else [metadata.batch] * len(sizes)
     precision = metadata.precision if metadata.precision in AGREEMENTS else lowered.precision
     tolerance = tolerance_of(precision, metadata.format, photos=lowered.photo_io is not None)
-    rows: list[_ImageComparison] = []
+    rows: list[ImageComparison] = []
     for seed, batch in enumerate(batches):
         size = sizes[seed % len(sizes)]
         image = example_like(lowered, batch, seed, size)
@@ -106,7 +111,7 @@ def check_parity(
     if all(row.zero for row in rows):  # the example has a map, where the network is of any use
         example = lowered.example, lowered.example_inputs
         rows += _compare_images(explainable, lowered, metadata.classes, *example, runner, tolerance)
-    return _summarize(rows, batches)
+    return summarize(rows, batches)
 
 
 def _compare_images(
@@ -117,7 +122,7 @@ def _compare_images(
     inputs: "Sequence[Tensor]",
     runner: Runner,
     tolerance: Tolerance,
-) -> "list[_ImageComparison]":
+) -> "list[ImageComparison]":
     """Compare one batch; where a map differs, allow for the rounding of the network's weights as well."""
     expected = answer_network(explainable, classes, image, inputs, tolerance, lowered.photo_io)
     rows = list(_compare_batch(expected, runner, tolerance))
@@ -128,10 +133,11 @@ def _compare_images(
     return list(_compare_batch(replace(expected, noise=np.maximum(expected.noise, noise)), runner, tolerance))
 
 
-def _summarize(rows: Sequence[_ImageComparison], batches: list[int]) -> Parity:
+def summarize(rows: Sequence[ImageComparison], batches: list[int], nothing: str = ZERO_MAPS) -> Parity:
+    """The comparisons of all images as one record; ``nothing`` is the reason where every map is zero."""
     reason = next((row.reason for row in rows if row.reason), "")
     if not reason and all(row.zero for row in rows):
-        reason = ZERO_MAPS
+        reason = nothing
     flipped = [row for row in rows if row.flipped]
     if not reason and len(flipped) > FLIP_SHARE * len(rows):
         largest = max(row.cam for row in flipped)
@@ -149,31 +155,13 @@ def _summarize(rows: Sequence[_ImageComparison], batches: list[int]) -> Parity:
     )
 
 
-def require_parity(
-    explainable: "ExplainableModel | LoweredModel", lowered: "LoweredModel", metadata: Metadata, runner: Runner
-) -> Parity:
-    """Compare as ``check_parity``, and refuse an artifact that disagrees.
-
-    Raises:
-        VerificationError: the artifact disagrees; the message says in what and by how much.
-    """
-    parity = check_parity(explainable, lowered, metadata, runner)
-    if not parity.passed:
-        verdict = "was not verified" if parity.reason == ZERO_MAPS else "disagrees with the network"
-        raise VerificationError(
-            f"The {metadata.format} artifact of {metadata.model} at {metadata.target_layer!r} {verdict}: "
-            f"{parity.reason}. Nothing was written."
-        )
-    return parity
-
-
-def _compare_batch(expected: NetworkAnswer, runner: Runner, tolerance: Tolerance) -> Iterator[_ImageComparison]:
+def _compare_batch(expected: NetworkAnswer, runner: Runner, tolerance: Tolerance) -> Iterator[ImageComparison]:
     batch = len(expected.image)
     predicted = runner(expected.image, np.full_like(expected.class_idx, PREDICTED), *expected.inputs)[1]
     logits, class_idx, cam, *drawn = runner(expected.image, expected.class_idx, *expected.inputs)
     problem = _find_invalid("logits", logits, expected.logits) or _find_invalid("cam", cam, expected.cam)
     if problem:
-        yield _ImageComparison(np.inf, np.inf, 0.0, False, False, False, f"{problem} at batch {batch}")
+        yield ImageComparison(np.inf, np.inf, 0.0, False, False, False, f"{problem} at batch {batch}")
         return
     for n in range(batch):
         off_logits = _logits_difference(logits[n], expected.logits[n])
@@ -194,7 +182,7 @@ def _compare_batch(expected: NetworkAnswer, runner: Runner, tolerance: Tolerance
             reason = _find_overlay_difference(drawn[0][n], expected.overlay[n])
         where = f" (image {n} of a batch of {batch})" if reason else ""
         zero = not expected.cam[n].any()
-        yield _ImageComparison(off_logits, off_cam, similarity, same, off_cam > allowed, zero, reason + where)
+        yield ImageComparison(off_logits, off_cam, similarity, same, off_cam > allowed, zero, reason + where)
 
 
 def _find_invalid(name: str, got: Array, want: Array) -> str:
@@ -224,8 +212,8 @@ def _same_prediction(got: int, want: int, logits: Array, tolerance: Tolerance) -
 def correlation(a: Array, b: Array) -> float:
     """Pearson's correlation of two maps; a constant map correlates with an equal map only."""
     a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    a, b = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    x, y = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
     if norm > 0:
-        return float((a * b).sum() / norm)
+        return float((x * y).sum() / norm)
     return 1.0 if np.array_equal(a, b) else 0.0

@@ -91,6 +91,19 @@ def test_an_artifact_that_prepares_photos(kit: Kit, photos: list[Path], pixels: 
         assert drawn.size == photo.size
 
 
+def test_an_artifact_that_takes_gray_photos_is_refused(quick_kit: Kit, photos: list[Path], tmp_path: Path) -> None:
+    """The kits decode photos as RGB; Python reads such an artifact."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    path = export(
+        ExplainableModel(network.eval(), "1"), tmp_path / "gray.onnx", torch.zeros(1, 1, 40, 40),
+        preprocess=Preprocess((40, 40), mean=(0.5,), std=(0.5,), resize=48), pixels="NHW",
+    )  # fmt: skip
+    assert "pixels is NHW, expected NCHW or NHWC" in quick_kit.refuses(photos[0], path)
+
+
 def test_threads_get_their_own_answers(kit: Kit, lite0: Path, photos: list[Path]) -> None:
     kit.check("threads", lite0, *photos)
 

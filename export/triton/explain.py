@@ -19,8 +19,9 @@ from explainable_model.errors import ExplainableModelError, InputError
 from explainable_model.explainer.answers import describe_classes, expand_class_idx, label_class, split_classes
 from explainable_model.explainer.photo_pictures import draw_overlay
 from explainable_model.explanation import CAM, CLASS_IDX, EXPLAINED_CLASS_IDX, IMAGE, LOGITS, PREDICTED
+from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import OverlayStyle
-from explainable_model.imaging.preprocess import AsDecoded, open_photo
+from explainable_model.imaging.preprocess import open_photo
 from explainable_model.imaging.sheets import save_picture
 
 DTYPES = {"UINT8": "u1", "UINT16": "<u2", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT64": "<i8"}

@@ -146,3 +146,30 @@ def test_a_softmax_over_all_positions_is_seen(dtype: torch.dtype) -> None:
         warnings.simplefilter("ignore", ZeroMapWarning)
         assert lower(ExplainableModel(network, "act"), image)(image).cam.abs().max() == 0
     assert ExplainableModel(network, "act", "layercam")(image).cam.max() > 0.5
+
+
+class ChannelNorm(nn.Module):
+    """Normalizes the channels of each position, as layer norms of ConvNeXt and of vision transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.norm(1e3 * maps.movedim(1, -1)).movedim(-1, 1)
+
+
+@pytest.mark.parametrize("lowers", [False, True])
+def test_products_that_cancel_before_a_norm_of_channels_are_no_map(lowers: bool) -> None:
+    """The score does not change with the layer's scale, so that ``sum_k g_k A_k`` is zero at every position."""
+    image, net = images(2, (3, 24, 24)), network(ChannelNorm)
+    explainable = ExplainableModel(net, "0", "hirescam", signed=True)
+    if lowers:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert lower(explainable, image)(image).cam.abs().max() == 0
+        return
+    with pytest.warns(ZeroMapWarning, match="its products with the activations cancel"):
+        assert explainable(image).cam.abs().max() == 0
+    for layer, method in (("0", "gradcam"), ("0", "layercam"), ("1", "hirescam"), ("3", "hirescam")):
+        assert ExplainableModel(net, layer, method, signed=True)(image).cam.abs().max() > 0.5

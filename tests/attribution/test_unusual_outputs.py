@@ -26,6 +26,16 @@ def two_largest(logits: Tensor) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
+def picked(logits: Tensor) -> dict[str, Tensor]:
+    labels = logits.argmax(1)
+    return {"label": labels, "score": logits.softmax(1)[torch.arange(len(labels)), labels]}
+
+
+def best(logits: Tensor, keepdim: bool = False) -> dict[str, Tensor]:
+    probabilities, classes = logits.softmax(1).max(1, keepdim=keepdim)
+    return {"pred": classes, "prob": probabilities}
+
+
 REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "topk": (lambda logits: logits.topk(3), "torch.return_types.topk, values and indices: .* a rank and no class"),
     "sort": (lambda logits: logits.sort(1), "torch.return_types.sort, values and indices"),
@@ -34,6 +44,21 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "probabilities and indices": (two_largest, "scores behind torch.topk"),
     "percent, sorted": (lambda logits: 100 * logits.softmax(1).sort(descending=True).values, "behind torch.sort"),
     "softmax of sorted": (lambda logits: logits.sort(dim=-1).values.softmax(1), "behind torch.sort"),
+    "the best class and its probability": (best, "beside a whole number: the score of the class that it predicts"),
+    "the same, as columns": (lambda logits: best(logits, keepdim=True), "beside a whole number"),
+    "the same, as logarithm": (
+        lambda logits: (logits.argmax(1), logits.log_softmax(1).amax(1)),
+        "beside a whole number",
+    ),
+    "the same, by its number": (picked, "beside a whole number"),
+    "the same, gathered": (
+        lambda logits: (logits.argmax(1), logits.gather(1, logits.argmax(1, keepdim=True)).squeeze(1)),
+        "beside a whole number",
+    ),
+    "the first of the sorted": (
+        lambda logits: (logits.argmax(1), logits.sort(1, descending=True).values[:, 0]),
+        "beside a whole number",
+    ),
     "sparse": (Tensor.to_sparse, r"a sparse tensor; .*output\.to_dense\(\)"),
     "nested": (lambda logits: torch.nested.nested_tensor(list(logits)), r"a nested tensor; .*to_padded_tensor"),
 }
@@ -45,6 +70,20 @@ def test_sorted_scores_and_other_layouts_are_refused(name: str) -> None:
     end, words = REFUSED[name]
     with pytest.raises(ModelError, match=words):
         ExplainableModel(seeded(Ended(end)), "body")(images(2))
+
+
+@pytest.mark.parametrize("output", ["prob", None])
+def test_one_score_beside_whole_numbers_is_explained_where_it_is_of_one_class(output: str | None) -> None:
+    """Where the user says so, and where it is not picked from several: a yes or no with its probability."""
+
+    def present(logits: Tensor) -> dict[str, Tensor]:
+        probability = logits.softmax(1)[:, 1] if output is None else logits.sigmoid().amax(1)
+        return {"pred": (probability > 0.5).long(), "prob": probability}
+
+    network, plain = seeded(Ended(present)), seeded(Ended(lambda logits: present(logits)["prob"]))
+    got = ExplainableModel(network, "body", output=output)(images(2))
+    assert got.cam.any()
+    assert torch.equal(got.cam, ExplainableModel(plain, "body")(images(2)).cam)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

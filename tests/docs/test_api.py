@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import explainable_model
-from explainable_model import errors, evaluation, methods, serving, targets
+from explainable_model import batch, errors, evaluation, methods, report, serving, targets
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -15,8 +15,10 @@ NAMES = re.findall(r"^\.\. (?:auto\w+|py:data):: (\S+)$", PAGE, re.MULTILINE)
 OF_ERRORS = [name for name, value in vars(errors).items() if isinstance(value, type)]
 PUBLIC = {
     "explainable_model": dir(explainable_model),
+    "explainable_model.batch": batch.__all__,
     "explainable_model.errors": OF_ERRORS,
     "explainable_model.evaluation": evaluation.__all__,
+    "explainable_model.report": report.__all__,
     "explainable_model.serving": serving.__all__,
     "explainable_model.targets": targets.__all__,
 }

@@ -33,6 +33,12 @@ for number in range(4):
     Image.fromarray(pixels).save(f"photos/{number}.png")
     Image.fromarray(np.pad(np.full((20, 20), 255, np.uint8), 22)).save(f"masks/{number}.png")
 """,
+    "docs/report.md": """
+import numpy as np
+from pathlib import Path
+from tests.support.run_folders import blob, make_row, write_run
+write_run(Path("run"), [make_row(str(n), blob(n % 7, 3), class_idx=n % 2) for n in range(24)])
+""",
     "docs/onnx.md": """
 import warnings
 import torch
@@ -43,11 +49,32 @@ with warnings.catch_warnings():
     network, open_batch = nn.Sequential(*parts).eval(), {"input_names": ["image"], "dynamic_axes": {"image": {0: "N"}}}
     torch.onnx.export(network, (torch.zeros(2, 3, 224, 224),), "classifier.onnx", dynamo=False, **open_batch)
 """,
+    "docs/batch.md": """
+import shutil
+import torch
+from torchvision.models.resnet import BasicBlock, ResNet
+from explainable_model import ExplainableModel, Preprocess, export
+from explainable_model.batch import explain_data_set
+shutil.copy("cat.jpg", "dog.jpg")
+model = ExplainableModel(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3).eval(), "layer3", upsample="none")
+export(model, "lite0.onnx", torch.randn(1, 3, 64, 64), preprocess=Preprocess((64, 64)))
+explain_data_set("lite0.onnx", ["cat.jpg", "dog.jpg"], "run", processes=0)
+""",
     "export/edge/README.md": """
 import torch, torchvision
 from explainable_model import ExplainableModel, Preprocess, export
 network, image = torchvision.models.resnet18(weights=None, num_classes=2).eval(), torch.randn(1, 3, 224, 224)
 names = ["cat", "dog"]
+""",
+    "docs/detection.md": """
+import torch
+from torch import nn
+from tests.support.detectors import photos, tiny_fcos
+from PIL import Image
+from explainable_model.demo import find_in_package
+Image.open(find_in_package("skimage", "data", "coins.png")).convert("RGB").save("street.jpg")
+detector, image = tiny_fcos(), photos(1)
+network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 1)).eval()
 """,
     "docs/cli.md": "import torch\ndef make_network(): return torch.nn.Conv2d(3, 2, 3).eval()",
     "CONTRIBUTING.md": """
@@ -73,7 +100,13 @@ ELSEWHERE = {
     "docs/use.md": "tests/test_docs.py",
 }
 # Blocks with this text are not run.
-NOT_RUN = {"export/edge/README.md": ("io_binding", "it needs a GPU; the tests of the kit run it on the CPU")}
+NOT_RUN = {
+    "docs/batch.md": (
+        "photos.map",
+        "they need a cluster or packages of others; tests/batch/test_adapters.py runs them",
+    ),
+    "export/edge/README.md": ("io_binding", "it needs a GPU; the tests of the kit run it on the CPU"),
+}
 PROMISE = re.compile(r"^.*print\(.*\) +# ([\[(]?[\d., \])]+|torch\.Size\(.*\)|There is .*)$", re.MULTILINE)
 
 

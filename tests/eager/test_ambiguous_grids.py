@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model import ExplainableModel, find_layers
-from explainable_model.attribution.layout import find_layout, makes_channels_last
+from explainable_model.attribution.layout import find_layout, find_order
 
 RAW = {"normalize": "none", "upsample": "none", "signed": True}
 
@@ -68,8 +68,8 @@ def test_map_of_channels_last_whose_shape_fits_both_orders(network: nn.Module, l
 
 def test_channels_are_first_where_nothing_tells():
     assert find_layout((2, 16, 16, 16), (2, 3, 16, 16)).kind == "channels_first"
-    assert find_layout((2, 16, 16, 16), (2, 3, 16, 16), channels_last=True).kind == "channels_last"
-    assert find_layout((2, 64, 8, 8), (2, 3, 16, 16), channels_last=True).kind == "channels_first"  # fits one alone
+    assert find_layout((2, 16, 16, 16), (2, 3, 16, 16), order="last").kind == "channels_last"
+    assert find_layout((2, 64, 8, 8), (2, 3, 16, 16), order="last").kind == "channels_first"  # fits one alone
 
 
 class FirstNorm(nn.LayerNorm):
@@ -78,5 +78,33 @@ class FirstNorm(nn.LayerNorm):
 
 def test_norms_of_more_dimensions_and_of_subclasses_tell_nothing():
     told = [nn.Linear(4, 4), nn.LayerNorm(4), nn.RMSNorm(4), nn.Embedding(4, 4)]
-    assert all(map(makes_channels_last, told))
-    assert not any(map(makes_channels_last, [FirstNorm(4), nn.LayerNorm((4, 8, 8)), nn.Conv2d(4, 4, 1), nn.ReLU()]))
+    assert {find_order(layer) for layer in told} == {"last"}
+    assert {find_order(layer) for layer in (FirstNorm(4), nn.LayerNorm((4, 8, 8)), nn.ReLU())} == {None}
+
+
+class Listening(nn.Module):
+    """A spectrogram, pooled in time eight times as much as in frequency: ``(N, 16, 16, 2)`` of 16 by 16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.pool = nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.MaxPool2d((1, 8))
+        self.last, self.head = nn.Sequential(nn.ReLU(), nn.Conv2d(16, 16, 1)), nn.Linear(16, 4)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        return self.head(self.last(self.pool(self.norm(self.conv(sound)))).square().mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer", ["pool", "last", "last.1"])
+def test_layers_of_channels_first_are_read_so_whatever_their_strides(layer: str):
+    """Channels last would be a grid of 16 by 16, with one stride in both directions."""
+    torch.manual_seed(0)
+    network, sound = Listening().double().eval(), torch.randn(2, 1, 16, 16).double()
+    found = {row.name: (row.layout.kind, row.layout.grid) for row in find_layers(network, sound)}
+    assert found.get(layer, ("channels_first", (16, 2))) == ("channels_first", (16, 2))
+    got = ExplainableModel(network, layer, "hirescam", **RAW)(sound, torch.tensor([1, 1])).cam
+    kept: list[Tensor] = []
+    handle = network.get_submodule(layer).register_forward_hook(lambda *call: kept.append(call[2]))
+    score = network(sound)[:, 1].sum()
+    handle.remove()
+    (gradient,) = torch.autograd.grad(score, kept[0])
+    torch.testing.assert_close(got, (kept[0] * gradient).sum(1).detach())

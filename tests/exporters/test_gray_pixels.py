@@ -17,8 +17,9 @@ from explainable_model.errors import ArtifactError, InputError
 from explainable_model.evaluation.subject import Subject
 from explainable_model.explainer.explainer import session_explainer
 from explainable_model.explanation import DrawnExplanation
+from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import OverlayStyle, overlay
-from explainable_model.imaging.preprocess import AsDecoded, open_photo
+from explainable_model.imaging.preprocess import open_photo
 from explainable_model.imaging.window import Window, find_values, tabulate_levels, to_eight_bits
 from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.lowering.pixels import read_levels

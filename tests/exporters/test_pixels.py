@@ -11,8 +11,8 @@ from torch import nn
 from explainable_model import ExplainableModel, Preprocess, export, load, read_metadata
 from explainable_model.errors import InputError
 from explainable_model.explanation import DrawnExplanation
+from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import OverlayStyle, overlay
-from explainable_model.imaging.preprocess import AsDecoded
 from explainable_model.lowering.imaging import PhotoIO, fresh_photos
 
 SIZE = (24, 32)

@@ -16,8 +16,9 @@ from explainable_model.artifact.tolerances import AgreementBound
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
 from explainable_model.errors import AgreementWarning, InputError, VerificationError
 from explainable_model.exporters.onnx import open_
-from explainable_model.exporters.onnx_precision import EXACT_CONVOLUTIONS
-from explainable_model.imaging.preprocess import AsDecoded, open_photo
+from explainable_model.exporters.onnx_precision import EXACT_CONVOLUTIONS, _explained_ranges
+from explainable_model.imaging.as_decoded import AsDecoded
+from explainable_model.imaging.preprocess import open_photo
 from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.verify.agreement import measure_agreement, require_agreement
 from explainable_model.verify.calibration import MINIMUM, resize_photo
@@ -150,6 +151,14 @@ def test_classes_that_are_lost_are_named() -> None:
     half = measure_agreement(predicting(full), predicting([0] * 12 + [0] * 8), batches, [1])
     with pytest.raises(VerificationError, match=r"60% of 20 photos \(for none of those of class 1, 2\).*at least 75%"):
         require_agreement(half, "int8")
+
+
+def test_images_that_hardly_differ_are_refused() -> None:
+    """ONNX Runtime's calibration makes a histogram of 2048 bins."""
+    with pytest.raises(InputError, match="hardly differ, so the activations have no range"), _explained_ranges():
+        np.histogram(np.array([1.0, np.nextafter(1.0, 2.0)]), bins=2048)
+    with pytest.raises(ValueError, match="something else"), _explained_ranges():
+        raise ValueError("something else")
 
 
 def test_an_artifact_that_disagrees_is_not_written(

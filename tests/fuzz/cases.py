@@ -209,5 +209,10 @@ def draw_classes(case: Case, batch: int) -> Tensor | None:
     rng = Random(case.seed + 7)
     if case.top_k is not None or rng.random() < 0.4:
         return None
-    count = {"Binary": 2, "Similarity": 1, "Custom": 1}.get(type(case.target).__name__, case.network.classes)
+    count = count_classes(case)
     return torch.tensor([rng.randrange(count) for _ in range(batch)])
+
+
+def count_classes(case: Case) -> int:
+    """How many classes the target of a case can explain."""
+    return {"Binary": 2, "Similarity": 1, "Custom": 1}.get(type(case.target).__name__, case.network.classes)

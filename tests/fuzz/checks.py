@@ -24,6 +24,8 @@ RIGHT_REFUSALS = {
     "reads the attention of the class token, and this network has none": ("gradeclip",),
     "LeGrad needs two blocks with attention or more": ("legrad",),
 }
+# PyTorch's exporter refuses the network itself, where the grid does not divide the size.
+NO_ONNX = "No ONNX function found for <OpOverload(op='aten.adaptive_max_pool"
 # Where a block mixes tokens without attention, attention is not all that moves evidence between tokens.
 MIXED = "reads the attention over all tokens"
 
@@ -87,6 +89,7 @@ def _stage(outcome: Outcome, stage: str, case: Case, check: Callable[[], str]) -
         words = " ".join(str(error).split())
         right = any(known in words and case.method in methods for known, methods in RIGHT_REFUSALS.items())
         right |= MIXED in words and any(isinstance(part, TokenMixer) for part in case.network.module.modules())
+        right |= stage == "onnx" and NO_ONNX in words
         right |= "has no spatial map" in words and _returns_channels_as_tokens(case)
         outcome.stages[stage] = (
             f"refused: {words[:300]}" if right else f"wrong: refused {type(error).__name__}: {words[:600]}"

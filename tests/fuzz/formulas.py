@@ -3,56 +3,19 @@
 Where the package documents that it differs from a paper (a pole, a sign), the formula here follows the docstring.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import product
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from explainable_model.methods.noise import gaussian_noise, uniform_numbers
+from explainable_model.methods.noise import gaussian_noise
+from tests.fuzz.image_formulas import expected_gradients, occlusion
+from tests.fuzz.sight import Sight, Undefined
 
 POLE = 1e-3  # the share of its terms below which the package no longer trusts a denominator
 GAP = 0.97  # of the two largest singular values: above it, Eigen-CAM is documented to be a mixture
-Score = Callable[[Tensor], Tensor]
-
-
-class Undefined(Exception):
-    """The formula has no stable value here: a tie, a pole or a double singular value."""
-
-
-@dataclass
-class Sight:
-    """One image, its class and the layer, as a formula sees them.
-
-    Attributes:
-        image: ``(1, C, *size)``.
-        activations: ``(K, *grid)``; ``None`` for methods that explain at the image.
-        gradients: of the score, likewise.
-        rerun: ``(changed images) -> scores (M,)``.
-        tail: ``(changed activations (M, K, *grid)) -> scores (M,)``, with a graph where they have one.
-        tail_gradient: ``(changed image) -> gradients (K, *grid)`` of the layer.
-        image_gradient: ``(changed image) -> gradients (C, *size)``.
-        compare: ``(weights of the scores (S,)) -> gradients (K, *grid)``.
-        values: ``(S,)``, all scores.
-        column: position of the explained score in them.
-        options: of the method.
-    """
-
-    image: Tensor
-    activations: Any
-    gradients: Any
-    rerun: Score
-    tail: Score
-    tail_gradient: Score
-    image_gradient: Score
-    compare: Score
-    values: Tensor
-    column: int
-    options: dict[str, Any]
 
 
 def _weigh(weights: Tensor, maps: Tensor) -> Tensor:
@@ -207,13 +170,17 @@ def shapleycam(sight: Sight) -> Tensor:
     return _weigh(weights, sight.activations)
 
 
+def _enlarge(maps: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
+    linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+    return functional.interpolate(maps, size=tuple(size), mode="nearest" if mode == "nearest" else linear)
+
+
 def _masks(sight: Sight) -> Tensor:
     """``(K, 1, *size)``: each channel at image size, scaled to [0, 1]."""
     size = sight.image.shape[2:]
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
     masks = []
     for channel in sight.activations:
-        large = functional.interpolate(channel[None, None], size=size, mode=mode)[0]
+        large = _enlarge(channel[None, None], size)[0]
         spread = large.max() - large.min()
         varies = channel.max() > channel.min()
         masks.append((large - large.min()) / spread if varies else torch.zeros_like(large))
@@ -258,6 +225,15 @@ def saliency(sight: Sight) -> Tensor:
     return sight.image_gradient(sight.image).abs().amax(0)
 
 
+def guided_backprop(sight: Sight) -> Tensor:
+    return sight.guided_gradient(sight.image).abs().amax(0)
+
+
+def guided_gradcam(sight: Sight) -> Tensor:
+    cam, size = gradcam(sight).clamp(min=0), sight.image.shape[2:]
+    return _enlarge(cam[None, None], size, sight.upsample)[0, 0] * guided_backprop(sight)
+
+
 def inputxgradient(sight: Sight) -> Tensor:
     return (sight.image[0] * sight.image_gradient(sight.image)).sum(0)
 
@@ -279,24 +255,6 @@ def smoothgrad_sq(sight: Sight) -> Tensor:
 
 def vargrad(sight: Sight) -> Tensor:
     return torch.stack([sight.image_gradient(copy) for copy in _noisy(sight)]).var(0, unbiased=False).amax(0)
-
-
-def expected_gradients(sight: Sight) -> Tensor:
-    points = uniform_numbers(sight.image, 1, sight.options["samples"], 0).flatten()
-    mean = torch.stack([sight.image_gradient(point * sight.image) for point in points.to(sight.image.dtype)]).mean(0)
-    return (sight.image[0] * mean).sum(0)
-
-
-def occlusion(sight: Sight) -> Tensor:
-    window, stride = sight.options["window"], sight.options["stride"]
-    drops, counts = torch.zeros(2, *sight.image.shape[2:], dtype=sight.image.dtype)
-    for corner in product(*(range(0, max(1, length - window + stride), stride) for length in sight.image.shape[2:])):
-        hidden = sight.image.clone()
-        place = tuple(slice(start, start + window) for start in corner)
-        hidden[(..., *place)] = 0
-        drops[place] += sight.values[sight.column] - sight.rerun(hidden)[0]
-        counts[place] += 1
-    return drops / counts
 
 
 FORMULAS: dict[str, Callable[[Sight], Tensor]] = {
@@ -322,6 +280,8 @@ FORMULAS: dict[str, Callable[[Sight], Tensor]] = {
     "reciprocam": reciprocam,
     "vitreciprocam": reciprocam,  # with gaussian=False
     "saliency": saliency,
+    "guided_backprop": guided_backprop,
+    "guided_gradcam": guided_gradcam,
     "inputxgradient": inputxgradient,
     "smoothgrad": smoothgrad,
     "smoothgrad_sq": smoothgrad_sq,

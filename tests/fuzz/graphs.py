@@ -14,7 +14,7 @@ from torch import Tensor
 from explainable_model import ExplainableModel, LoweredModel, export, load, lower
 from explainable_model.artifact.tolerances import FLIP_CORRELATION, NOISE_FACTOR, tolerance_of
 from explainable_model.errors import StaticBatchWarning, VerificationError
-from tests.fuzz.cases import Case, Wrong, draw_classes, explainable_of
+from tests.fuzz.cases import Case, Wrong, count_classes, draw_classes, explainable_of
 
 
 def check_lowered(case: Case, graphs: list[LoweredModel]) -> str:
@@ -44,19 +44,20 @@ def check_artifact(case: Case, name: str, lowered: LoweredModel) -> str:
         try:
             session = load(export(lowered, Path(folder) / f"a{suffix}"), threads=1)
         except VerificationError as error:
-            if "every map of the network is zero" in str(error) and _is_blank(case, explainable):
+            if "every map of the network is zero" in str(error) and is_blank(case, explainable):
                 return "refused: every map is zero"
             raise
         return compare(case, explainable, session, "float32" if name == "onnx" else "float64", lowered)
 
 
-def _is_blank(case: Case, explainable: ExplainableModel) -> bool:
+def is_blank(case: Case, explainable: ExplainableModel) -> bool:
     """Whether the maps of the predicted class and of the next three are zero."""
     inputs = case.inputs(case.batch, case.seed)
     answer = explainable(inputs[0], None, *inputs[1:])
-    if case.top_k is not None or case.network.classes == 1:
+    count = count_classes(case)
+    if case.top_k is not None or count == 1:
         return not bool(answer.cam.any())
-    classes = [(answer.class_idx + step) % case.network.classes for step in range(4)]
+    classes = [(answer.class_idx + step) % count for step in range(4)]
     return not any(bool(explainable(inputs[0], idx, *inputs[1:]).cam.any()) for idx in classes)
 
 

@@ -11,9 +11,11 @@ from torch.nn import functional
 
 from explainable_model.targets import Binary, Custom, Difference, Segmentation, Similarity
 from tests.fuzz.cases import Case
-from tests.fuzz.formulas import FORMULAS, Sight, Undefined
+from tests.fuzz.formulas import FORMULAS
+from tests.fuzz.sight import Sight, Undefined
 
 REFUSED = ("inplace operation", "modified inplace", "in-place operation", "multiple views")
+RECTIFIERS = ("ReluBackward", "HardtanhBackward")  # ReLU6 is a hardtanh
 NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 INDEPENDENT = "the score does not depend on the layer"
 
@@ -177,9 +179,16 @@ class Oracle:
             score = run.differentiable[0, column] if weights is None else (run.differentiable[0] * weights).sum()
             return self.to_map(_gradient(score, run.leaf))
 
-        def image_gradient(copy: Tensor) -> Tensor:
+        def image_gradient(copy: Tensor, guided: bool = False) -> Tensor:
             leaf = copy.clone().requires_grad_()
-            return _gradient(self.run(leaf, n, class_idx).differentiable[0, column], leaf)[0]
+            if not guided:
+                return _gradient(self.run(leaf, n, class_idx).differentiable[0, column], leaf)[0]
+            with _out_of_place(self.case.network.module):
+                score = self.run(leaf, n, class_idx).differentiable[0, column]
+            if not torch.equal(score, run.differentiable[0, column]):
+                raise Undefined("an operation in place changes what another one reads")
+            _let_rectifiers_guide(score)
+            return _gradient(score, leaf)[0]
 
         def tail(maps: Tensor) -> Tensor:
             replace = self.from_map(maps, run.leaf.detach())
@@ -197,6 +206,7 @@ class Oracle:
             tail=tail,
             tail_gradient=gradient,
             image_gradient=image_gradient,
+            guided_gradient=lambda copy: image_gradient(copy, guided=True),
             compare=lambda weights: gradient(image, weights),
             values=run.values[0].detach(),
             column=column,
@@ -222,6 +232,34 @@ def _in_order(norm: nn.Module, inputs: Any, output: Tensor) -> None:
     """PyTorch's gradient of instance norm is wrong for one image where it arrives with its channels last in memory."""
     if output.requires_grad:
         output.register_hook(Tensor.contiguous)
+
+
+@contextmanager
+def _out_of_place(module: nn.Module) -> Iterator[None]:
+    """Autograd hides a rectifier that writes into a view, as instance norm returns one, in another node."""
+    changed: list[Any] = [part for part in module.modules() if getattr(part, "inplace", False)]
+    for part in changed:
+        part.inplace = False
+    try:
+        yield
+    finally:
+        for part in changed:
+            part.inplace = True
+
+
+def _let_rectifiers_guide(score: Tensor) -> None:
+    """Let every rectifier behind a score pass only the positive part of the gradient that comes to it."""
+    found, waiting = set(), [score.grad_fn]
+    while waiting:
+        node: Any = waiting.pop()
+        if node is None or node in found:
+            continue
+        found.add(node)
+        if node.name() == "CopySlices":
+            raise Undefined("an operation writes into a view")
+        if str(node.name()).rstrip("0123456789") in RECTIFIERS:
+            node.register_prehook(lambda gradients: tuple(gradient.clamp(min=0) for gradient in gradients))
+        waiting += [follower for follower, _ in node.next_functions]
 
 
 def _gradient(score: Tensor, leaf: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from explainable_model.targets import ClassScore
-from tests.fuzz.cases import Case, draw_case
+from tests.fuzz.cases import Case, draw_case, explainable_of
 from tests.fuzz.checks import FORMATS, check_case
+from tests.fuzz.graphs import is_blank
 from tests.fuzz.networks import FuzzNet, Network
 from tests.fuzz.oracle import Oracle
 
@@ -75,6 +76,12 @@ def test_the_oracle_by_hand(method: str, expected: list[list[float]]) -> None:
     image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]).double()
     cam, _ = Oracle(by_hand(method), [image]).explain(0, 0, 0)
     torch.testing.assert_close(cam, torch.tensor(expected).double())
+
+
+def test_the_maps_of_a_target_with_one_class_are_all_zero() -> None:
+    """The network has more outputs than the target has classes."""
+    case = draw_case(720)
+    assert is_blank(case, explainable_of(case, case.network.module, case.post))
 
 
 def test_a_wrong_map_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from explainable_model.errors import InputError, LowRangeWarning, MissingRuntimeError
-from explainable_model.imaging.preprocess import open_photo
+from explainable_model.imaging.preprocess import decode_photo, open_photo
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is missing: pip install 'explainable-model[dicom]'")
 
@@ -157,6 +157,14 @@ def test_few_gray_levels_are_told(write: Write) -> None:
 def test_colors_of_eight_bits(write: Write) -> None:
     values = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(np.asarray(open_photo(write(values))), values)
+
+
+def test_bytes_are_read_as_their_file(write: Write) -> None:
+    path = write(RAMP, BitsStored=12)
+    for name in ("film.dcm", "shard.tar#IM000001"):
+        np.testing.assert_array_equal(np.asarray(decode_photo(path.read_bytes(), name)), np.asarray(open_photo(path)))
+    with pytest.raises(InputError, match=r"^shard.tar#IM000002 has 2 frames"):
+        decode_photo(write(RAMP, NumberOfFrames=2).read_bytes(), "shard.tar#IM000002")
 
 
 def test_a_file_without_its_ending(write: Write) -> None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from explainable_model.errors import ArtifactError, InputError
+from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import UNSEEN, check_style, heatmap, hottest_point, overlay, palette
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess
+from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.imaging.sheets import (
     BAR_HEIGHT,
     GAP,

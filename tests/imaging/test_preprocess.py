@@ -15,8 +15,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as torchvision_functional
 
 from explainable_model.errors import InputError, LowRangeWarning
+from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import overlay
-from explainable_model.imaging.preprocess import AsDecoded, Preprocess, open_photo
+from explainable_model.imaging.preprocess import Preprocess, open_photo
 
 
 def gradient_photo(width: int, height: int) -> Image.Image:

@@ -1,14 +1,27 @@
 """Panels and contact sheets: what is drawn where."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.font_manager import fontManager
 from numpy.typing import NDArray
 from PIL import Image
 
 from explainable_model.errors import InputError
 from explainable_model.imaging.overlay import check_style, heatmap, palette, round_box
-from explainable_model.imaging.sheets import GAP, LINE_HEIGHT, MARGIN, PANE, contact_sheet, load_font, panel
+from explainable_model.imaging.sheets import (
+    GAP,
+    LINE_HEIGHT,
+    MARGIN,
+    PANE,
+    _find_font,
+    contact_sheet,
+    load_font,
+    panel,
+)
 
 SECOND = MARGIN + PANE + GAP  # where the heatmap begins
 
@@ -43,15 +56,33 @@ def test_the_second_line_of_a_caption_is_below_the_first() -> None:
         assert (line < 128).any()
 
 
-def test_a_photo_of_one_column_is_one_pixel_wide() -> None:
+def test_a_photo_of_one_column_or_row_is_one_pixel_wide() -> None:
     sheet = draw(Image.new("RGB", (1, 4000), "red"))
     column = sheet[MARGIN + PANE // 2, MARGIN : MARGIN + PANE]
     assert (column == [255, 0, 0]).all(1).sum() == 1
+    sheet = draw(Image.new("RGB", (4000, 1), "red"))
+    row = sheet[: MARGIN + PANE, MARGIN + PANE // 2]
+    assert (row == [255, 0, 0]).all(1).sum() == 1
 
 
 def test_a_sheet_is_as_wide_as_its_widest_panel() -> None:
     sheet = contact_sheet([Image.new("RGB", (100, 60), "red"), Image.new("RGB", (140, 60), "blue")])
     assert sheet.width == 140
+
+
+def test_letters_of_another_font(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first font of the system that has them, but for the one that draws a box for each letter."""
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    paths = [folder / name for name in ("LastResortHE-Regular.ttf", "missing.ttf", "STIXGeneral.ttf")]
+    monkeypatch.setattr(fontManager, "ttflist", [SimpleNamespace(fname=str(path)) for path in paths])
+    _find_font.cache_clear()
+    try:
+        assert load_font(12, "a\u20de").path == str(paths[2])  # type: ignore[attr-defined]
+        monkeypatch.setattr(fontManager, "ttflist", [SimpleNamespace(fname=str(paths[0]))])
+        _find_font.cache_clear()
+        assert load_font(12, "a\u20de").path == load_font(12).path  # type: ignore[attr-defined]
+    finally:
+        _find_font.cache_clear()
 
 
 def test_letters_that_no_font_has_are_drawn_in_the_default_font() -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from explainable_model import Preprocess
-from explainable_model.imaging.preprocess import AsDecoded
+from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.lowering.imaging import PhotoIO
 
 SIZE = (24, 32)

@@ -154,6 +154,13 @@ def test_kpcacam_takes_the_largest_not_the_most_negative_eigenvalue() -> None:
     assert up_to_sign(kpcacam(activations), kernel_projection(activations)) < 1e-6
 
 
+def test_kpcacam_centers_a_kernel_whose_mean_is_positive() -> None:
+    # One position of 25 differs, by so much that the kernel saturates: most entries are tanh(large) - tanh(1) > 0.
+    activations = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
+    activations[0, 0, 1, 2] = 1000.0
+    assert up_to_sign(kpcacam(activations), kernel_projection(activations)) < 1e-6
+
+
 def test_kpcacam_by_hand() -> None:
     # One channel, two kinds of position: 2 and 0, centered +1 and -1. Kernel: a = tanh(1 + 1) between equals,
     # b = tanh(-1 + 1) = 0 between unequals. Centred: c and -c with c = (a - b) / 2; as 4 x 4 with two of each kind the

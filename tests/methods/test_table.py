@@ -44,6 +44,11 @@ def test_unknown_method_lists_the_known() -> None:
         find_method("cam9")
 
 
+def test_the_methods_that_give_every_class_the_same_map() -> None:
+    same = {name for name, method in methods.METHODS.items() if not method.class_specific}
+    assert same == {"eigencam", "fem", "kpcacam", "rollout"}
+
+
 def test_the_defaults_are_those_of_the_papers_and_of_the_docs() -> None:
     defaults = {
         "smoothgradcam++": {"samples": 16, "noise": 0.15, "seed": 0},

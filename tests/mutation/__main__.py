@@ -118,7 +118,7 @@ def _try(
     left = []
     for row in sample:
         verdict = known.get((name, row.key))
-        if not (verdict and (verdict.killed or reason_of(row.where, row.mutant.change))):
+        if not (verdict and (verdict.killed or reason_of(row.where, row.mutant.change, row.mutant.statement))):
             left.append(row)
     if not left or (deadline and time.monotonic() > deadline):
         return
@@ -128,7 +128,7 @@ def _try(
         if deadline and time.monotonic() > deadline:
             return
         mutant, module = row.mutant, ".".join(row.path.relative_to(ROOT).with_suffix("").parts)
-        tests = baseline.choose_tests(row.path, mutant.lines)
+        tests = [*ROOMS[name].always, *baseline.choose_tests(row.path, mutant.lines)]
         killed = run_mutant(ROOT, module.removesuffix(".__init__"), mutant.source, tests)
         verdict = Verdict(name, row.key, row.where, mutant.change, killed)
         known[name, verdict.key] = verdict
@@ -146,7 +146,7 @@ def _count(name: str, everything: Sequence[Candidate], known: dict[tuple[str, st
     equivalent, survived = [], []
     for row, killed in tried:
         where, change = row.where, row.mutant.change
-        reason = reason_of(where, change)
+        reason = reason_of(where, change, row.mutant.statement)
         if killed:
             continue
         if reason:

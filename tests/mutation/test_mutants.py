@@ -1,6 +1,12 @@
 """The maker of mutants: what it changes, and what it leaves alone."""
 
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.__main__ import ROOT
 from tests.mutation.mutants import make_mutants
+from tests.mutation.rooms import EQUIVALENT, ROOMS, Equivalent, reason_of
 
 SOURCE = '''
 """A docstring with 3."""
@@ -40,3 +46,16 @@ def test_a_mutant_knows_what_it_changes_and_who_reads_it() -> None:
     assert rows["constant: 3  ->  4"] == ("LIMIT = 3", (5,))
     assert rows["constant: 2  ->  3"] == ("def cut(values, most=2):", (4, 5, 6))
     assert rows["constant: 1  ->  2"] == ("if most > 1:", (4,))
+
+
+@pytest.mark.parametrize("row", EQUIVALENT, ids=lambda row: f"{Path(row.where).stem}: {row.change}")
+def test_every_equivalent_mutant_is_one(row: Equivalent) -> None:
+    """A row that fits no mutant any more is out of date."""
+    paths = {path for room in ROOMS.values() for path in room.module_files(ROOT) if str(path).endswith(row.where)}
+    mutants = [mutant for path in paths for mutant in make_mutants(path.read_text())]
+    assert any(reason_of(row.where, mutant.change, mutant.statement) == row.reason for mutant in mutants)
+
+
+def test_rooms() -> None:
+    assert all((ROOT / test.partition("::")[0]).is_file() for room in ROOMS.values() for test in room.always)
+    assert reason_of("explainable_model/imaging/sheets.py:3", "constant: 1  ->  2", "MARGIN = 1") is None

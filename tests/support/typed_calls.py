@@ -31,5 +31,6 @@ def answers(network: nn.Module, picture: Image.Image) -> None:
     assert_type(xm.explain(picture, network, method="layercam", target_layer="layer4"), xm.PhotoExplanation)
     assert_type(xm.explain(picture, network, [281, "tabby"]), xm.PhotoExplanations)
     assert_type(xm.explain(picture, network, method=["gradcam", "layercam"]), xm.PhotoExplanations)
+    assert_type(xm.explain("street.jpg", network, task="detection", top_k=5), xm.PhotoDetections)
     assert_type(xm.explain("cat.jpg", network).cam, NDArray[Any])
     assert_type(xm.explain("cat.jpg", network).class_name, str | None)

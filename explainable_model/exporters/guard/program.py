@@ -7,6 +7,7 @@ from typing import Any
 from explainable_model.exporters.guard.expressions import SYMBOL, check_guard, check_size
 from explainable_model.exporters.guard.operators import ATEN, SIZES
 from explainable_model.exporters.guard.refusal import Refusal, shorten
+from explainable_model.exporters.guard.size_nodes import check_size_nodes
 from explainable_model.exporters.guard.structure import (
     dict_of,
     is_bool,
@@ -179,7 +180,9 @@ def check_program(content: bytes) -> bytes:
     Raises:
         Refusal: it holds something that the exporter does not write.
     """
-    return json.dumps(_program(parse_json(content, "its graph"))).encode()
+    program = _program(parse_json(content, "its graph"))
+    check_size_nodes(program["graph_module"]["graph"]["nodes"])
+    return json.dumps(program).encode()
 
 
 def check_payload(content: bytes, sizes: dict[str, int], prefix: str) -> bytes:

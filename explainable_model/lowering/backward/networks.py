@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 
 from explainable_model.attribution.batching import split
+from explainable_model.attribution.boxes import BoxScore
 from explainable_model.attribution.network import ForwardRun
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Custom, Scores
@@ -199,6 +200,8 @@ def _captured(model: nn.Module, plan: Plan, example: Sequence[Tensor], batch: in
 def count_classes(module: fx.GraphModule, plan: Plan) -> int:
     """How many classes can be explained."""
     logits, _, values, _ = (node.meta["val"] for node in output_nodes(module.graph))
+    if isinstance(plan.target, BoxScore):
+        return plan.target.max_boxes
     if not isinstance(plan.target, Custom):
         return int(values.shape[1])
     if plan.target.classes is not None:

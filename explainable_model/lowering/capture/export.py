@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import itertools
 import logging
 import operator
 import sys
@@ -14,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from explainable_model.attribution.calling import call_network
 from explainable_model.attribution.inputs import predicted_class_idx
@@ -27,6 +25,7 @@ from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import ExplainableModelError, TraceError
 from explainable_model.lowering.capture.functionalize import functionalize, is_composite
 from explainable_model.lowering.capture.grad_mode import inline_grad_mode
+from explainable_model.lowering.capture.leftovers import forget_leftovers
 from explainable_model.lowering.capture.torchvision_ops import without_torchvision
 from explainable_model.lowering.capture.trace_errors import untraceable
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
@@ -241,27 +240,8 @@ def quiet_export() -> Iterator[None]:
         # What a network keeps between calls, such as its last attention, is no part of the graph.
         warnings.filterwarnings("ignore", message=r"The tensor attributes? .* assigned during export")
         try:
-            with _forget_shapes():
+            with forget_leftovers():
                 yield
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _forget_shapes() -> Iterator[None]:
-    """Drop what ``torch.export`` leaves in tables of the process: answers of operators on fake tensors, and of symbols.
-
-    Their keys name the symbols of one export, so that no other export finds them, and hold on to its shapes: a process
-    that exports again and again would keep a megabyte of each.
-    """
-    table = getattr(FakeTensorMode, "cache", {})
-    known = len(table)
-    try:
-        yield
-    finally:
-        for key in list(itertools.islice(table, known, None)):
-            table.pop(key, None)
-        for method in vars(ShapeEnv).values():
-            if hasattr(method, "cache_clear"):
-                method.cache_clear()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from explainable_model.lowering.rules import PORTABLE_FORWARDS
 from tests.support.rule_checks import TOLERANCE, Example, Numbers, compare, compare_at_another_batch, example
 
 aten = torch.ops.aten
@@ -171,3 +172,13 @@ def test_against_autograd(row: Example) -> None:
 @pytest.mark.parametrize("row", DYNAMIC, ids=str)
 def test_at_another_batch_size(row: Example) -> None:
     assert compare_at_another_batch(row) < TOLERANCE
+
+
+def test_a_random_slope_in_plain_operators() -> None:
+    """In evaluation mode, as by default, it is the mean of the two bounds; in training mode it is drawn."""
+    values = normal(50, 6)
+    forward = PORTABLE_FORWARDS[aten.rrelu.default]
+    for bounds in ((), (0.1, 0.3), (0.1, 0.3, False)):
+        assert torch.allclose(forward(values, *bounds), aten.rrelu.default(values, *bounds))
+    slopes = (forward(values, 0.1, 0.3, True) / values)[values < 0]
+    assert slopes.min() < 0.15 < 0.25 < slopes.max()

@@ -87,6 +87,7 @@ CUTTING = [
     *(example(aten.slice.Tensor, normal(2, 9, 10), *cut, note=str(cut).replace(" ", "").replace(str(END), "end"))
       for cut in ((1, 0, 3), (1, 1, END), (2, -3, -1), (1, 0, 8, 2), (1, 1, END, 2), (2, 1, 10, 3), (-1, -4, END),
                   (1, -20, 5), (1, None, None, 4), (1, 2, 100), (0, 1, 2), (1, 0, END))),
+    example(aten.slice.Tensor, normal(5, 4), note="all"),
     *(example(aten.narrow.default, normal(2, 9, 10), *cut, note=str(cut).replace(" ", ""))
       for cut in ((1, 0, 3), (-1, 4, 6), (2, -3, 2), (1, 0, 9))),
     example(aten.slice_scatter.default, normal(2, 9), normal(2, 3), 1, 2, 5, batched=BOTH),

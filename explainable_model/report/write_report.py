@@ -1,0 +1,174 @@
+"""Writes the report of a run: one file of HTML that loads nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explainable_model.errors import InputError, MissingRuntimeError
+from explainable_model.explanation import Progress
+from explainable_model.paths import as_path
+from explainable_model.progress import ProgressLike, as_progress
+from explainable_model.report.against import Pairs, pair_runs
+from explainable_model.report.page import draw_page
+from explainable_model.report.payload import (
+    Record,
+    describe_clusters,
+    describe_other,
+    describe_pairs,
+    describe_row,
+    describe_run,
+)
+from explainable_model.report.run_table import RunTable, read_run
+from explainable_model.report.selection import MOST_PHOTOS, Rows, choose_rows, describe_choice
+from explainable_model.report.shortcuts import SMALLEST_GRID, Cluster, find_shortcuts
+from explainable_model.report.thumbnails import make_thumbnails
+from explainable_model.writing import resolve_target, write_bytes
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+        path: the file.
+        photos: rows of the run.
+        shown: photos on the page.
+        clusters: as of ``find_shortcuts``, the most suspicious first.
+        notes: what the page tells its reader before all else.
+        size: bytes of the file.
+    """
+
+    path: Path
+    photos: int
+    shown: int
+    clusters: Sequence[Cluster]
+    notes: Sequence[str]
+    size: int
+
+    @property
+    def alarms(self) -> list[Cluster]:
+        """The clusters that look like shortcuts."""
+        return [cluster for cluster in self.clusters if cluster.alarm]
+
+
+def write_report(
+    run: str | Path,
+    path: str | Path,
+    *,
+    against: str | Path | None = None,
+    photos: str | Path | None = None,
+    thumbnails: bool = True,
+    limit: int = MOST_PHOTOS,
+    title: str | None = None,
+    progress: ProgressLike = None,
+) -> Report:
+    """Write the report of a run as one page, which needs no server and asks no host.
+
+    Args:
+        run: the folder that ``explainable-model batch`` wrote.
+        path: where to write, ending in ``.html``.
+        against: another run of the same photos: the page shows flipped classes and moved maps.
+        photos: a folder in which the photos lie now, where it is not the folder of then.
+        thumbnails: whether the page holds small pictures of the photos.
+        limit: how many photos the page shows at most. Of more, it shows the worst and a sample, and says so; its
+            figures are of all photos.
+        title: of the page.
+        progress: ``True`` for a bar, or a function of the step, how many are done, and how many there are.
+
+    Returns:
+        The file, the clusters and the notes.
+
+    Raises:
+        InputError: no run, a run without rows, two runs without a common photo, or a limit below 1.
+        ArtifactError: a damaged run, one of a newer schema, or a file that cannot be written.
+        MissingRuntimeError: pyarrow is not installed. Without scikit-learn the page has no search for shortcuts.
+    """
+    target, folder = _check(path, photos, limit)
+    tell = as_progress(progress)
+    table = read_run(run, tell)
+    clusters, notes = _search(table, tell)
+    other = None if against is None else read_run(against, tell)
+    pairs = None if other is None else pair_runs(table, other)
+    shown = choose_rows(table, limit, clusters, pairs)
+    content = describe_run(table, title or f"Explained photos: {table.folder.path.resolve().name}")
+    content["rows"], lost = _describe_rows(table, shown, folder, thumbnails, tell)
+    content["clusters"] = describe_clusters(table, clusters, shown)
+    if other is not None and pairs is not None:
+        content["against"] = describe_pairs(table, other, pairs)
+        _add_others(content["rows"], shown, other, pairs)
+        notes += [f"The other run: {note}" for note in other.notes]
+    notes = [*filter(None, [describe_choice(table, shown)]), *table.notes, *notes, *lost]
+    content["notes"] = notes
+    page = draw_page(content).encode("utf-8", "replace")
+    write_bytes(target, page)
+    return Report(target, len(table), len(shown), clusters, notes, len(page))
+
+
+def _check(path: str | Path, photos: str | Path | None, limit: int) -> tuple[Path, Path | None]:
+    target = as_path(path)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"The report is {target}; expected a file that ends in .html.")
+    resolve_target(target)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise InputError(f"limit is {limit!r}; expected a number of photos, at least 1.")
+    folder = None if photos is None else as_path(photos)
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; expected the one in which the photos lie now.")
+    return target, folder
+
+
+def _search(table: RunTable, tell: Progress | None) -> tuple[list[Cluster], list[str]]:
+    try:
+        clusters = find_shortcuts(table, tell)
+    except MissingRuntimeError as error:
+        return [], [str(error)]
+    if min(table.grid) < SMALLEST_GRID and not table.failed.all():
+        height, width = table.grid
+        return [], [
+            f"The maps have {height} x {width} cells, too few to search for shortcuts; expected {SMALLEST_GRID} a side."
+        ]
+    return clusters, []
+
+
+def _describe_rows(
+    table: RunTable, shown: Rows, folder: Path | None, thumbnails: bool, tell: Progress | None
+) -> tuple[list[Record], list[str]]:
+    """Describe the photos of the page in its order, and note the photos that were not at hand."""
+    rows: dict[int, dict[str, Any]] = dict(table.read_rows(shown))
+    common = find_common_folder([row["id"] for row in rows.values()])
+    for row in rows.values():
+        row["name"] = row["id"].removeprefix(common)
+    asked = [number for number in shown.tolist() if not table.failed[number]] if thumbnails else []
+    pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], folder, tell), strict=True))
+    described = [describe_row(table, n, rows[n], *pictures.get(n, ("", ""))) for n in shown.tolist()]
+    reasons: dict[str, int] = {}
+    for picture, reason in pictures.values():
+        if not picture:
+            reasons[reason] = reasons.get(reason, 0) + 1
+    hint = "" if folder else " Name the folder in which the photos lie now: photos=, --photos."
+    return described, [
+        f"{count:,} of {len(asked):,} photos have no picture here: {reason}.{hint if 'not found' in reason else ''}"
+        for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:4]
+    ]
+
+
+def find_common_folder(names: Sequence[str]) -> str:
+    """The folder that all names begin with, with its slash; names of one page are shown without it."""
+    first, last = min(names, default=""), max(names, default="")
+    length = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[: first.rfind("/", 0, length) + 1]
+
+
+def _add_others(described: list[Record], shown: Rows, other: RunTable, pairs: Pairs) -> None:
+    """Add to each photo of the page what the other run says of it."""
+    places = dict(zip(pairs.first.tolist(), range(len(pairs.first)), strict=True))
+    common = {place: places[row] for place, row in enumerate(shown.tolist()) if row in places}
+    rows = dict(other.read_rows(pairs.second[np.array(list(common.values()), np.int64)]))
+    for place, pair in common.items():
+        number = int(pairs.second[pair])
+        described[place]["other"] = describe_other(
+            other, number, rows[number], bool(pairs.flipped[pair]), float(pairs.moved[pair])
+        )

@@ -1,0 +1,100 @@
+"""Ray: the rows of one machine, also where an actor or the driver is killed.
+
+Ray is no package of the tests: ``pip install 'explainable-model[ray]'``, then ``pytest -m '' tests/batch/test_ray.py``,
+40 seconds of the processor.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.batch.test_pool import count_parts, expected, many, wait_for  # noqa: F401
+from tests.batch.test_run import read_rows
+
+pytest.importorskip("ray")
+
+SCRIPT = """
+import sys
+import ray
+import pyarrow
+from explainable_model.batch import BatchExplainer, explain_data_set
+from explainable_model.errors import InputError
+
+if __name__ == "__main__":
+    artifact, photos, run = sys.argv[1:]
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    try:
+        explain_data_set(artifact, photos, run + "-refused", engine="ray", processes=3)
+    except InputError as error:
+        print(error)
+    data = ray.data.from_items([{"uri": f"{photos}/{number:03d}.png"} for number in range(8)])
+    made = data.map_batches(
+        BatchExplainer, fn_constructor_args=(artifact,), batch_size=4, compute=ray.data.ActorPoolStrategy(size=2)
+    )
+    print(sorted((row["uri"], row["name"]) for row in made.iter_rows()))
+    ray.shutdown()
+"""
+
+
+def command(artifact: Path, photos: Path, run: Path) -> list[str]:
+    words = ("batch", artifact, photos, "-o", run, "--engine", "ray", "--processes", 2, "--part", 4, "--json")
+    return [sys.executable, "-m", "explainable_model", *map(str, words)]
+
+
+def find_actors(driver: int) -> list[psutil.Process]:
+    """The processes of the actors, whose names Ray sets."""
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        try:
+            if "MapWorker" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_killed_actor_and_a_killed_driver(
+    artifact: Path,
+    many: Path,  # noqa: F811
+    tmp_path: Path,
+    expected: list[dict[str, Any]],  # noqa: F811
+) -> None:
+    run = tmp_path / "run"
+    driver = subprocess.Popen(command(artifact, many, run), stdout=subprocess.DEVNULL)
+    wait_for(lambda: count_parts(run) >= 2)
+    actors = find_actors(driver.pid)
+    assert len(actors) == 2
+    actors[0].kill()
+    made = count_parts(run)
+    wait_for(lambda: count_parts(run) >= made + 6)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    driver.wait()
+    psutil.wait_procs(family, 30)
+    made = count_parts(run)
+    assert made < 30
+    done = subprocess.run(command(artifact, many, run), stdout=subprocess.PIPE, text=True, check=True)
+    record = json.loads(done.stdout)
+    assert (record["photos"], record["explained"], record["failed"]) == (120, 120 - 4 * made, 0)
+    assert read_rows(run) == expected
+
+
+def test_a_pipeline_of_the_users_own(
+    artifact: Path,
+    many: Path,  # noqa: F811
+    tmp_path: Path,
+    expected: list[dict[str, Any]],  # noqa: F811
+) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, script, artifact, many, tmp_path / "run"], capture_output=True, text=True, check=True
+    )
+    refused, rows = done.stdout.strip().splitlines()[-2:]
+    assert "3 actor(s) of 1 thread(s) were asked for; this cluster has room for 2" in refused
+    assert rows == str(sorted((row["uri"], row["name"]) for row in expected[:8]))

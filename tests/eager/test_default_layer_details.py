@@ -1,0 +1,63 @@
+"""What the automatic choice says and looks at: blank images, few images, the other inputs of one image."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explainable_model import ExplainableModel
+from explainable_model.eager.find_layer import default_layer
+from explainable_model.errors import DoubtfulPlacesWarning, LayerError
+from tests.support.nets import TinyViT, images, seeded
+
+
+class Dark(nn.Module):
+    """Sees what is brighter than zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.ReLU(), nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 4, 3, bias=False))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.body(image).relu().mean((2, 3)) * 1)
+
+
+def test_a_blank_image_is_named_as_the_reason() -> None:
+    network = seeded(Dark())
+    nn.init.zeros_(network.head.weight)
+    with pytest.raises(LayerError, match="all values of the image are equal, which may turn every ReLU off"):
+        default_layer(network, torch.zeros(1, 1, 16, 16))
+    with pytest.raises(LayerError, match="depends on none") as caught:
+        default_layer(network, images(1, (1, 16, 16)))
+    assert "are equal" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_the_automatic_choice_runs_few_images_of_one_channel(count: int) -> None:
+    network, batches = seeded(Dark()), []
+    network.register_forward_hook(lambda module, inputs, output: batches.append(len(inputs[0])))
+    assert default_layer(network, images(count, (1, 16, 16)).abs()) == "body"
+    assert set(batches) == {2}
+
+
+class Weighed(nn.Module):
+    """A transformer with a further input for each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vit = TinyViT()
+
+    def forward(self, image: Tensor, weight: Tensor) -> Tensor:
+        return self.vit(image) * weight.prod(1, keepdim=True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_other_inputs_of_one_image_go_along_where_places_are_checked() -> None:
+    """Whether tokens are places is tested with copies of one image, which need its other input as often."""
+    network, weights = seeded(Weighed()), torch.tensor([[1.0, 1.0], [2.0, 0.5], [0.25, 4.0]])
+    try:
+        got = ExplainableModel(network, "vit.blocks.1.norm1")(images(3), [0, 1, 2], weights)
+    except DoubtfulPlacesWarning:
+        pytest.fail("the patches of this network are places")
+    want = ExplainableModel(seeded(Weighed()).vit, "blocks.1.norm1")(images(3), [0, 1, 2])
+    torch.testing.assert_close(got.cam, want.cam)

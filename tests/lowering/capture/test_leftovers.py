@@ -1,0 +1,48 @@
+"""What exports leave in tables of the process, and what is dropped of it."""
+
+import gc
+import linecache
+from collections.abc import Callable
+
+from torch import Tensor, fx, nn
+from torch.fx import graph_module
+
+from explainable_model.lowering.capture.leftovers import forget_leftovers
+
+
+def make_graph() -> fx.GraphModule:
+    return fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+
+
+def name_of(graph: Callable[[Tensor], Tensor]) -> str:
+    return str(type(graph).forward.__code__.co_filename)  # type: ignore[attr-defined]
+
+
+def clear() -> None:
+    for _ in range(2):  # the second drops what the first found unused
+        with forget_leftovers():
+            pass
+
+
+def test_texts_of_graphs_that_are_gone() -> None:
+    kept, gone = make_graph(), make_graph()
+    earlier, names = name_of(kept), (name_of(kept), name_of(gone))
+    table = graph_module._loader.eval_cache
+    kept.recompile()  # writes another text, and its first one is not needed any more
+    del gone
+    gc.collect()
+    clear()
+    assert not {earlier, *names} & {*table, *linecache.cache}
+    assert name_of(kept) in table
+    assert "def forward" in "".join(linecache.getlines(name_of(kept))), "TorchScript and tracebacks read the text"
+
+
+def test_a_text_that_is_new_stays_for_one_more_call() -> None:
+    """Another thread may have written it, and not have made its graph yet."""
+    table = graph_module._loader.eval_cache
+    table["<eval_with_key>.new"] = "x = 1"
+    with forget_leftovers():
+        pass
+    assert "<eval_with_key>.new" in table
+    clear()
+    assert "<eval_with_key>.new" not in table

@@ -1,0 +1,63 @@
+"""Make the reports that ``report.test.mjs`` opens: ``python -m tests.report.browser.make FOLDER``."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from explainable_model.report import write_report
+from tests.support.run_folders import Row, blob, make_row, write_run
+
+NAMES = ("cat", "dog", "<img src=x onerror=alert(1)>")
+HOSTILE = "</script><img src=x onerror=alert(1)>=1+1"
+PHOTOS = 1000
+
+
+def draw_photo(path: Path, rng: np.random.Generator) -> Path:
+    """A photo of soft spots, which compresses as photos do."""
+    small = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    soft = Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC)
+    grain = np.asarray(soft).astype(np.int16) + rng.integers(-12, 13, (480, 640, 1))
+    Image.fromarray(grain.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    return path
+
+
+def make_rows(photos: list[Path], seed: int, shift: float) -> list[Row]:
+    """A thousand rows, whose third class looks into a corner; a share of ``shift`` has other maps and classes."""
+    rng = np.random.default_rng(0)
+    change = np.random.default_rng(seed)
+    rows = []
+    for number in range(PHOTOS):
+        class_idx = number % 3
+        y, x = (6, 6) if class_idx == 2 else rng.uniform(0, 6, 2)
+        label = NAMES[(class_idx + (rng.random() < 0.1)) % 3]
+        score = float(rng.uniform(0.3, 1))
+        if change.random() < shift:
+            y, class_idx = 6 - y, (class_idx + 1) % 3
+        name = f"{number:04}{HOSTILE if number == 7 else ''}.jpg"
+        photo = photos[number % len(photos)]
+        if number % 100 == 50:
+            rows.append(make_row(name, error="The photo is truncated.", label=label, photo=photo))
+            continue
+        cam = blob(y, x, width=0.9) * rng.uniform(0.5, 3)
+        row = make_row(name, cam, class_idx=class_idx, score=score, label=label, names=NAMES, photo=photo)
+        rows.append({**row, "entropy": float(rng.random())})
+    return rows
+
+
+def main(folder: Path) -> None:
+    """Write two runs, and their reports."""
+    rng = np.random.default_rng(0)
+    photos = [draw_photo(folder / f"{number}.jpg", rng) for number in range(50)]
+    for name, shift in (("run", 0.0), ("other", 0.2)):
+        write_run(folder / name, make_rows(photos, 1, shift), class_names=NAMES, artifact=f"{name}.onnx")
+    alone = write_report(folder / "run", folder / "alone.html")
+    assert alone.size < 8_000_000, alone.size
+    write_report(folder / "run", folder / "pair.html", against=folder / "other")
+    bare = [make_row("failed", error="broken"), make_row("zero", np.zeros((7, 7)))]
+    write_report(write_run(folder / "bare-run", bare), folder / "bare.html")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
