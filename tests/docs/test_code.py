@@ -46,7 +46,8 @@ from torch import nn
 parts = nn.Conv2d(3, 8, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    torch.onnx.export(nn.Sequential(*parts).eval(), (torch.zeros(1, 3, 224, 224),), "classifier.onnx", dynamo=False)
+    network, open_batch = nn.Sequential(*parts).eval(), {"input_names": ["image"], "dynamic_axes": {"image": {0: "N"}}}
+    torch.onnx.export(network, (torch.zeros(2, 3, 224, 224),), "classifier.onnx", dynamo=False, **open_batch)
 """,
     "docs/batch.md": """
 import shutil

@@ -18,6 +18,7 @@ from explainable_model.errors import (
     InputError,
     LayerError,
     ModelError,
+    StaticBatchWarning,
     UntrustedArtifactError,
     UntrustedArtifactWarning,
 )
@@ -181,6 +182,14 @@ def test_whole_pixels_with_channels_last_and_one_batch_size(tmp_path: Path) -> N
     torch.testing.assert_close(found.cam, xm.ExplainableModel(Small())(pixels / 255).cam, atol=1e-5, rtol=1e-5)
     with pytest.raises(InputError, match="batches of 2"):
         network(pixels[:1])
+
+
+def test_one_batch_size_is_the_artifact_s_as_well(tmp_path: Path) -> None:
+    explainable = xm.ExplainableModel(kept(save(pixels_model(), tmp_path)))
+    pixels = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0)).float()
+    with pytest.warns(StaticBatchWarning, match="a batch of exactly 2"):
+        lowered = xm.lower(explainable, pixels)
+    torch.testing.assert_close(lowered(pixels).cam, explainable(pixels).cam, atol=1e-5, rtol=1e-5)
 
 
 def test_what_a_kept_graph_cannot_do_is_said(tmp_path: Path) -> None:

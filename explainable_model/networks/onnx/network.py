@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from explainable_model.errors import InputError
+from explainable_model.errors import InputError, TraceError
 from explainable_model.networks.onnx.build import Build, Step
 from explainable_model.networks.onnx.inputs import GraphInput, image_shape
 from explainable_model.networks.onnx.values import Value, tensor
@@ -71,7 +71,10 @@ class OnnxNetwork(nn.Module):
             names = ", ".join(f"{each.name} {each.shape}" for each in self.inputs)
             raise InputError(f"{1 + len(others)} inputs given; the network takes {len(self.inputs)}: {names}.")
         if self.fixed_batch is not None and image.shape[0] != self.fixed_batch:
-            raise InputError(f"The file was made for batches of {self.fixed_batch}; got {image.shape[0]} images.")
+            text = f"The file was made for batches of {self.fixed_batch}; got {image.shape[0]} images."
+            raise (
+                TraceError(text) if torch.compiler.is_exporting() else InputError(text)
+            )  # which tries the file's batch
         seen = image.movedim(1, -1) if self.channels_last else image
         values = self._begin(dict(zip([each.name for each in self.inputs], (seen, *others), strict=True)))
         for position, step in enumerate(self.steps):
