@@ -19,7 +19,7 @@ DETR = {"score_threshold": 0.15}
 
 # An ONNX file takes ten seconds to write: families whose operators others have are written as TorchScript alone.
 FAMILIES: Any = {
-    "retinanet": (tiny_retinanet, SIZE, {}, ("onnx", "ts")),
+    "retinanet": (tiny_retinanet, SIZE, {}, ("ts",)),
     "ssd": (tiny_ssd, SIZE, {}, ("onnx", "ts", "pt2")),
     "faster_rcnn": (tiny_faster_rcnn, SIZE, {}, ("onnx", "ts")),
     "detr": (partial(make_detr, "detr"), DETR_SIZE, DETR, ("onnx", "ts")),
