@@ -15,7 +15,8 @@ from PIL import Image
 
 import explainable_model as xm
 from explainable_model.cli.main import main
-from explainable_model.demo import boxes, find_in_package
+from explainable_model.demo import boxes
+from explainable_model.demo.files import find_in_package
 from explainable_model.errors import InputError
 from explainable_model.explainer.explainer import artifact_explainer
 from explainable_model.explainer.photo_detections import PhotoDetections

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from explainable_model.artifact.answer import Reference
 from explainable_model.artifact.limits import MAX_RECORD, find_excess
 from explainable_model.artifact.record_check import check_record
 from explainable_model.artifact.shapes import NHW, SizeRange, array_dtype
@@ -37,32 +38,6 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Profile: TypeAlias = Literal["full", "portable"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 _RENAMED = {"worst": "min_correlation"}  # fields of ``agreement`` by their names in earlier versions
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The artifact's answer to a fixed image, so that any device can check its own answer.
-
-    Element i of image n, counted over (C, *spatial), is ``sin(i + n)``; extra inputs that ``inputs`` does not hold are
-    made in the same way.
-
-    Attributes:
-        size: spatial size of the image.
-        class_idx: the predicted class of each image, or its ``top_k`` classes.
-        logits: up to 16 values of each image's logits, at equal distances.
-        cam: each map reduced to its mean over an 8 x 8 grid of cells, row by row.
-        logits_tolerance, cam_tolerance: how much a device may differ.
-        inputs: the values of each extra input, ``None`` for one that is made like the image; ``None`` for all in
-            artifacts of earlier versions.
-    """
-
-    class_idx: list[int] | list[list[int]]
-    logits: list[list[float]]
-    cam: list[list[float]]
-    logits_tolerance: float
-    cam_tolerance: float
-    size: list[int] | None = None
-    inputs: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +173,16 @@ class Metadata:
         """Shape of the example image that the artifact was made with, without the batch."""
         size = list(self.reference.size or ()) if self.reference is not None else []
         return [int(size.pop(0) if n is None else n) for n in self.image_shape[1:]]
+
+    @property
+    def input_shapes(self) -> dict[str, list[int]]:
+        """The shape of each input where the batch and the image are as small as the artifact was made with."""
+        rows = self.to_dict()["inputs"]
+        shapes = {name: [n or 1 for n in row["shape"]] for name, row in rows.items()}
+        known = self.reference is not None and self.reference.size is not None
+        if known or None not in self.image_shape[1:]:
+            shapes[IMAGE] = [self.batch or 1, *self.example_shape]
+        return shapes
 
     @property
     def network_shape(self) -> list[int]:

@@ -58,7 +58,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    return _is_text(value) or _is_number(value)
+    return _is_text(value) or _is_number(value) or _is_bool(value)
 
 
 def _is_count(value: Any, least: int = 1) -> bool:

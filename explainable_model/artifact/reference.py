@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explainable_model.artifact.metadata import Metadata, Reference
+from explainable_model.artifact.answer import Reference
+from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.shapes import PIXEL_DTYPES, array_dtype, spatial
 from explainable_model.artifact.tolerances import DEVICE_FACTOR, Tolerance, tolerance_of

@@ -2,16 +2,31 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from explainable_model.errors import InputError
 from explainable_model.explanation import PREDICTED, DetectionExplanation, Detections, Explanation
 
 TABLE_COLUMNS = 8  # x1, y1, x2, y2, score, label, valid, level
 ANY_LEVEL = -1  # of a box that lies on no level of its own
+
+
+class DetectionArguments(TypedDict, total=False):
+    """The keyword arguments of ``ExplainableModel`` for ``task="detection"``."""
+
+    candidates: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor, Tensor]] | None
+    score_threshold: float | None
+    iou_threshold: float | None
+    max_boxes: int | None
+    box_score: str
+    region: str | None
+    by_box: bool
+
+
+DETECTION_ARGUMENTS = tuple(DetectionArguments.__annotations__)
 
 
 class RankedBoxes(NamedTuple):
@@ -22,11 +37,18 @@ class RankedBoxes(NamedTuple):
             pyramid that it lies on, ``ANY_LEVEL`` for all. It has no gradient.
         places: ``(N, R)`` int64, which candidate each is.
         explain: from places ``(N, k)`` to what is explained of these candidates ``(N, k)``, with its gradient.
+        match: from boxes ``(N, k, 4)`` to the places ``(N, k)`` and the table ``(N, k, 8)`` of the candidates that
+            overlap most with them.
     """
 
     table: Tensor
     places: Tensor
     explain: Callable[[Tensor], Tensor]
+    match: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+    def at(self, ranks: Tensor) -> tuple[Tensor, Tensor]:
+        """Places ``(N, k)`` and table ``(N, k, 8)`` of the boxes of these ranks ``(N, k)``."""
+        return self.places.gather(1, ranks), rows_of(self.table, ranks)
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,8 @@ class BoxScore:
         iou_threshold: of two boxes of one class that overlap more, the better one stays; ``None`` for no suppression.
         max_boxes: R, how many boxes of an image can be asked for.
         region: ``gaussian`` or ``box`` weights each map by the place of its box; ``None`` leaves it.
+        limit: the most boxes that the network's own results have; ``None`` for no limit.
+        by_box: whether each call gives boxes, and the candidates that overlap most with them are explained.
     """
 
     family: str
@@ -48,8 +72,14 @@ class BoxScore:
     iou_threshold: float | None = None
     max_boxes: int = 1
     region: str | None = None
-    inputs: ClassVar[int] = 0
+    limit: int | None = None
+    by_box: bool = False
     linear: ClassVar[bool] = False
+
+    @property
+    def inputs(self) -> int:
+        """How many extra inputs each call gives: the boxes, where they choose what is explained."""
+        return int(self.by_box)
 
     def to_record(self) -> Mapping[str, Any]:
         """The choice of boxes as an artifact's metadata stores it."""
@@ -61,6 +91,7 @@ class BoxScore:
             "iou_threshold": self.iou_threshold,
             "max_boxes": self.max_boxes,
             "region": self.region,
+            "by_box": self.by_box,
         }
 
 
@@ -78,6 +109,21 @@ def resolve_ranks(class_idx: Tensor, count: int) -> Tensor:
                 f"box, 0 to {count - 1}, or {PREDICTED} for the boxes of the best scores. max_boxes= finds more boxes."
             )
     return torch.where(class_idx == PREDICTED, number_columns(class_idx), class_idx)
+
+
+def check_given_boxes(boxes: Tensor, ranks: Tensor) -> Tensor:
+    """The boxes ``(N, k, 4)`` that a user gives for k columns, as ``(N, 4)`` for one.
+
+    Raises:
+        InputError: another shape or dtype.
+    """
+    given = boxes.unsqueeze(1) if boxes.ndim == 2 else boxes
+    if not boxes.is_floating_point() or given.ndim != 3 or given.shape[1:] != (ranks.shape[1], 4):
+        raise InputError(
+            f"The box is {boxes.dtype} of shape {tuple(boxes.shape)}; expected x1, y1, x2, y2 in pixels, floating "
+            f"point of shape (N, {ranks.shape[1]}, 4)" + (" or (N, 4)." if ranks.shape[1] == 1 else ".")
+        )
+    return given
 
 
 def number_columns(ranks: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from explainable_model.attribution.argument_values import (
     as_whole,
     describe,
 )
-from explainable_model.attribution.boxes import BoxScore
+from explainable_model.attribution.boxes import BoxScore, DetectionArguments
 from explainable_model.attribution.calling import Caller, Forward, as_caller, record_caller
 from explainable_model.attribution.layout import Order, PatchEmbedding, ReshapeTransform, find_orders, patch_embedding
 from explainable_model.attribution.method import Fusion, Method
@@ -53,20 +53,6 @@ BIASES = "@biases"
 
 GRAPH_TAPS = (*ATTENTION_TAPS, BIASES)
 """Values that the captured graph has and no layer returns."""
-
-
-class DetectionArguments(TypedDict, total=False):
-    """The keyword arguments of ``ExplainableModel`` for ``task="detection"``."""
-
-    candidates: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor, Tensor]] | None
-    score_threshold: float | None
-    iou_threshold: float | None
-    max_boxes: int | None
-    box_score: str
-    region: str | None
-
-
-DETECTION_ARGUMENTS = tuple(DetectionArguments.__annotations__)
 
 
 class PlanArguments(DetectionArguments, total=False):
@@ -181,7 +167,7 @@ class Plan:
             top_k = as_whole(top_k, "top_k", "how many classes to explain, or None for one", 1, MAX_TOP_K)
         chunk_size = as_whole(chunk_size, "chunk_size", "how many copies of an image to run at once", 1)
         return cls(
-            model=type(model).__name__,
+            model=getattr(model, "network_name", type(model).__name__),
             method=method,
             layers=layers,
             fusion=fusion,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from explainable_model.attribution.boxes import BoxScore, RankedBoxes, number_columns, resolve_ranks, rows_of
+from explainable_model.attribution.boxes import BoxScore, RankedBoxes, check_given_boxes, number_columns, resolve_ranks
 from explainable_model.attribution.foreground import select_foreground
 from explainable_model.attribution.inputs import check_class_range
 from explainable_model.attribution.prediction import Select, check_class_scores, find_prediction
@@ -240,7 +240,7 @@ def score_output(
     """
     class_idx = class_idx.unsqueeze(1) if class_idx.ndim == 1 else class_idx
     if isinstance(target, BoxScore):
-        return _score_boxes(output, class_idx)
+        return _score_boxes(output, class_idx, inputs)
     if isinstance(target, Custom):
         return _score_custom(target, output, select, class_idx, inputs, image_shape)
     prediction = find_prediction(output, select)
@@ -253,11 +253,11 @@ def score_output(
     return Scores(logits, class_idx, values, class_idx, values.shape[1])
 
 
-def _score_boxes(found: RankedBoxes, class_idx: Tensor) -> Scores:
+def _score_boxes(found: RankedBoxes, class_idx: Tensor, boxes: Sequence[Tensor]) -> Scores:
     """The scores of the boxes that are asked for; the logits are their table, ``(N, k, 8)``."""
     ranks = resolve_ranks(class_idx, found.places.shape[1])
-    values = found.explain(found.places.gather(1, ranks))
-    return Scores(rows_of(found.table, ranks), ranks, values, number_columns(ranks), found.places.shape[1])
+    places, table = found.match(check_given_boxes(boxes[0], ranks)) if boxes else found.at(ranks)
+    return Scores(table, ranks, found.explain(places), number_columns(ranks), found.places.shape[1])
 
 
 def _score_custom(

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from explainable_model.batch.photos import Photo
-from explainable_model.batch.schema import NAMES, make_schema
+from explainable_model.batch.schema import COLUMNS, NAMES, make_schema
 from explainable_model.errors import InputError
 
 URI, CONTENT = ("uri", "path"), ("bytes", "image", "data")
 OPTIONAL = ("id", "label", "class")
+TYPES = {column.name: column.type for column in COLUMNS}
+PANDAS = {"int32": "Int32", "int16": "Int16", "uint8": "Int16", "float32": "float32"}  # others are objects
 
 
 def read_columns(columns: Any) -> list[tuple[Photo, Any]]:
@@ -106,15 +108,4 @@ def _to_series(name: str, values: list[Any]) -> Any:
     """A column of pandas that keeps whole numbers whole where some are missing."""
     import pandas
 
-    kinds = {"int32": "Int32", "int16": "Int16", "uint8": "Int16", "float32": "float32"}
-    kind = kinds.get(_TYPES[name], "object")
-    return pandas.Series(values, dtype=kind)
-
-
-def _list_types() -> dict[str, str]:
-    from explainable_model.batch.schema import COLUMNS
-
-    return {column.name: column.type for column in COLUMNS}
-
-
-_TYPES = _list_types()
+    return pandas.Series(values, dtype=PANDAS.get(TYPES[name], "object"))

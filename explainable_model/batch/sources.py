@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from explainable_model.batch.photos import REMOTE, Photo, is_remote, open_remote
@@ -109,8 +110,6 @@ def _label(photo: Photo, folder_labels: bool) -> Photo:
 
 def with_label(photo: Photo, label: str) -> Photo:
     """The same photo with a label."""
-    from dataclasses import replace
-
     return replace(photo, label=label)
 
 

@@ -76,4 +76,5 @@ def add_report(parser: argparse.ArgumentParser) -> None:
         "--limit", type=parse_count, default=5000, metavar="N", help="most photos on the page; default: %(default)s"
     )
     parser.add_argument("--title", metavar="TEXT", help="of the page; default: the name of the folder")
+    parser.add_argument("--coco", type=Path, metavar="FILE", help="also write where maps are hot, as boxes of COCO")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the page, ending in .html")

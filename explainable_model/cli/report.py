@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def report(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Write the page, and say what it found."""
-    from explainable_model.report import write_report
+    from explainable_model.report import write_coco, write_report
 
     with console.track_progress() as progress:
         found = write_report(
@@ -27,7 +27,11 @@ def report(arguments: argparse.Namespace, console: Console) -> Outcome:
         )
     for note in found.notes:
         console.warn(note)
-    return Outcome(_describe(found), _record(found))
+    if arguments.coco is None:
+        return Outcome(_describe(found), _record(found))
+    boxes = write_coco(arguments.run, arguments.coco)
+    text = f"{_describe(found)}\n-> {arguments.coco} ({boxes:,} boxes)"
+    return Outcome(text, {**_record(found), "coco": {"path": str(arguments.coco), "boxes": boxes}})
 
 
 def _describe(found: "Report") -> str:

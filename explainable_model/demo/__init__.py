@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explainable_model.errors import ArtifactError, MissingRuntimeError, ModelError
+from explainable_model.demo.files import find_in_package, make_folder, missing_error
+from explainable_model.errors import ModelError
 from explainable_model.explainer.answers import probabilities
 from explainable_model.imaging.overlay import ALPHA, COLORMAP, hottest_point
 from explainable_model.imaging.preprocess import Preprocess, open_photo
@@ -127,7 +128,7 @@ def efficientnet_lite0() -> NamedModel:
 
         timm_info: Any = importlib.import_module("timm.data")
     except ImportError as error:
-        raise _missing_error("timm") from error
+        raise missing_error("timm") from error
     model = timm.create_model("tf_efficientnet_lite0")
     trained = torch.load(weights, map_location="cpu", weights_only=True)
     model.load_state_dict(_rename_by_position(trained, model.state_dict()))
@@ -270,36 +271,3 @@ def _rename_by_position(trained: Mapping[str, "Tensor"], initial: Mapping[str, "
                 f"{tuple(place.shape)}: pip install 'explainable-model[demo]' installs the versions that match."
             )
     return dict(zip(initial, trained.values(), strict=True))
-
-
-def find_in_package(package: str, *parts: str) -> Path:
-    """Find a file in an installed package without importing the package, which could download data."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise _missing_error(package)
-    path = Path(spec.submodule_search_locations[0], *parts)
-    if not path.is_file():
-        raise _missing_error(f"{package}/{'/'.join(parts)}")
-    return path
-
-
-def _missing_error(requirement: str) -> MissingRuntimeError:
-    return MissingRuntimeError(
-        f"The demo needs {requirement}, which is not installed: pip install 'explainable-model[demo]'."
-    )
-
-
-def make_folder(out: str | Path) -> Path:
-    """Make the folder of the demo's files.
-
-    Raises:
-        ArtifactError: it cannot be made.
-    """
-    out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtifactError(
-            f"The folder {out} cannot be made ({error.strerror}); choose another with --out."
-        ) from error
-    return out

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explainable_model.demo import find_in_package, make_folder
 from explainable_model.demo.detector import PREPROCESS, load_detector
+from explainable_model.demo.files import find_in_package, make_folder
 from explainable_model.explainer.detection_defaults import BOX_METHOD, BOXES, DETECTION
 from explainable_model.explainer.detector import DetectorExplainer, open_detector
 from explainable_model.explainer.photo_detections import PhotoDetections, explain_boxes

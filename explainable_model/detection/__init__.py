@@ -25,6 +25,9 @@ call                  argument or result                    shape and meaning
 ..                    ``score_threshold``, ``iou_threshold``  the network's own without them
 ..                    ``max_boxes=R``                       how many ranks can be asked for, k without it
 ..                    ``box_score=``                        ``"class"``, ``"objectness"``, ``"x1"`` ... ``"y2"``
+..                    ``by_box=True``                       each call gives ``x1, y1, x2, y2`` ``(N, 4)``, or
+                                                            ``(N, k, 4)`` with ``top_k``; the candidates that overlap
+                                                            most are explained
 ..                    ``region=``                           ``"gaussian"`` or ``"box"``: weight maps by their box
 ``explainable(...)``  ``image``                             ``(N, C, H, W)``, as the network takes it
 ..                    ``class_idx``                         ``(N, k)`` int64 ranks; ``-1`` in column j: the j-th best

@@ -8,6 +8,7 @@ from explainable_model.detection.candidates import Candidates, take
 from explainable_model.errors import InputError
 
 NOTHING = -1.0  # the score of a candidate that is out
+TIE = 1e-4  # the share of the score where overlaps are equal
 ROUNDS = 24  # of suppression in a graph; clusters of boxes are decided within a few
 
 
@@ -37,6 +38,34 @@ def choose_boxes(candidates: Candidates, how: BoxScore) -> tuple[Tensor, Tensor]
     else:
         boxes = candidates.boxes if candidates.tie_boxes is None else candidates.tie_boxes
         places, kept = suppress(scores, boxes.detach(), candidates.labels, how.max_boxes, how.iou_threshold)
+    if how.limit is not None and how.limit < how.max_boxes:
+        beyond = torch.arange(how.max_boxes, device=kept.device) >= how.limit
+        kept = torch.where(beyond, torch.full_like(kept, NOTHING), kept)
+    return places, _fill_table(candidates, places, kept)
+
+
+@torch.no_grad()
+def match_boxes(candidates: Candidates, how: BoxScore, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """The candidates that overlap most with given boxes; of the same overlap, the one with the best score.
+
+    Args:
+        candidates: M of each image.
+        how: its ``score_threshold`` says which candidates are boxes.
+        boxes: ``(N, k, 4)``.
+
+    Returns:
+        Places ``(N, k)``, and the table ``(N, k, 8)``; a box that no candidate overlaps is not valid.
+    """
+    scores, known = candidates.scores.detach(), candidates.boxes.detach()
+    own = (known[..., 2:] - known[..., :2]).prod(2)
+    boxes = boxes.to(known.dtype)
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(2)
+    good = (scores > how.score_threshold).unsqueeze(1)
+    overlap = overlap_with(boxes.unsqueeze(2), area.unsqueeze(2), known.unsqueeze(1), own.unsqueeze(1))
+    overlap = torch.where(good & (overlap > 0), overlap, torch.zeros_like(overlap))
+    places = (overlap + TIE * scores.unsqueeze(1)).argmax(2)
+    found = overlap.gather(2, places.unsqueeze(2)).squeeze(2) > 0
+    kept = torch.where(found, take(scores, places), torch.full_like(boxes[..., 0], NOTHING))
     return places, _fill_table(candidates, places, kept)
 
 
@@ -86,13 +115,15 @@ def keep_best(boxes: Tensor, good: Tensor, iou_threshold: float) -> Tensor:
     overlap = overlap_with(boxes.unsqueeze(2), area.unsqueeze(2), boxes.unsqueeze(1), area.unsqueeze(1))
     order = torch.arange(boxes.shape[1], device=boxes.device)
     hides = ((overlap > iou_threshold) & (order.unsqueeze(1) < order)).to(boxes.dtype)
-    keep = before = good
-    rounds = ROUNDS if torch.compiler.is_exporting() else boxes.shape[1]
-    for _ in range(rounds):
-        before, keep = keep, good & ~(torch.matmul(keep.to(boxes.dtype).unsqueeze(1), hides).squeeze(1) > 0)
+    allowed = good.to(boxes.dtype).unsqueeze(1)
+    keep = before = allowed
+    for _ in range(ROUNDS if torch.compiler.is_exporting() else boxes.shape[1]):
+        before, keep = keep, allowed * (torch.matmul(keep, hides) < 0.5).to(boxes.dtype)
         if not torch.compiler.is_exporting() and torch.equal(before, keep):
             break
-    return keep & (before == keep).all(1, keepdim=True) if torch.compiler.is_exporting() else keep
+    if torch.compiler.is_exporting():
+        keep = keep * (before == keep).all(2, keepdim=True).to(keep.dtype)
+    return keep.squeeze(1) > 0.5
 
 
 def overlap_with(box: Tensor, box_area: Tensor, boxes: Tensor, areas: Tensor) -> Tensor:

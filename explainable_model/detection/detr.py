@@ -71,7 +71,9 @@ def rt_detr(network: Any, image: Tensor, tap: Tap) -> Candidates:
 
 
 def yolos(network: Any, image: Tensor, tap: Tap) -> Candidates:
-    """Candidates of YOLOS, at the patches that go into the last block.
+    """Candidates of YOLOS, at the patches that go into the last block, after its layer normalization.
+
+    Before a layer normalization, gradient times activation of a token sums to zero, since its length does not matter.
 
     Source: Fang et al. 2021, arXiv 2106.00666.
     """
@@ -83,7 +85,7 @@ def yolos(network: Any, image: Tensor, tap: Tap) -> Candidates:
         patches = tap([torch.unflatten(tokens[:, 1:-queries].mT, 2, size)])[0]
         return torch.cat([tokens[:, :1], patches.flatten(2).mT, tokens[:, -queries:]], 1)
 
-    with _changed(network.vit.encoder.layer[-2], change):
+    with _changed(network.vit.encoder.layer[-1].layernorm_before, change):
         output = network(pixel_values=image)
     return _candidates(network, output, image)
 

@@ -37,10 +37,12 @@ class Thresholds:
     Attributes:
         score: boxes of a lower score are none.
         iou: of two boxes of one class that overlap more, the better one stays; ``None`` for no suppression.
+        limit: the most boxes of an image; ``None`` for no limit.
     """
 
     score: float
     iou: float | None
+    limit: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from explainable_model.attribution.boxes import BoxScore, RankedBoxes
 from explainable_model.detection.candidates import COORDINATES, Candidates
-from explainable_model.detection.choice import choose_boxes
+from explainable_model.detection.choice import choose_boxes, match_boxes
 from explainable_model.detection.family import Family, Tap
 from explainable_model.errors import ModelError
 
@@ -31,6 +31,11 @@ class DetectionNetwork(nn.Module):
         self.levels.eval()
 
     @property
+    def network_name(self) -> str:
+        """The class of the detector, which a user knows."""
+        return type(self.network).__name__
+
+    @property
     def layer_aliases(self) -> dict[str, str]:
         """The names of the detector's own layers, which a user knows, and their names in this module."""
         return {name: f"network.{name}" for name, _ in self.network.named_modules() if name}
@@ -40,7 +45,8 @@ class DetectionNetwork(nn.Module):
         candidates = self.family.candidates(self.network, image, Tap(self.levels, self.only_windows))
         with torch.no_grad():
             places, table = choose_boxes(candidates, self.target)
-        return RankedBoxes(table, places, partial(_explained, candidates, self.target.score))
+        explain = partial(_explained, candidates, self.target.score)
+        return RankedBoxes(table, places, explain, partial(match_boxes, candidates, self.target))
 
 
 def _explained(candidates: Candidates, score: str, places: Tensor) -> Tensor:

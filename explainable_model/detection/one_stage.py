@@ -13,6 +13,8 @@ from explainable_model.detection.family import Tap
 from explainable_model.detection.torchvision_input import Prepared, prepare, pyramid_of
 from explainable_model.detection.windows import local_layers, locate, run_at
 
+CLASS_HEAD = "RetinaNetClassificationHead"  # whose modules are known
+
 
 def retinanet(network: Any, image: Tensor, tap: Tap) -> Candidates:
     """Candidates of ``torchvision.models.detection.RetinaNet``: pairs of an anchor and a class.
@@ -30,8 +32,8 @@ def retinanet(network: Any, image: Tensor, tap: Tap) -> Candidates:
         return cast(Tensor, flat.reshape(*at.shape, 4))
 
     found = _pairs(prepared, logits, scores, deltas, places, level, decode)
-    part = network.head.classification_head
-    layers = local_layers(part.conv, part.cls_logits) if tap.only_windows else None
+    part: Any = getattr(network.head, "classification_head", None) if tap.only_windows else None
+    layers = local_layers(part.conv, part.cls_logits) if type(part).__name__ == CLASS_HEAD else None
     if layers is None:
         return found
     anchor = torch.div(places, logits.shape[2], rounding_mode="floor")

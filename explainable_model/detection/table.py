@@ -12,7 +12,7 @@ def _torchvision_levels(network: Any) -> int:
 
 
 def _torchvision_thresholds(network: Any) -> Thresholds:
-    return Thresholds(float(network.score_thresh), float(network.nms_thresh))
+    return Thresholds(float(network.score_thresh), float(network.nms_thresh), int(network.detections_per_img))
 
 
 def _one(network: Any) -> int:

@@ -30,13 +30,16 @@ class _Proposals(NamedTuple):
 
 
 def count_levels(network: Any) -> int:
-    """How many levels boxes are cut out of."""
-    return len(network.roi_heads.box_roi_pool.featmap_names)
+    """How many levels boxes are cut out of: a small backbone has fewer than the pooler names."""
+    named = len(network.roi_heads.box_roi_pool.featmap_names)
+    blocks = getattr(getattr(network.backbone, "fpn", None), "inner_blocks", None)
+    return min(named, len(network.rpn.anchor_generator.sizes) if blocks is None else len(blocks))
 
 
 def thresholds(network: Any) -> Thresholds:
     """Those of the second stage."""
-    return Thresholds(float(network.roi_heads.score_thresh), float(network.roi_heads.nms_thresh))
+    heads = network.roi_heads
+    return Thresholds(float(heads.score_thresh), float(heads.nms_thresh), int(heads.detections_per_img))
 
 
 def faster_rcnn(network: Any, image: Tensor, tap: Tap) -> Candidates:

@@ -5,11 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from explainable_model.attribution.argument_values import MAX_TOP_K, as_whole, describe
+from explainable_model.attribution.argument_values import MAX_TOP_K, as_flag, as_whole, describe
 from explainable_model.attribution.box_maps import LEVELS, REGIONS
-from explainable_model.attribution.boxes import BoxScore
+from explainable_model.attribution.boxes import DETECTION_ARGUMENTS, BoxScore
 from explainable_model.attribution.method import Method
-from explainable_model.attribution.plan import DETECTION_ARGUMENTS
 from explainable_model.detection.candidates import COORDINATES, Candidates
 from explainable_model.detection.family import Family, Tap, Thresholds, is_of
 from explainable_model.detection.network import DetectionNetwork
@@ -45,12 +44,18 @@ def wrap_detector(model: nn.Module, arguments: dict[str, Any]) -> tuple[Detectio
     top_k = arguments.get("top_k")
     least = 1 if top_k is None else as_whole(top_k, "top_k", "how many boxes to explain", 1, MAX_TOP_K)
     most = given.get("max_boxes")
+    if own.iou is None and given.get("iou_threshold") is not None:
+        raise InputError(
+            f"iou_threshold= suppresses duplicates, which {type(model).__name__} does not do; leave it out."
+        )
     target = BoxScore(
         family=family.name,
         score=_choose(given.get("box_score", "class"), "box_score", SCORES),
         score_threshold=_fraction(given.get("score_threshold"), "score_threshold", own.score),
         iou_threshold=own.iou if own.iou is None else _fraction(given.get("iou_threshold"), "iou_threshold", own.iou),
         max_boxes=least if most is None else as_whole(most, "max_boxes", f"{least} or more boxes", least, MAX_TOP_K),
+        limit=own.limit,
+        by_box=as_flag(given.get("by_box"), "by_box"),
         region=None if given.get("region") is None else _choose(given["region"], "region", REGIONS),
     )
     return DetectionNetwork(model, family, target), target

@@ -59,7 +59,7 @@ def count_levels(network: Any) -> int:
 
 def thresholds(network: Any) -> Thresholds:
     """Those of ultralytics' ``predict``; a head without suppression has no ``iou``."""
-    return Thresholds(THRESHOLDS.score, None if _is_one_to_one(head_of(network)) else THRESHOLDS.iou)
+    return Thresholds(THRESHOLDS.score, None if _is_one_to_one(head_of(network)) else THRESHOLDS.iou, MOST)
 
 
 def _is_one_to_one(head: Any) -> bool:

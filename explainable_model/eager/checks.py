@@ -47,9 +47,10 @@ def refuse_training_mode(model: nn.Module) -> None:
         ModelError: the network, or a norm or dropout in it, is in training mode.
     """
     if model.training or _trains(model):
+        name = getattr(model, "network_name", type(model).__name__)
         raise ModelError(
-            f"{type(model).__name__} is in training mode: batch norm would use the batch and dropout "
-            "would be random. Call .eval() on it first."
+            f"{name} is in training mode: batch norm would use the batch and dropout would be random. Call .eval() on "
+            "it first."
         )
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explainable_model.artifact.metadata import Metadata, Reference
+from explainable_model.artifact.answer import Reference
+from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.reference import REFERENCE_BATCH, make_reference, reference_array
 from explainable_model.artifact.runner import as_array
 from explainable_model.artifact.shapes import PIXEL_DTYPES, shape_problem

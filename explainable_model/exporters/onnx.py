@@ -215,9 +215,8 @@ def _check_work(path: Path, metadata: Metadata) -> None:
         values: Sequence[Any] = session.get_outputs()
         return values
 
-    record = metadata.to_dict()["inputs"]
-    example = {IMAGE: [metadata.batch or 1, *metadata.example_shape]}
-    inputs = [(name, row["dtype"], example.get(name, [n or 1 for n in row["shape"]])) for name, row in record.items()]
+    dtypes = metadata.to_dict()["inputs"]
+    inputs = [(name, dtypes[name]["dtype"], shape) for name, shape in metadata.input_shapes.items()]
     try:
         check_work(memoryview(path.read_bytes()), inputs, infer)
     except Refusal as refusal:

@@ -16,7 +16,7 @@ from explainable_model.explanation import input_names, output_names
 from explainable_model.exporters import onnx
 from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.openvino_file import read_openvino
-from explainable_model.exporters.guard.openvino_graph import check_sizes
+from explainable_model.exporters.guard.openvino_graph import check_call, check_sizes
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
 from explainable_model.telemetry import import_openvino
 
@@ -192,6 +192,7 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
     model = _read(core, path)
     try:
         check_sizes(model, name_companion(path).stat().st_size)
+        check_call(model, metadata.input_shapes)
     except Refusal as refusal:
         raise not_shown_harmless(path, refusal) from refusal
     config = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}

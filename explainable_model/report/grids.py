@@ -10,6 +10,7 @@ Levels: TypeAlias = NDArray[np.uint8]  # (n, h, w): 255 is the maximum of each m
 Maps: TypeAlias = NDArray[np.float64]
 
 LARGEST_SIDE = 14  # a finer map is averaged: places are compared, not outlines
+CHUNK = 65_536  # maps, which bounds the memory
 PLATEAU = 0.95  # cells of this share of the maximum are the hottest place
 
 
@@ -80,6 +81,11 @@ def find_hottest(maps: Levels) -> NDArray[np.float64]:
 
     A map with several maxima far apart is hottest between them: it has no fixed place.
     """
+    parts = [_find_hottest(maps[start : start + CHUNK]) for start in range(0, max(len(maps), 1), CHUNK)]
+    return np.concatenate(parts)
+
+
+def _find_hottest(maps: Levels) -> NDArray[np.float64]:
     _, height, width = maps.shape
     heat = maps.astype(np.float64)
     hottest = heat >= PLATEAU * heat.max((1, 2), keepdims=True)

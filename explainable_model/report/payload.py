@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from explainable_model.imaging.overlay import COLORMAP, SIGNED_COLORMAP, palette
 from explainable_model.report.against import MOVED, Pairs
+from explainable_model.report.columns import cut
 from explainable_model.report.grids import average_maps
 from explainable_model.report.proportions import Proportion
-from explainable_model.report.run_table import RIGHT, UNKNOWN, WRONG, RunTable, cut
+from explainable_model.report.run_table import RIGHT, UNKNOWN, WRONG, RunTable
 from explainable_model.report.shortcuts import Cluster
 
 FINEST_MAP = 20  # cells a side on the page; a finer map is averaged
@@ -28,13 +29,10 @@ def encode(values: NDArray[np.uint8]) -> str:
 
 def describe_run(table: RunTable, title: str) -> Record:
     """Describe the whole run: counts, accuracy, classes, strengths."""
-    artifact = table.folder.record.get("artifact") or {}
     answered = ~table.failed
     return {
         "title": title,
-        "artifact": {
-            key: cut(str(artifact[key])) for key in ("name", "method", "model", "sha256") if artifact.get(key)
-        },
+        "artifact": table.artifact,
         "photos": len(table),
         "failed": int(table.failed.sum()),
         "empty": int((answered & ~table.has_map()).sum()),
@@ -74,7 +72,7 @@ def _describe_classes(table: RunTable) -> list[Record]:
                 "name": table.name(class_idx),
                 "photos": len(rows),
                 "accuracy": _share(accuracy),
-                "score": round(float(table.score[rows].mean()), 4),
+                "score": _round(float(table.score[rows].mean(dtype=np.float64))),
                 "strength": float(f"{np.median(table.strength[rows]):.4g}"),
                 "empty": len(rows) - len(drawn),
                 "map": encode(average_maps(table.maps[drawn])) if len(drawn) else None,
@@ -143,11 +141,9 @@ def describe_row(table: RunTable, number: int, row: Mapping[str, Any], picture: 
     found |= {"class": table.name(predicted), "score": _round(row["score"])}
     if predicted != explained:
         found["explained"] = table.name(explained)
-    if len(top := row["top_k"] or []) > 1:
+    if len(top := [one for one in row["top_k"] or [] if one and one["class"] is not None]) > 1:
         found["top"] = [
-            [cut(one["name"]) if one["name"] else table.name(one["class"]), _round(one["score"])]
-            for one in top[:5]
-            if one
+            [cut(one["name"]) if one["name"] else table.name(one["class"]), _round(one["score"])] for one in top[:5]
         ]
     found |= {"strength": float(f"{table.strength[number]:.4g}"), "crop": _round_all(table.crop[number])}
     found |= {key: _round(row[key]) for key in ("entropy", "hottest_tenth") if row[key] is not None}
@@ -198,7 +194,7 @@ def describe_pairs(first: RunTable, second: RunTable, pairs: Pairs) -> Record:
         "changed": pairs.changed,
         "only": [pairs.only_first, pairs.only_second],
         "flips": flips[:MOST_FLIPS],
-        "artifact": cut(str((second.folder.record.get("artifact") or {}).get("name") or "")),
+        "artifact": second.artifact.get("name", ""),
     }
 
 

@@ -1,6 +1,5 @@
 """The rows of a run as arrays: what the report counts over all photos, in about 150 bytes a photo."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,15 @@ from numpy.typing import NDArray
 from explainable_model.batch.run_folder import RunFolder, open_run
 from explainable_model.batch.schema import import_pyarrow, make_schema
 from explainable_model.errors import ArtifactError, InputError
+from explainable_model.explanation import Progress
+from explainable_model.report.columns import (
+    cut,
+    find_first_class,
+    find_problem,
+    hash_text,
+    read_crops,
+    read_numbers,
+)
 from explainable_model.report.grids import Levels, choose_grid, fit_map
 
 READ = (
@@ -20,7 +28,6 @@ READ = (
 )
 BATCH_ROWS = 2048
 MOST_ROWS = 20_000_000
-LONGEST_TEXT = 300  # of names, labels and errors; a longer one is cut
 RIGHT, WRONG, UNKNOWN = 1, 0, -1
 
 
@@ -70,6 +77,13 @@ class RunTable:
         return len(self.ids)
 
     @property
+    def artifact(self) -> dict[str, str]:
+        """What the run says of its artifact: name, method, model, sha256."""
+        found = self.folder.record.get("artifact")
+        wanted = ("name", "method", "model", "sha256")
+        return {key: cut(str(found[key])) for key in wanted if found.get(key)} if isinstance(found, dict) else {}
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Height and width of ``maps``."""
         return self.maps.shape[1], self.maps.shape[2]
@@ -91,17 +105,18 @@ class RunTable:
             inside = wanted[(wanted >= start) & (wanted < start + batch.num_rows)]
             if len(inside):
                 rows = batch.take(import_pyarrow().array(inside - start)).to_pylist()
-                if [_hash(row["id"]) for row in rows] != self.ids[inside].tolist():
+                if [hash_text(row["id"]) for row in rows] != self.ids[inside].tolist():
                     raise ArtifactError(f"{self.folder.path} changed while it was read; let batch end first.")
                 yield from zip(inside.tolist(), rows, strict=True)
             start += batch.num_rows
 
 
-def read_run(folder: str | Path) -> RunTable:
+def read_run(folder: str | Path, tell: Progress | None = None) -> RunTable:
     """Read the rows of a run.
 
     Args:
         folder: as ``explainable-model batch`` wrote it.
+        tell: called with the step, how many rows are read, and how many photos the run has.
 
     Raises:
         InputError: no run, or a run without rows.
@@ -112,6 +127,8 @@ def read_run(folder: str | Path) -> RunTable:
     reader = _Reader(run)
     for batch in _iterate(run, READ):
         reader.add(batch)
+        if tell:
+            tell("rows", reader.rows, max(count_photos(run), reader.rows))
     if not reader.rows:
         raise InputError(f"The run {run.path} has no rows yet; let explainable-model batch write some first.")
     return reader.finish()
@@ -148,25 +165,25 @@ class _Reader:
         self.run, self.rows = run, 0
         self.grid: tuple[int, int] | None = None
         self.columns: dict[str, list[NDArray[Any]]] = {}
-        self.maps: list[list[Levels | None]] = []
+        self.maps: list[Levels | None] = []  # of each batch; none where no row so far has a map
         self.labels: dict[str, int] = {}
-        known = run.record.get("class_names") or []
-        self.names = {index: cut(str(name)) for index, name in enumerate(known)}
+        known = run.record.get("class_names")
+        self.names = {index: cut(str(name)) for index, name in enumerate(known if isinstance(known, list) else [])}
         self.damaged: dict[int, str] = {}
         self.signed, self.kinds = False, set[str]()
 
     def add(self, batch: Any) -> None:
         """Take the rows of a batch."""
-        explained = _numbers(batch, "class", -1)
+        explained = read_numbers(batch, "class", -1)
         found = {
-            "ids": np.array([_hash(text) for text in batch.column("id").to_pylist()], np.uint64),
-            "contents": np.array([_hash(text) for text in batch.column("sha256").to_pylist()], np.uint64),
+            "ids": np.array([hash_text(text) for text in batch.column("id").to_pylist()], np.uint64),
+            "contents": np.array([hash_text(text) for text in batch.column("sha256").to_pylist()], np.uint64),
             "explained": explained,
-            "predicted": _first_class(batch.column("top_k"), explained),
-            "score": _numbers(batch, "score", np.nan),
+            "predicted": find_first_class(batch.column("top_k"), explained),
+            "score": read_numbers(batch, "score", np.nan),
             "failed": ~np.asarray(batch.column("error").is_null()),
             "label": self._number_labels(batch.column("label")),
-            "crop": _read_crops(batch),
+            "crop": read_crops(batch),
         }
         self._learn_names(batch, explained)
         self.kinds.update(filter(None, batch.column("score_kind").unique().to_pylist()))
@@ -187,26 +204,26 @@ class _Reader:
 
     def _add_maps(self, batch: Any, failed: NDArray[np.bool_], found: Mapping[str, Any]) -> NDArray[np.float32]:
         """Check the maps of the rows that have an answer, and bring them onto the grid."""
-        sizes = np.stack([_numbers(batch, name, 0) for name in ("cam_height", "cam_width")], 1)
-        zeros, scales = _numbers(batch, "cam_zero", 0), _numbers(batch, "cam_scale", np.nan)
+        sizes = np.stack([read_numbers(batch, name, 0) for name in ("cam_height", "cam_width")], 1)
+        zeros, scales = read_numbers(batch, "cam_zero", 0), read_numbers(batch, "cam_scale", np.nan)
         strength = np.zeros(batch.num_rows, np.float32)
-        maps: list[Levels | None] = []
+        maps: Levels | None = None
         for n, cam in enumerate(batch.column("cam")):
             content = None if failed[n] else cam.as_py()
-            problem = "" if failed[n] else _find_problem(content, sizes[n], scales[n], found["score"][n])
+            problem = "" if failed[n] else find_problem(content, sizes[n], scales[n], found["score"][n])
             if not failed[n] and found["explained"][n] < 0:
                 problem = "it has no class"
             if problem:
                 self.damaged[self.rows + n] = f"The row is damaged: {problem}."
                 failed[n] = True
             if failed[n] or content is None:
-                maps.append(None)
                 continue
             levels = np.frombuffer(content, np.uint8).reshape(sizes[n])
             self.grid = self.grid or choose_grid(*levels.shape)
+            maps = np.zeros((batch.num_rows, *self.grid), np.uint8) if maps is None else maps
             self.signed |= bool(zeros[n])
             strength[n] = np.abs(levels.astype(np.float32) - zeros[n]).max() * scales[n]
-            maps.append(fit_map(levels, int(zeros[n]), self.grid))
+            maps[n] = fit_map(levels, int(zeros[n]), self.grid)
         self.maps.append(maps)
         return strength
 
@@ -215,9 +232,11 @@ class _Reader:
         grid = self.grid or (1, 1)
         columns: dict[str, Any] = {name: np.concatenate(parts) for name, parts in self.columns.items()}
         maps = np.zeros((self.rows, *grid), np.uint8)
-        for n, found in enumerate(one for part in self.maps for one in part):
-            if found is not None:
-                maps[n] = found
+        start = 0
+        for part, failed in zip(self.maps, self.columns["failed"], strict=True):
+            if part is not None:
+                maps[start : start + len(part)] = part
+            start += len(failed)
         labels = list(self.labels)
         table = RunTable(
             self.run, **columns, labels=labels, names=self.names, signed=self.signed, damaged=self.damaged,
@@ -226,18 +245,6 @@ class _Reader:
         _judge(table)
         _note_rows(table)
         return table
-
-
-def _find_problem(content: bytes | None, size: NDArray[Any], scale: float, score: float) -> str:
-    """Say why a row with an answer cannot be drawn; nothing where it can."""
-    height, width = (int(side) for side in size)
-    if content is None:
-        return "it has neither a map nor an error"
-    if height < 1 or width < 1 or len(content) != height * width:
-        return f"its map has {len(content)} bytes for {height} x {width} cells"
-    if not np.isfinite(scale) or not np.isfinite(score):
-        return "its score or the scale of its map is no finite number"
-    return ""
 
 
 def _judge(table: RunTable) -> None:
@@ -257,8 +264,8 @@ def _judge(table: RunTable) -> None:
 
 def _note_rows(table: RunTable) -> None:
     """Note photos without a row, with two, and with a damaged one."""
-    listed = table.folder.record.get("photos")
-    if isinstance(listed, int) and listed > len(table):
+    listed = count_photos(table.folder)
+    if listed > len(table):
         table.notes.append(f"The run has rows for {len(table):,} of its {listed:,} photos: batch has not ended.")
     doubles = len(table) - len(np.unique(table.ids))
     if doubles:
@@ -269,48 +276,12 @@ def _note_rows(table: RunTable) -> None:
         table.notes.append(f"{len(table.damaged):,} {rows} damaged, and shown among the failed ones.")
 
 
+def count_photos(run: RunFolder) -> int:
+    """How many photos the record of a run lists; 0 where it does not say."""
+    listed = run.record.get("photos")
+    return listed if isinstance(listed, int) else 0
+
+
 def _list(texts: list[str], most: int = 3) -> str:
     shown = ", ".join(repr(text) for text in texts[:most])
     return f"{shown} and {len(texts) - most:,} more" if len(texts) > most else shown
-
-
-def cut(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Cut a long text."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def _hash(text: str | None) -> int:
-    return 0 if not text else int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def _numbers(batch: Any, name: str, missing: float) -> NDArray[Any]:
-    values: NDArray[Any] = batch.column(name).fill_null(missing).to_numpy(zero_copy_only=False)
-    return values
-
-
-def _read_crops(batch: Any) -> NDArray[np.float32]:
-    """What each map covers, in shares of the photo; the whole photo where the row does not say."""
-    edges = np.array([box or (np.nan,) * 4 for box in batch.column("crop").to_pylist()], np.float32)
-    sides = np.stack([_numbers(batch, name, 0) for name in ("width", "height")], 1).astype(np.float32)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares: NDArray[np.float32] = np.divide(edges.reshape(-1, 4), np.tile(sides, 2), dtype=np.float32)
-    shares[~is_box(shares)] = (0, 0, 1, 1)
-    return shares
-
-
-def is_box(shares: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which boxes of ``(n, 4)`` lie in the photo."""
-    left, top, right, bottom = shares.T
-    found: NDArray[np.bool_] = (left >= -0.01) & (top >= -0.01) & (right <= 1.01) & (bottom <= 1.01)
-    found &= (left < right) & (top < bottom)
-    return found
-
-
-def _first_class(column: Any, explained: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The best class of each row; the explained one where the row lists none."""
-    lengths = np.asarray(column.value_lengths().fill_null(0))
-    classes = np.asarray(column.flatten().field("class").fill_null(-1))
-    starts = np.cumsum(lengths) - lengths
-    found = explained.copy()
-    found[lengths > 0] = classes[starts[lengths > 0]]
-    return found

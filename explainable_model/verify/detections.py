@@ -45,10 +45,12 @@ def check_detections(
         runner: the artifact in its runtime.
     """
     batches = list(BATCHES) if metadata.batch is None else [metadata.batch] * 2
+    inputs = lowered.example_inputs
     tolerance = tolerance_of(lowered.precision, metadata.format)
-    rows = list(_compare(explainable, lowered.example, runner, tolerance, shift=False))
+    rows = list(_compare(explainable, lowered.example, inputs, runner, tolerance, shift=False))
     for seed, batch in enumerate(batches):
-        rows += _compare(explainable, similar_images(lowered.example, batch, seed), runner, tolerance, shift=seed == 1)
+        image = similar_images(lowered.example, batch, seed)
+        rows += _compare(explainable, image, inputs, runner, tolerance, shift=seed == 1 and not inputs)
     parity = summarize(rows, [len(lowered.example), *batches], NO_BOX)
     if parity.flipped > SWAPPED_SHARE * len(rows):
         return replace(parity, passed=False, reason=f"it finds other boxes in {parity.flipped} of {len(rows)} images")
@@ -72,6 +74,7 @@ def similar_images(example: "Tensor", batch: int, seed: int) -> "Tensor":
 def _compare(
     explainable: "ExplainableModel | LoweredModel",
     image: "Tensor",
+    inputs: "Sequence[Tensor]",
     runner: Runner,
     tolerance: Tolerance,
     *,
@@ -80,13 +83,14 @@ def _compare(
     """Compare one batch; with ``shift``, the boxes are asked for in another order."""
     import torch
 
-    want = _answer(explainable, image, None)
+    boxes = [values[[n % len(values) for n in range(len(image))]] for values in inputs]
+    want = _answer(explainable, image, None, boxes)
     ranks: NDArray[np.int64] = np.full(want[1].shape, PREDICTED, np.int64)
     if shift and ranks.shape[1] > 1:
         ranks[:] = np.arange(ranks.shape[1])[::-1]
-        want = _answer(explainable, image, torch.from_numpy(ranks).to(image.device))
+        want = _answer(explainable, image, torch.from_numpy(ranks).to(image.device), boxes)
     asked = ranks if explainable.plan.top_k is not None else ranks[:, 0]
-    got = runner(as_array(image), asked)
+    got = runner(as_array(image), asked, *map(as_array, boxes))
     for number, (one, other) in enumerate(zip(want, got, strict=True)):
         if one.shape != other.shape or not np.isfinite(other).all():
             problem = f"output {number} has shape {other.shape} instead of {one.shape}, or is not finite"
@@ -96,10 +100,12 @@ def _compare(
         yield _compare_image([one[n] for one in want], [other[n] for other in got], n, len(image), tolerance)
 
 
-def _answer(explainable: "ExplainableModel | LoweredModel", image: "Tensor", ranks: "Tensor | None") -> list[Array]:
+def _answer(
+    explainable: "ExplainableModel | LoweredModel", image: "Tensor", ranks: "Tensor | None", boxes: "Sequence[Tensor]"
+) -> list[Array]:
     if ranks is not None and explainable.plan.top_k is None:
         ranks = ranks[:, 0]
-    answer = cast("DetectionExplanation[Tensor]", explainable(image.clone(), ranks))
+    answer = cast("DetectionExplanation[Tensor]", explainable(image.clone(), ranks, *boxes))
     detections, cam = answer
     return [as_array(output) for output in (*detections, cam)]
 

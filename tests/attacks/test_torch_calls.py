@@ -52,7 +52,7 @@ def write_script(path: Path, value: str, before: str = "") -> Path:
 def test_a_script_that_takes_a_terabyte(tmp_path: Path, value: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     path = write_script(tmp_path / "net.ts", value)
-    with pytest.raises(UntrustedArtifactError, match="a call would take [0-9]+ GiB of memory"):
+    with pytest.raises(UntrustedArtifactError, match="harmless: a call would take [0-9]+ GiB of memory"):
         load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
     assert load(path, trusted=True).metadata.format == "torchscript"
@@ -62,14 +62,17 @@ def test_many_results_that_are_kept(tmp_path: Path) -> None:
     """Each is allowed, and together they are not."""
     lines = "".join(f"    part{n} = torch.ones([268435455])\n" for n in range(40))
     summed = "torch.sum(torch.stack([" + ", ".join(f"torch.sum(part{n})" for n in range(40)) + "]))"
-    with pytest.raises(UntrustedArtifactError, match="a call would take 3[0-9] GiB of memory"):
+    with pytest.raises(UntrustedArtifactError, match="harmless: a call would take 3[0-9] GiB of memory"):
         load(write_script(tmp_path / "net.ts", summed, lines))
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (f"torch.zeros([int(torch.item(torch.sum({CONV})))])", "values of the image decide about sizes"),
+        (
+            f"torch.zeros([int(torch.item(torch.sum({CONV})))])",
+            "nothing tells how much memory a call takes: values of the image decide about sizes",
+        ),
         (f"torch.zeros(torch.mul([1], {TWICE}))", "its code joins or repeats lists"),
         (f"torch.zeros(torch.add([{SIDE}], [{SIDE}]))", "its code joins or repeats lists"),
         (f"torch.tensor_split({CONV}, {TWICE})[0]", "cuts a tensor into more than 65536 parts"),
@@ -77,7 +80,7 @@ def test_many_results_that_are_kept(tmp_path: Path) -> None:
     ],
 )
 def test_a_script_whose_memory_nothing_tells(tmp_path: Path, value: str, message: str) -> None:
-    with pytest.raises(UntrustedArtifactError, match=message):
+    with pytest.raises(UntrustedArtifactError, match=f"harmless: (a call )?{message}"):
         load(write_script(tmp_path / "net.ts", value))
 
 
@@ -106,7 +109,7 @@ def test_a_size_that_another_batch_makes(tmp_path: Path) -> None:
     image = np.zeros((4, 3, 16, 16), np.float32)
     assert session(image[:2]).logits.shape == (2, 3)
     assert session(image).logits.shape == (4, 3)
-    with pytest.raises(UntrustedArtifactError, match="a call would take [0-9]+ GiB of memory"):
+    with pytest.raises(UntrustedArtifactError, match="harmless: a call would take [0-9]+ GiB of memory"):
         session(image[:3])
 
 
@@ -146,7 +149,7 @@ def write_program(path: Path, grow: Callable[[Tensor], Tensor]) -> Path:
 def test_a_program_that_takes_a_terabyte(tmp_path: Path, grow: Callable[[Tensor], Tensor]) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     path = write_program(tmp_path / "net.pt2", grow)
-    with pytest.raises(UntrustedArtifactError, match="a call would take [0-9]+ GiB of memory"):
+    with pytest.raises(UntrustedArtifactError, match="harmless: a call would take [0-9]+ GiB of memory"):
         load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
     assert load(path, trusted=True).metadata.format == "pt2"

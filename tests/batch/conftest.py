@@ -12,6 +12,7 @@ from tests.support.cli_nets import CLASS_NAMES, PREPROCESS
 from tests.support.nets import TinyResNet, seeded
 
 PHOTOS = 7
+BEFORE = Path(__file__).parents[1] / "data" / "before.onnx"
 
 
 def export_net(path: Path, seed: int = 0, **options: object) -> Path:
@@ -33,6 +34,12 @@ def save_photo(path: Path, number: int) -> Path:
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_net(tmp_path_factory.mktemp("artifact") / "small.onnx", upsample="none")
+
+
+@pytest.fixture(scope="session")
+def quick() -> Path:
+    """An artifact that need not be exported first; its three classes are a, b and c."""
+    return BEFORE
 
 
 @pytest.fixture(scope="session")

@@ -71,13 +71,13 @@ def test_an_asked_class_is_explained(artifact: Path, photos: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8])
-def test_a_bad_photo_costs_its_own_row(artifact: Path, photos: Path, tmp_path: Path, batch: int) -> None:
+def test_a_bad_photo_costs_its_own_row(quick: Path, photos: Path, tmp_path: Path, batch: int) -> None:
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.jpg").touch()
     good = list_good(photos)[:3]
     bad = [tmp_path / "text.png", photos / "cats" / "broken.png", tmp_path / "none.png", tmp_path / "empty.jpg"]
     paths = [good[0], str(bad[0]), good[1], *map(str, bad[1:]), good[2]]
-    rows = to_rows(BatchExplainer(artifact, batch=batch)({"path": paths, "label": [*"abcdefg"]}))
+    rows = to_rows(BatchExplainer(quick, batch=batch)({"path": paths, "label": [*"abcdefg"]}))
     assert [row["uri"] for row in rows] == paths
     assert [row["label"] for row in rows] == [*"abcdefg"]
     assert [row["error"] is None for row in rows] == [True, False, True, False, False, False, True]
@@ -85,16 +85,16 @@ def test_a_bad_photo_costs_its_own_row(artifact: Path, photos: Path, tmp_path: P
     for row, message in zip((rows[1], *rows[3:6]), messages, strict=True):
         assert message in row["error"]
         assert row["cam"] is row["class"] is row["top_k"] is None
-    alone = to_rows(BatchExplainer(artifact)({"path": good}))
+    alone = to_rows(BatchExplainer(quick)({"path": good}))
     for row, other in zip((rows[0], rows[2], rows[6]), alone, strict=True):
         same = set(NAMES) - {"label", "milliseconds", "score", "top_k"}
         assert {name: row[name] for name in same} == {name: other[name] for name in same}
 
 
 def test_an_answer_that_is_not_finite_costs_its_own_row(
-    artifact: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    explainer, paths = BatchExplainer(artifact), list_good(photos)[:3]
+    explainer, paths = BatchExplainer(quick), list_good(photos)[:3]
     session = explainer.open().session
     whole = to_rows(explainer({"uri": paths}))
     runner = session.runner
@@ -113,7 +113,7 @@ def test_an_answer_that_is_not_finite_costs_its_own_row(
 
 
 @pytest.mark.parametrize("kind", ["lists", "arrays", "frame", "table", "batch", "paths", "samples"])
-def test_columns_of_every_kind(artifact: Path, photos: Path, kind: str) -> None:
+def test_columns_of_every_kind(quick: Path, photos: Path, kind: str) -> None:
     paths = [*list_good(photos)[:2], str(photos / "cats" / "broken.png")]
     columns = {"uri": paths, "id": ["a", "b", "c"], "label": [None, "x", None]}
     given: Any = {
@@ -125,7 +125,7 @@ def test_columns_of_every_kind(artifact: Path, photos: Path, kind: str) -> None:
         "paths": [Path(path) for path in paths],
         "samples": to_rows(columns),
     }[kind]
-    made = BatchExplainer(artifact)(given)
+    made = BatchExplainer(quick)(given)
     if kind in ("arrays", "table", "batch"):
         assert made.schema.equals(make_schema())
         made = made.to_pydict()
@@ -133,14 +133,14 @@ def test_columns_of_every_kind(artifact: Path, photos: Path, kind: str) -> None:
         assert str(made["class"].dtype) == "Int32"
         assert made["label"].isna().tolist() == [True, False, True]
     assert list(made["id"]) == (paths if kind == "paths" else ["a", "b", "c"])
-    assert list(made["name"])[:2] == BatchExplainer(artifact)({"uri": paths[:2]})["name"]
+    assert list(made["name"])[:2] == BatchExplainer(quick)({"uri": paths[:2]})["name"]
     assert "truncated" in list(made["error"])[2]
 
 
-def test_photos_in_memory(artifact: Path, photos: Path) -> None:
+def test_photos_in_memory(quick: Path, photos: Path) -> None:
     path = list_good(photos)[0]
     content, pixels = Path(path).read_bytes(), np.asarray(Image.open(path))
-    explainer = BatchExplainer(artifact)
+    explainer = BatchExplainer(quick)
     of_path, of_bytes = explainer({"uri": [path]}), explainer({"bytes": [content]})
     of_array, of_dataset = explainer({"image": [pixels]}), explainer({"image": [{"bytes": content, "path": path}]})
     assert of_path["cam"] == of_bytes["cam"] == of_array["cam"] == of_dataset["cam"]
@@ -149,32 +149,30 @@ def test_photos_in_memory(artifact: Path, photos: Path) -> None:
     assert of_array["sha256"] == [None]
 
 
-def test_what_is_no_batch(artifact: Path) -> None:
-    explainer = BatchExplainer(artifact)
+def test_what_is_no_batch(quick: Path) -> None:
+    explainer = BatchExplainer(quick)
     with pytest.raises(InputError, match="has the columns pixels; expected one of photos: uri, path, bytes"):
         explainer({"pixels": [1]})
     with pytest.raises(InputError, match="The batch is int; expected a mapping"):
         explainer(3)
     for name, value in (("batch", 0), ("decoders", 0), ("top", -1)):
         with pytest.raises(InputError, match=f"{name} is {value}"):
-            BatchExplainer(artifact, **{name: value})
+            BatchExplainer(quick, **{name: value})
 
 
-def test_the_artifact_is_opened_once_in_a_process(
-    artifact: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_artifact_is_opened_once_in_a_process(quick: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[Path] = []
     load = opened.load
     monkeypatch.setattr(opened, "_OPENED", {})
     monkeypatch.setattr(opened, "load", lambda path, **options: loads.append(path) or load(path, **options))
-    explainer = BatchExplainer(artifact, batch=2)
+    explainer = BatchExplainer(quick, batch=2)
     for copy in (explainer, *(pickle.loads(pickle.dumps(explainer)) for _ in range(2))):
         copy({"uri": list_good(photos)[:1]})
     assert len(loads) == 1
     assert len(pickle.dumps(explainer)) < 1000
 
 
-def test_few_photos_are_read_ahead(artifact: Path, photos: Path) -> None:
+def test_few_photos_are_read_ahead(quick: Path, photos: Path) -> None:
     read = [0]
     path = list_good(photos)[0]
 
@@ -183,7 +181,7 @@ def test_few_photos_are_read_ahead(artifact: Path, photos: Path) -> None:
             read[0] += 1
             yield Input(Photo(str(number), path))
 
-    rows = BatchExplainer(artifact, batch=4).explain(stream())
+    rows = BatchExplainer(quick, batch=4).explain(stream())
     assert next(rows)["id"] == "0"
     assert read[0] <= 13
     assert [row["id"] for row in rows] == [str(number) for number in range(1, 200)]

@@ -29,7 +29,7 @@ def resize(maps: np.ndarray[Any, Any], size: tuple[int, int], mode: str = "bilin
     return resized.squeeze(1).numpy()
 
 
-@pytest.mark.parametrize("grid", [(7, 5), (14, 10), (1, 3), (16, 20), (60, 40)])
+@pytest.mark.parametrize("grid", [(7, 5), (14, 10), (1, 3), (16, 20), (28, 20)])
 def test_bilinear_resizing_is_inverted(grid: tuple[int, int]) -> None:
     small = np.random.default_rng(0).random((8, *grid))
     found = find_small_maps(Record(), lambda images, classes: resize(small, (224, 160)))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from explainable_model.cli.main import main
-from explainable_model.demo import find_in_package
+from explainable_model.demo.files import find_in_package
 
 MODEL = "explainable_model.demo.detector:load_detector"
 

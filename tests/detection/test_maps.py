@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from explainable_model import ExplainableModel
-from explainable_model.errors import ZeroMapWarning
-from tests.support.detectors import SIZE, photos, tiny_fcos, tiny_retinanet, tiny_ssd
+from explainable_model.detection.wrap import METHODS_OF_BOXES
+from explainable_model.errors import InputError, ZeroMapWarning
+from tests.support.detectors import SIZE, photos, tiny_faster_rcnn, tiny_fcos, tiny_retinanet, tiny_ssd
 
 Method = Callable[[Tensor, Tensor], Tensor]
 
@@ -29,6 +30,9 @@ def grad_cam(activations: Tensor, gradient: Tensor) -> Tensor:
 def layer_cam(activations: Tensor, gradient: Tensor) -> Tensor:
     """Jiang et al. 2021, equations 5 to 7."""
     return (gradient.relu() * activations).sum(1).relu()
+
+
+METHODS: dict[str, Method] = {"odam": odam, "gradcam": grad_cam, "layercam": layer_cam}
 
 
 def head_run(network: Any, image: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -82,12 +86,9 @@ def find_anchor(network: Any, image: Tensor, box: Tensor) -> int:
 
 
 @pytest.mark.parametrize("make", [tiny_retinanet, tiny_fcos, tiny_ssd])
-@pytest.mark.parametrize(
-    ("name", "method"),
-    [("hirescam", odam), ("gradcam", grad_cam), ("layercam", layer_cam)],
-    ids=lambda value: str(value),
-)
-def test_a_map_is_that_of_plain_autograd(make: Callable[[], Any], name: str, method: Method) -> None:
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+def test_a_map_is_that_of_plain_autograd(make: Callable[[], Any], method: Method) -> None:
+    name = {odam: "hirescam", grad_cam: "gradcam", layer_cam: "layercam"}[method]
     network, image = make().double(), photos(1).double()
     explainable: Any = ExplainableModel(network, task="detection", top_k=3, method=name)
     detections, cam = explainable(image)
@@ -123,6 +124,15 @@ def test_eigencam_explains_the_level_of_the_box() -> None:
     assert (cam.flatten(2).amax(2) == 1).all()
 
 
+@pytest.mark.parametrize("name", METHODS_OF_BOXES)
+def test_every_method_gives_each_box_a_map(name: str) -> None:
+    explainable: Any = ExplainableModel(tiny_faster_rcnn(), task="detection", top_k=3, method=name)
+    detections, cam = explainable(photos(2))
+    assert detections.valid.all()
+    assert cam.isfinite().all()
+    assert (cam.flatten(2).amax(2) > 0).all()
+
+
 def test_a_batch_is_its_images_one_by_one() -> None:
     explainable: Any = ExplainableModel(tiny_retinanet(), task="detection", top_k=2, method="hirescam")
     image = photos(3)
@@ -143,6 +153,22 @@ def test_ranks_choose_boxes() -> None:
         assert got.boxes[n].equal(want.boxes[n, ranks])
         assert got.scores[n].equal(want.scores[n, ranks])
         torch.testing.assert_close(cam[n], maps[n, ranks], rtol=0, atol=1e-5)
+
+
+def test_a_given_box_chooses_the_candidate_that_overlaps_most() -> None:
+    network, image = tiny_retinanet(), photos(2)
+    plain: Any = ExplainableModel(network, task="detection", top_k=3, method="hirescam")
+    chosen: Any = ExplainableModel(network, task="detection", top_k=3, method="hirescam", by_box=True)
+    want, maps = plain(image)
+    got, cam = chosen(image, None, want.boxes.flip(1))
+    torch.testing.assert_close(got.boxes, want.boxes.flip(1))
+    assert got.scores.equal(want.scores.flip(1))
+    torch.testing.assert_close(cam, maps.flip(1), rtol=0, atol=1e-5)
+    far, empty = chosen(image, None, torch.full((2, 3, 4), -9.0))
+    assert not far.valid.any()
+    assert not empty.any()
+    with pytest.raises(InputError, match=r"The box is torch.float32 of shape \(2, 4\); expected .*\(N, 3, 4\)"):
+        chosen(image, None, want.boxes[:, 0])
 
 
 def test_one_box_keeps_its_dimension() -> None:

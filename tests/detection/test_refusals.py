@@ -9,7 +9,7 @@ from torch import nn
 
 from explainable_model import ExplainableModel, export
 from explainable_model.errors import ExplainableModelError, InputError, ModelError
-from tests.support.detectors import SIZE, photos, tiny_faster_rcnn, tiny_fcos, tiny_retinanet
+from tests.support.detectors import SIZE, one_class_retinanet, photos, tiny_faster_rcnn, tiny_fcos, tiny_retinanet
 
 
 def classifier() -> nn.Module:
@@ -60,6 +60,32 @@ def test_a_list_of_dictionaries_names_the_task() -> None:
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, InputError, ModelError), match=message):
         ExplainableModel(tiny_fcos(), **{"task": "detection", **options})
+
+
+def test_training_mode_names_the_detector() -> None:
+    with pytest.raises(ModelError, match="FCOS is in training mode"):
+        ExplainableModel(tiny_fcos().train(), task="detection")
+
+
+def test_one_class_is_enough() -> None:
+    explainable: Any = ExplainableModel(one_class_retinanet(), task="detection", top_k=2)
+    (boxes, _, labels, valid), cam = explainable(photos(1))
+    assert valid.all()
+    assert not labels.any()
+    assert boxes.isfinite().all()
+    assert cam.isfinite().all()
+
+
+def test_no_more_boxes_than_the_network_returns() -> None:
+    explainable: Any = ExplainableModel(tiny_fcos(detections_per_img=2), task="detection", top_k=4)
+    assert explainable(photos(2)).detections.valid.tolist() == [[True, True, False, False]] * 2
+
+
+def test_queries_are_not_suppressed() -> None:
+    from tests.support.transformers_detectors import make_detr
+
+    with pytest.raises(InputError, match="DetrForObjectDetection does not do"):
+        ExplainableModel(make_detr("detr"), task="detection", iou_threshold=0.5)
 
 
 def test_more_boxes_than_candidates() -> None:

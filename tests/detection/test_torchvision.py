@@ -34,3 +34,14 @@ def test_boxes_are_the_networks_own(family: str, batch: int, size: tuple[int, in
         assert labels[n, :count].tolist() == own["labels"].tolist()
         assert (boxes[n, count:] == 0).all()
         assert (labels[n, count:] == -1).all()
+
+
+def test_a_backbone_with_fewer_maps_than_the_pooler_names() -> None:
+    from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+
+    torch.manual_seed(0)
+    options: Any = {"weights": None, "weights_backbone": None, "num_classes": 4, "min_size": 96, "max_size": 128}
+    network = fasterrcnn_mobilenet_v3_large_320_fpn(**options).eval()
+    explainable: Any = ExplainableModel(network, task="detection", top_k=2, score_threshold=0.0, method="hirescam")
+    assert explainable(photos(1)).detections.valid.all()
+    assert explainable.target_layers == ("levels.0", "levels.1")

@@ -66,10 +66,11 @@ network, image = torchvision.models.resnet18(weights=None, num_classes=2).eval()
 names = ["cat", "dog"]
 """,
     "docs/detection.md": """
+import torch
 from torch import nn
 from tests.support.detectors import photos, tiny_fcos
 from PIL import Image
-from explainable_model.demo import find_in_package
+from explainable_model.demo.files import find_in_package
 Image.open(find_in_package("skimage", "data", "coins.png")).convert("RGB").save("street.jpg")
 detector, image = tiny_fcos(), photos(1)
 network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=8, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 1)).eval()

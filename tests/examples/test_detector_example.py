@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import explainable_model as xm
-from explainable_model.demo import find_in_package
 from explainable_model.demo.detector import CLASSES, WEIGHTS, load_detector
+from explainable_model.demo.files import find_in_package
 from explainable_model.imaging.regions import compute_share_inside
 
 FOLDER = Path(__file__).parents[2] / "examples" / "detector"

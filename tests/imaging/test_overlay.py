@@ -10,19 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from explainable_model.errors import ArtifactError, InputError
+from explainable_model.imaging import sheets
 from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import UNSEEN, check_style, heatmap, hottest_point, overlay, palette
 from explainable_model.imaging.preprocess import Preprocess
-from explainable_model.imaging.sheets import (
-    BAR_HEIGHT,
-    GAP,
-    MARGIN,
-    NOTE_SIZE,
-    PANE,
-    contact_sheet,
-    panel,
-    save_picture,
-)
+from explainable_model.imaging.sheets import BAR_HEIGHT, GAP, MARGIN, NOTE_SIZE, PANE, panel, save_picture
 
 WHOLE = Preprocess((8, 8))  # squashes the whole photo
 WIDTH = 2 * MARGIN + 3 * PANE + 2 * GAP
@@ -246,7 +238,7 @@ def test_captions_have_letters_beyond_ascii() -> None:
 
 def test_contact_sheet_stacks_panels() -> None:
     panels = [panel(random_photo(64, 32 + 16 * n, n), np.eye(4), f"photo {n}", WHOLE) for n in range(3)]
-    sheet = pixels(contact_sheet(panels))
+    sheet = pixels(sheets.contact_sheet(panels))
     assert sheet.shape[1] == WIDTH
     assert sheet.shape[0] == sum(p.height for p in panels) - 2 * MARGIN
     top = 0
@@ -255,7 +247,7 @@ def test_contact_sheet_stacks_panels() -> None:
         assert (sheet[top : top + MARGIN] == 255).all()
         top += each.height - MARGIN
     with pytest.raises(InputError, match="at least one panel"):
-        contact_sheet([])
+        sheets.contact_sheet([])
 
 
 def test_save_picture_replaces_at_once(tmp_path: Path) -> None:

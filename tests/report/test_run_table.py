@@ -1,13 +1,15 @@
 """Reading runs, whole and damaged, and what is counted over their photos."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from explainable_model.batch.run_folder import ROWS
+from explainable_model.batch.run_folder import RECORD, ROWS
 from explainable_model.batch.schema import make_schema
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.report.grids import Place, average_maps, find_hottest, fit_map, share_in_place
@@ -74,8 +76,9 @@ DAMAGES = {
     "its map has 3 bytes for 7 x 7 cells": {"cam": b"abc"},
     "its map has 49 bytes for -7 x 7 cells": {"cam_height": -7},
     "it has neither a map nor an error": {"cam": None},
-    "no finite number": {"score": float("nan")},
-    "the scale of its map is no finite number": {"cam_scale": float("inf")},
+    "no usable number": {"score": float("nan")},
+    "the scale of its map is no usable number": {"cam_scale": float("inf")},
+    "or the scale of its map": {"cam_scale": 3e38},
     "it has no class": {"class": None},
 }
 
@@ -121,6 +124,16 @@ def test_runs_that_cannot_be_read(tmp_path: Path) -> None:
     part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match="cannot be read"):
         read_run(torn)
+
+
+@pytest.mark.parametrize("names", [7, "cat", {"a": 1}, [None, 3, ["x"]]])
+def test_odd_records(tmp_path: Path, names: Any) -> None:
+    run = write_run(tmp_path / "run", ROWS_OF_KINDS, class_names=names, photos="many")
+    record = json.loads((run / RECORD).read_text())
+    (run / RECORD).write_text(json.dumps({**record, "artifact": names}))
+    table = read_run(run)
+    assert table.artifact == {}
+    assert table.name(1) == ("dog" if not isinstance(names, list) else "3")
 
 
 def test_doubled_rows_are_told(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from explainable_model.errors import ArtifactError, InputError
-from explainable_model.report import Report, write_report
+from explainable_model.report import Report, write_coco, write_report
 from explainable_model.report.page import dump
 from tests.support.cli_run import Run
 from tests.support.run_folders import Row, blob, make_row, write_run
@@ -157,6 +157,25 @@ def test_rows_with_errors_only(tmp_path: Path) -> None:
     assert (content["failed"], content["classes"], content["strengths"], content["accuracy"]) == (3, [], None, None)
     assert [row["error"] for row in content["rows"]] == ["truncated"] * 3
     assert report.clusters == []
+
+
+def test_odd_values_of_rows(tmp_path: Path) -> None:
+    top = {"class": 1, "name": None, "score": None}
+    odd: list[dict[str, Any]] = [
+        {"crop": [None] * 4, "half_max_box": [None] * 4},
+        {"top_k": [None, {**top, "class": None}, top, top]},
+        {"score": 3e38, "entropy": float("nan"), "hottest_tenth": float("inf"), "width": -3},
+        {"name": None, "uri": None, "sha256": "", "label": ""},
+    ]
+    rows = [{**make_row(str(n), class_idx=0, score=3e38), **change} for n, change in enumerate(odd)]
+    run = write_run(tmp_path / "run", rows, class_names=None)
+    _, content = write(run)
+    by_id = {row["id"]: row for row in content["rows"]}
+    assert by_id["0"]["crop"] == [0, 0, 1, 1]
+    assert by_id["1"]["top"] == [["class 1", None]] * 2
+    assert "size" not in by_id["2"]
+    assert {row["class"] for row in content["rows"]} == {"cat"}
+    assert write_coco(run, tmp_path / "coco.json") == 2
 
 
 def test_signed_maps_and_fine_maps(tmp_path: Path) -> None:

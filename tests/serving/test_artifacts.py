@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from explainable_model import ExplainableModel, export, load
-from explainable_model.artifact.metadata import Metadata, Reference
+from explainable_model.artifact.answer import Reference
+from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.reference import _reduce_maps, _sample_logits, reference_arrays
 from explainable_model.errors import ArtifactError
 from explainable_model.explainer.answers import probabilities

@@ -62,6 +62,14 @@ def tiny_retinanet(**options: Any) -> nn.Module:
     return randomize(network, 0.5)
 
 
+def one_class_retinanet() -> nn.Module:
+    """RetinaNet for objects of one class."""
+    network = detection.RetinaNet(
+        TinyPyramid(), 1, anchor_generator=_anchors((1.0,)), min_size=SIZE[0], max_size=SIZE[1]
+    )
+    return randomize(network, 0.5)
+
+
 def tiny_fcos(**options: Any) -> nn.Module:
     """FCOS of three levels."""
     network = detection.FCOS(

@@ -9,7 +9,7 @@ from torch import nn
 SMALL: Mapping[str, Any] = {
     "d_model": 32,
     "encoder_layers": 1,
-    "decoder_layers": 2,
+    "decoder_layers": 1,
     "encoder_attention_heads": 4,
     "decoder_attention_heads": 4,
     "encoder_ffn_dim": 32,
@@ -42,9 +42,9 @@ def _conditional_detr() -> nn.Module:
 def _deformable_detr() -> nn.Module:
     from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
 
-    backbone = ResNetConfig(out_features=THREE, **STAGES)
-    points = {"num_feature_levels": 3, "encoder_n_points": 2, "decoder_n_points": 2}
-    return DeformableDetrForObjectDetection(DeformableDetrConfig(backbone_config=backbone, **points, **SMALL))
+    backbone = ResNetConfig(out_features=THREE[1:], **STAGES)
+    points = {"decoder_layers": 2, "num_feature_levels": 2, "encoder_n_points": 2, "decoder_n_points": 2}
+    return DeformableDetrForObjectDetection(DeformableDetrConfig(backbone_config=backbone, **{**SMALL, **points}))
 
 
 def _rt_detr() -> nn.Module:
@@ -56,9 +56,10 @@ def _rt_detr() -> nn.Module:
         "decoder_in_channels": [32, 32, 32],
         "hidden_expansion": 0.5,
         "decoder_n_points": 2,
+        "decoder_layers": 2,
     }
     backbone = RTDetrResNetConfig(out_features=THREE, **STAGES)
-    return RTDetrForObjectDetection(RTDetrConfig(backbone_config=backbone, **encoder, **SMALL))
+    return RTDetrForObjectDetection(RTDetrConfig(backbone_config=backbone, **{**SMALL, **encoder}))
 
 
 def _yolos() -> nn.Module:

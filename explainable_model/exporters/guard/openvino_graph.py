@@ -1,9 +1,10 @@
 """Sizes in a graph of OpenVINO, which computes constants while it compiles: a small file could fill the memory."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from explainable_model.artifact.limits import MAX_CONSTANT
+from explainable_model.artifact.limits import MAX_CONSTANT, MAX_WORK
 from explainable_model.exporters.guard.refusal import Refusal, shorten
 
 MAX_TENSOR = 2**32  # values of any tensor, 16 GiB in float32
@@ -29,6 +30,44 @@ def check_sizes(model: Any, weights: int) -> None:
             constant.add(node.get_name())
         for output in node.outputs():
             _check_output(output, kind, is_constant, max(weights, MAX_CONSTANT))
+
+
+def check_call(model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Check what a call on inputs of these shapes makes, where sizes follow from those of the inputs.
+
+    Sizes that follow from the values of an image stay open, and are not counted.
+
+    Args:
+        model: as ``Core.read_model`` returns it.
+        shapes: of the inputs, by their names.
+
+    Raises:
+        Refusal: the results that live at the same time take more than ``MAX_WORK`` bytes.
+    """
+    sized = model.clone()
+    try:
+        sized.reshape({name: list(shape) for name, shape in shapes.items()})
+    except RuntimeError:  # the call fails too
+        return
+    nodes = sized.get_ordered_ops()
+    last = {value.get_node().get_name(): place for place, node in enumerate(nodes) for value in node.input_values()}
+    held: dict[str, int] = {}
+    for place, node in enumerate(nodes):
+        if node.get_type_name() not in ("Constant", "Parameter"):
+            held[node.get_name()] = sum(map(_count_bytes, node.outputs()))
+        if sum(held.values()) > MAX_WORK:
+            raise Refusal(f"a call on one image would take {sum(held.values()) / 2**30:.0f} GiB of memory")
+        for value in node.input_values():
+            name = value.get_node().get_name()
+            if last[name] == place:
+                held.pop(name, None)
+
+
+def _count_bytes(output: Any) -> int:
+    sizes = output.get_partial_shape()
+    if not sizes.is_static:
+        return 0
+    return int(math.prod(size.get_length() for size in sizes) * output.get_element_type().size)
 
 
 def _reads_open_size(node: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from explainable_model.artifact.limits import MAX_WORK
 from explainable_model.artifact.metadata import Metadata
-from explainable_model.errors import last_line
+from explainable_model.errors import UntrustedArtifactError, last_line
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
 from explainable_model.exporters.guard.torch_work import measure_work
 
@@ -52,6 +52,8 @@ def bound_work(module: Callable[..., Any], metadata: Metadata, path: Path) -> Ca
 
     try:
         check(example)
+    except UntrustedArtifactError:
+        raise
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError, ArithmeticError, NotImplementedError) as error:
         refusal = Refusal(f"nothing tells how much memory a call takes ({last_line(error)})")
         raise not_shown_harmless(path, refusal) from error
@@ -60,8 +62,8 @@ def bound_work(module: Callable[..., Any], metadata: Metadata, path: Path) -> Ca
 
 def _make_example(metadata: Metadata) -> list[Tensor]:
     """Inputs of the recorded shapes, without numbers."""
-    record = metadata.to_dict()["inputs"]
-    shapes = [[n or 1 for n in row["shape"]] for row in record.values()]
-    shapes[0] = [metadata.batch or 1, *metadata.example_shape]
-    dtypes = [getattr(torch, row["dtype"]) for row in record.values()]
-    return [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in zip(shapes, dtypes, strict=True)]
+    dtypes = metadata.to_dict()["inputs"]
+    return [
+        torch.empty(shape, dtype=getattr(torch, dtypes[name]["dtype"]), device="meta")
+        for name, shape in metadata.input_shapes.items()
+    ]

@@ -9,6 +9,7 @@ from explainable_model.errors import ExplainableModelError, MissingRuntimeError,
 from explainable_model.networks.onnx.build import Build
 from explainable_model.networks.onnx.check import Reference, compare_outputs
 from explainable_model.networks.onnx.file import opset_of, read_file
+from explainable_model.networks.onnx.fusion import fuse
 from explainable_model.networks.onnx.inputs import read_image_inputs
 from explainable_model.networks.onnx.integers import is_quantized, write_out
 from explainable_model.networks.onnx.keep import has_foreign_operators, read_kept
@@ -187,7 +188,7 @@ def build_network(model: Any, layout: str | None = None, opened: int | None = No
         rounds: see ``from_onnx``.
     """
     taker = read_image_inputs(model.graph, layout)
-    graph = write_out(model).graph
+    graph = fuse(write_out(model)).graph
     build = Build(opset_of(model), opened, rounds)
     build.read(graph)
     metadata = {entry.key: entry.value for entry in model.metadata_props}

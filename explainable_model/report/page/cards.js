@@ -78,7 +78,7 @@ function listFacts(row) {
   const body = make("tbody", {}, ...facts.filter(([, value]) => value).map(([name, value]) =>
     make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, String(value)))));
   for (const [name, score] of row.top || []) {
-    body.append(make("tr", {}, make("th", { scope: "row" }, name), make("td", { className: "number" }, showScore(score))));
+    body.append(make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, showScore(score))));
   }
   return make("table", {}, make("caption", {}, row.map || row.error ? "Answer" : "Answer (the map is zero everywhere)"), body);
 }

@@ -1,6 +1,6 @@
 /** The parts of the page above the photos: figures, suspicious groups, the other run, classes, strengths. */
 
-const FIRST_CLUSTERS = 5, FIRST_CLASSES = 24, FIRST_MEMBERS = 40;
+const FIRST_CLUSTERS = 3, FIRST_CLASSES = 24, FIRST_MEMBERS = 40;
 
 function makeTile(name, value, detail = "") {
   return make("div", {}, make("dt", {}, name), make("dd", {}, value, detail && make("small", {}, detail)));
@@ -34,15 +34,15 @@ function showClusters() {
     : "No alarm: no class looks at one small place off the middle more often than the others do. These are the groups of similar maps, the oddest first.";
   const items = CONTENT.clusters.map(makeCluster);
   byId("clusters").append(...items);
-  showFirst(items, Math.max(FIRST_CLUSTERS, Math.min(alarms, 12)), byId("more-clusters"));
+  showFirst(items, alarms ? Math.min(alarms, 12) + 1 : FIRST_CLUSTERS, byId("more-clusters"));
 }
 
 function makeCluster(cluster, number) {
   const { name, share } = cluster;
   const facts = [
-    ["Maps of the group that are hottest there", showShare(cluster.agreement)],
-    ["All maps of the class", showShare(cluster.here)],
-    ["Maps of the other classes", cluster.elsewhere && showShare(cluster.elsewhere)],
+    ["Hottest there: of the group", showShare(cluster.agreement)],
+    ["Hottest there: of the class", showShare(cluster.here)],
+    ["Hottest there: of other classes", cluster.elsewhere && showShare(cluster.elsewhere)],
     ["Right in the group", cluster.accuracy && showShare(cluster.accuracy)],
     ["Right in the rest of the class", cluster.rest && showShare(cluster.rest)],
     ["Difference", cluster.difference && sayDifference(cluster.difference)],
@@ -59,12 +59,15 @@ function makeCluster(cluster, number) {
         cluster.alarm ? make("span", { className: "badge alarm" }, "possible shortcut") : null,
         cluster.sure ? make("span", { className: "badge sure" }, `${cluster.difference[0] < 0 ? "less" : "more"} often right`) : null),
       make("dl", { className: "facts" }, ...facts.map(([term, value]) => make("div", {}, make("dt", {}, term), make("dd", {}, value)))),
-      members.length ? make("p", { className: "muted" }, button) : null),
+      members.length ? make("p", { className: "act" }, button) : null),
     make("ul", { className: "members short" }, ...members.slice(0, 10).map((place) => makeThumbnail(CONTENT.rows[place]))));
 }
 
 function sayDifference([value, low, high]) {
-  const points = (share) => `${share > 0 ? "+" : share < 0 ? "−" : ""}${Math.abs(Math.round(100 * share))}`;
+  const points = (share) => {
+    const rounded = Math.round(100 * share);
+    return `${rounded > 0 ? "+" : rounded < 0 ? "−" : ""}${Math.abs(rounded)}`;
+  };
   return `${points(value)} points (${points(low)} to ${points(high)})`;
 }
 
