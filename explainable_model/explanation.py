@@ -16,6 +16,12 @@ BOXES, SCORES, LABELS, VALID = "boxes", "scores", "labels", "valid"
 DETECTION_NAMES = (BOXES, SCORES, LABELS, VALID, CAM)
 """Names of the outputs of a detector's artifact."""
 
+METHOD = "gradcam"
+"""How a map is made where nobody says it."""
+
+BOX_METHOD = "hirescam"
+"""The same for boxes: a box is a place, and the mean of a gradient over places, as in Grad-CAM, forgets it."""
+
 OUTPUT_NAMES = (LOGITS, EXPLAINED_CLASS_IDX, CAM)
 OVERLAY = "overlay"
 

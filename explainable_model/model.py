@@ -30,7 +30,7 @@ from explainable_model.eager.randomness import Randomness
 from explainable_model.eager.signature import check_signature
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError
-from explainable_model.explanation import Explanation
+from explainable_model.explanation import BOX_METHOD, METHOD, Explanation
 from explainable_model.lowering.backward.graph_cache import GraphCache
 from explainable_model.lowering.eager_kind import find_output_kind
 from explainable_model.lowering.lowered import LoweredModel
@@ -55,7 +55,7 @@ class ExplainableModel(nn.Module):
         target_layer: name of a layer, the layer itself, several of them, or ``None`` for the last one with a spatial
             map that the prediction depends on (found with ``example``, or at the first call). Its output may be
             ``(N, K, h, w)``, ``(N, h, w, K)`` or tokens ``(N, T, K)`` of patches in rows.
-        method: a key of ``METHODS``.
+        method: a key of ``METHODS``; ``None`` for ``gradcam``, or ``hirescam`` of boxes.
         target: ``None`` for a class, another of ``explainable_model.targets``, or ``score(output, class_idx) -> (N,)``.
         top_k: explain this many classes of each image at once; ``None`` for one.
         normalize: ``"minmax"`` scales each map to [0, 1] by its minimum and maximum; ``"max"`` divides by its largest
@@ -102,7 +102,7 @@ class ExplainableModel(nn.Module):
         self,
         model: nn.Module,
         target_layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
-        method: str = "gradcam",
+        method: str | None = None,
         *,
         fusion: str = "mean",
         progress: ProgressLike = None,
@@ -111,13 +111,13 @@ class ExplainableModel(nn.Module):
         **arguments: Unpack[PlanArguments],
     ) -> None:
         super().__init__()
-        row, fuse = find_method(method), find_fusion(fusion)
+        row = find_method((METHOD if task is None else BOX_METHOD) if method is None else method)
         self.model, layer = wrap_for_task(task, checks.unwrap(model), target_layer, row, arguments)
         self.example = example
         self.progress = as_progress(progress)
         self.training = self.model.training
         names = resolve_layers(self.model, layer) if row.needs_layer else ()
-        self._plan = Plan.from_arguments(self.model, row, names, fuse, **arguments)
+        self._plan = Plan.from_arguments(self.model, row, names, find_fusion(fusion), **arguments)
         self._taps: dict[str, LayerTap] = {}
         self._graphs, self._randomness = GraphCache(), Randomness(self.model)
         self._checked: set[tuple[int, ...]] = set()

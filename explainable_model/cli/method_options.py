@@ -8,10 +8,10 @@ from typing import Any
 
 from explainable_model.cli.methods import parse_method, read_table
 from explainable_model.errors import InputError
-from explainable_model.explainer.detection_defaults import BOX_METHOD, BOXES, DETECTION
+from explainable_model.explainer.detection_defaults import BOXES, DETECTION
+from explainable_model.explanation import BOX_METHOD, METHOD
 from explainable_model.imaging.window import Window, parse_window
 
-METHOD = "gradcam"
 TASKS = (DETECTION,)
 ALL = "all"
 OPTIONS = (

@@ -9,10 +9,11 @@ import numpy as np
 
 from explainable_model.demo.detector import PREPROCESS, load_detector
 from explainable_model.demo.files import find_in_package, make_folder
-from explainable_model.explainer.detection_defaults import BOX_METHOD, BOXES, DETECTION
+from explainable_model.explainer.detection_defaults import BOXES, DETECTION
 from explainable_model.explainer.detector import DetectorExplainer, open_detector
 from explainable_model.explainer.photo_detections import PhotoDetections, explain_boxes
 from explainable_model.explainer.photos import OpenedPhoto
+from explainable_model.explanation import BOX_METHOD
 from explainable_model.imaging.overlay import ALPHA
 from explainable_model.imaging.preprocess import open_photo
 from explainable_model.imaging.sheets import contact_sheet, save_picture

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from explainable_model.artifact.limits import check_volume
 from explainable_model.errors import InputError
-from explainable_model.explainer.detection_defaults import BOX_METHOD, BOXES, DETECTION
+from explainable_model.explainer.detection_defaults import BOXES, DETECTION
 from explainable_model.explainer.explainer import SMOOTH, find_dtype, wrap_network_errors
 from explainable_model.explainer.open_explainer import (
     INSIDE,
@@ -19,7 +19,7 @@ from explainable_model.explainer.open_explainer import (
     refuse_options,
     translate_preprocess,
 )
-from explainable_model.explanation import PREDICTED, DetectionExplanation, Detections
+from explainable_model.explanation import BOX_METHOD, PREDICTED, DetectionExplanation, Detections
 from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.preprocess import Preprocess
 
