@@ -61,7 +61,7 @@ class LoweredModel(nn.Module):
         dynamic_batch: whether any batch size is accepted, or only that of the example.
         photo_io: how it prepares photos and draws on them; ``None`` where it takes the network's own input.
         profile: ``portable`` where the graph keeps to the operators that strict runtimes have, else ``full``.
-        ending: the operators that the network's output ends with.
+        ending: the operators that the network's output ends with, see ``classify_output``.
         notes: what the file that the network was read from says about itself.
         kept: graphs of files whose own nodes the graph runs.
     """
@@ -78,7 +78,7 @@ class LoweredModel(nn.Module):
         sizes: Sequence[SizeRange] | None = None,
         photo_io: PhotoIO | None = None,
         profile: Profile = "full",
-        ending: OutputEnding,
+        ending: OutputEnding | None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()

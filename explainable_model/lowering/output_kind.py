@@ -58,16 +58,18 @@ def find_ending(logits: fx.Node) -> OutputEnding:
     return OutputEnding(frozenset(activations), frozenset(passed), raw)
 
 
-def classify_output(ending: OutputEnding, logits: Tensor) -> OutputKind:
+def classify_output(ending: OutputEnding | None, logits: Tensor) -> OutputKind:
     """The kind of a prediction.
 
     The graph says which activation comes last, and the values say whether the operators after it keep probabilities:
     ``softmax(x) * 100`` is none.
 
     Args:
-        ending: from ``find_ending``.
+        ending: from ``find_ending``; ``None`` where a score of the user's stands for the prediction.
         logits: ``(N, C, ...)`` or ``(N,)``, the answer to the example.
     """
+    if ending is None:
+        return "scores"
     values = logits.double()
     classes = logits.shape[1] if logits.ndim > 1 else 1
     in_unit = bool(((values >= -TOLERANCE) & (values <= 1 + TOLERANCE)).all())

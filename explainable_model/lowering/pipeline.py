@@ -12,6 +12,7 @@ from explainable_model.artifact.metadata import Profile
 from explainable_model.artifact.shapes import SizeRange
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import Plan
+from explainable_model.attribution.targets import Custom
 from explainable_model.eager.buffers import restored_buffers
 from explainable_model.errors import ExplainableModelError, InputError, LoweringError, TraceError
 from explainable_model.lowering.backward.graph_taps import tap_graph
@@ -33,7 +34,7 @@ from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes
 from explainable_model.lowering.graph import get_attribute, layer_of, output_nodes
 from explainable_model.lowering.imaging import PhotoIO, PhotoModel, fresh_photos, photo_sizes
 from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
-from explainable_model.lowering.output_kind import find_ending
+from explainable_model.lowering.output_kind import OutputEnding, find_ending
 from explainable_model.lowering.passes.contiguous import copy_transposed_factors
 from explainable_model.lowering.passes.devices import free_of_devices
 from explainable_model.lowering.passes.fold import fold_batch_norm, fold_constants
@@ -124,9 +125,15 @@ def lower_network(
         dynamic_batch=dims.batch,
         sizes=find_sizes([captured, program], arguments, batches) if dims.size else None,
         profile=profile,
-        ending=find_ending(output_nodes(graph_of(captured).graph)[0]),
+        ending=_ending_of(captured, plan),
         notes=model.notes if isinstance(model, OnnxNetwork) else None,
     )
+
+
+def _ending_of(captured: ExportedProgram, plan: Plan) -> OutputEnding | None:
+    logits, _, values, _ = output_nodes(graph_of(captured).graph)
+    is_score = isinstance(plan.target, Custom) and logits is values  # the output holds no class scores
+    return None if is_score else find_ending(logits)
 
 
 def _differentiable_network(

@@ -103,3 +103,24 @@ def test_the_option_overrides_what_was_found(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not sum to one"):
         export(lowered, path, output_kind="softmax")
     assert not path.exists()
+
+
+class Boxes(Ending):
+    """Returns boxes and their scores in a dictionary, and no class scores."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        scores = super().forward(image)
+        return {"boxes": scores.unsqueeze(2).expand(-1, -1, 4), "box_scores": scores}
+
+
+def test_a_score_of_one_s_own_that_stands_for_the_prediction_is_no_probability() -> None:
+    def best(output: dict[str, Tensor], class_idx: Tensor) -> Tensor:
+        return output["box_scores"].amax(1)
+
+    explainable = ExplainableModel(seeded(Boxes(identity, 6)), "conv", target=best)
+    lowered = lower(explainable, images(2, SHAPE))
+    assert lowered.output_kind == "scores"
+    assert lowered(images(2, SHAPE)).output_kind == "scores"
+    # Of an output with class scores, the prediction is still the network's.
+    own = ExplainableModel(seeded(Ending(identity, 6)), "conv", target=lambda output, class_idx: output.amax(1))
+    assert lower(own, images(2, SHAPE)).output_kind == "logits"
