@@ -1,28 +1,31 @@
 """Maps in the form that other libraries of measures ask for: Quantus, and captum."""
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from explainable_model.errors import InputError
-from explainable_model.methods import find_method
-from explainable_model.model import ExplainableModel
 
-Classes: TypeAlias = int | Sequence[int] | NDArray[Any] | Tensor | None
+if TYPE_CHECKING:  # the measures of a file need no torch
+    from collections.abc import Sequence
+
+    import torch
+    from torch import Tensor, nn
+
+    from explainable_model.model import ExplainableModel
+
+Classes: TypeAlias = "int | Sequence[int] | NDArray[Any] | Tensor | None"
 
 
 def explain_func(
-    model: nn.Module,
+    model: "nn.Module",
     inputs: Any,
     targets: Classes = None,
     *,
-    target_layer: str | Sequence[str] | None = None,
+    target_layer: "str | Sequence[str] | None" = None,
     method: str = "gradcam",
-    device: str | torch.device | None = None,
+    device: "str | torch.device | None" = None,
     **arguments: Any,
 ) -> NDArray[np.float32]:
     """Explain a batch for Quantus: ``metric(..., explain_func=explain_func, explain_func_kwargs={"method": ...})``.
@@ -45,6 +48,11 @@ def explain_func(
     Raises:
         The errors of ``ExplainableModel``.
     """
+    import torch
+
+    from explainable_model.methods import find_method
+    from explainable_model.model import ExplainableModel
+
     for added in ("batch_size", "softmax"):
         arguments.pop(added, None)
     place = next(model.parameters(), torch.empty(0)).device if device is None else torch.device(device)
@@ -58,20 +66,20 @@ def explain_func(
 class CaptumAttribution:
     """Maps of an ``ExplainableModel`` where captum expects an attribution, see ``for_captum``."""
 
-    def __init__(self, explainable: ExplainableModel) -> None:
+    def __init__(self, explainable: "ExplainableModel") -> None:
         self._explainable = explainable
 
     @overload
-    def attribute(self, inputs: Tensor, target: Classes = ..., additional_forward_args: Any = ...) -> Tensor: ...
+    def attribute(self, inputs: "Tensor", target: Classes = ..., additional_forward_args: Any = ...) -> "Tensor": ...
 
     @overload
     def attribute(
-        self, inputs: tuple[Tensor], target: Classes = ..., additional_forward_args: Any = ...
-    ) -> tuple[Tensor]: ...
+        self, inputs: "tuple[Tensor]", target: Classes = ..., additional_forward_args: Any = ...
+    ) -> "tuple[Tensor]": ...
 
     def attribute(
-        self, inputs: Tensor | tuple[Tensor], target: Classes = None, additional_forward_args: Any = None
-    ) -> Tensor | tuple[Tensor]:
+        self, inputs: "Tensor | tuple[Tensor]", target: Classes = None, additional_forward_args: Any = None
+    ) -> "Tensor | tuple[Tensor]":
         """Explain a batch.
 
         Args:
@@ -85,6 +93,8 @@ class CaptumAttribution:
         Raises:
             InputError: the map is not of the image's size.
         """
+        from torch import Tensor
+
         if not isinstance(inputs, Tensor):
             (image,) = inputs
             return (self.attribute(image, target, additional_forward_args),)
@@ -103,7 +113,7 @@ class CaptumAttribution:
         return (cam.unsqueeze(1) / inputs.shape[1]).expand_as(inputs)
 
 
-def for_captum(explainable: ExplainableModel) -> CaptumAttribution:
+def for_captum(explainable: "ExplainableModel") -> CaptumAttribution:
     """Make an object whose ``attribute(inputs, target=...)`` captum's metrics and pictures take for an attribution.
 
     Args:
