@@ -110,7 +110,7 @@ class CaptumAttribution:
                 f"The map has shape {tuple(cam.shape[1:])} for an image of {tuple(inputs.shape[2:])}; captum wants one "
                 "of the image's size. Leave out top_k, upsample=False and size=."
             )
-        return (cam.unsqueeze(1) / inputs.shape[1]).expand_as(inputs)
+        return (cam.unsqueeze(1) / inputs.shape[1]).expand_as(inputs).contiguous()  # captum asks for views of it
 
 
 def for_captum(explainable: "ExplainableModel") -> CaptumAttribution:

@@ -75,9 +75,14 @@ def test_a_killed_process_and_a_killed_driver(
     assert read_rows(run) == expected
 
 
+def hear_ctrl_c() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, and all that this starts in turn."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c(artifact: Path, many: Path, tmp_path: Path, expected: list[dict[str, Any]]) -> None:
     run = tmp_path / "run"
-    driver = subprocess.Popen(command(artifact, many, run), stderr=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(command(artifact, many, run), stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c)
     wait_for(lambda: count_parts(run) >= 5)
     children = psutil.Process(driver.pid).children()
     os.kill(driver.pid, signal.SIGINT)

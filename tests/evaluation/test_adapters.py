@@ -55,6 +55,7 @@ def test_the_channels_of_captum_add_up_to_the_map() -> None:
     explainable, image = ExplainableModel(seeded(SmallNet()), "block"), images(2, SIZE)
     shares = for_captum(explainable).attribute(image, target=1)
     assert shares.shape == image.shape
+    assert shares.is_contiguous()  # captum's metrics take views of it
     torch.testing.assert_close(shares.sum(1), explainable(image, 1).cam)
     torch.testing.assert_close(for_captum(explainable).attribute(image).sum(1), explainable(image).cam)
 

@@ -1,5 +1,7 @@
 """The detector of the demo: what it finds in scenes and photos that it has not seen, and where its maps lie."""
 
+import sys
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,13 @@ COINS = ((18, 233, 75, 288), (143, 236, 201, 288), (315, 156, 381, 218), (189, 1
 
 
 @pytest.fixture(autouse=True)
-def example(monkeypatch: pytest.MonkeyPatch) -> None:
+def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Makes the example's modules importable, and forgets them afterwards: another example has some of these names."""
     monkeypatch.syspath_prepend(FOLDER)
     torch.set_num_threads(1)
+    yield
+    for path in FOLDER.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture(scope="module")
