@@ -16,7 +16,11 @@ import pytest
 from tests.batch.test_pool import count_parts, expected, many, wait_for  # noqa: F401
 from tests.batch.test_run import read_rows
 
-pytest.importorskip("ray")
+
+@pytest.fixture(autouse=True, scope="module")
+def _ray() -> None:
+    pytest.importorskip("ray")
+
 
 SCRIPT = """
 import sys
