@@ -19,10 +19,7 @@ std::vector<T> copy_values(const at::Tensor& tensor, at::ScalarType dtype) {
 std::string read_reason(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   const std::string text = torch_error ? torch_error->what_without_backtrace() : error.what();
-  const std::string first = text.substr(0, text.find('\n')), kind = "RuntimeError: ";
-  const std::size_t reason = text.rfind(kind);  // TorchScript's message names the place first, and the reason last
-  if (reason == std::string::npos) return first;
-  return text.substr(reason + kind.size(), text.find('\n', reason) - reason - kind.size());
+  return text.substr(0, text.find('\n'));
 }
 
 at::ScalarType parse_dtype(const Metadata& metadata) {

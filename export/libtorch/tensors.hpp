@@ -11,7 +11,7 @@
 
 namespace explainable {
 
-// The reason in libtorch's message, without the C++ and TorchScript frames around it.
+// The first line of libtorch's message, without the C++ and TorchScript frames below it.
 std::string read_reason(const std::exception& error);
 
 // The artifact's dtype. Throws ArtifactError where it is not a floating point type.
