@@ -44,7 +44,7 @@ class RunFolder:
         return self.path / ROWS / PART.format(number)
 
     def iterate(self, columns: Sequence[str] | None = None, batch_rows: int = 4096) -> Iterator[Any]:
-        """Read the rows in the order of the photos, as ``pyarrow.RecordBatch``es.
+        """Read the rows in the order of the photos, in batches: each a ``pyarrow.RecordBatch``.
 
         Args:
             columns: names of columns; ``None`` for all.
