@@ -17,16 +17,16 @@ from explainable_model.imaging.secondary_capture import save_secondary_capture
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is missing: pip install 'explainable-model[dicom]'")
 
-SECRETS = ("Doe", "4711", "19400305", "ACC-9", "Dr. House")
+SECRETS = ("Doe", "PID4711X", "19400305", "ACC-9", "Dr. House")
 
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     """A photo in DICOM that names a patient."""
-    source = tmp_path / "Doe-4711.dcm"
+    source = tmp_path / "Doe-PID4711X.dcm"
     save_secondary_capture(Image.effect_noise((40, 30), 60), source)
     dataset = pydicom.dcmread(source)
-    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Doe^Jane", "4711", "19400305"
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Doe^Jane", "PID4711X", "19400305"
     dataset.AccessionNumber, dataset.ReferringPhysicianName, dataset.LossyImageCompression = "ACC-9", "Dr. House", "01"
     dataset.BurnedInAnnotation = "NO"
     dataset.save_as(source)
@@ -111,9 +111,9 @@ def test_every_element_has_its_place(film: Path, tmp_path: Path) -> None:
 def test_the_command_line(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = ["--model", "torchvision:squeezenet1_1", "--classes", "3", "--out", str(tmp_path / "out")]
     assert main(["explain", str(film), *network, "--picture", "dcm"]) == 0
-    panel = pydicom.dcmread(tmp_path / "out" / "Doe-4711-panel.dcm")
+    panel = pydicom.dcmread(tmp_path / "out" / "Doe-PID4711X-panel.dcm")
     assert panel.PatientName == ""
     assert main(["explain", str(film), *network, "--picture", "dcm", "--keep-patient", "--overwrite"]) == 0
-    assert pydicom.dcmread(tmp_path / "out" / "Doe-4711-panel.dcm").PatientName == "Doe^Jane"
+    assert pydicom.dcmread(tmp_path / "out" / "Doe-PID4711X-panel.dcm").PatientName == "Doe^Jane"
     assert main(["explain", str(film), *network, "--keep-patient", "--overwrite"]) == 2
     assert "--keep-patient belongs to --picture dcm" in capsys.readouterr().err
