@@ -5,7 +5,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explainable_model.errors import MissingRuntimeError
+from explainable_model.demo.files import missing_error
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.named import NamedModel
 
@@ -73,7 +73,7 @@ def load_detector() -> NamedModel:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
-        raise _missing_error("safetensors") from error
+        raise missing_error("safetensors") from error
     network = make_detector()
     state = load_file(WEIGHTS)  # in float16, apart from counters
     network.load_state_dict({name: v.float() if v.dtype == torch.float16 else v for name, v in state.items()})
@@ -88,7 +88,7 @@ def _make_pyramid() -> "nn.Module":
     try:
         timm: Any = importlib.import_module("timm")
     except ImportError as error:
-        raise _missing_error("timm") from error
+        raise missing_error("timm") from error
     network = timm.create_model("tf_efficientnet_lite0")
 
     class Pyramid(nn.Module):
@@ -109,9 +109,3 @@ def _make_pyramid() -> "nn.Module":
             return self.pyramid(levels)
 
     return Pyramid()
-
-
-def _missing_error(requirement: str) -> MissingRuntimeError:
-    return MissingRuntimeError(
-        f"The demo's detector needs {requirement}, which is not installed: pip install 'explainable-model[demo]'."
-    )

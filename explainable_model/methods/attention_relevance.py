@@ -32,7 +32,7 @@ def chefer(attentions: Sequence[Tensor], gradients: Sequence[Tensor], prefix: in
     Returns:
         ``(N, T - prefix)``, not negative.
 
-    Source: Chefer et al. 2021, arXiv 2103.15679, equations 5 and 6.
+    Source: Chefer et al. 2021, arXiv 2103.15679.
 
     Example:
         >>> attention = torch.tensor([[[[0.5, 0.5], [0., 1.]]]])
@@ -69,7 +69,7 @@ def agcam(scores: Sequence[Tensor], gradients: Sequence[Tensor], prefix: int) ->
     Returns:
         ``(N, T - prefix)``, not negative.
 
-    Source: Leem and Seo 2024, Attention Guided CAM, arXiv 2402.04563, equations 8 to 10.
+    Source: Leem and Seo 2024, Attention Guided CAM, arXiv 2402.04563; the sums as in public code of it.
 
     Example:
         >>> agcam([torch.zeros(1, 1, 2, 2)], [torch.tensor([[[[9., 3.], [9., 9.]]]])], prefix=1)
@@ -97,7 +97,7 @@ def gradeclip(query: Tensor, key: Tensor, value: Tensor, gradients: Tensor, pref
     Returns:
         Signed map ``(N, T - prefix)``; the paper's is its positive part.
 
-    Source: Zhao et al. 2024, Grad-ECLIP, arXiv 2502.18816, equations 7 to 10.
+    Source: Zhao et al. 2024, Grad-ECLIP, arXiv 2502.18816; the terms as in public code of it.
 
     Example:
         >>> key = torch.tensor([[[[0., 0.], [2., 0.], [0., 1.]]]])

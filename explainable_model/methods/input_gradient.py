@@ -86,7 +86,7 @@ def smoothgrad_sq(gradients: Tensor) -> Tensor:
     Returns:
         Map ``(N, *size)``, not negative.
 
-    Source: Hooker et al. 2019, SmoothGrad-Squared, arXiv 1806.10758, section 4.1.
+    Source: Hooker et al. 2019, SmoothGrad-Squared, arXiv 1806.10758.
 
     Example:
         >>> smoothgrad_sq(torch.tensor([[[[[1., 0.]]], [[[-3., 4.]]]]]))
@@ -105,7 +105,7 @@ def vargrad(gradients: Tensor) -> Tensor:
     Returns:
         Map ``(N, *size)``, not negative.
 
-    Source: Adebayo et al. 2018, VarGrad, arXiv 1810.03307, section 2.
+    Source: Adebayo et al. 2018, VarGrad, arXiv 1810.03307.
 
     Example:
         >>> vargrad(torch.tensor([[[[[1., 0.]]], [[[-3., 4.]]]]]))
@@ -129,7 +129,7 @@ def expected_gradients(products: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *size)``.
 
-    Source: Erion et al. 2021, arXiv 1906.10670, equation 3. With noise on the image it is GradientSHAP of Lundberg and
+    Source: Erion et al. 2021, arXiv 1906.10670. With noise on the image it is GradientSHAP of Lundberg and
     Lee 2017, arXiv 1705.07874, as captum has it.
 
     Example:

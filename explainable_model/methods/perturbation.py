@@ -60,7 +60,7 @@ def occlusion(scores: Tensor, score: Tensor, windows: Tensor) -> Tensor:
     Returns:
         Signed map ``(N, *size)``.
 
-    Source: Zeiler and Fergus 2014, arXiv 1311.2901, section 4.2, which shows the score itself.
+    Source: Zeiler and Fergus 2014, arXiv 1311.2901, which shows the score itself.
 
     Example:
         >>> windows = occlusion_windows(torch.ones(1), (3,), window=2, stride=1)
@@ -90,7 +90,7 @@ def rise_masks(like: Tensor, size: Sequence[int], drawn: tuple[int, int], seed: 
     Returns:
         ``(M, *size)`` in [0, 1].
 
-    Source: Petsiuk et al. 2018, RISE, arXiv 1806.07421, section 3.2, and the authors' code for the enlargement.
+    Source: Petsiuk et al. 2018, RISE, arXiv 1806.07421.
     """
     start, stop = drawn
     count = cells ** len(size)
@@ -122,7 +122,7 @@ def rise_share(scores: Tensor, masks: Tensor, samples: int, keep: float) -> Tens
     Returns:
         Signed map ``(N, *size)``.
 
-    Source: Petsiuk et al. 2018, RISE, arXiv 1806.07421, equation 6.
+    Source: Petsiuk et al. 2018, RISE, arXiv 1806.07421.
 
     Example:
         >>> rise_share(torch.tensor([[1., 3.]]), torch.tensor([[1., 0.], [0.5, 1.]]), samples=2, keep=0.5)
