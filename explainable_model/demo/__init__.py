@@ -2,13 +2,14 @@
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from explainable_model.demo.files import find_in_package, make_folder, missing_error
+from explainable_model.demo.report import Report
 from explainable_model.errors import ModelError
 from explainable_model.explainer.answers import probabilities
 from explainable_model.imaging.overlay import ALPHA, COLORMAP, hottest_point
@@ -72,30 +73,8 @@ class ExplainedPhoto:
     panel: Path
 
 
-@dataclass(frozen=True)
-class DemoReport:
-    """The results and files of the demo.
-
-    Attributes:
-        photos: one record for each photo.
-        artifacts: path of each artifact, by name of the format.
-        contact_sheet: path of the picture with all panels.
-    """
-
-    photos: tuple[ExplainedPhoto, ...]
-    artifacts: Mapping[str, Path]
-    contact_sheet: Path
-
-    @property
-    def largest_difference(self) -> float:
-        """Largest difference between a map of an artifact and the eager network's."""
-        return max(difference.cam for photo in self.photos for difference in photo.differences.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Make the record for JSON."""
-        photos = [{**asdict(photo), "panel": str(photo.panel)} for photo in self.photos]
-        artifacts = {name: str(path) for name, path in self.artifacts.items()}
-        return {"photos": photos, "artifacts": artifacts, "contact_sheet": str(self.contact_sheet)}
+class DemoReport(Report[ExplainedPhoto]):
+    """The results and files of the demo."""
 
     def to_table(self) -> str:
         """Format the results as a table for people."""

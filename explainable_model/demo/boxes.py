@@ -1,7 +1,7 @@
 """The demo of detectors: explains each box of three photos, exports the detector and runs each artifact."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from explainable_model.demo.detector import PREPROCESS, load_detector
 from explainable_model.demo.files import find_in_package, make_folder
+from explainable_model.demo.report import Report
 from explainable_model.explainer.detection_defaults import BOXES, DETECTION
 from explainable_model.explainer.detector import DetectorExplainer, open_detector
 from explainable_model.explainer.photo_detections import PhotoDetections, explain_boxes
@@ -60,30 +61,12 @@ class PhotoBoxes:
     overlay: Path
 
 
-@dataclass(frozen=True)
-class BoxDemoReport:
-    """The results and files of the demo of detectors.
-
-    Attributes:
-        photos: one record for each photo.
-        artifacts: path of each artifact, by name of the format.
-        contact_sheet: path of the picture with all sheets.
-    """
-
-    photos: tuple[PhotoBoxes, ...]
-    artifacts: Mapping[str, Path]
-    contact_sheet: Path
-
-    @property
-    def largest_difference(self) -> float:
-        """Largest difference between a map of an artifact and the eager detector's."""
-        return max(difference.cam for photo in self.photos for difference in photo.differences.values())
+class BoxDemoReport(Report[PhotoBoxes]):
+    """The results and files of the demo of detectors."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Make the record for JSON."""
-        photos = [{**asdict(photo), "panel": str(photo.panel), "overlay": str(photo.overlay)} for photo in self.photos]
-        artifacts = {name: str(path) for name, path in self.artifacts.items()}
-        return {"task": DETECTION, "photos": photos, "artifacts": artifacts, "contact_sheet": str(self.contact_sheet)}
+        """Make the record for JSON, with paths as text."""
+        return {"task": DETECTION, **super().to_dict()}
 
     def to_table(self) -> str:
         """Format the results for people."""
