@@ -146,7 +146,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def parse_count(text: str) -> int:
     """Parse a whole number from 1."""
     if re.fullmatch(r"[1-9]\d*", text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of images; expected 1 or more, for example 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; expected a whole number from 1 on")
     return int(text)
 
 
