@@ -82,7 +82,7 @@ def test_what_cannot_be_served(
         ([tmp_path / "text.onnx"], "damaged or not an ONNX model"),
         ([artifacts["pt2"]], "is pt2; expected .onnx or .ts"),
         ([artifacts["onnx"], "--port", "0"], "--port is 0; expected 1 to 65535"),
-        ([artifacts["onnx"], "--workers", "0"], "'0' is not a number"),
+        ([artifacts["onnx"], "--workers", "0"], "'0' is no count"),
     ):
         run = Run(capsys, "serve", *arguments)
         assert (run.code, run.out) == (2, "")
