@@ -50,7 +50,7 @@ class RepeatedLayerWarning(ExplainableModelWarning):
 
 
 class DoubtfulPlacesWarning(ExplainableModelWarning):
-    """The layer's grid is known, but nothing shows that its tokens follow the places of the image."""
+    """Nothing shows that a layer's tokens follow the places of the image, or the network moves the image before it."""
 
 
 class ShallowLayerWarning(ExplainableModelWarning):
