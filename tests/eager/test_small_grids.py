@@ -28,7 +28,7 @@ class Reader(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         memory = self.vision(self.patch(image).flatten(2).mT)
-        words = self.words(torch.arange(self.count)).expand(len(image), -1, -1)
+        words = self.words(torch.arange(self.count) % 50).expand(len(image), -1, -1)
         if self.attends:
             words = words + self.cross(words, memory, memory)[0]
         scores: Tensor = self.head(self.text(self.norm(words)).mean(1) + memory.mean(1))
@@ -162,3 +162,15 @@ def test_the_automatic_choice_of_mixed_tokens_is_doubted() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ExplainableModel(network, "patch")(image)
+
+
+@pytest.mark.parametrize("patch", [4, 8])  # with 8, as many patches as words
+@pytest.mark.parametrize(("words", "size"), [(72, (64, 72)), (100, (80, 80))])
+def test_text_that_could_be_a_larger_grid_is_refused(words: int, size: tuple[int, int], patch: int) -> None:
+    """72 words for a picture of 8 x 9 patches, 100 for one of 10 x 10: named, and passed over by the automatic choice."""
+    image, network = images(1, (3, *size)), reader(words, patch)
+    with pytest.raises(LayerError, match="'text' has no spatial map: (no token follows one place|.*another order)"):
+        ExplainableModel(network, "text")(image)
+    explainable = ExplainableModel(network)
+    explainable(image)
+    assert str(explainable.target_layer).split(".")[0] in ("vision", "patch")
