@@ -167,7 +167,7 @@ def test_the_automatic_choice_of_mixed_tokens_is_doubted() -> None:
 @pytest.mark.parametrize("patch", [4, 8])  # with 8, as many patches as words
 @pytest.mark.parametrize(("words", "size"), [(72, (64, 72)), (100, (80, 80))])
 def test_text_that_could_be_a_larger_grid_is_refused(words: int, size: tuple[int, int], patch: int) -> None:
-    """72 words for a picture of 8 x 9 patches, 100 for one of 10 x 10: named, and passed over by the automatic choice."""
+    """72 words for a picture of 8 x 9 patches, 100 for one of 10 x 10; the automatic choice passes over them."""
     image, network = images(1, (3, *size)), reader(words, patch)
     with pytest.raises(LayerError, match="'text' has no spatial map: (no token follows one place|.*another order)"):
         ExplainableModel(network, "text")(image)
