@@ -78,6 +78,20 @@ def refuse_nan(model: nn.Module, logits: Tensor) -> None:
         )
 
 
+def refuse_inference_tensor(model: nn.Module, tensor: Tensor) -> None:
+    """Refuse a network whose forward enters inference mode, where autograd keeps nothing.
+
+    Raises:
+        ModelError: the tensor, which a layer returned, was made there.
+    """
+    if tensor.is_inference():
+        raise ModelError(
+            f"{type(model).__name__} enters torch.inference_mode() in its forward, so that nothing in it can be "
+            "differentiated. Take that out of the network, decorators too, and call it, or this wrapper, inside of "
+            "inference_mode instead."
+        )
+
+
 def check_image_for(model: nn.Module, image: Tensor) -> None:
     """Refuse an image that no network takes, or one of another dtype than the network.
 

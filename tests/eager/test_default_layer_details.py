@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from explainable_model import ExplainableModel
 from explainable_model.eager.find_layer import default_layer
-from explainable_model.errors import DoubtfulPlacesWarning, LayerError
+from explainable_model.errors import DoubtfulPlacesWarning, LayerError, ModelError
 from tests.eager.test_small_grids import Reader
 from tests.support.nets import TinyViT, images, seeded
 
@@ -75,3 +75,16 @@ def test_text_beside_other_inputs_is_refused() -> None:
     """Where the copies do not run, nothing is known of the tokens, and text would pass."""
     with pytest.raises(LayerError, match="no token follows one place|another order"):
         ExplainableModel(seeded(WeighedReader(16)), "text")(images(2), None, torch.tensor([[1.0, 2.0], [2.0, 0.5]]))
+
+
+@pytest.mark.parametrize("layer", [None, "blocks.0"])
+def test_a_forward_in_inference_mode_is_refused(layer: str | None) -> None:
+    class Decorated(TinyViT):
+        @torch.inference_mode()
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(image)
+
+    with pytest.raises(
+        ModelError, match=r"Decorated enters torch.inference_mode\(\) in its forward, .* decorators too"
+    ):
+        ExplainableModel(seeded(Decorated()), layer)(images(2))
