@@ -88,3 +88,19 @@ def test_a_forward_in_inference_mode_is_refused(layer: str | None) -> None:
         ModelError, match=r"Decorated enters torch.inference_mode\(\) in its forward, .* decorators too"
     ):
         ExplainableModel(seeded(Decorated()), layer)(images(2))
+
+
+def test_batch_norm_without_running_statistics_explains_one_image_at_a_time() -> None:
+    network = seeded(
+        nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.Identity(), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    )
+    network[1], image = nn.BatchNorm2d(8, track_running_stats=False).eval(), images(3)
+    with pytest.raises(
+        ModelError, match="BatchNorm2d '1' has no running statistics .* each of the 3 maps would depend"
+    ):
+        ExplainableModel(network, "0", "layercam")(image)
+    alone = ExplainableModel(network, "0", "layercam", normalize="none")(image[:1], 1).cam
+    kept = network[0](image[:1]).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(network[1:](kept)[0, 1], kept)
+    wanted = (gradient.relu() * kept).sum(1, keepdim=True).relu()
+    torch.testing.assert_close(alone, nn.functional.interpolate(wanted, image.shape[2:], mode="bilinear")[:, 0])
