@@ -25,6 +25,7 @@ from explainable_model.eager.embedding import refuse_embedding
 from explainable_model.eager.find_layer import planned_layer
 from explainable_model.eager.hooked import HookedNetwork
 from explainable_model.eager.layer_name import resolve_layers
+from explainable_model.eager.moved_places import ConvolutionWatch, warn_of_moves
 from explainable_model.eager.named_layers import check_layers
 from explainable_model.eager.randomness import Randomness
 from explainable_model.eager.signature import check_signature
@@ -167,18 +168,19 @@ class ExplainableModel(nn.Module):
             LayerError: the target layer did not run or has no spatial map.
             ModelError: training mode, NaN logits, or the prediction does not depend on the layer.
         """
+        watch, signed = ConvolutionWatch(image, is_active=not self._checked), list[Tensor]()
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
-            signed: list[Tensor] = []
-            with checks.explained_shape_errors(self.model, image), self._randomness.refused(plan, image, inputs):
+            with checks.explained_shape_errors(self.model, image), self._randomness.refused(plan, image, inputs), watch:
                 answer = Explanation(*explain(network, plan, image, class_idx, inputs, self.progress, signed))
             checks.refuse_nan(self.model, answer.logits)
             check_maps(plan, answer, signed)
+            warn_of_moves(self.model, (image, *inputs), plan, watch)
             if isinstance(plan.target, BoxScore):
                 return cast(Explanation[Tensor], read_detections(answer))
             refuse_embedding(self.model, plan, image, inputs, answer.logits)
-        inputs = inputs[: len(inputs) - plan.target.inputs]
-        return answer.with_kind(partial(find_output_kind, self.model, image, inputs, plan.output, plan.forward))
+        own = inputs[: len(inputs) - plan.target.inputs]
+        return answer.with_kind(partial(find_output_kind, self.model, image, own, plan.output, plan.forward))
 
     if TYPE_CHECKING:  # for nn.Module, a call returns anything
 
@@ -210,17 +212,15 @@ class ExplainableModel(nn.Module):
         self, image: Tensor, class_idx: ClassIdx, inputs: tuple[Tensor, ...]
     ) -> tuple[DifferentiableNetwork, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
         checks.refuse_tracing(image)
-        checks.refuse_training_mode(self.model)
+        checks.refuse_training_mode(self.model, image)
         checks.check_image_for(self.model, image)
-        checks.refuse_batch_statistics(self.model, image)
         plan = self._plan
         classes = as_class_idx(class_idx, image, plan.top_k)
-        if plan.frames is not None:
-            check_frames(image.shape, plan.frames)
+        check_frames(image.shape, plan.frames)
         check_inputs(inputs, image.shape[0], plan.target.inputs)
         check_signature(self.model, plan.forward, len(inputs) - plan.target.inputs)
-        image = image.clone() if image.is_inference() else image  # autograd cannot save an inference tensor
-        inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
+        image, *others = (each.clone() if each.is_inference() else each for each in (image, *inputs))  # autograd saves
+        inputs = tuple(others)
         if plan.method.needs_layer and not plan.layers:
             with checks.explained_shape_errors(self.model, image):
                 layer = planned_layer(self.model, plan, image, inputs)

@@ -127,13 +127,13 @@ def frames_hint(ndim: int, frames: int | None) -> str:
     return " If the image has frames, say which axis they are: frames=1 for (N, T, C, H, W)."
 
 
-def check_frames(image_shape: Sequence[int], frames: int) -> None:
-    """Refuse an axis of frames that the image does not have.
+def check_frames(image_shape: Sequence[int], frames: int | None) -> None:
+    """Refuse an axis of frames that the image does not have; ``None`` is none.
 
     Raises:
         LayerError: the image has no such axis, or none left for its channels and its height.
     """
-    if not 1 <= frames < len(image_shape) or len(image_shape) < 4:
+    if frames is not None and (not 1 <= frames < len(image_shape) or len(image_shape) < 4):
         raise LayerError(
             f"frames is {frames} for an image of shape {tuple(image_shape)}; expected the axis of its frames: 1 for "
             "(N, T, C, H, W), 2 for (N, C, T, H, W)."

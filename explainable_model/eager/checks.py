@@ -40,12 +40,18 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
-def refuse_training_mode(model: nn.Module) -> None:
+def refuse_training_mode(model: nn.Module, image: object = None) -> None:
     """Refuse a network whose answer depends on the batch or on chance.
 
+    Args:
+        model: the network.
+        image: ``(N, C, *spatial)``; of several images, the statistics of their batch are refused as well.
+
     Raises:
-        ModelError: the network, or a norm or dropout in it, is in training mode.
+        ModelError: the network, or a norm or dropout in it, is in training mode, or a norm has no running statistics.
     """
+    if isinstance(image, Tensor) and image.ndim > 0 and len(image) > 1:
+        _refuse_batch_statistics(model, image)
     if model.training or _trains(model):
         name = getattr(model, "network_name", type(model).__name__)
         raise ModelError(
@@ -65,14 +71,8 @@ def _trains(model: nn.Module) -> bool:
     return False
 
 
-def refuse_batch_statistics(model: nn.Module, image: Tensor) -> None:
-    """Refuse several images where a batch norm without running statistics mixes them in evaluation mode, too.
-
-    Raises:
-        ModelError: there is such a norm.
-    """
-    if len(image) < 2:
-        return
+def _refuse_batch_statistics(model: nn.Module, image: Tensor) -> None:
+    """A batch norm without running statistics mixes the images of a batch in evaluation mode, too."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise ModelError(

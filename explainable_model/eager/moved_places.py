@@ -1,22 +1,29 @@
 """Tell where a network crops, pads, mirrors or turns the image before a layer, whose map then lies elsewhere."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from explainable_model.attribution.layout import SpatialLayout
+from explainable_model.attribution.plan import Plan
+from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.cell_changes import change_cell, collect
+from explainable_model.eager.example import Example
+from explainable_model.eager.find_layer import record_outputs, run_copies
+from explainable_model.errors import DoubtfulPlacesWarning
 
 # Places in the image, as shares of its depth, height and width. Four remain where half of each side is cut off.
 PLACES = (
     (0.6, 0.3, 0.6), (0.35, 0.6, 0.35), (0.3, 0.7, 0.65), (0.65, 0.42, 0.42), (0.2, 0.15, 0.85), (0.45, 0.85, 0.2),
     (0.8, 0.55, 0.7),
 )  # fmt: skip
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 SIDES = ("depth", "height", "width")
 LEAST = 4  # places that change the layer: two numbers describe each direction
 SCALED = 0.2  # a map of so much more or less than the image; convolutions without padding leave as much out
@@ -28,26 +35,71 @@ REACH = 4  # pixels by which convolutions move the largest change
 PEAK = 4  # power of a change as its weight, so that the largest counts
 
 
-@contextmanager
-def watch_first_convolution(model: nn.Module, image: Tensor) -> Iterator[list[bool]]:
-    """Tell, once the network has run, whether its first convolution was given the image as it is.
+class ConvolutionWatch(TorchFunctionMode):
+    """Tells, once the network has run in this thread, what its convolutions were given; the network gets no hook.
+
+    Args:
+        image: what the network is given.
+        is_active: whether to look at all; each operator costs some microseconds.
+
+    Attributes:
+        takes_image: whether the first convolution was given the image as it is; ``None`` where none ran.
+        repeats: whether a convolution ran twice.
+    """
+
+    def __init__(self, image: Tensor, *, is_active: bool = True) -> None:
+        super().__init__()
+        self.is_active = is_active
+        self.takes_image: bool | None = None
+        self.repeats = False
+        self._image, self._weights = image, set[int]()
+
+    def __enter__(self) -> "ConvolutionWatch":
+        if self.is_active:
+            super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self.is_active:
+            super().__exit__(*exception)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in CONVOLUTIONS and len(args) > 1:
+            given, weight = args[:2]
+            self.repeats |= id(weight) in self._weights
+            self._weights.add(id(weight))
+            if self.takes_image is None:
+                self.takes_image = given.shape == self._image.shape and bool((given == self._image).all())
+        return func(*args, **kwargs or {})
+
+
+def warn_of_moves(model: nn.Module, arguments: tuple[Tensor, ...], plan: Plan, watch: ConvolutionWatch) -> None:
+    """Warn where the map of a layer lies elsewhere than the image, see ``find_move``.
 
     Args:
         model: the network.
-        image: what it is given.
+        arguments: the image and the extra inputs.
+        plan: names the layers.
+        watch: what the first run showed; without a reason in it, nothing is run again.
     """
-    seen: list[bool] = []
-    thread = threading.get_ident()
-
-    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not seen and args and isinstance(args[0], Tensor) and threading.get_ident() == thread:
-            seen.append(args[0].shape == image.shape and bool((args[0] == image).all()))
-
-    with ExitStack() as stack:
-        for module in model.modules():
-            if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-                stack.enter_context(module.register_forward_pre_hook(look))
-        yield seen
+    if watch.takes_image is not False and not (watch.repeats and plan.call is None):
+        return
+    if not plan.layers or plan.frames is not None or plan.reshape_transform is not None:
+        return
+    example = Example(model, arguments, plan.output, plan.target, forward=plan.forward)
+    with restored_buffers(model):
+        record, _ = record_outputs(example, example.image.detach().clone())
+    for name in plan.layers:
+        entry = record.outputs.get(name)
+        if entry is None or not isinstance(entry.layout, SpatialLayout):
+            continue
+        if watch.takes_image is not False and entry.calls < 2:
+            continue
+        doubt = find_move(model, name, entry.layout, example.image.detach(), partial(run_copies, example))
+        if doubt is not None:
+            warnings.warn(doubt, DoubtfulPlacesWarning, stacklevel=4)
 
 
 def find_move(
