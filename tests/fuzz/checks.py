@@ -22,6 +22,7 @@ RIGHT_REFUSALS = {
     "FullGrad adds up the biases of all operators": ("fullgrad",),
     "has no attention over tokens": ("legrad", "rollout", "chefer", "agcam", "gradeclip"),
     "reads the attention of the class token, and this network has none": ("gradeclip",),
+    "is no product of queries and keys whose softmax is multiplied by values": ("gradeclip",),
     "LeGrad needs two blocks with attention or more": ("legrad",),
 }
 # PyTorch's exporter refuses the network itself, where the grid does not divide the size.

@@ -164,7 +164,10 @@ def shapleycam(sight: Sight) -> Tensor:
     (gradient,) = torch.autograd.grad(score, leaf, create_graph=True)
     product = torch.zeros_like(leaf)
     if gradient.requires_grad:
-        (found,) = torch.autograd.grad((gradient * sight.activations).sum(), leaf, allow_unused=True)
+        try:
+            (found,) = torch.autograd.grad((gradient * sight.activations).sum(), leaf, allow_unused=True)
+        except TypeError as error:  # instance norm of one image has none in PyTorch
+            raise Undefined("PyTorch fails at the second derivative") from error
         product = product if found is None else found
     weights = _flat(gradient.detach() - product / 2).mean(1)
     return _weigh(weights, sight.activations)

@@ -99,7 +99,7 @@ class Oracle:
     """
 
     def __init__(self, case: Case, inputs: Sequence[Tensor]) -> None:
-        self.case, self.inputs = case, inputs
+        self.case, self.inputs, self._calls = case, inputs, 1
         count = 1 + (case.network.extra is not None)
         self._network_inputs, self._given = inputs[:count], inputs[count:]
         self._layer = case.network.module.get_submodule(case.layer) if case.layer else None
@@ -120,7 +120,7 @@ class Oracle:
 
         def exchange(output: Tensor) -> Tensor:
             if replace is not None:
-                leaves.append(replace)
+                leaves.append(replace if len(leaves) + 1 == self._calls else output.detach())
             else:
                 leaves.append(output.detach().clone().requires_grad_(grad))
             return leaves[-1].clone()
@@ -138,6 +138,7 @@ class Oracle:
         finally:
             for handle in handles:
                 handle.remove()
+        self._calls = len(leaves) if replace is None else self._calls  # of the layer in one run
         logits = select(output, self.case.network.output)
         classes = torch.full((len(image),), class_idx)
         target = self.case.target
