@@ -17,9 +17,10 @@ from tests.batch.test_pool import count_parts, expected, many, wait_for  # noqa:
 from tests.batch.test_run import read_rows
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _ray() -> None:
+@pytest.fixture(autouse=True)
+def _ray(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else Ray's processes give way to every other one of the machine
 
 
 SCRIPT = """

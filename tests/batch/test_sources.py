@@ -107,16 +107,6 @@ def test_rows_of_a_parquet_file_in_any_order(folder: Path) -> None:
         reader.read(gone)
 
 
-def test_a_store(folder: Path) -> None:
-    found = read_all(f"file://{folder}/data/a")
-    assert [(Path(name).name, content) for name, _, content in found] == [
-        ("10.PNG", b"a/10.PNG"),
-        ("9.jpg", b"a/9.jpg"),
-        ("1.webp", b"a/sub/1.webp"),
-    ]
-    assert all(name.startswith(f"file://{folder}/data/a/") for name, *_ in found)
-
-
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -130,7 +120,6 @@ def test_a_store(folder: Path) -> None:
         ("blank.csv", "blank.csv, line 2: no path in column 'path'"),
         ("numbers.parquet", "has the columns n; expected one of bytes"),
         ("text.parquet", "text.parquet cannot be read as Parquet"),
-        ("file:///no/such/folder", "cannot be listed"),
     ],
 )
 def test_what_holds_no_photos(source: str, message: str, folder: Path) -> None:
