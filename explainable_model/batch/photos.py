@@ -40,14 +40,18 @@ class Photo:
 
 
 class PhotoReader:
-    """Reads the bytes of photos; those of a Parquet file in their order, since its pages cannot be entered anywhere."""
+    """Reads the bytes of photos; those of a Parquet file in their order, since its pages cannot be entered anywhere.
 
-    def __init__(self) -> None:
+    Args:
+        stores: those that are open, if they are shared.
+    """
+
+    def __init__(self, stores: Stores | None = None) -> None:
         self._rows: Iterator[Any] | None = None
         self._group: tuple[str, int, str] = ("", -1, "")
         self._next = 0
         self._lock = threading.Lock()
-        self._stores = Stores()
+        self._stores = stores or Stores()
 
     def read(self, photo: Photo) -> bytes:
         """Read a photo's bytes; threads may call it, but for Parquet, whose photos come in order.
@@ -74,13 +78,13 @@ class PhotoReader:
             group = (photo.container, photo.first, photo.column)
             if self._rows is None or group != self._group or photo.second < self._next:
                 self._rows, self._group, self._next = _iterate_rows(self._stores, *group), group, 0
-            value: Any = None
+            rows, self._rows, value = self._rows, None, None  # rows that raise an error have ended
             while self._next <= photo.second:
-                value = next(self._rows, _END)
+                value = next(rows, _END)
                 if value is _END:
-                    self._rows = None
                     raise InputError(f"{photo.uri} is no longer there: {photo.container} has fewer rows.")
                 self._next += 1
+            self._rows = rows
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes) or not content:
             raise InputError(f"{photo.uri} is empty: there are no bytes in column {photo.column!r}.")

@@ -104,11 +104,11 @@ class Stores:
         with system.open_input_file(path) as found, io.BufferedReader(found, BUFFER) as stream:
             yield stream
 
-    def read(self, address: str) -> bytes:
-        """Read a whole file of a store."""
+    def read(self, address: str, most: int | None = None) -> bytes:
+        """Read a file of a store, or its first ``most`` bytes."""
         system, path = self.find(address)
         with system.open_input_stream(path) as stream:
-            content: bytes = stream.read()
+            content: bytes = stream.read(most)
         return content
 
     def list_files(self, address: str) -> Iterator[tuple[str, bool]]:
@@ -168,7 +168,7 @@ def _open_with_fsspec(address: str, scheme: str) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise InputError(
-            f"{scheme}:// is no store that pyarrow or fsspec knows; expected {', '.join(OF_PYARROW)}, or one that fsspec "
-            "lists."
+            f"{scheme}:// is no store that pyarrow or fsspec knows; expected {', '.join(OF_PYARROW)}, or another of "
+            "fsspec."
         ) from error
     return fs.PyFileSystem(fs.FSSpecHandler(system)), path

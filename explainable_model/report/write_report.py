@@ -1,12 +1,14 @@
 """Writes the report of a run: one file of HTML that loads nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from explainable_model.batch.manifest import open_manifest
+from explainable_model.batch.photos import Photo
 from explainable_model.errors import InputError, MissingRuntimeError
 from explainable_model.explanation import Progress
 from explainable_model.paths import as_path
@@ -142,7 +144,8 @@ def _describe_rows(
     for row in rows.values():
         row["name"] = row["id"].removeprefix(common)
     asked = [number for number in shown.tolist() if not table.failed[number]] if thumbnails else []
-    pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], folder, tell), strict=True))
+    listed = find_listed(table, [rows[n]["id"] for n in asked])
+    pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], listed, folder, tell), strict=True))
     described = [describe_row(table, n, rows[n], *pictures.get(n, ("", ""))) for n in shown.tolist()]
     reasons: dict[str, int] = {}
     for picture, reason in pictures.values():
@@ -153,6 +156,12 @@ def _describe_rows(
         f"{count:,} of {len(asked):,} photos have no picture here: {reason}.{hint if 'not found' in reason else ''}"
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:4]
     ]
+
+
+def find_listed(table: RunTable, ids: Collection[str]) -> dict[str, Photo]:
+    """Find where the run read its photos; nothing where its list is gone."""
+    manifest = open_manifest(table.folder.path) if ids else None
+    return {} if manifest is None else manifest.find(ids)
 
 
 def find_common_folder(names: Sequence[str]) -> str:

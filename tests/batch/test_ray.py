@@ -1,7 +1,7 @@
 """Ray: the rows of one machine, also where an actor or the driver is killed.
 
-Ray is no package of the tests: ``pip install 'explainable-model[ray]'``, then ``pytest -m '' tests/batch/test_ray.py``,
-40 seconds of the processor.
+Ray is a package of the extra ``engines``: ``pip install -e '.[test,engines]'``, then
+``pytest -m '' tests/batch/test_ray.py``, 40 seconds of the processor.
 """
 
 import json
