@@ -1,11 +1,12 @@
 """The bytes of a run's photos, from where they lay or where they lie now: files, tars, Parquet files, stores."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from explainable_model.batch.manifest import open_manifest
 from explainable_model.batch.photos import FILE, PARQUET, Photo, PhotoReader
 from explainable_model.batch.stores import Stores, is_address
 from explainable_model.errors import ExplainableModelError, InputError
@@ -16,6 +17,12 @@ Row = Mapping[str, Any]
 
 class Missing(ExplainableModelError):
     """A photo that cannot be shown, and why."""
+
+
+def find_listed(run: Path, ids: Collection[str]) -> dict[str, Photo]:
+    """Find where a run read its photos; nothing where its list is gone."""
+    manifest = open_manifest(run) if ids else None
+    return {} if manifest is None else manifest.find(ids)
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,18 @@
 """Writes the report of a run: one file of HTML that loads nothing."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from explainable_model.batch.manifest import open_manifest
-from explainable_model.batch.photos import Photo
 from explainable_model.errors import InputError, MissingRuntimeError
 from explainable_model.explanation import Progress
 from explainable_model.paths import as_path
 from explainable_model.progress import ProgressLike, as_progress
 from explainable_model.report.against import Pairs, pair_runs
+from explainable_model.report.contents import find_listed
 from explainable_model.report.page import draw_page
 from explainable_model.report.payload import (
     Record,
@@ -144,7 +143,7 @@ def _describe_rows(
     for row in rows.values():
         row["name"] = row["id"].removeprefix(common)
     asked = [number for number in shown.tolist() if not table.failed[number]] if thumbnails else []
-    listed = find_listed(table, [rows[n]["id"] for n in asked])
+    listed = find_listed(table.folder.path, [rows[n]["id"] for n in asked])
     pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], listed, folder, tell), strict=True))
     described = [describe_row(table, n, rows[n], *pictures.get(n, ("", ""))) for n in shown.tolist()]
     reasons: dict[str, int] = {}
@@ -156,12 +155,6 @@ def _describe_rows(
         f"{count:,} of {len(asked):,} photos have no picture here: {reason}.{hint if 'not found' in reason else ''}"
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:4]
     ]
-
-
-def find_listed(table: RunTable, ids: Collection[str]) -> dict[str, Photo]:
-    """Find where the run read its photos; nothing where its list is gone."""
-    manifest = open_manifest(table.folder.path) if ids else None
-    return {} if manifest is None else manifest.find(ids)
 
 
 def find_common_folder(names: Sequence[str]) -> str:
