@@ -112,7 +112,7 @@ class Siege:
             "seconds_of_the_second_command": time.perf_counter() - between,
             "explained_by_the_second_command": record["explained"],
             "exit_code": done.returncode,
-            **_describe_rows(out, expected),
+            **describe_rows(out, expected),
         }
 
     def _command(self, engine: str, out: Path, part: int) -> list[str]:
@@ -121,7 +121,8 @@ class Siege:
         return [sys.executable, "-m", "explainable_model", *map(str, words)]
 
 
-def _describe_rows(out: Path, expected: list[str]) -> Figures:
+def describe_rows(out: Path, expected: list[str]) -> Figures:
+    """Count the rows of a run, and compare their ids with those that are expected, in their order."""
     from explainable_model.batch import open_run
 
     table = open_run(out).read_table(["id", "error", "version"])
