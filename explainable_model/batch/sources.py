@@ -73,19 +73,33 @@ def _make_photo(path: str) -> Photo:
     return Photo(name, uri, container=container)
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """The photos of a folder and its subfolders, sorted by the parts of their paths; one folder's names in memory."""
+def _walk(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    """The photos of a folder and its subfolders, sorted by the parts of their paths; one folder's names in memory.
+
+    Links are followed, but for one that leads into a folder above itself. A link that leads nowhere is listed where its
+    name is a photo's: its row says so.
+    """
     try:
+        status = os.stat(folder)
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
         with os.scandir(folder) as entries:
-            names = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry.is_file()) for entry in entries)
+            names = sorted((entry.name, entry.is_dir(), _may_be_photo(entry)) for entry in entries)
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-    for name, is_folder, is_file in names:
+    for name, is_folder, may_be_photo in names:
         path = os.path.join(folder, name)
         if is_folder:
-            yield from _walk(path)
-        elif is_file and os.path.splitext(name)[1].lower() in ENDINGS:
+            yield from _walk(path, above | {here})
+        elif may_be_photo:
             yield path
+
+
+def _may_be_photo(entry: "os.DirEntry[str]") -> bool:
+    if os.path.splitext(entry.name)[1].lower() not in ENDINGS:
+        return False
+    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
 
 
 def _list_store(address: str) -> Iterator[Photo]:

@@ -40,6 +40,21 @@ def test_a_folder(folder: Path) -> None:
     assert labeled == ["a", "a", "sub", "b", "data"]
 
 
+def test_links_are_followed_and_lose_nothing(folder: Path) -> None:
+    (folder / "elsewhere" / "deep").mkdir(parents=True)
+    (folder / "elsewhere" / "deep" / "5.jpg").write_bytes(b"five")
+    (folder / "data" / "link").symlink_to(folder / "elsewhere")
+    (folder / "elsewhere" / "deep" / "up").symlink_to(folder / "data")  # a circle
+    (folder / "data" / "b" / "3.jpg").symlink_to(folder / "data" / "c.jpg")
+    (folder / "data" / "b" / "4.jpg").symlink_to(folder / "gone.jpg")
+    names = [photo.id for photo in list_photos(["data"])]
+    assert names == [f"data/{name}" for name in (
+        "a/10.PNG", "a/9.jpg", "a/sub/1.webp", "b/2.jpg", "b/3.jpg", "b/4.jpg", "c.jpg", "link/deep/5.jpg",
+    )]  # fmt: skip
+    with pytest.raises(InputError, match="There is no file .*4.jpg"):
+        read_all("data")
+
+
 def test_patterns_and_files(folder: Path) -> None:
     assert [name for name, *_ in read_all("data/**/*.jpg")] == ["data/a/9.jpg", "data/b/2.jpg", "data/c.jpg"]
     assert [name for name, *_ in read_all("data/c.jpg", "data/a/notes.txt")] == ["data/c.jpg", "data/a/notes.txt"]
