@@ -1,6 +1,6 @@
 """``BatchExplainer`` in other engines: the loader of PyTorch, datasets of Hugging Face, Spark.
 
-The last two are packages of the extra ``engines``, and Spark needs Java: ``pip install -e '.[test,engines]'``, then
+datasets is a package of the extra ``engines``; Spark needs Java: ``pip install -e '.[test,engines]' pyspark``, then
 ``pytest -m '' tests/batch/test_adapters.py``.
 """
 
