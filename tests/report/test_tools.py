@@ -45,9 +45,9 @@ def test_photos_under_their_maps(run: Path) -> None:
     assert (wrong.id, wrong.is_right, wrong.caption) == ("wrong.png", False, "dog 0.50, label: cat")
     assert (right.id, right.is_right, right.caption) == ("right.png", True, "owl 0.75, label: owl")
     assert wrong.overlay.size == (100, 50)
-    pixels = np.asarray(wrong.overlay).astype(int)
-    assert pixels[2, 2, 0] > pixels[2, 2, 2] + 40, "the corner is hot"
-    assert pixels[40, 90, 2] > pixels[40, 90, 0] + 40, "the opposite corner is cold"
+    red, _, blue = np.moveaxis(np.asarray(wrong.overlay).astype(int), 2, 0)
+    assert red[2, 2] > blue[2, 2] + 40, "the corner is hot"
+    assert red[40, 90] < blue[40, 90], "the opposite corner is cold"
     assert wrong.cam.shape == (7, 7)
     assert [photo.id for photo in iterate_pictures(run, limit=1)] == ["wrong.png"]
     with pytest.raises(InputError, match="limit is 0; expected"):
@@ -78,7 +78,7 @@ def test_weights_and_biases_takes_the_table(run: Path, tmp_path: Path, monkeypat
     stored = list(tmp_path.rglob("maps_*.table.json"))
     assert len(stored) == 1
     assert len(json.loads(stored[0].read_text())["data"]) == 2
-    assert len(list(tmp_path.rglob("*.png"))) >= 4, "two photos of the run, and two pictures of the table"
+    assert [(type(row[1]), row[1].image.size) for row in table.data] == [(wandb.Image, (200, 100))] * 2
 
 
 def test_label_studio_accepts_the_tasks(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,9 +90,9 @@ def test_label_studio_accepts_the_tasks(run: Path, tmp_path: Path, capsys: pytes
     tasks = json.loads(path.read_text("utf-8"))
     assert [task["data"]["image"] for task in tasks] == ["right.png", "wrong.png", "failed.png", "gone.png"]
     assert "predictions" not in tasks[2]
-    assert interface.validate_config(validate=True) is None or True
+    interface.validate()  # raises an error where the interface is wrong
     for task in tasks:
-        assert interface.validate_task(task, validate_only_data=False) in (True, [])
+        assert interface.validate_task({"data": task["data"]})
         for prediction in task.get("predictions", []):
             assert interface.validate_prediction(prediction, return_errors=True) == []
     (prediction,) = tasks[1]["predictions"]
