@@ -20,7 +20,7 @@ def test_arguments_of_every_public_call(tmp_path: Path) -> None:
 
 
 def test_damaged_artifacts(tmp_path: Path) -> None:
-    found = artifacts.run(tmp_path, 12)
+    found = artifacts.run(tmp_path, 12, boxes=())
     assert find_harm(found) == []
     assert set(found) == set(artifacts.ENDINGS)
     assert all(result["outcomes"]["refused"] >= 6 for result in found.values())
