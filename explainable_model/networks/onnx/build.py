@@ -16,11 +16,13 @@ from explainable_model.networks.onnx.node import OnnxNode, as_number, node_class
 from explainable_model.networks.onnx.operators import OPERATORS
 from explainable_model.networks.onnx.operators.call import Call, Operator
 from explainable_model.networks.onnx.operators.quantization import STRAIGHT, UNROUNDED
-from explainable_model.networks.onnx.values import Value
+from explainable_model.networks.onnx.structure import reads
+from explainable_model.networks.onnx.values import FAILURES, Value
 
 CONTROL = ("If", "Loop", "Scan")
 PASSED_ON = ("Add", "Sub", "Mul", "Div", "Cast", "Identity", "Dropout")  # of a constant and a rearranged value
 ATTENTION = "AttentionSoftmax"
+MOST_FOLDED = 2**32  # bytes of constants that are computed of others
 ENDINGS = (
     "QuantizeLinear", "DequantizeLinear", "Softmax", "Sigmoid", "Identity", "Cast", "Reshape", "Flatten", "Squeeze"
 )  # fmt: skip
@@ -67,6 +69,7 @@ class Build:
     layers: dict[str, nn.Module] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     aliases: Aliases = field(default_factory=Aliases)
+    _folded: int = 0
     _shapes: set[str] = field(default_factory=set)
     _passive: set[str] = field(default_factory=set)
     _attention: set[str] = field(default_factory=set)
@@ -87,16 +90,16 @@ class Build:
             raise ModelError("the graph has sparse weights, which the reader does not know")
         self._attention = _find_attention(graph.node)
         self._last = _find_last_roundings(graph, outputs)
-        waiting = deque(graph.node)
+        waiting = deque(_find_used(graph, outputs))
         while waiting:
             node = waiting.popleft()
-            title = f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} (output {node.output[0]!r})"
+            title = f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} (output {[*node.output]!r:.60})"
             try:
                 if node.op_type == "If":
                     waiting.extendleft(reversed(self._choose_branch(node)))
                 else:
                     self._read_node(node, title)
-            except (ModelError, ValueError, RuntimeError, TypeError, IndexError, KeyError, AttributeError) as error:
+            except FAILURES as error:
                 reason = error if isinstance(error, ExplainableModelError) else first_line(error)
                 raise ModelError(f"The node {title} cannot be read: {reason}.") from error
 
@@ -126,6 +129,9 @@ class Build:
             found = operator.run(call, *values)
         for name, value in zip(node.output, found if isinstance(found, tuple) else (found,), strict=False):
             self.constants[name] = settle(value.contiguous() if isinstance(value, Tensor) else value)
+            self._folded += self.constants[name].nbytes
+        if self._folded > MOST_FOLDED:
+            raise ModelError(f"the constants that the graph computes take more than {MOST_FOLDED >> 30} GiB")
 
     def _add_step(
         self, node: Any, call: Call, operator: Operator, values: list[Value], flow: tuple[str, ...], title: str
@@ -177,6 +183,16 @@ class Build:
         pairs = zip(branch.output, node.output, strict=True)
         ends = [helper.make_node("Identity", [inner.name], [outer]) for inner, outer in pairs]
         return [*branch.node, *ends]
+
+
+def _find_used(graph: Any, outputs: Sequence[str]) -> list[Any]:
+    """The nodes that an output depends on: ONNX Runtime computes no others either."""
+    wanted, kept = {*outputs, *(value.name for value in graph.output)}, []
+    for node in reversed(graph.node):
+        if not wanted.isdisjoint(node.output):
+            kept.append(node)
+            wanted.update(reads(node))
+    return kept[::-1]
 
 
 def _find_operator(node: Any) -> Operator:
