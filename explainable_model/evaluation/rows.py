@@ -7,6 +7,8 @@ from typing import Any, TextIO
 
 from explainable_model.errors import InputError
 
+LARGEST = 2**53  # of a whole number: a larger one is no float
+
 
 class RowFile:
     """Rows by key; with a path, each is written as soon as it is known.
@@ -35,15 +37,18 @@ class RowFile:
             self._write(header)
 
     def _read(self, path: Path, header: str) -> None:
-        first, *lines = path.read_text("utf-8").split("\n")
+        try:
+            first, *lines = path.read_text("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is damaged: it is not text ({error}). Remove it, or choose another.") from error
         if first != header:
             raise InputError(
                 f"{path} holds the rows of another evaluation, with another model, other measures or another seed; "
                 "choose another file, or remove this one."
             )
         whole = lines[:-1]  # a row that was cut off has no end of line
-        for line in whole:
-            row = json.loads(line)
+        for number, line in enumerate(whole, 2):
+            row = _read_row(line, f"Line {number} of {path}")
             self.rows[row["key"]] = row
         if lines[-1:] != [""]:
             with path.open("r+b") as stream:
@@ -63,3 +68,36 @@ class RowFile:
         if self._stream is not None:
             self._stream.write(line + "\n")
             self._stream.flush()
+
+
+def _read_row(line: str, place: str) -> dict[str, Any]:
+    """A row as ``add`` wrote it.
+
+    Raises:
+        InputError: it is another.
+    """
+    try:
+        row: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place} is damaged ({error}). Remove the line: the photo is measured again.") from error
+    problem = _find_problem(row)
+    if problem:
+        raise InputError(f"{place} is damaged: {problem}. Remove the line: the photo is measured again.")
+    found: dict[str, Any] = row
+    return found
+
+
+def _find_problem(row: Any) -> str:
+    if not isinstance(row, dict) or set(row) - {"class_idx"} != {"key", "photo", "candidate", "values"}:
+        return "expected key, photo, candidate, values, and perhaps class_idx"
+    texts = [row[name] for name in ("key", "photo", "candidate")]
+    if not all(isinstance(text, str) for text in texts):
+        return "key, photo or candidate is no text"
+    if type(row.get("class_idx", 0)) is not int:
+        return f"class_idx is {row['class_idx']!r:.40}"
+    values = row["values"].values() if isinstance(row["values"], dict) else [""]
+    numbers = all(
+        value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < LARGEST)
+        for value in values
+    )
+    return "" if numbers else f"values is {row['values']!r:.80}"

@@ -25,10 +25,11 @@ def run(folder: Path, count: int, seed: int = 0, boxes: Sequence[str] = BOXES) -
     """Damage an artifact of each format ``count`` times: of a classifier, and of a detector in some."""
     made = {ending: (make_artifact(folder / f"whole{ending}"), make_image()) for ending in ENDINGS}
     made |= {f"boxes{ending}": (make_detector(folder / f"boxes{ending}"), photos(1).numpy()) for ending in boxes}
-    return {name: _siege(whole, image, count, seed) for name, (whole, image) in made.items()}
+    return {name: siege(whole, image, count, seed) for name, (whole, image) in made.items()}
 
 
-def _siege(whole: Path, image: np.ndarray[Any, Any], count: int, seed: int) -> dict[str, Any]:
+def siege(whole: Path, image: np.ndarray[Any, Any], count: int, seed: int) -> dict[str, Any]:
+    """Damage one artifact."""
     folder, ending = whole.parent, whole.suffix
     answer = find_arrays(load(whole)(image))
     tally = run_in_cells(

@@ -157,9 +157,21 @@ def _change_image(model: ModelProto, dice: random.Random) -> None:
         kind.elem_type = dice.randrange(24)
 
 
+def _change_notes(model: ModelProto, dice: random.Random) -> None:
+    """What the file says about its classes and photos."""
+    key = dice.choice(("classes", "names", "labels", "config", "pretrained_cfg", "mean_values", "scale_values"))
+    text = dice.choice(
+        (
+            *("(" * 9000, "[" * 90_000, "{None: 'x'}", "{1: 2, 'x': []}", "a\0b", "1e999 -1e999 nan", "9" * 9000),
+            *('{"mean": 3, "std": [], "input_size": "x"}', '{"mean": [0], "std": [0], "input_size": [3, -1, 1e9]}'),
+        )
+    )
+    model.metadata_props.add(key=key, value=text)
+
+
 CHANGES: Sequence[Callable[[ModelProto, random.Random], None]] = (
     _change_attribute, _change_constant, _change_dimension, _change_type, _change_input, _move_node, _repeat_node,
-    _place_elsewhere, _change_image,
+    _place_elsewhere, _change_image, _change_notes,
 )  # fmt: skip
 
 

@@ -47,6 +47,8 @@ def _find_places(value: Any) -> Iterator[tuple[Any, Any]]:
 def change_table(content: bytes, dice: random.Random) -> bytes:
     """Change a table of Parquet: types, values, columns, rows, the way it is stored, and what it says of itself."""
     table = parquet.read_table(io.BytesIO(content))
+    notes = parquet.read_metadata(io.BytesIO(content)).metadata or {}
+    table = table.replace_schema_metadata({key: text for key, text in notes.items() if key != b"ARROW:schema"})
     for _ in range(dice.choice((1, 1, 2))):
         table = dice.choice((_change_column, _change_value, _drop_column, _change_rows, _change_notes))(table, dice)
     stream = io.BytesIO()

@@ -33,12 +33,14 @@ def _damage(model: Any, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
 def make_reader(folder: str) -> Callable[[bytes], str | None]:
     """Make the handler that reads a file and runs its network, which is equal to ONNX Runtime where it is read."""
     from explainable_model import from_onnx
+    from explainable_model.networks.onnx.describe import describe_file
 
     path = Path(folder) / "graph.onnx"
     image = torch.zeros(2, 3, *SIZE)
 
     def read(content: bytes) -> str | None:
         path.write_bytes(content)
+        describe_file(path)
         network = from_onnx(path, size=SIZE)
         shape = network.image_shape
         if shape != (3, None, None) and shape != (3, *SIZE):

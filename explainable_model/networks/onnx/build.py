@@ -16,7 +16,6 @@ from explainable_model.networks.onnx.node import OnnxNode, as_number, node_class
 from explainable_model.networks.onnx.operators import OPERATORS
 from explainable_model.networks.onnx.operators.call import Call, Operator
 from explainable_model.networks.onnx.operators.quantization import STRAIGHT, UNROUNDED
-from explainable_model.networks.onnx.structure import reads
 from explainable_model.networks.onnx.values import FAILURES, Value
 
 CONTROL = ("If", "Loop", "Scan")
@@ -90,7 +89,7 @@ class Build:
             raise ModelError("the graph has sparse weights, which the reader does not know")
         self._attention = _find_attention(graph.node)
         self._last = _find_last_roundings(graph, outputs)
-        waiting = deque(_find_used(graph, outputs))
+        waiting = deque(graph.node)
         while waiting:
             node = waiting.popleft()
             title = f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} (output {[*node.output]!r:.60})"
@@ -183,16 +182,6 @@ class Build:
         pairs = zip(branch.output, node.output, strict=True)
         ends = [helper.make_node("Identity", [inner.name], [outer]) for inner, outer in pairs]
         return [*branch.node, *ends]
-
-
-def _find_used(graph: Any, outputs: Sequence[str]) -> list[Any]:
-    """The nodes that an output depends on: ONNX Runtime computes no others either."""
-    wanted, kept = {*outputs, *(value.name for value in graph.output)}, []
-    for node in reversed(graph.node):
-        if not wanted.isdisjoint(node.output):
-            kept.append(node)
-            wanted.update(reads(node))
-    return kept[::-1]
 
 
 def _find_operator(node: Any) -> Operator:
