@@ -46,7 +46,7 @@ def read_file(path: str | Path) -> "onnx.ModelProto":
     _check_versions(onnx, path, model)
     load_weights(onnx, path, model)
     try:
-        return _prepare(model)
+        return _prepare(model)  # type: ignore[no-any-return]
     except ModelError as error:
         raise ModelError(f"{path} is damaged: {error}.") from error
 
