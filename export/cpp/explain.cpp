@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "classes.hpp"
+#include "memory.hpp"
 #include "npy.hpp"
 #include "options.hpp"
 #include "overlay.hpp"
@@ -57,8 +58,8 @@ std::vector<Task> make_tasks(const Options& options) {
 
 class Program {
  public:
-  explicit Program(const Options& options)
-      : options_(options), explainer_(options.artifact, options.threads, options.trusted) {
+  Program(const Options& options, std::optional<std::uint64_t> bound)
+      : options_(options), bound_(bound), explainer_(options.artifact, options.threads, options.trusted) {
     if (options.wanted) class_idx_ = find_class(*options.wanted, explainer_.metadata());
   }
 
@@ -94,7 +95,7 @@ class Program {
       warn_of_darkness(task.photo, photo);
       explanations = explainer_.explain_top(photo, class_idx_);
     } catch (const InputError& error) {
-      return {{"photo", task.photo}, {"error", error.what()}};
+      return {{"photo", task.photo}, {"error", error.what() + explain_bound(error.what(), bound_)}};
     }
     json record = describe(explanations, explainer_.metadata());
     record["photo"] = task.photo;
@@ -126,6 +127,7 @@ class Program {
   }
 
   const Options& options_;
+  std::optional<std::uint64_t> bound_;
   Explainer explainer_;
   std::int64_t class_idx_ = kPredicted;
 };
@@ -133,17 +135,22 @@ class Program {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::optional<std::uint64_t> bound;
   try {
     const Options options = parse_options({argv + 1, argv + argc});
-    if (!options.help) return Program(options).run();
-    std::cout << kUsage;
-    return 0;
+    if (options.help) {
+      std::cout << kUsage;
+      return 0;
+    }
+    bound = bound_memory(options.memory ? std::optional(options.memory) : std::nullopt);
+    return Program(options, bound).run();
   } catch (const UsageError& error) {
     std::cerr << "error: " << error.what() << " explain --help lists the options.\n";
   } catch (const std::bad_alloc&) {
-    std::cerr << "error: there is not enough memory.\n";
+    const std::string text = "there is not enough memory.";
+    std::cerr << "error: " << text << explain_bound(text, bound) << "\n";
   } catch (const std::exception& error) {
-    std::cerr << "error: " << error.what() << "\n";
+    std::cerr << "error: " << error.what() << explain_bound(error.what(), bound) << "\n";
   }
   return kMistake;
 }

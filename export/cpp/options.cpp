@@ -24,6 +24,7 @@ const char* const kUsage = R"(usage: explain PHOTO... ARTIFACT [options]
   --class N|NAME  explain that class instead of the predicted one
   --threads T     processors that one explanation uses; all by default
   --trusted       open the artifact even where it may run code: only for files whose maker you trust
+  --memory GIB    memory that the program may take; half of the machine's by default
   --json          print JSON: "photos", "errors", "skipped"
   --jsonl         print a line of JSON as soon as a photo is explained
   --bench         measure the time of an explanation; for one photo
@@ -77,6 +78,7 @@ const std::map<std::string, Action>& list_options() {
       {"--artifact", [](Options& options, const std::string&, const Value& value) { options.artifact = value(); }},
       {"--threads", set_count(&Options::threads)},
       {"--trusted", set_flag(&Options::trusted)},
+      {"--memory", set_count(&Options::memory)},
       {"--json", set_report(Report::json)},
       {"--jsonl", set_report(Report::jsonl)},
       {"--bench", set_flag(&Options::bench)},

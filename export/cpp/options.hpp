@@ -28,6 +28,7 @@ struct Options {
   std::optional<std::string> wanted;  // the class: its number or name
   int threads = 0;
   bool trusted = false;
+  int memory = 0;  // GiB that the program may take; 0 for half of the machine's
   bool bench = false;
   int calls = 100;
   int callers = 1;
