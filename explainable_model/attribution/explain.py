@@ -47,7 +47,8 @@ def explain(
         class_idx: ``(N,)`` int64, or ``(N, top_k)``.
         inputs: the extra inputs.
         progress: called with the number of copies that are done, by methods that run many.
-        signed: receives the map ``(N, k, *grid)`` before it is rectified, where one layer of one image makes it.
+        signed: receives the map ``(N, k, *grid)`` before it is rectified, where one layer of one image makes it; of a
+            method that adds up products, then the sum of their magnitudes.
 
     Returns:
         ``logits``, ``class_idx`` shaped like the argument, and ``cam`` ``(N, *size)`` or ``(N, top_k, *size)``.
@@ -125,6 +126,8 @@ def _finished(context: MethodContext, signed: list[Tensor] | None = None) -> Ten
         cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
     if signed is not None and len(maps) == 1:
         signed.append(cam)
+        if method.adds_products:
+            signed.append((contexts[0].activations.unsqueeze(1) * contexts[0].gradients()).abs().sum(2))
     return finish(cam, context.size, plan.postprocess)
 
 
