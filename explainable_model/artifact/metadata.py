@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from explainable_model.artifact.answer import Reference
+from explainable_model.artifact.coarse_photo import CoarsePhoto
 from explainable_model.artifact.limits import MAX_RECORD, find_excess
 from explainable_model.artifact.record_check import check_record
 from explainable_model.artifact.shapes import NHW, SizeRange, array_dtype
@@ -286,7 +287,9 @@ def _restored(record: Mapping[str, Any]) -> Metadata:
     if fields.get("look"):
         fields["look"] = OverlayStyle(**fields["look"])
     if fields.get("reference"):
-        fields["reference"] = Reference(**fields["reference"])
+        reference = fields["reference"]
+        photo = CoarsePhoto(**reference["photo"]) if reference.get("photo") else None
+        fields["reference"] = Reference(**{**reference, "photo": photo})
     if fields.get("agreement"):
         fields["agreement"] = {_RENAMED.get(name, name): value for name, value in fields["agreement"].items()}
     return Metadata(**fields)

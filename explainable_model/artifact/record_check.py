@@ -104,6 +104,12 @@ def _is_input(value: Any) -> bool:
     )
 
 
+def _is_photo(value: Any) -> bool:
+    """A coarse copy of a photo."""
+    tests = {"values": _is_text, "side": _is_count, "low": _is_number, "high": _is_number}
+    return isinstance(value, Mapping) and set(value) == set(tests) and all(t(value[n]) for n, t in tests.items())
+
+
 def _is_checksum(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", value) is not None
 
@@ -183,5 +189,6 @@ PARTS: Mapping[str, Mapping[str, Test]] = {
         "cam_tolerance": _is_number,
         "size": _maybe(_all(_is_count)),
         "inputs": _maybe(_all(_nested)),
+        "photo": _maybe(_is_photo),
     },
 }

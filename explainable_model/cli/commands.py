@@ -111,6 +111,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--example", type=Path, metavar="PHOTO", help="compare the artifact with the network on it; default: noise"
     )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="PHOTO",
+        help="of a detector: store a coarse copy of it with its boxes, by which servers and pages check themselves",
+    )
     parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
     parser.add_argument(
         "--batch", type=parse_count, metavar="N", help="take exactly N images at once; default: any number"

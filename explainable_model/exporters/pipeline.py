@@ -55,6 +55,7 @@ def export(
     profile: Profile = "full",
     precision: Precision | None = None,
     calibration: Calibration | None = None,
+    reference: Tensor | None = None,
     progress: ProgressLike = None,
 ) -> Path:
     """Write one artifact that predicts and explains, and compare it with the network before it gets its name.
@@ -94,6 +95,9 @@ def export(
         calibration: images to calibrate int8 with, and to compare both artifacts on: a folder of photos, their paths,
             or an array ``(M, C, *spatial)`` of what the artifact takes (with ``pixels``, photos of one size in that
             layout); at least 8, better some hundred.
+        reference: of a detector a photo with objects, shaped like the example. A coarse copy of it is stored in the
+            file, with the boxes in it, so that a server or a page can compare its own boxes when it starts. Without,
+            they compare the answer to waves, in which a trained detector finds nothing.
         progress: ``True`` for bars, or a function that is called with the step (``"reading"``, ``"calibrating"``,
             ``"comparing"``), the number of finished images, and the number of all images.
 
@@ -123,6 +127,8 @@ def export(
     check_precision(fmt, precision, calibration, preparation)
     if isinstance(explainable.plan.target, BoxScore):
         check_detector(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile, precision=precision)
+    elif reference is not None:
+        raise InputError("reference= is of detectors; others record their answer to waves. Leave it out.")
     with StagedOutput(path) as staged:
         lowered = ensure_lowered(
             explainable,
@@ -134,7 +140,9 @@ def export(
         )
         check_kept(lowered.kept, fmt, path, precision)
         lowered = with_pixels(lowered, preparation, pixels, render, pixel_dtype)
-        described = describe(lowered, fmt.name, preparation, class_names, output_kind, check_threshold(threshold))
+        described = describe(
+            lowered, fmt.name, preparation, class_names, output_kind, check_threshold(threshold), reference
+        )
         unwritten, file = replace(described, checksum=UNWRITTEN), staged.file
         fmt.write(lowered, file, unwritten.to_json())
         write_checksum(file, find_companion(file, fmt))
