@@ -1,7 +1,7 @@
 """What an artifact says about itself: one JSON text, the same in every format. Needs no torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -62,6 +62,8 @@ class Metadata:
         normalize, upsample, signed, shared_scale: see ``Postprocess``.
         cam_range: lowest and highest value of the maps, ``None`` for no bound.
         augment: whether maps are averaged over six copies of the image.
+        smooth: how many noisy copies of the image maps are averaged over, and the noise's standard deviation as a share
+            of the image's range; ``None`` where they are of the image alone.
         image_shape: shape of the input; ``None`` for an open batch, height or width.
         dtype: dtype of logits and cam, and of the image where the artifact takes no photos.
         pixels: layout, ``NCHW`` or ``NHWC``, of the photos (RGB, of any size) that the artifact prepares itself,
@@ -131,6 +133,7 @@ class Metadata:
     output_kind: OutputKind | None = None
     checksum: str | None = None
     threshold: float = PRESENT
+    smooth: Sequence[float] | None = None
     detection: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION

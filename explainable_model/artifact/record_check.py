@@ -146,6 +146,7 @@ FIELDS: Mapping[str, Test] = {
     "shared_scale": _is_bool,
     "cam_range": lambda value: _all(_maybe(_is_number))(value) and len(value) == 2,
     "augment": _is_bool,
+    "smooth": _maybe(lambda value: _all(_is_number)(value) and len(value) == 2),
     "image_shape": _is_image_shape,
     "dtype": _one_of(*DTYPES),
     "classes": _is_count,

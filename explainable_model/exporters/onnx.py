@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from explainable_model.artifact.limits import MAX_CONSTANT
 from explainable_model.artifact.metadata import METADATA_KEY, PRECISIONS, Metadata, parse_metadata
 from explainable_model.artifact.outputs import Declared, check_declared
-from explainable_model.artifact.runner import Array, Runner
+from explainable_model.artifact.runner import Array, PredictingRunner, Runner
 from explainable_model.artifact.shapes import dimension_names
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError, first_line, root_cause
 from explainable_model.explanation import IMAGE, input_names, output_names
@@ -180,7 +180,12 @@ def _open(path: Path, threads: int | None, *, is_bounded: bool) -> tuple[Runner,
         outputs: Sequence[Array] = session.run(names, inputs)
         return outputs
 
-    return run, text
+    def predict(*arrays: Array) -> Array:
+        """ONNX Runtime runs the nodes that the logits depend on, and no others."""
+        logits: Array = session.run(names[:1], dict(zip(input_names(len(arrays) - 2), arrays, strict=True)))[0]
+        return logits
+
+    return PredictingRunner(run, predict), text
 
 
 def _declare(value: Any) -> Declared:

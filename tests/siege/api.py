@@ -38,7 +38,7 @@ THINGS = st.one_of(
 )
 KEYWORDS = (
     "target_layer", "method", "target", "top_k", "normalize", "upsample", "signed", "shared_scale", "size", "augment",
-    "options", "output", "call", "frames", "chunk_size", "progress", "fusion", "example", "reshape_transform",
+    "smooth", "options", "output", "call", "frames", "chunk_size", "progress", "fusion", "example", "reshape_transform",
 )  # fmt: skip
 EXPORT_KEYWORDS = ("precision", "profile", "preprocess", "class_names", "pixels", "output_kind", "format", "render")
 
