@@ -1,4 +1,4 @@
-"""``python -m benchmarks run | report | bundle | coverage | batch``."""
+"""``python -m benchmarks run | report | bundle | coverage | batch | opsets``."""
 
 import sys
 from importlib import import_module
@@ -10,6 +10,7 @@ COMMANDS = {
     "bundle": ("benchmarks.run", "bundle"),
     "coverage": ("benchmarks.coverage", "main"),
     "batch": ("benchmarks.batch", "main"),
+    "opsets": ("benchmarks.opsets", "main"),
 }
 
 if __name__ == "__main__":

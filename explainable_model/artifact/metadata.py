@@ -79,6 +79,7 @@ class Metadata:
             in that precision; image, logits and cam stay ``dtype``.
         agreement: how far an artifact in that precision agrees with the one in float32, see ``Agreement``.
         profile: ``portable`` where the graph uses the operators of that profile only, else ``full``.
+        opset: version of ONNX's operators; ``None`` in other formats, and in artifacts of earlier versions.
         output_kind: how the output is read as probabilities, see ``OutputKind``; ``None`` where nothing says so, as
             in artifacts of earlier versions: show scores then, no percentages.
         checksum: ``sha256:`` and the SHA-256 of the artifact's files, see ``artifact.checksum``; ``None`` in artifacts
@@ -124,6 +125,7 @@ class Metadata:
     frames: int | None = None
     forward: list[str] | str | None = None
     profile: Profile = "full"
+    opset: int | None = None
     output_kind: OutputKind | None = None
     checksum: str | None = None
     threshold: float = PRESENT
