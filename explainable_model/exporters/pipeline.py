@@ -143,9 +143,7 @@ def export(
         unwritten, file = replace(described, checksum=UNWRITTEN), staged.file
         if fmt.opsets is not None:
             unwritten = replace(unwritten, opset=opset or default_opset(lowered.kept))
-            fmt.write(lowered, file, unwritten.to_json(), opset)
-        else:
-            fmt.write(lowered, file, unwritten.to_json())
+        fmt.write(lowered, file, unwritten.to_json(), *(() if opset is None else (opset,)))
         write_checksum(file, find_companion(file, fmt))
         runner, metadata = open_own(fmt, file)
         require_parity(explainable, lowered, metadata, runner)

@@ -15,6 +15,7 @@ from explainable_model.errors import InputError, LoweringError
 from explainable_model.exporters.onnx_opset import known_opsets
 from tests.support.cli_run import Run
 from tests.support.nets import CASES, TinyResNet, images, seeded
+from tests.support.onnx_soundness import check_onnx_file
 
 NEWEST = known_opsets()[-1]
 
@@ -57,6 +58,7 @@ TRIED = {"activations": (13, NEWEST), "vit": (13,)}
 
 def compare(path: Path, explainable: ExplainableModel, opset: int) -> None:
     """Compare ONNX Runtime and ONNX's reference with the network, and the file with its record."""
+    check_onnx_file(path)
     model = onnx.load(path)
     assert [(each.domain, each.version) for each in model.opset_import] == [("", opset)]
     assert read_metadata(path).opset == opset
@@ -124,6 +126,7 @@ def test_in_int8(tmp_path: Path) -> None:
 def check_precise(path: Path, opset: int, precision: str) -> None:
     assert {each.version for each in onnx.load(path).opset_import if not each.domain} == {opset}
     assert (read_metadata(path).opset, read_metadata(path).precision) == (opset, precision)
+    check_onnx_file(path)
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
