@@ -33,6 +33,7 @@ from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import Preprocess
 
 SCHEMA_VERSION = 1
+INT32_FORMATS = ("litert",)  # whose runtimes have few operators for int64
 METADATA_KEY = "explainable_model.json"
 Precision: TypeAlias = Literal["float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -84,6 +85,7 @@ class Metadata:
             in that precision; image, logits and cam stay ``dtype``.
         agreement: how far an artifact in that precision agrees with the one in float32, see ``Agreement``.
         profile: ``portable`` where the graph uses the operators of that profile only, else ``full``.
+        opset: version of ONNX's operators; ``None`` in other formats, and in artifacts of earlier versions.
         output_kind: how the output is read as probabilities, see ``OutputKind``; ``None`` where nothing says so, as
             in artifacts of earlier versions: show scores then, no percentages.
         checksum: ``sha256:`` and the SHA-256 of the artifact's files, see ``artifact.checksum``; ``None`` in artifacts
@@ -130,6 +132,7 @@ class Metadata:
     frames: int | None = None
     forward: list[str] | str | None = None
     profile: Profile = "full"
+    opset: int | None = None
     output_kind: OutputKind | None = None
     checksum: str | None = None
     threshold: float = PRESENT
@@ -152,6 +155,11 @@ class Metadata:
     def class_idx_shape(self) -> list[int | None]:
         """Shape of the class index; ``None`` for an open batch."""
         return [self.batch] if self.top_k is None else [self.batch, self.top_k]
+
+    @property
+    def index_dtype(self) -> str:
+        """The dtype of classes in the file; ``Session`` takes and returns int64 always."""
+        return "int32" if self.format in INT32_FORMATS else "int64"
 
     @property
     def batch(self) -> int | None:
@@ -207,10 +215,14 @@ class Metadata:
         """The record, and the names, shapes, dtypes and ranges of inputs and outputs that follow from it."""
         record = asdict(self)
         record["target_layer"] = self.target_layer
-        names = input_names(len(self.extra_inputs))
+        names, classes = input_names(len(self.extra_inputs)), [0, self.classes - 1]
         record["inputs"] = {
             IMAGE: {"shape": self.image_shape, "dtype": self.image_dtype, "range": self._value_range()},
-            CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [PREDICTED, self.classes - 1]},
+            CLASS_IDX: {
+                "shape": self.class_idx_shape,
+                "dtype": self.index_dtype,
+                "range": [PREDICTED, self.classes - 1],
+            },
             **{name: {**extra, "range": None} for name, extra in zip(names[2:], self.extra_inputs, strict=True)},
         }
         for name in record["inputs"].keys() & self.input_names.keys():
@@ -220,7 +232,7 @@ class Metadata:
             if self.detection is not None
             else {
                 LOGITS: {"shape": self.logits_shape, "dtype": self.dtype, "range": None},
-                EXPLAINED_CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [0, self.classes - 1]},
+                EXPLAINED_CLASS_IDX: {"shape": self.class_idx_shape, "dtype": self.index_dtype, "range": classes},
                 CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": self.cam_range},
             }
         )

@@ -91,7 +91,7 @@ def check_answers(runner: Runner, metadata: Metadata, file: str) -> Runner:
             return outputs
         if int(classes.min()) < 0 or int(classes.max()) >= metadata.classes:
             raise _lie(file, f"it explained the class {np.ravel(classes).tolist()}, of {metadata.classes} classes")
-        return outputs
+        return [outputs[0], classes.astype(np.int64, copy=False), *outputs[2:]]
 
     if not isinstance(runner, PredictingRunner):
         return run

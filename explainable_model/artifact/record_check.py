@@ -166,6 +166,7 @@ FIELDS: Mapping[str, Test] = {
     "call": _maybe(_is_index),
     "frames": _maybe(_is_index),
     "profile": _is_text,
+    "opset": _maybe(_is_count),
     "output_kind": _maybe(_one_of(*get_args(OutputKind))),
     "checksum": _maybe(_is_checksum),
     "detection": _maybe(_names(_maybe(_is_plain))),

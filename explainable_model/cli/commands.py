@@ -142,6 +142,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         default=PROFILES[0],
         help="portable: for runtimes with few operators, one batch size",
     )
+    parser.add_argument("--opset", type=parse_count, metavar="N", help="version of ONNX's operators; default: 18")
     parser.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="photos for --precision int8; better hundreds")
     parser.add_argument("--keep-graph", action=argparse.BooleanOptionalAction, help=KEEP_HELP)

@@ -72,6 +72,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             pixel_dtype=arguments.pixel_dtype,
             render=_read_style(arguments),
             profile=arguments.profile,
+            opset=arguments.opset,
             precision=arguments.precision,
             calibration=arguments.calibrate,
             reference=reference,
