@@ -4,12 +4,13 @@ PyTorch's exporter writes opset 18 and converts to no older one. A runtime reads
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explainable_model.errors import LoweringError
 from explainable_model.exporters.onnx_forms import NEWER, OLDER, WRITTEN, NoForm, Writer
-from explainable_model.networks.onnx.file import opset_of
-from explainable_model.networks.onnx.kept import KeptGraph
+
+if TYPE_CHECKING:  # PyTorch, which loading an artifact does without
+    from explainable_model.networks.onnx.kept import KeptGraph
 
 OLDEST = 13
 
@@ -21,8 +22,10 @@ def known_opsets() -> range:
     return range(OLDEST, onnx.defs.onnx_opset_version() + 1)
 
 
-def default_opset(kept: Sequence[KeptGraph]) -> int:
+def default_opset(kept: "Sequence[KeptGraph]") -> int:
     """The opset where none is asked for: 18, or that of a file whose nodes are kept."""
+    from explainable_model.networks.onnx.file import opset_of
+
     return max([WRITTEN, *(opset_of(each.model) for each in kept)])
 
 
@@ -45,10 +48,11 @@ def write_opset(model: Any, opset: int, network: str) -> None:
         if node.domain == "":
             _write_node(model.graph, node, opset, refused)
     if refused:
-        needed = max(refused.values())
+        needed, lacking = max(refused.values()), ", ".join(refused)
+        other = ", or in float32: export network.float()" if "float" in lacking else ""
         raise LoweringError(
-            f"{network} cannot be written in opset {opset}, which has no {', '.join(refused)}. Export with "
-            f"opset={needed} or newer."
+            f"{network} cannot be written in opset {opset}, which has no {lacking}. Export with "
+            f"opset={needed} or newer{other}."
         )
     model.opset_imports[""] = opset
     model.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
@@ -76,8 +80,8 @@ def _write_node(graph: Any, node: Any, opset: int, refused: dict[str, int]) -> N
         each.version = opset
         problem = find_problem(each, opset)
         if problem:
-            newer = (version for version in range(opset + 1, WRITTEN + 1) if not find_problem(each, version))
-            refused[problem] = next(newer, WRITTEN)
+            newer = (version for version in range(opset + 1, known_opsets().stop) if not find_problem(each, version))
+            refused[problem] = next(newer, known_opsets().stop)
 
 
 def find_problem(node: Any, opset: int) -> str:
