@@ -111,6 +111,14 @@ class Stores:
             content: bytes = stream.read(most)
         return content
 
+    def read_range(self, address: str, offset: int, size: int) -> bytes:
+        """Read a part of a file of a store or of this machine, and no more than that part."""
+        system, path = self.find(address) if is_address(address) else (None, address)
+        with open(path, "rb") if system is None else system.open_input_file(path) as stream:
+            stream.seek(offset)
+            content: bytes = stream.read(size)
+        return content
+
     def list_files(self, address: str) -> Iterator[tuple[str, bool]]:
         """List a file, the files of a folder and its subfolders, or those that a pattern matches, in their order.
 
