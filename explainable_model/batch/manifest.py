@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.batch.photos import Photo
-from explainable_model.batch.schema import import_pyarrow
-from explainable_model.errors import ArtifactError, InputError
+from explainable_model.batch.schema import check_size, import_pyarrow
+from explainable_model.errors import ArtifactError, InputError, first_line
 from explainable_model.writing import StagedOutput
 
 MANIFEST = "manifest.parquet"
@@ -45,7 +45,7 @@ class Manifest:
     def read_part(self, number: int) -> list[Photo]:
         """List the photos of a part."""
         with _open(self.path) as file:
-            rows = file.read_row_group(number).to_pydict()
+            rows = _read_group(file, number, self.path).to_pydict()
         return [Photo(*values) for values in zip(*(rows[name] for name in FIELDS), strict=True)]
 
     def find(self, ids: Collection[str]) -> dict[str, Photo]:
@@ -65,7 +65,7 @@ class Manifest:
         """List the ids of each part."""
         with _open(self.path) as file:
             for number in range(file.num_row_groups):
-                yield file.read_row_group(number, columns=["id"]).column(0).to_pylist()
+                yield _read_group(file, number, self.path).column("id").to_pylist()
 
 
 def open_manifest(folder: Path) -> Manifest | None:
@@ -171,7 +171,7 @@ def _copy(old: Manifest | None, writer: Any) -> int:
         return 0
     with _open(old.path) as file:
         for number in range(file.num_row_groups):
-            writer.write_table(file.read_row_group(number))
+            writer.write_table(_read_group(file, number, old.path))
     return old.parts
 
 
@@ -226,5 +226,25 @@ def _open(path: Path) -> Any:
 
     try:
         return parquet.ParquetFile(path)
-    except (OSError, arrow.ArrowException) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); remove it, and list the photos again.") from error
+    except (OSError, ValueError, arrow.ArrowException) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_group(file: Any, number: int, path: Path) -> Any:
+    """The rows of a part, of exactly the types of the list.
+
+    Raises:
+        ArtifactError: they are damaged, or of other types.
+    """
+    arrow = import_pyarrow()
+    check_size(file.metadata, path)
+    try:
+        table = file.read_row_group(number).select(list(FIELDS)).cast(_make_schema())
+        table.validate(full=True)
+        return table
+    except (OSError, ValueError, KeyError, arrow.ArrowException) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{path} is damaged ({first_line(error)}); remove it, and list the photos again.")

@@ -163,6 +163,7 @@ def hash_artifact(path: Path) -> str:
 
 _lock = threading.Lock()
 _OPENED: dict[tuple[Any, ...], Opened] = {}
+MOST_OPEN = 4
 
 
 def _renew_lock() -> None:
@@ -188,4 +189,6 @@ def open_once(path: Path, threads: int | None, decoders: int, device: str | None
     with _lock:
         if key not in _OPENED:
             _OPENED[key] = Opened(path, threads, decoders, device, trusted=trusted)
+        for old in list(_OPENED)[:-MOST_OPEN]:  # a process that explains by one artifact after the other
+            del _OPENED[old]
         return _OPENED[key]

@@ -18,6 +18,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add_output_kind(parser)
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods of a network; default: gradcam")
     parser.add_argument("--layers", nargs="+", metavar="NAME", help="layers of a network; default: found by itself")
+    parser.add_argument("--predictor", type=Path, metavar="FILE", help="a file of the network that predicts faster")
     parser.add_argument("--measures", nargs="+", metavar="NAME", help="default: the usual ones, see docs/evaluation.md")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="pictures with the photos' names: where the class is")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn; default: %(default)s")

@@ -96,7 +96,7 @@ class Evaluation:
             ".csv": self.to_csv,
             ".html": lambda: draw_page(self.summary, self.measures, self.errors, self._count_photos()),
         }
-        write_bytes(path, writers[path.suffix]().encode())
+        write_bytes(path, writers[path.suffix]().encode("utf-8", "replace"))  # a name of a file need not be Unicode
         return path
 
     def _count_photos(self) -> int:

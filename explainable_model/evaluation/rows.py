@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from explainable_model.errors import InputError
 
+TEXTS = ("key", "content", "photo", "candidate")
+LARGEST = 2**53  # of a whole number: a larger one is no float
+
 
 def digest_arrays(*arrays: NDArray[Any] | None) -> str:
     """Compute a checksum of the values of arrays, for example of a photo and its mask."""
@@ -51,15 +54,18 @@ class RowFile:
             self._write(header)
 
     def _read(self, path: Path, header: str) -> None:
-        first, *lines = path.read_text("utf-8").split("\n")
+        try:
+            first, *lines = path.read_text("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is damaged: it is not text ({error}). Remove it, or choose another.") from error
         if first != header:
             raise InputError(
                 f"{path} holds the rows of another evaluation, with another model, other measures or another seed; "
                 "choose another file, or remove this one."
             )
         whole = lines[:-1]  # a row that was cut off has no end of line
-        for line in whole:
-            row = json.loads(line)
+        for number, line in enumerate(whole, 2):
+            row = _read_row(line, f"Line {number} of {path}")
             self._known[row["key"]] = row
         if lines[-1:] != [""]:
             with path.open("r+b") as stream:
@@ -87,3 +93,35 @@ class RowFile:
         if self._stream is not None:
             self._stream.write(line + "\n")
             self._stream.flush()
+
+
+def _read_row(line: str, place: str) -> dict[str, Any]:
+    """A row as ``add`` wrote it.
+
+    Raises:
+        InputError: it is another.
+    """
+    try:
+        row: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place} is damaged ({error}). Remove the line: the photo is measured again.") from error
+    problem = _find_problem(row)
+    if problem:
+        raise InputError(f"{place} is damaged: {problem}. Remove the line: the photo is measured again.")
+    found: dict[str, Any] = row
+    return found
+
+
+def _find_problem(row: Any) -> str:
+    if not isinstance(row, dict) or set(row) - {"class_idx"} != {*TEXTS, "values"}:
+        return f"expected {', '.join(TEXTS)}, values, and perhaps class_idx"
+    if not all(isinstance(row[name], str) for name in TEXTS):
+        return f"{', '.join(TEXTS)}: one of them is no text"
+    if type(row.get("class_idx", 0)) is not int:
+        return f"class_idx is {row['class_idx']!r:.40}"
+    values = row["values"].values() if isinstance(row["values"], dict) else [""]
+    numbers = all(
+        value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < LARGEST)
+        for value in values
+    )
+    return "" if numbers else f"values is {row['values']!r:.80}"
