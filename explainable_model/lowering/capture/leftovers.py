@@ -17,7 +17,10 @@ _texts_seen: set[str] = set()
 
 @contextlib.contextmanager
 def forget_leftovers() -> Iterator[None]:
-    """Drop what exports leave in tables of the process: of shapes at the end, of texts those of earlier exports."""
+    """Drop what exports leave in tables of the process: of shapes at the end, of texts those of earlier exports.
+
+    Passes over the graph ask for shapes as well as the export itself, so whoever lowers or writes is inside of it.
+    """
     with _forget_shapes():
         try:
             yield

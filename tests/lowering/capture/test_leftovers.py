@@ -7,7 +7,9 @@ from collections.abc import Callable
 from torch import Tensor, fx, nn
 from torch.fx import graph_module
 
+from explainable_model import ExplainableModel, lower
 from explainable_model.lowering.capture.leftovers import forget_leftovers
+from tests.support.nets import SmallNet, images, seeded
 
 
 def make_graph() -> fx.GraphModule:
@@ -46,3 +48,14 @@ def test_a_text_that_is_new_stays_for_one_more_call() -> None:
     assert "<eval_with_key>.new" in table
     clear()
     assert "<eval_with_key>.new" not in table
+
+
+def test_no_shapes_of_a_lowering_stay() -> None:
+    """The answers of operators on fake tensors, whose keys hold on to the shapes of one lowering."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    explainable = ExplainableModel(seeded(SmallNet()), "block")
+    lower(explainable, images(2, (3, 16, 16)))
+    known = len(FakeTensorMode.cache)
+    lower(explainable, images(2, (3, 16, 16)))
+    assert len(FakeTensorMode.cache) == known
