@@ -45,6 +45,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
 
     from explainable_model.exporters.onnx_kept import put_back, translations
     from explainable_model.lowering.capture.export import quiet_export
+    from explainable_model.lowering.capture.leftovers import release_inputs
     from explainable_model.networks.onnx.file import opset_of
 
     exported = lowered.exported_program
@@ -67,6 +68,8 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
                 f"{lowered.plan.model} cannot be translated to ONNX: {first_line(root_cause(error))}"
             ) from error
     assert program is not None
+    if program.exported_program is not None:
+        release_inputs(program.exported_program)
     _rename(program.model, lowered.pixels)
     if lowered.profile == "portable":
         _check_portable(program.model)
