@@ -72,15 +72,20 @@ CHANNELS_FIRST = (
     nn.PixelShuffle,
     nn.Upsample,
 )
+ELEMENTWISE = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Tanh,
+    nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Identity, nn.Dropout,
+)  # fmt: skip
 
 
 def find_order(module: nn.Module) -> Order | None:
-    """Whether the type of a layer tells where its output has the channels; a sequence ends as its last layer does.
+    """Whether the type of a layer tells where its output has the channels.
 
-    A subclass of ``LayerNorm`` may norm another dimension.
+    A sequence ends as its last layer does that is no activation. A subclass of ``LayerNorm`` may norm another
+    dimension.
     """
-    if type(module) is nn.Sequential and len(module):
-        return find_order(module[-1])
+    if type(module) is nn.Sequential:
+        return next((find_order(layer) for layer in reversed(module) if not isinstance(layer, ELEMENTWISE)), None)
     if type(module) in (nn.LayerNorm, nn.RMSNorm):
         return "last" if len(cast(nn.LayerNorm, module).normalized_shape) == 1 else None
     if isinstance(module, (nn.Linear, nn.Embedding)):

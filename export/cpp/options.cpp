@@ -22,6 +22,7 @@ const char* const kUsage = R"(usage: explain PHOTO... ARTIFACT [options]
   --skip-existing with --out: leave out photos whose files are there
   --overwrite     with --out: replace files that are there
   --class N|NAME  explain that class instead of the predicted one
+  --box RANK      of a detector: explain that box, 0 for the best, instead of the best ones
   --threads T     processors that one explanation uses; all by default
   --trusted       open the artifact even where it may run code: only for files whose maker you trust
   --memory GIB    memory that the program may take; half of the machine's by default
@@ -75,6 +76,7 @@ const std::map<std::string, Action>& list_options() {
       {"--skip-existing", set_flag(&Options::skip_existing)},
       {"--overwrite", set_flag(&Options::overwrite)},
       {"--class", set_text(&Options::wanted)},
+      {"--box", set_text(&Options::rank)},
       {"--artifact", [](Options& options, const std::string&, const Value& value) { options.artifact = value(); }},
       {"--threads", set_count(&Options::threads)},
       {"--trusted", set_flag(&Options::trusted)},

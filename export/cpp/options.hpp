@@ -25,6 +25,7 @@ struct Options {
   bool heatmaps = false;
   bool skip_existing = false;
   bool overwrite = false;
+  std::optional<std::string> rank;  // of the box to explain
   std::optional<std::string> wanted;  // the class: its number or name
   int threads = 0;
   bool trusted = false;

@@ -162,10 +162,10 @@ def repeat_bytes(model: onnx.ModelProto, folder: Path) -> None:
 
 
 def hold_nothing(model: onnx.ModelProto, folder: Path) -> None:
-    """Weights of 16 GiB in a file that is a hole."""
+    """Weights of just below 2 GiB in a file that is a hole."""
     with (folder / "w.data").open("wb") as file:
-        file.truncate(2**34)
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2**32])
+        file.truncate(2**31 - 4)
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2**29 - 1])
     place(tensor, location="w.data")
     model.graph.initializer.append(tensor)
 

@@ -115,7 +115,7 @@ def test_a_run_of_strange_options_is_not_continued(tmp_path: Path) -> None:
 
 
 FINGERPRINT = {"model": {"sha256": "0"}, "measures": ["sparseness"]}
-GOOD = {"key": "k", "photo": "p", "candidate": "c", "class_idx": 1, "values": {"sparseness": 0.5}}
+GOOD = {"key": "k", "content": "d", "photo": "p", "candidate": "c", "class_idx": 1, "values": {"sparseness": 0.5}}
 LINES: dict[str, str] = {
     "deep": DEEP,
     "not JSON": "{",

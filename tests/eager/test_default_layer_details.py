@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from explainable_model import ExplainableModel
 from explainable_model.eager.find_layer import default_layer
 from explainable_model.errors import DoubtfulPlacesWarning, LayerError
+from tests.eager.test_small_grids import Reader
 from tests.support.nets import TinyViT, images, seeded
 
 
@@ -61,3 +62,16 @@ def test_other_inputs_of_one_image_go_along_where_places_are_checked() -> None:
         pytest.fail("the patches of this network are places")
     want = ExplainableModel(seeded(Weighed()).vit, "blocks.1.norm1")(images(3), [0, 1, 2])
     torch.testing.assert_close(got.cam, want.cam)
+
+
+class WeighedReader(Reader):
+    """Words that attend to an image, with a further input for each image."""
+
+    def forward(self, image: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(image) * weight.prod(1, keepdim=True)
+
+
+def test_text_beside_other_inputs_is_refused() -> None:
+    """Where the copies do not run, nothing is known of the tokens, and text would pass."""
+    with pytest.raises(LayerError, match="no token follows one place|another order"):
+        ExplainableModel(seeded(WeighedReader(16)), "text")(images(2), None, torch.tensor([[1.0, 2.0], [2.0, 0.5]]))

@@ -101,7 +101,7 @@ def load_weights(onnx: Any, path: Path, model: Any) -> None:
     """Load the weights that lie in other files of the same folder.
 
     Raises:
-        ModelError: one of them lies elsewhere, is missing or too short.
+        ModelError: one of them lies elsewhere, is missing or too short, or together they are too large.
     """
     folder = path.resolve().parent
     total, files = 0, dict[Path, int]()
@@ -109,8 +109,15 @@ def load_weights(onnx: Any, path: Path, model: Any) -> None:
         if tensor.data_location == EXTERNAL:
             file, length = _check_external(path, folder, tensor)
             total, files[file] = total + length, file.stat().st_size
+    if total > LARGEST:
+        raise ModelError(
+            f"The weights of {path} have {total} bytes; expected at most {LARGEST}, since ONNX Runtime is given the "
+            "graph and its weights as one message. Halve them: save the file in float16."
+        )
     if total > SHARED * sum(files.values()):
         raise ModelError(f"{path} reads {total} bytes of weights from {sum(files.values())} beside it; save it again.")
+    for file in files:
+        refuse_holes(file)
     if files:
         try:
             onnx.external_data_helper.load_external_data_for_model(model, str(folder))
@@ -148,7 +155,6 @@ def _check_external(path: Path, folder: Path, tensor: Any) -> tuple[Path, int]:
         raise ModelError(
             f"{path} is damaged: its weights {tensor.name!r} need {wanted} bytes, and {location} has {length}."
         )
-    refuse_holes(file)
     return file, length
 
 

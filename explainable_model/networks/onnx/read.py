@@ -177,9 +177,8 @@ def compare_file_nodes(
 
 
 def _read_model(model: Any, layout: str | None, size: Sequence[int] | None, rounds: bool) -> Read:
-    reference = Reference(model)
-    taker = read_image_inputs(model.graph, layout)
-    declared = taker.inputs[0].shape[0]
+    taker = read_image_inputs(model.graph, layout)  # first: it says what is no image
+    declared, reference = taker.inputs[0].shape[0], Reference(model)
     choose_shape(taker, reference, size, declared)
     reasons: list[str] = []
     for opened in [None] if declared is None else [declared, None]:
