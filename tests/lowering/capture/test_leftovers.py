@@ -3,11 +3,14 @@
 import gc
 import linecache
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import graph_module
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from explainable_model import ExplainableModel, lower
+from explainable_model import ExplainableModel, export, lower
 from explainable_model.lowering.capture.leftovers import forget_leftovers
 from tests.support.nets import SmallNet, images, seeded
 
@@ -52,10 +55,22 @@ def test_a_text_that_is_new_stays_for_one_more_call() -> None:
 
 def test_no_shapes_of_a_lowering_stay() -> None:
     """The answers of operators on fake tensors, whose keys hold on to the shapes of one lowering."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     explainable = ExplainableModel(seeded(SmallNet()), "block")
     lower(explainable, images(2, (3, 16, 16)))
     known = len(FakeTensorMode.cache)
     lower(explainable, images(2, (3, 16, 16)))
     assert len(FakeTensorMode.cache) == known
+
+
+def count_shapes() -> int:
+    gc.collect()
+    return sum(type(thing) is ShapeEnv for thing in gc.get_objects())
+
+
+def test_no_shapes_of_an_export_stay(tmp_path: Path) -> None:
+    """The exporter of ONNX makes a program of its own, whose inputs and shapes hold on to each other in C++."""
+    explainable, image = ExplainableModel(seeded(SmallNet()), "block"), images(2, (3, 16, 16))
+    export(explainable, tmp_path / "net.onnx", image)
+    known = count_shapes()
+    export(explainable, tmp_path / "net.onnx", image)
+    assert count_shapes() == known
