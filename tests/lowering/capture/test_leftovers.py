@@ -2,9 +2,11 @@
 
 import gc
 import linecache
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import graph_module
@@ -67,8 +69,9 @@ def count_shapes() -> int:
     return sum(type(thing) is ShapeEnv for thing in gc.get_objects())
 
 
-def test_no_shapes_of_an_export_stay(tmp_path: Path) -> None:
+def test_no_shapes_of_an_export_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exporter of ONNX makes a program of its own, whose inputs and shapes hold on to each other in C++."""
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "disabled", True)  # pytest keeps what it is told
     explainable, image = ExplainableModel(seeded(SmallNet()), "block"), images(2, (3, 16, 16))
     export(explainable, tmp_path / "net.onnx", image)
     known = count_shapes()
