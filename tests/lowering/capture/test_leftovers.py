@@ -73,7 +73,8 @@ def test_no_shapes_of_an_export_stay(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The exporter of ONNX makes a program of its own, whose inputs and shapes hold on to each other in C++."""
     monkeypatch.setattr(logging.getLogger("torch.__trace"), "disabled", True)  # pytest keeps what it is told
     explainable, image = ExplainableModel(seeded(SmallNet()), "block"), images(2, (3, 16, 16))
-    export(explainable, tmp_path / "net.onnx", image)
-    known = count_shapes()
-    export(explainable, tmp_path / "net.onnx", image)
-    assert count_shapes() == known
+    counts = []
+    for _ in range(3):  # the first two fill tables that keep the last shapes
+        export(explainable, tmp_path / "net.onnx", image)
+        counts.append(count_shapes())
+    assert counts[2] <= counts[1]
