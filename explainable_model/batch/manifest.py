@@ -65,7 +65,7 @@ class Manifest:
         """List the ids of each part."""
         with _open(self.path) as file:
             for number in range(file.num_row_groups):
-                yield _read_group(file, number, self.path).column("id").to_pylist()
+                yield _read_group(file, number, self.path, ("id",)).column("id").to_pylist()
 
 
 def open_manifest(folder: Path) -> Manifest | None:
@@ -230,16 +230,17 @@ def _open(path: Path) -> Any:
         raise _damaged(path, error) from error
 
 
-def _read_group(file: Any, number: int, path: Path) -> Any:
+def _read_group(file: Any, number: int, path: Path, columns: Sequence[str] = FIELDS) -> Any:
     """The rows of a part, of exactly the types of the list.
 
     Raises:
         ArtifactError: they are damaged, or of other types.
     """
     arrow = import_pyarrow()
-    check_size(file.metadata, path)
+    check_size(file.metadata, path, number)
+    schema = arrow.schema([_make_schema().field(name) for name in columns])
     try:
-        table = file.read_row_group(number).select(list(FIELDS)).cast(_make_schema())
+        table = file.read_row_group(number, columns=list(columns)).select(list(columns)).cast(schema)
         table.validate(full=True)
         return table
     except (OSError, ValueError, KeyError, arrow.ArrowException) as error:

@@ -67,7 +67,8 @@ class RunFolder:
             try:
                 with parquet.ParquetFile(part) as file:
                     read_file_metadata(file.metadata.metadata, part)
-                    check_size(file.metadata, part)
+                    for number in range(file.num_row_groups):
+                        check_size(file.metadata, part, number)
                     rows = count_rows_at_once(file.metadata, batch_rows)
                     yield from file.iter_batches(rows, columns=None if columns is None else list(columns))
             except ArtifactError:

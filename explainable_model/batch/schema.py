@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from explainable_model.errors import ArtifactError, MissingRuntimeError
 
 SCHEMA_VERSION = 1
-MOST_VALUES = 10_000  # of a list in a row
+MOST_VALUES = 100_000  # of a list in a row
 MOST_UNPACKED = 100  # times the bytes of the file: repeated names compress well
-SMALL_FILE = 2**20
+FEW_UNPACKED = 2**30
 MOST_AT_ONCE = 2**28  # bytes of a column
 METADATA_KEY = b"explainable_model.batch"
 PROBABILITY, SCORE = "probability", "score"
@@ -132,26 +132,26 @@ def read_file_metadata(metadata: Mapping[bytes, bytes] | None, path: Any) -> dic
     return found
 
 
-def check_size(metadata: Any, path: Any) -> None:
-    """Check how much the values of a Parquet file would take, before any is read.
+def check_size(metadata: Any, path: Any, number: int) -> None:
+    """Check how much the values of a part of a Parquet file would take, before any is read.
 
     Args:
         metadata: ``pyarrow.parquet.FileMetaData``.
         path: the file, for messages.
+        number: of the part, a row group.
 
     Raises:
         ArtifactError: its columns hold far more values than rows, or unpack to far more bytes than the file has.
     """
-    size = max(Path(path).stat().st_size, SMALL_FILE)
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        columns = [group.column(place) for place in range(group.num_columns)]
-        values = max((column.num_values for column in columns), default=0)
-        if values > MOST_VALUES * max(group.num_rows, 1) or group.num_rows < 0:
-            raise ArtifactError(f"{path} is damaged: a column has {values} values for {group.num_rows} rows.")
-        unpacked = sum(column.total_uncompressed_size for column in columns)
-        if unpacked > MOST_UNPACKED * size:
-            raise ArtifactError(f"{path} has {size} bytes, and a part of it unpacks to {unpacked}; it is refused.")
+    size = Path(path).stat().st_size
+    group = metadata.row_group(number)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    values = max((column.num_values for column in columns), default=0)
+    if values > MOST_VALUES * max(group.num_rows, 1) or group.num_rows < 0:
+        raise ArtifactError(f"{path} is damaged: a column has {values} values for {group.num_rows} rows.")
+    unpacked = sum(column.total_uncompressed_size for column in columns)
+    if unpacked > max(MOST_UNPACKED * size, FEW_UNPACKED):
+        raise ArtifactError(f"{path} has {size} bytes, and a part of it unpacks to {unpacked}; it is refused.")
 
 
 def count_rows_at_once(metadata: Any, most: int) -> int:

@@ -45,6 +45,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str, opset: int | None 
 
     from explainable_model.exporters.onnx_kept import put_back, translations
     from explainable_model.lowering.capture.export import quiet_export
+    from explainable_model.lowering.capture.leftovers import release_inputs
 
     exported = lowered.exported_program
     with quiet_export():
@@ -66,6 +67,8 @@ def write(lowered: "LoweredModel", path: Path, metadata: str, opset: int | None 
                 f"{lowered.plan.model} cannot be translated to ONNX: {first_line(root_cause(error))}"
             ) from error
     assert program is not None
+    if program.exported_program is not None:
+        release_inputs(program.exported_program)
     write_opset(program.model, opset or default_opset(lowered.kept), str(lowered.plan.model))
     _rename(program.model, lowered.pixels)
     if lowered.profile == "portable":

@@ -25,6 +25,7 @@ from explainable_model.exporters.opening import find_companion, open_artifact
 from explainable_model.exporters.requests import check_opset, check_photos, check_precision, check_request
 from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import Preprocess
+from explainable_model.lowering.capture.leftovers import forget_leftovers
 from explainable_model.lowering.imaging import make_photo_io
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import with_photo_io
@@ -38,6 +39,7 @@ from explainable_model.verify.samples import example_like, tested_sizes
 from explainable_model.writing import StagedOutput, resolve_target
 
 
+@forget_leftovers()
 def export(
     explainable: ExplainableModel | LoweredModel,
     path: str | Path,

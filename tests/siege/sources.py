@@ -11,13 +11,16 @@ from tests.siege.mutate import damaged
 from tests.siege.onnx_graphs import changed_graphs, make_graphs
 
 MEMORY_MIB = 3000.0  # a comparison on noise may take as much as the reader allows
+SECONDS = 300.0  # a graph may ask for a batch of 65,536 images, or for a million columns: work, and no hang
 SIZE = (16, 16)
 
 
 def run(folder: Path, count: int, seed: int = 0) -> dict[str, Any]:
     """Damage the bytes of each file ``count`` times, and its graph as often."""
     return {
-        name: run_in_cells(make_reader, (str(folder),), _damage(model, count, seed), memory_mib=MEMORY_MIB).to_record()
+        name: run_in_cells(
+            make_reader, (str(folder),), _damage(model, count, seed), memory_mib=MEMORY_MIB, seconds=SECONDS
+        ).to_record()
         for name, model in make_graphs().items()
     }
 
