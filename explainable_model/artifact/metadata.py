@@ -74,6 +74,8 @@ class Metadata:
         sizes: the accepted sizes of each spatial dimension; ``None`` where the size is fixed.
         cam_shape: shape of the maps; ``None`` for an open batch, height or width.
         extra_inputs: shape and dtype of each further input.
+        input_names: names of the graph's inputs where they are not those of every artifact (``image``, ``input_0``):
+            those of the ONNX file that an ONNX artifact was read from.
         preprocess: how a photo becomes the input, if known.
         class_names: one name per class, if known.
         reference: the answer to a fixed image.
@@ -117,6 +119,7 @@ class Metadata:
     pixel_dtype: str = "uint8"
     look: OverlayStyle | None = None
     extra_inputs: list[dict[str, Any]] = field(default_factory=list)
+    input_names: Mapping[str, str] = field(default_factory=dict)
     preprocess: Preprocess | None = None
     class_names: list[str] | None = None
     reference: Reference | None = None
@@ -194,6 +197,11 @@ class Metadata:
             return self.example_shape
         return [len(self.preprocess.mean), *self.preprocess.size]
 
+    @property
+    def graph_inputs(self) -> list[str]:
+        """Names of the graph's inputs: the image, the class index, the further ones."""
+        return [self.input_names.get(name, name) for name in input_names(len(self.extra_inputs))]
+
     def to_dict(self) -> dict[str, Any]:
         """The record, and the names, shapes, dtypes and ranges of inputs and outputs that follow from it."""
         record = asdict(self)
@@ -204,6 +212,8 @@ class Metadata:
             CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [PREDICTED, self.classes - 1]},
             **{name: {**extra, "range": None} for name, extra in zip(names[2:], self.extra_inputs, strict=True)},
         }
+        for name in record["inputs"].keys() & self.input_names.keys():
+            record["inputs"][name]["name"] = self.input_names[name]
         record["outputs"] = (
             self._box_outputs()
             if self.detection is not None

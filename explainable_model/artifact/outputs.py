@@ -40,7 +40,7 @@ def check_declared(inputs: Iterable[Declared], outputs: Iterable[Declared], meta
     """
     record = metadata.to_dict()
     for kind, found in (("inputs", list(inputs)), ("outputs", list(outputs))):
-        expected = record[kind]
+        expected = {want.get("name", name): want for name, want in record[kind].items()}
         names = sorted(each.name for each in found)
         if names != sorted(expected):
             raise _lie(file, f"the {kind} of the graph are {', '.join(names)}, expected {', '.join(sorted(expected))}")

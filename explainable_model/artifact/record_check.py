@@ -151,6 +151,7 @@ FIELDS: Mapping[str, Test] = {
     "pixel_dtype": _one_of(*PIXEL_DTYPES),
     "look": _maybe(_names(lambda value: True)),
     "extra_inputs": _all(_is_input),
+    "input_names": _names(_is_text),
     "preprocess": _maybe(_names(lambda value: True)),
     "class_names": _maybe(_all(_is_text)),
     "reference": _maybe(_names(lambda value: True)),

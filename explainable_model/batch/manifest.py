@@ -2,7 +2,7 @@
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -47,6 +47,19 @@ class Manifest:
         with _open(self.path) as file:
             rows = file.read_row_group(number).to_pydict()
         return [Photo(*values) for values in zip(*(rows[name] for name in FIELDS), strict=True)]
+
+    def find(self, ids: Collection[str]) -> dict[str, Photo]:
+        """Look up photos by their ids; one that is not listed is left out."""
+        arrow = import_pyarrow()
+        import pyarrow.compute as compute
+
+        wanted, found = arrow.array(sorted(ids), arrow.string()), dict[str, Photo]()
+        with _open(self.path) as file:
+            for number in range(file.num_row_groups):
+                table = file.read_row_group(number)
+                rows = table.filter(compute.is_in(table.column("id"), wanted)).to_pydict()
+                found |= {values[0]: Photo(*values) for values in zip(*(rows[name] for name in FIELDS), strict=True)}
+        return found
 
     def iterate_ids(self) -> Iterator[list[str]]:
         """List the ids of each part."""

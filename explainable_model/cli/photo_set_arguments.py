@@ -46,6 +46,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
     labels.add_argument("--folder-labels", action="store_true", help="the name of a photo's folder is its label")
     parser.add_argument("--retry-failed", action="store_true", help="also make the rows again that have an error")
     parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="default: %(default)s")
+    parser.add_argument("--device", metavar="NAME", help="cuda for TorchScript on a GPU; default: the CPU")
     parser.add_argument(
         "--processes", type=parse_count, metavar="N", help="default: measured, from 2,000 photos on; of ray: actors"
     )
@@ -78,4 +79,5 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--title", metavar="TEXT", help="of the page; default: the name of the folder")
     parser.add_argument("--coco", type=Path, metavar="FILE", help="also write where maps are hot, as boxes of COCO")
+    parser.add_argument("--label-studio", type=Path, metavar="FILE", help="also write tasks with pre-annotations")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the page, ending in .html")

@@ -21,7 +21,7 @@ from explainable_model.evaluation.evaluation import Evaluation
 from explainable_model.evaluation.masks import Masks, find_mask
 from explainable_model.evaluation.measures import MEASURES, USUAL, Case, Measure
 from explainable_model.evaluation.mosaics import CELLS, MosaicMaker, Photo, measure_mosaic
-from explainable_model.evaluation.rows import RowFile
+from explainable_model.evaluation.rows import RowFile, digest_arrays
 from explainable_model.evaluation.subject import Subject, remember_scores
 from explainable_model.explainer.photos import OpenedPhoto, is_single, iterate_photos, read_photo
 from explainable_model.explanation import Progress
@@ -91,7 +91,7 @@ def evaluate(
     errors: dict[str, str] = {}
     with closing(RowFile(None if rows is None else Path(rows), fingerprint if rows is not None else {})) as file:
         _measure_all(subject, predictor, candidates, listed, masks, chosen, file, errors, seed, as_progress(progress))
-        kept = list(file.rows.values())
+        kept = list(file.used.values())
     if not any(row["values"] for row in kept):
         raise InputError(f"No photo could be measured: {next(iter(errors.values()), 'there is none')}")
     return Evaluation(kept, names, [candidate.label for candidate in candidates], errors, seed)
@@ -183,9 +183,10 @@ def _measure_photo(
     others = [other for other in range(len(scores)) if other != class_idx]
     other = int(drawn.choice(others)) if others else None
     predict = remember_scores(predictor.score(class_idx))
+    content = digest_arrays(np.asarray(image), mask)
     for candidate in candidates:
         row = f"{key}|{candidate.label}"
-        if row in file.rows:
+        if file.use(row, content):
             continue
         case = Case(
             image,
@@ -199,7 +200,7 @@ def _measure_photo(
             seed,
         )
         values = {measure.name: measure.run(case) for measure in measures if measure.run is not None}
-        file.add(row, {"photo": name, "candidate": candidate.label, "class_idx": class_idx, "values": values})
+        file.add(row, content, {"photo": name, "candidate": candidate.label, "class_idx": class_idx, "values": values})
     return class_idx
 
 
@@ -208,9 +209,10 @@ def _measure_group(
 ) -> None:
     wanted = [row.name for row in measures if row.needs == "mosaic"]
     key = "mosaic:" + "|".join(photo.name for photo in group)
+    content = digest_arrays(*(np.asarray(photo.image) for photo in group))
     for candidate in candidates:
         row = f"{key}|{candidate.label}"
-        if row not in file.rows:
+        if not file.use(row, content):
             found = measure_mosaic(group, candidate.explain)
             values = {name: found[name] for name in wanted}
-            file.add(row, {"photo": key, "candidate": candidate.label, "values": values})
+            file.add(row, content, {"photo": key, "candidate": candidate.label, "values": values})

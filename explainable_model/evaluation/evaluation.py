@@ -70,7 +70,7 @@ class Evaluation:
         measures = {
             name: {"better": MEASURES[name].better, "formula": MEASURES[name].formula} for name in self.measures
         }
-        rows = [{key: value for key, value in row.items() if key != "key"} for row in self.rows]
+        rows = [{key: value for key, value in row.items() if key not in ("key", "content")} for row in self.rows]
         return {"summary": summary, "measures": measures, "seed": self.seed, "rows": rows, "errors": dict(self.errors)}
 
     def to_csv(self) -> str:

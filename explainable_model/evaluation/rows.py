@@ -1,15 +1,30 @@
 """The rows of an evaluation in a file of JSON lines, which a second run continues."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from explainable_model.errors import InputError
+
+
+def digest_arrays(*arrays: NDArray[Any] | None) -> str:
+    """Compute a checksum of the values of arrays, for example of a photo and its mask."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        described = "none" if array is None else f"{array.dtype} {array.shape}"
+        digest.update(described.encode() + (b"" if array is None else np.ascontiguousarray(array).tobytes()))
+    return digest.hexdigest()
 
 
 class RowFile:
     """Rows by key; with a path, each is written as soon as it is known.
+
+    A row holds a checksum of what it was measured on: a photo or a mask that has changed since is measured again.
 
     Args:
         path: the file; ``None`` for none. It is continued where it is of the same evaluation.
@@ -20,7 +35,8 @@ class RowFile:
     """
 
     def __init__(self, path: Path | None, fingerprint: Mapping[str, Any]) -> None:
-        self.rows: dict[str, dict[str, Any]] = {}
+        self.used: dict[str, dict[str, Any]] = {}  # of this evaluation; the file may hold more
+        self._known: dict[str, dict[str, Any]] = {}
         self._stream: TextIO | None = None
         if path is None:
             return
@@ -44,15 +60,23 @@ class RowFile:
         whole = lines[:-1]  # a row that was cut off has no end of line
         for line in whole:
             row = json.loads(line)
-            self.rows[row["key"]] = row
+            self._known[row["key"]] = row
         if lines[-1:] != [""]:
             with path.open("r+b") as stream:
                 stream.truncate(len("\n".join([first, *whole, ""]).encode()))
 
-    def add(self, key: str, row: Mapping[str, Any]) -> None:
+    def use(self, key: str, content: str) -> bool:
+        """Take the row of the file, if there is one that was measured on this content."""
+        row = self._known.get(key)
+        if row is None or row.get("content") != content:
+            return False
+        self.used[key] = row
+        return True
+
+    def add(self, key: str, content: str, row: Mapping[str, Any]) -> None:
         """Add a row."""
-        self.rows[key] = {"key": key, **row}
-        self._write(json.dumps(self.rows[key]))
+        self.used[key] = {"key": key, "content": content, **row}
+        self._write(json.dumps(self.used[key]))
 
     def close(self) -> None:
         """Close the file."""

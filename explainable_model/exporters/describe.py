@@ -69,6 +69,7 @@ def describe(
             {"shape": [image_shape[0], *extra.shape[1:]], "dtype": str(extra.dtype).removeprefix("torch.")}
             for extra in lowered.example_inputs
         ],
+        input_names=lowered.input_names if format == "onnx" else {},
         preprocess=photo_io.preprocess if photo_io else preprocess,
         class_names=list(class_names) if class_names is not None else None,
         reference=None if has_boxes else answer_reference(lowered),  # waves have no boxes

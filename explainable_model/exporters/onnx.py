@@ -71,6 +71,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     if lowered.profile == "portable":
         _check_portable(program.model)
     put_back(program.model, lowered.kept)
+    _keep_names(program.model, lowered.input_names)
     program.model.metadata_props.update(lowered.notes)
     program.model.metadata_props[METADATA_KEY] = metadata
     weights = sum(buffer.numel() * buffer.element_size() for buffer in lowered.graph_module.buffers())
@@ -127,6 +128,20 @@ def _rename(model: Any, pixels: str | None) -> None:
         value.name = value.name.removeprefix("network.")
 
 
+def _keep_names(model: Any, names: Mapping[str, str]) -> None:
+    """Give inputs the names that they have in the file that the network was read from."""
+    if not names:
+        return
+    inputs = [value for value in model.graph.inputs if value.name in names]
+    given = {names[value.name] for value in inputs}
+    others = [*model.graph.initializers.values(), *(value for node in model.graph for value in node.outputs)]
+    for value in others:
+        if value.name in given:
+            value.name = f"explanation/{value.name}"
+    for value in inputs:
+        value.name = names[value.name]
+
+
 def _name_open_dimensions(value: Any, names: Mapping[str, str]) -> None:
     import onnx_ir
 
@@ -155,13 +170,13 @@ def _open(path: Path, threads: int | None, *, is_bounded: bool) -> tuple[Runner,
     text = _check(path, is_trusted=not is_bounded)
     metadata = parse_metadata(text, path)
     session = _session(path, threads)
+    check_declared(map(_declare, session.get_inputs()), map(_declare, session.get_outputs()), metadata, path.name)
     if is_bounded:
         _check_work(path, metadata)
-    check_declared(map(_declare, session.get_inputs()), map(_declare, session.get_outputs()), metadata, path.name)
     names = output_names(metadata.look is not None, has_boxes=metadata.detection is not None)
 
     def run(*arrays: Array) -> Sequence[Array]:
-        inputs = dict(zip(input_names(len(arrays) - 2), arrays, strict=True))
+        inputs = dict(zip(metadata.graph_inputs, arrays, strict=True))
         outputs: Sequence[Array] = session.run(names, inputs)
         return outputs
 
@@ -220,8 +235,8 @@ def _check_work(path: Path, metadata: Metadata) -> None:
         values: Sequence[Any] = session.get_outputs()
         return values
 
-    dtypes = metadata.to_dict()["inputs"]
-    inputs = [(name, dtypes[name]["dtype"], shape) for name, shape in metadata.input_shapes.items()]
+    known, own = metadata.to_dict()["inputs"], metadata.input_names
+    inputs = [(own.get(name, name), known[name]["dtype"], shape) for name, shape in metadata.input_shapes.items()]
     try:
         check_work(memoryview(path.read_bytes()), inputs, infer)
     except Refusal as refusal:

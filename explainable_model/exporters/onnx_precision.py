@@ -16,7 +16,7 @@ from explainable_model.artifact.metadata import METADATA_KEY, Metadata, Precisio
 from explainable_model.artifact.reference import record_reference
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import InputError
-from explainable_model.explanation import CLASS_IDX, IMAGE, LOGITS, PREDICTED, Progress
+from explainable_model.explanation import CLASS_IDX, LOGITS, PREDICTED, Progress
 from explainable_model.exporters.onnx import name_companion, open_
 from explainable_model.telemetry import import_onnxruntime
 from explainable_model.verify.agreement import Agreement, measure_agreement, require_agreement
@@ -189,7 +189,7 @@ def _make_reader(images: Sequence[Array], metadata: Metadata, progress: Progress
             image = images[self._done]
             self._done += 1
             shape = [len(image), *(int(n or 1) for n in metadata.class_idx_shape[1:])]
-            return {IMAGE: image, CLASS_IDX: np.full(shape, PREDICTED, np.int64)}
+            return {metadata.graph_inputs[0]: image, CLASS_IDX: np.full(shape, PREDICTED, np.int64)}
 
     return Reader()
 

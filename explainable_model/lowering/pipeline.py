@@ -127,6 +127,7 @@ def lower_network(
         profile=profile,
         ending=_ending_of(captured, plan),
         notes=model.notes if isinstance(model, OnnxNetwork) else None,
+        input_names=model.kept_names if isinstance(model, OnnxNetwork) else None,
     )
 
 

@@ -141,6 +141,7 @@ Metadata parse_record(const json& record) {
   metadata.threshold = read_optional<double>(record, "threshold").value_or(0.5);
   metadata.output_kind = read_optional<std::string>(record, "output_kind").value_or("");
   metadata.extra_inputs = record.value("extra_inputs", json::array()).size();
+  metadata.image_name = record.value("input_names", json::object()).value("image", metadata.image_name);
   const auto preprocess = record.find("preprocess");
   if (preprocess == record.end() || preprocess->is_null()) return metadata;
   metadata.preprocess = parse_preprocess(*preprocess);

@@ -52,6 +52,7 @@ struct Metadata {
   std::int64_t classes = 0;
   std::int64_t top_k = 0;         // the number of classes that are explained at once; 0 without top_k
   std::size_t extra_inputs = 0;  // the number of inputs besides the image
+  std::string image_name = "image";  // of the graph's input, where inputs have names
   std::optional<Preprocess> preprocess;
   std::vector<std::string> class_names;  // empty if unknown
 

@@ -11,7 +11,7 @@
 namespace explainable {
 namespace {
 
-constexpr std::array<const char*, 2> kInputs = {"image", "class_idx"};
+constexpr const char* kClassIdx = "class_idx";
 constexpr std::array<const char*, 3> kOutputs = {"logits", "explained_class_idx", "cam"};
 constexpr std::uintmax_t kFolded = 1 << 28;  // bytes of a constant that ONNX Runtime may compute from others
 
@@ -101,6 +101,7 @@ class Onnx : public Runtime {
                           "Export network.float() with a float32 image.");
     }
     check_graph(metadata, artifact.string());
+    image_name_ = metadata.image_name;
   }
 
   std::string metadata_text() const override { return metadata_text_; }
@@ -112,8 +113,9 @@ class Onnx : public Runtime {
         image.levels.empty() ? wrap_tensor(memory, image.values, image.shape)
                              : wrap_tensor(memory, image.levels, image.shape),
         wrap_tensor(memory, classes.values, classes.shape)};
+    const std::array<const char*, 2> names = {image_name_.c_str(), kClassIdx};
     try {
-      const auto outputs = session_.Run(Ort::RunOptions(), kInputs.data(), inputs.data(), inputs.size(),
+      const auto outputs = session_.Run(Ort::RunOptions(), names.data(), inputs.data(), inputs.size(),
                                         kOutputs.data(), kOutputs.size());
       const auto logits = copy_values<float>(outputs[0], kOutputs[0]);
       const auto class_idx = copy_values<std::int64_t>(outputs[1], kOutputs[1]);
@@ -138,8 +140,8 @@ class Onnx : public Runtime {
     const auto classes = kElement<std::int64_t>;
     const std::vector<std::int64_t> asked = metadata.top_k ? std::vector{metadata.batch(), metadata.top_k}
                                                            : std::vector{metadata.batch()};
-    check_declared(inputs, {kInputs[0], image, metadata.image_shape}, artifact);
-    check_declared(inputs, {kInputs[1], classes, asked}, artifact);
+    check_declared(inputs, {metadata.image_name, image, metadata.image_shape}, artifact);
+    check_declared(inputs, {kClassIdx, classes, asked}, artifact);
     check_declared(outputs, {kOutputs[0], kElement<float>, metadata.logits_shape}, artifact);
     check_declared(outputs, {kOutputs[1], classes, asked}, artifact);
     check_declared(outputs, {kOutputs[2], kElement<float>, metadata.cam_shape}, artifact);
@@ -148,6 +150,7 @@ class Onnx : public Runtime {
   Ort::Env environment_{ORT_LOGGING_LEVEL_FATAL, "explain"};  // failures are thrown and not logged as well
   mutable Ort::Session session_{nullptr};                     // Run is not const, but several threads may call it
   std::string metadata_text_;
+  std::string image_name_;  // of the graph's input
 };
 
 }  // namespace

@@ -36,10 +36,13 @@ class Model:
     def __init__(self, url: str, name: str) -> None:
         self._at = f"{url.rstrip('/')}/v2/models/{name}"
         described = json.loads(self._ask(self._at)[0])
-        self._inputs = {tensor["name"].partition("__")[0]: tensor for tensor in described["inputs"]}
         self._outputs = [tensor["name"] for tensor in described["outputs"]]
         config = json.loads(self._ask(f"{self._at}/config")[0])
         record = json.loads(config["parameters"][PARAMETER]["string_value"])
+        roles = {own: name for name, own in record.get("input_names", {}).items()}  # else TorchScript's have an index
+        names = [tensor["name"] for tensor in described["inputs"]]
+        inputs = zip((roles.get(name, name.partition("__")[0]) for name in names), described["inputs"], strict=True)
+        self._inputs = dict(inputs)
         if record["preprocess"] is None and record["pixels"] is None:
             raise InputError(
                 f"{name} does not say how a photo becomes its input; export it with preprocess=Preprocess(...)."

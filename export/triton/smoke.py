@@ -114,6 +114,14 @@ def check_other_shapes(artifact: Path) -> None:
     require(found == [[3, -1, -1], [-1, -1]], f"open sizes are {found}")
 
 
+def check_own_names(artifact: Path) -> None:
+    """Require that an artifact which keeps the name of another file's input is asked by that name."""
+    metadata = replace(read_metadata(artifact), input_names={"image": 'pixel "values"'})
+    config = parse(write_configuration(metadata, NAME, max_batch=8, delay=20))
+    found = [tensor.name for tensor in config.input]
+    require(found == ['pixel "values"', "class_idx"], f"the inputs are {found}")
+
+
 def check_refusals(artifact: Path, repository: Path, work: Path) -> None:
     """Require that make.py refuses artifacts that cannot be served, and overwrites no version."""
     make_entry(artifact, repository, NAME)
@@ -208,6 +216,7 @@ def main() -> int:
         work = Path(folder)
         check_entries(chosen.onnx, chosen.torchscript, work / "entries")
         check_other_shapes(chosen.onnx)
+        check_own_names(chosen.onnx)
         check_refusals(chosen.torchscript, work / "refusals", work)
         if chosen.triton is not None:
             entry = make_entry(chosen.onnx, work / "models", NAME)

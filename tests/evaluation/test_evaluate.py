@@ -209,6 +209,28 @@ def test_a_second_run_continues(artifact: Path, photos: list[Path], tmp_path: Pa
         evaluate(artifact, photos, measures=FEW, rows=rows, masks=rows.parent)
 
 
+def test_photos_and_masks_that_changed_are_measured_again(artifact: Path, photos: list[Path], tmp_path: Path) -> None:
+    rows, names = tmp_path / "rows.jsonl", [path.name for path in photos[:2]]
+
+    def measure(left: float, of: list[Path] = photos[:2]) -> dict[tuple[str, str], float]:
+        masks = {}
+        for path in of:
+            with Image.open(path) as picture:
+                masks[path.name] = np.arange(picture.width)[None].repeat(picture.height, 0) >= left * picture.width
+        found = evaluate(artifact, of, measures=["energy_in_mask"], masks=masks, rows=rows)
+        return {(row["photo"], row["candidate"]): row["values"]["energy_in_mask"] for row in found.rows}
+
+    right_half, lines = measure(0.5), rows.read_text().splitlines()
+    assert measure(0.5) == right_half
+    assert rows.read_text().splitlines() == lines
+    most = measure(0.2)
+    assert all(most[key] > value for key, value in right_half.items())
+    assert measure(0.2) == most
+    other = tmp_path / names[0]
+    Image.open(photos[0]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    assert {name for name, _ in measure(0.5, [other, photos[2]])} == {other.name, photos[2].name}
+
+
 def test_the_table_the_ranking_and_the_files(artifact: Path, photos: list[Path], tmp_path: Path) -> None:
     found = evaluate(artifact, photos, measures=[*FEW, "sparseness"])
     best = found.rank("insertion")

@@ -15,6 +15,7 @@ from explainable_model.networks.onnx.names import Aliases, valid_name
 from explainable_model.networks.onnx.node import OnnxNode, as_number, node_class
 from explainable_model.networks.onnx.operators import OPERATORS
 from explainable_model.networks.onnx.operators.call import Call, Operator
+from explainable_model.networks.onnx.operators.fused import FUSED, FUSED_DOMAIN
 from explainable_model.networks.onnx.operators.quantization import STRAIGHT, UNROUNDED
 from explainable_model.networks.onnx.values import Value
 
@@ -184,6 +185,8 @@ def _find_operator(node: Any) -> Operator:
         raise ModelError(
             f"{node.op_type} repeats a part of the graph, which no graph of PyTorch holds; export without it"
         )
+    if node.domain == FUSED_DOMAIN and node.op_type in FUSED:
+        return FUSED[node.op_type]
     if node.domain not in STANDARD:
         raise ModelError(f"it is of the domain {node.domain!r}; expected an operator of ONNX itself. {HOW_TO_ADD}")
     if node.op_type not in OPERATORS:

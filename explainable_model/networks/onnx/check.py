@@ -19,6 +19,8 @@ from explainable_model.telemetry import import_onnxruntime
 Array = NDArray[Any]
 
 TOLERANCE = 1e-4  # of the largest value of an output
+LEAST = 1e-6  # smaller values than this one are compared as if it were among them
+LEAST_PROBABILITY = 1e-2  # the same for a sigmoid, which ONNX Runtime computes to some 1e-7 however small it is
 HALF_TOLERANCE = 2e-2
 QUANTIZED_TOLERANCE = 5e-2  # an integer may be rounded to its neighbor
 OPEN_BATCH = 3
@@ -122,8 +124,8 @@ class Difference:
     reason: str = ""
 
 
-def compare(value: str, ours: Value, theirs: Array) -> Difference:
-    """Compare one value."""
+def compare(value: str, ours: Value, theirs: Array, least: float = LEAST) -> Difference:
+    """Compare one value; ``least`` is the smallest scale that its error is a share of."""
     if is_numbers(ours):
         ours = tensor(ours)
     mine = ours.detach().to(torch.float64 if ours.is_floating_point() else torch.int64).numpy()
@@ -136,8 +138,13 @@ def compare(value: str, ours: Value, theirs: Array) -> Difference:
         return Difference(value, float("inf"), "some values are infinite or NaN in one of them alone")
     if not both.any():
         return Difference(value, 0.0)
-    scale = max(float(np.abs(other[both]).max()), 1e-6)
+    scale = max(float(np.abs(other[both]).max()), least)
     return Difference(value, float(np.abs(mine[both] - other[both]).max()) / scale)
+
+
+def least_of(network: OnnxNetwork, value: str) -> float:
+    """The smallest scale that the error of a value is a share of."""
+    return LEAST_PROBABILITY if network.operator_of(value) == "Sigmoid" else LEAST
 
 
 def compare_outputs(
@@ -148,5 +155,5 @@ def compare_outputs(
         found = network(*inputs)
     outputs = found if isinstance(found, dict) else {network.output_names[0]: found}
     theirs = run_reference(reference, network, inputs, batch)
-    differences = [compare(name, value, theirs[name]) for name, value in outputs.items()]
+    differences = [compare(name, value, theirs[name], least_of(network, name)) for name, value in outputs.items()]
     return max(differences, key=lambda difference: difference.error)

@@ -80,22 +80,26 @@ def load_weights(onnx: Any, path: Path, model: Any) -> None:
     """Load the weights that lie in other files of the same folder.
 
     Raises:
-        ModelError: one of them lies elsewhere, is missing or too short.
+        ModelError: one of them lies elsewhere, is missing or too short, or together they are too large.
     """
     folder = path.resolve().parent
-    found = False
-    for tensor in _tensors(model.graph):
-        if tensor.data_location == EXTERNAL:
-            _check_external(path, folder, tensor)
-            found = True
-    if found:
+    lengths = [
+        _check_external(path, folder, tensor) for tensor in _tensors(model.graph) if tensor.data_location == EXTERNAL
+    ]
+    if sum(lengths) > LARGEST:
+        raise ModelError(
+            f"The weights of {path} have {sum(lengths)} bytes; expected at most {LARGEST}, since ONNX Runtime is given "
+            "the graph and its weights as one message. Halve them: save the file in float16."
+        )
+    if lengths:
         try:
             onnx.external_data_helper.load_external_data_for_model(model, str(folder))
         except Exception as error:
             raise ModelError(f"The weights of {path} cannot be read: {first_line(error)}.") from error
 
 
-def _check_external(path: Path, folder: Path, tensor: Any) -> None:
+def _check_external(path: Path, folder: Path, tensor: Any) -> int:
+    """The bytes of a tensor that lies in another file."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     file = (folder / location).resolve()
@@ -106,12 +110,15 @@ def _check_external(path: Path, folder: Path, tensor: Any) -> None:
         )
     if not file.is_file():
         raise ModelError(f"{path} needs {location} beside it, which holds its weights, and there is no such file.")
+    size = file.stat().st_size
     try:
-        end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
+        start = int(entries.get("offset") or 0)
+        end = start + int(entries.get("length") or 0)
     except ValueError as error:
         raise ModelError(f"{path} is damaged: the place of its weights {tensor.name!r} is no number.") from error
-    if not 0 <= end <= file.stat().st_size:
-        raise ModelError(f"{location} has {file.stat().st_size} bytes; the weights of {path} end at {end}: truncated?")
+    if not 0 <= start <= end <= size:
+        raise ModelError(f"{location} has {size} bytes; the weights of {path} end at {end}: truncated?")
+    return end - start or size - start
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

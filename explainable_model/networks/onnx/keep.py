@@ -7,7 +7,15 @@ import torch
 
 from explainable_model.errors import ModelError
 from explainable_model.networks.onnx.build import Build
-from explainable_model.networks.onnx.check import Array, Difference, Reference, as_feed, compare, make_inputs
+from explainable_model.networks.onnx.check import (
+    Array,
+    Difference,
+    Reference,
+    as_feed,
+    compare,
+    least_of,
+    make_inputs,
+)
 from explainable_model.networks.onnx.cut import Cut, Links, cut_at
 from explainable_model.networks.onnx.file import opset_of
 from explainable_model.networks.onnx.inputs import ImageInputs, read_image_inputs
@@ -87,7 +95,8 @@ def _compare(network: KeptNetwork, reference: Reference, inputs: Sequence[torch.
     with torch.no_grad():
         network.run(*inputs, watch=made.__setitem__)
     theirs = reference.run(as_feed(network, inputs))
-    return max((compare(name, made[name], theirs[name]) for name in network.cut.outputs), key=lambda each: each.error)
+    found = (compare(name, made[name], theirs[name], least_of(network, name)) for name in network.cut.outputs)
+    return max(found, key=lambda each: each.error)
 
 
 def choose_cut(links: Links, model: Any, feed: dict[str, Array]) -> Cut:

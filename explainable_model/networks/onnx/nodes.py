@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from explainable_model.errors import ModelError, first_line
-from explainable_model.networks.onnx.check import Difference, Reference, as_feed, compare, make_inputs
+from explainable_model.networks.onnx.check import Difference, Reference, as_feed, compare, least_of, make_inputs
 from explainable_model.networks.onnx.network import OnnxNetwork
 from explainable_model.networks.onnx.values import Value
 
@@ -76,7 +76,7 @@ def compare_nodes(model: Any, network: OnnxNetwork, shape: Sequence[int]) -> lis
     except ModelError:
         return []
     return [
-        (network.title_of(name), compare(name, value, theirs[name]))
+        (network.title_of(name), compare(name, value, theirs[name], least_of(network, name)))
         for name, value in values.items()
         if name in theirs and not stands_for(value, theirs[name])
     ]

@@ -162,8 +162,8 @@ def compare_file_nodes(
 
 
 def _read_model(model: Any, layout: str | None, size: Sequence[int] | None, rounds: bool) -> Read:
+    declared = read_image_inputs(model.graph, layout).inputs[0].shape[0]  # says first what is no image
     reference = Reference(model)
-    declared = read_image_inputs(model.graph, layout).inputs[0].shape[0]
     reasons: list[str] = []
     for opened in [None] if declared is None else [declared, None]:
         network = build_network(model, layout, opened, rounds)

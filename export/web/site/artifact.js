@@ -41,7 +41,7 @@ async function tryBackend(candidate, model, metadata, threads) {
   let session;
   let reason;
   try {
-    session = await openSession(candidate, model, threads);
+    session = await openSession(candidate, model, threads, metadata.input_names?.image ?? "image");
     reason = await findReferenceFailure(metadata, session.run);
   } catch (error) {
     // onnxruntime-web also throws bare numbers: addresses of exceptions inside WebAssembly.

@@ -26,9 +26,10 @@ async function hasGraphicsCard() {
  * @param {string} backend "webgpu" or "wasm"
  * @param {Uint8Array} model the ONNX file
  * @param {number | null} threads the threads of WebAssembly; null: see `chooseThreadCount`
+ * @param {string} imageName the graph's input for the image
  * @returns {Promise<{run: Function, release: Function, label: string}>} `run(image, classIdx)`
  */
-export async function openSession(backend, model, threads) {
+export async function openSession(backend, model, threads, imageName) {
   const ort = await import(VENDOR + MODULES[backend]);
   ort.env.logLevel = "error";
   ort.env.wasm.wasmPaths = VENDOR;
@@ -38,7 +39,7 @@ export async function openSession(backend, model, threads) {
     logSeverityLevel: 3, // errors only
   });
   const run = ({ type, values, shape }, classIdx) => session.run({
-    image: new ort.Tensor(type, values, shape),
+    [imageName]: new ort.Tensor(type, values, shape),
     class_idx: new ort.Tensor("int64", BigInt64Array.of(BigInt(classIdx)), [1]),
   });
   const count = ort.env.wasm.numThreads;

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from explainable_model import ExplainableModel, Preprocess, export, load
+from explainable_model import ExplainableModel, Preprocess, export, from_onnx, load
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
 from explainable_model.explainer.answers import probabilities
 from explainable_model.explanation import OUTPUT_KINDS
@@ -73,9 +73,10 @@ def write_artifacts(folder: Path) -> ExplainableModel:
         nn.Conv2d(1, 8, 5, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(8, 3),
     ).eval()  # fmt: skip
-    second = ExplainableModel(network, "3")
-    export(second, folder / "second.onnx", torch.randn(1, 1, *CROPPING.size), preprocess=CROPPING)
-    image = torch.randn(1, 1, *CROPPING.size)
+    second, image = ExplainableModel(network, "3"), torch.randn(1, 1, *CROPPING.size)
+    torch.onnx.export(network, (image,), str(folder / "plain.onnx"), input_names=["pixel_values"], dynamo=False)
+    from_file = ExplainableModel(from_onnx(folder / "plain.onnx"), "/3/Relu")  # its artifact keeps the input's name
+    export(from_file, folder / "second.onnx", image, preprocess=CROPPING)
     for pixels in PIXELS:
         export(second, folder / f"{pixels}.onnx", image, preprocess=CROPPING, pixels=pixels, render="overlay")
     model = onnx.load(folder / "second.onnx")
