@@ -33,6 +33,18 @@ def output_names(drawn: bool, *, has_boxes: bool = False) -> list[str]:
     return [*OUTPUT_NAMES, *([OVERLAY] if drawn else [])]
 
 
+def own_names(found: Sequence[str | None]) -> dict[str, str]:
+    """The names of a file's inputs that its explanation can keep, by the names that they have in every artifact.
+
+    Args:
+        found: of the image and of the further inputs in their order; ``None`` for one that is not kept.
+    """
+    roles = input_names(len(found) - 1)
+    taken = {*roles, *OUTPUT_NAMES, *DETECTION_NAMES, OVERLAY}
+    pairs = zip([IMAGE, *roles[2:]], found, strict=True)
+    return {role: name for role, name in pairs if name is not None and name not in taken}
+
+
 def input_names(extra: int) -> list[str]:
     """Names of an artifact's inputs: ``image``, ``class_idx``, and ``input_0`` and so on for the extra ones."""
     return [IMAGE, CLASS_IDX, *(f"input_{n}" for n in range(extra))]
@@ -262,3 +274,10 @@ def as_detections(outputs: Sequence[ArrayT]) -> DetectionExplanation[ArrayT]:
 def as_explanation(outputs: Sequence[ArrayT]) -> Explanation[ArrayT] | DrawnExplanation[ArrayT]:
     """An artifact's outputs by name."""
     return Explanation(*outputs) if len(outputs) == len(OUTPUT_NAMES) else DrawnExplanation(*outputs)
+
+
+def list_outputs(answer: Any) -> list[Any]:
+    """List the outputs of an artifact in their order, from what a session or a runner returned."""
+    if isinstance(answer, DetectionExplanation):
+        return [*answer.detections, answer.cam]
+    return list(answer)

@@ -1,12 +1,13 @@
 """What an artifact says about itself: one JSON text, the same in every format. Needs no torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from explainable_model.artifact.answer import Reference
+from explainable_model.artifact.coarse_photo import CoarsePhoto
 from explainable_model.artifact.limits import MAX_RECORD, find_excess
 from explainable_model.artifact.record_check import check_record
 from explainable_model.artifact.shapes import NHW, SizeRange, array_dtype
@@ -32,6 +33,7 @@ from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import Preprocess
 
 SCHEMA_VERSION = 1
+INT32_FORMATS = ("litert",)  # whose runtimes have few operators for int64
 METADATA_KEY = "explainable_model.json"
 Precision: TypeAlias = Literal["float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -61,6 +63,8 @@ class Metadata:
         normalize, upsample, signed, shared_scale: see ``Postprocess``.
         cam_range: lowest and highest value of the maps, ``None`` for no bound.
         augment: whether maps are averaged over six copies of the image.
+        smooth: how many noisy copies of the image maps are averaged over, and the noise's standard deviation as a share
+            of the image's range; ``None`` where they are of the image alone.
         image_shape: shape of the input; ``None`` for an open batch, height or width.
         dtype: dtype of logits and cam, and of the image where the artifact takes no photos.
         pixels: layout, ``NCHW`` or ``NHWC``, of the photos (RGB, of any size) that the artifact prepares itself,
@@ -72,6 +76,8 @@ class Metadata:
         sizes: the accepted sizes of each spatial dimension; ``None`` where the size is fixed.
         cam_shape: shape of the maps; ``None`` for an open batch, height or width.
         extra_inputs: shape and dtype of each further input.
+        input_names: names of the graph's inputs where they are not those of every artifact (``image``, ``input_0``):
+            those of the ONNX file that an ONNX artifact was read from.
         preprocess: how a photo becomes the input, if known.
         class_names: one name per class, if known.
         reference: the answer to a fixed image.
@@ -79,6 +85,7 @@ class Metadata:
             in that precision; image, logits and cam stay ``dtype``.
         agreement: how far an artifact in that precision agrees with the one in float32, see ``Agreement``.
         profile: ``portable`` where the graph uses the operators of that profile only, else ``full``.
+        opset: version of ONNX's operators; ``None`` in other formats, and in artifacts of earlier versions.
         output_kind: how the output is read as probabilities, see ``OutputKind``; ``None`` where nothing says so, as
             in artifacts of earlier versions: show scores then, no percentages.
         checksum: ``sha256:`` and the SHA-256 of the artifact's files, see ``artifact.checksum``; ``None`` in artifacts
@@ -115,6 +122,7 @@ class Metadata:
     pixel_dtype: str = "uint8"
     look: OverlayStyle | None = None
     extra_inputs: list[dict[str, Any]] = field(default_factory=list)
+    input_names: Mapping[str, str] = field(default_factory=dict)
     preprocess: Preprocess | None = None
     class_names: list[str] | None = None
     reference: Reference | None = None
@@ -124,9 +132,11 @@ class Metadata:
     frames: int | None = None
     forward: list[str] | str | None = None
     profile: Profile = "full"
+    opset: int | None = None
     output_kind: OutputKind | None = None
     checksum: str | None = None
     threshold: float = PRESENT
+    smooth: Sequence[float] | None = None
     detection: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
@@ -145,6 +155,11 @@ class Metadata:
     def class_idx_shape(self) -> list[int | None]:
         """Shape of the class index; ``None`` for an open batch."""
         return [self.batch] if self.top_k is None else [self.batch, self.top_k]
+
+    @property
+    def index_dtype(self) -> str:
+        """The dtype of classes in the file; ``Session`` takes and returns int64 always."""
+        return "int32" if self.format in INT32_FORMATS else "int64"
 
     @property
     def batch(self) -> int | None:
@@ -191,22 +206,33 @@ class Metadata:
             return self.example_shape
         return [len(self.preprocess.mean), *self.preprocess.size]
 
+    @property
+    def graph_inputs(self) -> list[str]:
+        """Names of the graph's inputs: the image, the class index, the further ones."""
+        return [self.input_names.get(name, name) for name in input_names(len(self.extra_inputs))]
+
     def to_dict(self) -> dict[str, Any]:
         """The record, and the names, shapes, dtypes and ranges of inputs and outputs that follow from it."""
         record = asdict(self)
         record["target_layer"] = self.target_layer
-        names = input_names(len(self.extra_inputs))
+        names, classes = input_names(len(self.extra_inputs)), [0, self.classes - 1]
         record["inputs"] = {
             IMAGE: {"shape": self.image_shape, "dtype": self.image_dtype, "range": self._value_range()},
-            CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [PREDICTED, self.classes - 1]},
+            CLASS_IDX: {
+                "shape": self.class_idx_shape,
+                "dtype": self.index_dtype,
+                "range": [PREDICTED, self.classes - 1],
+            },
             **{name: {**extra, "range": None} for name, extra in zip(names[2:], self.extra_inputs, strict=True)},
         }
+        for name in record["inputs"].keys() & self.input_names.keys():
+            record["inputs"][name]["name"] = self.input_names[name]
         record["outputs"] = (
             self._box_outputs()
             if self.detection is not None
             else {
                 LOGITS: {"shape": self.logits_shape, "dtype": self.dtype, "range": None},
-                EXPLAINED_CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [0, self.classes - 1]},
+                EXPLAINED_CLASS_IDX: {"shape": self.class_idx_shape, "dtype": self.index_dtype, "range": classes},
                 CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": self.cam_range},
             }
         )
@@ -276,7 +302,9 @@ def _restored(record: Mapping[str, Any]) -> Metadata:
     if fields.get("look"):
         fields["look"] = OverlayStyle(**fields["look"])
     if fields.get("reference"):
-        fields["reference"] = Reference(**fields["reference"])
+        reference = fields["reference"]
+        photo = CoarsePhoto(**reference["photo"]) if reference.get("photo") else None
+        fields["reference"] = Reference(**{**reference, "photo": photo})
     if fields.get("agreement"):
         fields["agreement"] = {_RENAMED.get(name, name): value for name, value in fields["agreement"].items()}
     return Metadata(**fields)

@@ -228,6 +228,7 @@ def _meaning(shape: Sequence[int], size: Sequence[int]) -> str:
             "classes, and add the classifier to the network otherwise."
         )
     return (
-        "The further dimension may count boxes, queries or tokens. Pass output= for another part of the output, or "
-        "target=lambda output, class_idx: ... -> (N,) for the score of one box, query or token."
+        "The further dimension may count boxes, queries or tokens, or the steps of a text. Pass output= for another "
+        "part of the output, or target=lambda output, class_idx: ... -> (N,) for the score of one of them, such as "
+        "output.amax((1, 2)) for the surest one."
     )

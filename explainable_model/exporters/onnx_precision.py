@@ -16,7 +16,7 @@ from explainable_model.artifact.metadata import METADATA_KEY, Metadata, Precisio
 from explainable_model.artifact.reference import record_reference
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.errors import InputError
-from explainable_model.explanation import CLASS_IDX, IMAGE, LOGITS, PREDICTED, Progress
+from explainable_model.explanation import CLASS_IDX, LOGITS, PREDICTED, Progress
 from explainable_model.exporters.onnx import name_companion, open_
 from explainable_model.telemetry import import_onnxruntime
 from explainable_model.verify.agreement import Agreement, measure_agreement, require_agreement
@@ -100,7 +100,21 @@ def _convert_to_float16(model: Any) -> Any:
 
     _name_nodes(model)
     exact = [node.name for node in model.graph.node if node.name.startswith(EXPLANATION)]
-    return convert_float_to_float16(model, keep_io_types=True, node_block_list=exact)
+    return _tidy(convert_float_to_float16(model, keep_io_types=True, node_block_list=exact))
+
+
+def _tidy(model: Any) -> Any:
+    """Put each node behind those that it reads, and describe values by their new types, as ONNX demands.
+
+    The converter appends its conversions at the end, and leaves descriptions of values as they were.
+    """
+    import onnx
+    import onnx_ir
+
+    del model.graph.value_info[:]
+    tidied = onnx_ir.from_proto(model)
+    tidied.graph.sort()
+    return onnx.shape_inference.infer_shapes(onnx_ir.to_proto(tidied))
 
 
 def _name_nodes(model: Any) -> None:
@@ -189,7 +203,7 @@ def _make_reader(images: Sequence[Array], metadata: Metadata, progress: Progress
             image = images[self._done]
             self._done += 1
             shape = [len(image), *(int(n or 1) for n in metadata.class_idx_shape[1:])]
-            return {IMAGE: image, CLASS_IDX: np.full(shape, PREDICTED, np.int64)}
+            return {metadata.graph_inputs[0]: image, CLASS_IDX: np.full(shape, PREDICTED, np.int64)}
 
     return Reader()
 

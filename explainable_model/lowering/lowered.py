@@ -63,6 +63,7 @@ class LoweredModel(nn.Module):
         profile: ``portable`` where the graph keeps to the operators that strict runtimes have, else ``full``.
         ending: the operators that the network's output ends with, see ``classify_output``.
         notes: what the file that the network was read from says about itself.
+        input_names: names of that file's inputs which an ONNX artifact keeps, see ``Metadata.input_names``.
         kept: graphs of files whose own nodes the graph runs.
     """
 
@@ -80,6 +81,7 @@ class LoweredModel(nn.Module):
         profile: Profile = "full",
         ending: OutputEnding | None,
         notes: Mapping[str, str] | None = None,
+        input_names: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.graph_module = graph_module
@@ -92,7 +94,7 @@ class LoweredModel(nn.Module):
         self.photo_io = photo_io
         self.profile = profile
         self.ending = ending
-        self.notes = dict(notes or {})
+        self.notes, self.input_names = dict(notes or {}), dict(input_names or {})
         self.kept = tuple(find_kept(graph_module.graph))
         self.eval()
 

@@ -14,7 +14,7 @@ from pictures import make_unreadable, write_readable
 from PIL import Image
 from torch import nn
 
-from explainable_model import ExplainableModel, Preprocess, export, load
+from explainable_model import ExplainableModel, Preprocess, export, from_onnx, load
 from explainable_model.imaging.overlay import overlay
 from explainable_model.imaging.preprocess import open_photo
 
@@ -89,6 +89,22 @@ def test_an_artifact_that_prepares_photos(kit: Kit, photos: list[Path], pixels: 
     np.testing.assert_allclose(np.load(tmp_path / "cam.npy"), cam[0], atol=2e-6)
     with Image.open(tmp_path / "overlay.png") as drawn:
         assert drawn.size == photo.size
+
+
+def test_an_explained_file_keeps_the_name_of_its_input(quick_kit: Kit, photos: list[Path], tmp_path: Path) -> None:
+    """The record names the input for the image."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    image, plain = torch.randn(1, 3, 40, 40), str(tmp_path / "plain.onnx")
+    torch.onnx.export(network.eval(), (image,), plain, input_names=["pixel_values"], dynamo=False)
+    explainable, preparation = ExplainableModel(from_onnx(plain)), Preprocess((40, 40), resize=48)
+    path = export(explainable, tmp_path / "explained.onnx", image, preprocess=preparation)
+    assert load(path).metadata.graph_inputs == ["pixel_values", "class_idx"]
+    quick_kit.explain(photos[1], path, "--npy", tmp_path / "cam.npy")
+    _, _, cam = load(path, threads=1)(preparation(open_photo(photos[1])))
+    assert np.array_equal(np.load(tmp_path / "cam.npy"), cam[0])
 
 
 def test_an_artifact_that_takes_gray_photos_is_refused(quick_kit: Kit, photos: list[Path], tmp_path: Path) -> None:

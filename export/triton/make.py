@@ -25,6 +25,7 @@ TYPES = {
     "float16": "TYPE_FP16",
     "bfloat16": "TYPE_BF16",
     "int64": "TYPE_INT64",
+    "bool": "TYPE_BOOL",
     "uint8": "TYPE_UINT8",
     "uint16": "TYPE_UINT16",
 }
@@ -112,10 +113,10 @@ def describe_tensors(kind: str, specs: dict[str, dict[str, Any]], metadata: Meta
     """The lines of the inputs or of the outputs."""
     for index, (name, spec) in enumerate(specs.items()):
         # Triton numbers the tensors of TorchScript, which have no names.
-        tensor = f"{name}__{index}" if metadata.format == "torchscript" else name
+        tensor = f"{name}__{index}" if metadata.format == "torchscript" else spec.get("name", name)
         label = f' label_filename: "{LABELS}"' if name == LOGITS and has_labels(metadata) else ""
         dims = describe_dims(spec["shape"], batched)
-        yield f'{kind} {{ name: "{tensor}" data_type: {TYPES[spec["dtype"]]} {dims}{label} }}'
+        yield f"{kind} {{ name: {json.dumps(tensor)} data_type: {TYPES[spec['dtype']]} {dims}{label} }}"
 
 
 def describe_dims(shape: Sequence[int | None], batched: bool) -> str:

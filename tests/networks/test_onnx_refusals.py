@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import explainable_model as xm
 from explainable_model.cli.main import main
-from explainable_model.errors import ModelError
+from explainable_model.errors import LayerError, ModelError
 from explainable_model.networks.onnx import check, read
 from explainable_model.networks.onnx.operators import OPERATORS
 from explainable_model.networks.onnx.operators.call import Operator
@@ -106,10 +106,13 @@ def computed_branch() -> list[onnx.NodeProto]:
         ([node("NonZero", ["logits"], ["end"])], "no operator NonZero.*row"),
         ([node("Dropout", ["logits", "", "true"], ["end"])], "Dropout 'the_Dropout'.*training mode"),
         ([node("Pad", ["logits", "image"], ["end"])], "ONNX Runtime does not load.*the_Pad"),
-        ([node("ConstantOfShape", ["huge"], ["end"])], "ConstantOfShape.*at most"),
-        ([node("Expand", ["logits", "huge"], ["end"])], "Expand.*at most"),
-        ([node("Pad", ["logits", "huge"], ["end"])], "Pad.*at most"),
-        ([node("OneHot", ["huge", "huge_depth", "values"], ["end"])], "OneHot.*at most"),
+        (
+            [node("ConstantOfShape", ["huge"], ["end"])],
+            "ConstantOfShape 'the_ConstantOfShape' takes too much memory.*at most 8 GiB",
+        ),
+        ([node("Expand", ["logits", "huge"], ["end"])], "the_Expand"),
+        ([node("Pad", ["logits", "huge"], ["end"])], "the_Pad"),
+        ([node("OneHot", ["huge", "huge_depth", "values"], ["end"])], "the_OneHot"),
     ],
 )
 def test_nodes_that_are_refused(nodes: list[onnx.NodeProto], message: str, tmp_path: Path) -> None:
@@ -124,6 +127,127 @@ def test_versions_and_other_domains(tmp_path: Path) -> None:
     model = ending(helper.make_node("FusedGelu", ["logits"], ["end"], domain="com.example", name="mine"))
     model.opset_import.append(helper.make_opsetid("com.example", 1))
     with pytest.raises(ModelError, match="ONNX Runtime|com.example"):
+        xm.from_onnx(save_proto(model, tmp_path))
+
+
+def test_a_newer_file(tmp_path: Path) -> None:
+    model = small_model()
+    model.ir_version = onnx.IR_VERSION + 1
+    with pytest.raises(
+        ModelError, match=rf"IR version {onnx.IR_VERSION + 1}; onnx .* and {onnx.IR_VERSION}.*pip install -U"
+    ):
+        xm.from_onnx(save_proto(model, tmp_path))
+
+
+def test_an_operator_without_a_row_says_how_to_add_one(tmp_path: Path) -> None:
+    """Behind the last layer; one of a domain that ONNX Runtime has is found by the reader."""
+    model = ending(node("FastGelu", ["logits"], ["end"], domain="com.microsoft"))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    with pytest.raises(ModelError, match=r"FastGelu 'the_FastGelu'.*'com.microsoft'.*row.*operators.*CONTRIBUTING"):
+        xm.from_onnx(save_proto(model, tmp_path), keep_graph=False)
+
+
+def repeat(kind: str) -> list[onnx.NodeProto]:
+    """A loop of one turn behind the logits."""
+    value = helper.make_tensor_value_info
+    if kind == "Scan":
+        body = helper.make_graph(
+            [helper.make_node("Identity", ["row"], ["same"])], "body", [value("row", TensorProto.FLOAT, [5])],
+            [value("same", TensorProto.FLOAT, [5])],
+        )  # fmt: skip
+        return [node("Scan", ["logits"], ["end"], body=body, num_scan_inputs=1)]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["goes"]), helper.make_node("Neg", ["value"], ["other"])],
+        "body",
+        [
+            value("turn", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("value", TensorProto.FLOAT, None),
+        ],
+        [value("goes", TensorProto.BOOL, []), value("other", TensorProto.FLOAT, None)],
+    )
+    return [node("Loop", ["turns", "true", "logits"], ["end"], body=body)]
+
+
+@pytest.mark.parametrize("kind", ["Loop", "Scan"])
+def test_a_loop_is_refused_by_name(kind: str, tmp_path: Path) -> None:
+    model = ending(*repeat(kind))
+    model.graph.initializer.append(constant("turns", 1))
+    with pytest.raises(ModelError, match=f"{kind} 'the_{kind}'.*no graph of PyTorch holds; export without it"):
+        xm.from_onnx(save(model, tmp_path), keep_graph=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            helper.make_tensor_sequence_value_info("image", TensorProto.FLOAT, None),
+            "'image' is a sequence_type; expected a",
+        ),
+        (helper.make_tensor_value_info("image", TensorProto.STRING, ["N", 3, 8, 8]), "'image' holds text"),
+    ],
+)
+def test_inputs_that_are_no_numbers(value: onnx.ValueInfoProto, message: str, tmp_path: Path) -> None:
+    model = small_model()
+    model.graph.input[0].CopyFrom(value)
+    model.graph.node[0].CopyFrom(node("Identity", ["image"], ["s0"]))
+    with pytest.raises(ModelError, match=message):
+        xm.from_onnx(save_proto(model, tmp_path))
+
+
+def test_text_and_sequences_inside(tmp_path: Path) -> None:
+    """As a scikit-learn pipeline ends, in names of classes and a map of probabilities."""
+    text = helper.make_node("Constant", [], ["t"], name="text", value_strings=list("abcde"))
+    model = ending(
+        text, node("Gather", ["t", "best"], ["end"]), node("ArgMax", ["logits"], ["best"], axis=1, keepdims=0)
+    )
+    model.graph.node.insert(8, model.graph.node.pop())
+    with pytest.raises(ModelError, match=r"Constant 'text' cannot be read: a constant holds value_strings"):
+        xm.from_onnx(save_proto(model, tmp_path), keep_graph=False)
+    model = ending(node("SequenceConstruct", ["logits", "logits"], ["end"]))
+    with pytest.raises(
+        ModelError, match="SequenceConstruct 'the_SequenceConstruct' cannot be read: the reader has no op"
+    ):
+        xm.from_onnx(save_proto(model, tmp_path), keep_graph=False)
+
+
+def test_a_norm_in_training_mode(tmp_path: Path) -> None:
+    model = small_model()
+    model.graph.node[1].attribute.append(helper.make_attribute("training_mode", 1))
+    model.graph.node[1].output.extend(["mean", "var"])
+    with pytest.raises(
+        ModelError, match="BatchNormalization is in training mode; export the network in evaluation mode"
+    ):
+        xm.from_onnx(save_proto(model, tmp_path))
+
+
+def test_a_network_without_places(tmp_path: Path) -> None:
+    """It is read; whoever asks for a map hears that no layer has one."""
+    nodes = [node("Flatten", ["image"], ["x"]), node("Gemm", ["x", "w"], ["logits"])]
+    weight = constant("w", np.random.default_rng(0).normal(size=(768, 5)), np.float32)
+    network = xm.from_onnx(save(model_of(nodes, [weight]), tmp_path))
+    with pytest.raises(LayerError, match="No layer of OnnxNetwork has a spatial map"):
+        xm.ExplainableModel(network)(IMAGE)
+    with pytest.raises(ModelError, match="no layer with a map was found to keep the graph up to"):
+        xm.from_onnx(tmp_path / "small.onnx", keep_graph=True)
+
+
+def test_more_than_a_message_can_hold(tmp_path: Path) -> None:
+    """Two files of holes, which take no room on the disk."""
+    with (tmp_path / "large.onnx").open("wb") as file:
+        file.truncate(2**31 + 1)
+    with pytest.raises(ModelError, match="2147483649 bytes, more than an ONNX model can have"):
+        xm.from_onnx(tmp_path / "large.onnx")
+    model = small_model()
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.dims[:] = [2**29]
+    weight.data_location = TensorProto.EXTERNAL
+    for key, entry in (("location", "w.data"), ("length", str(2**31))):
+        weight.external_data.add(key=key, value=entry)
+    with (tmp_path / "w.data").open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(ModelError, match="2147483648 bytes; expected at most 2147483647.*float16"):
         xm.from_onnx(save_proto(model, tmp_path))
 
 

@@ -10,6 +10,13 @@ SCOPES = "pkg.torch.onnx.name_scopes"  # of torch's newer exporter
 OTHER = re.compile(r"[^0-9A-Za-z_]+")
 REPEATED = re.compile(r"_\d+$")  # the older exporter numbers the calls of a module
 LONGEST = 10_000  # characters of a note
+RESERVED = frozenset(
+    {
+        "channels_last", "cut", "dtype", "fixed_batch", "graph", "image_shape", "inputs", "kept_names", "layer_aliases",
+        "layer_note", "metadata", "notes", "operator_of", "output_names", "run", "steps", "title_of", "training",
+    }
+)  # fmt: skip
+"""What a network that was read from a file is asked for; none of its layers has such a name."""
 
 
 def valid_name(wanted: str, taken: Any, fallback: str) -> str:
@@ -18,7 +25,7 @@ def valid_name(wanted: str, taken: Any, fallback: str) -> str:
     if name[0].isdigit():
         name = f"{fallback}_{name}"
     unique, number = name, 1
-    while unique in taken or hasattr(nn.Module, unique) or unique == "training":
+    while unique in taken or unique in RESERVED or hasattr(nn.Module, unique):
         number += 1
         unique = f"{name}_{number}"
     return unique

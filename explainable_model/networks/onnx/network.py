@@ -7,12 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model.errors import InputError, TraceError
+from explainable_model.explanation import own_names
 from explainable_model.networks.onnx.build import Build, Step
 from explainable_model.networks.onnx.inputs import GraphInput, image_shape
+from explainable_model.networks.onnx.node import OnnxNode
 from explainable_model.networks.onnx.values import Value, tensor
 
 SOURCE_KEY = "explained_from"
 """Key of the note that holds the names of the file's inputs, the image first, and of its outputs."""
+
+REARRANGED = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 Watch = Callable[[str, Value], None]
 """``(name of a value of the graph, value)``, called for each value that the network computes."""
@@ -102,6 +106,18 @@ class OnnxNetwork(nn.Module):
                 if watch is not None:
                     watch(name, value)
 
+    def operator_of(self, value: str) -> str:
+        """The operator whose values a value holds, whatever rearranges them; empty where it is a layer of PyTorch."""
+        makers = {name: step for step in self.steps for name in step.outputs}
+        while value in makers and makers[value].layer:
+            layer = self.get_submodule(makers[value].layer)
+            if not isinstance(layer, OnnxNode):
+                return ""
+            if layer.call.operator not in REARRANGED:
+                return layer.call.operator
+            value = makers[value].inputs[0]
+        return ""
+
     def title_of(self, value: str) -> str:
         """Type and name of the node that makes a value."""
         return next((step.title for step in self.steps if value in step.outputs), value)
@@ -116,6 +132,13 @@ class OnnxNetwork(nn.Module):
         """What an artifact tells of the file: its metadata, and the names of its inputs and outputs."""
         names = {"inputs": [each.name for each in self.inputs], "outputs": list(self.output_names)}
         return {**self.metadata, SOURCE_KEY: json.dumps(names)}
+
+    @property
+    def kept_names(self) -> dict[str, str]:
+        """Names of the file's inputs that its explanation keeps: of those that take what the file's own take."""
+        image, others = self.inputs[0], self.inputs[1:]
+        is_same = image.dtype.is_floating_point and not self.channels_last
+        return own_names([image.name if is_same else None, *(each.name for each in others)])
 
     @property
     def dtype(self) -> torch.dtype:

@@ -26,9 +26,11 @@ async function hasGraphicsCard() {
  * @param {string} backend "webgpu" or "wasm"
  * @param {Uint8Array} model the ONNX file
  * @param {number | null} threads the threads of WebAssembly; null: see `chooseThreadCount`
- * @returns {Promise<{run: Function, release: Function, label: string}>} `run(image, classIdx)`
+ * @param {string} imageName the graph's input for the image
+ * @returns {Promise<{run: Function, release: Function, label: string}>} `run(image, classIdx)`,
+ *   where classIdx is a list for artifacts that explain several classes or boxes
  */
-export async function openSession(backend, model, threads) {
+export async function openSession(backend, model, threads, imageName) {
   const ort = await import(VENDOR + MODULES[backend]);
   ort.env.logLevel = "error";
   ort.env.wasm.wasmPaths = VENDOR;
@@ -38,12 +40,17 @@ export async function openSession(backend, model, threads) {
     logSeverityLevel: 3, // errors only
   });
   const run = ({ type, values, shape }, classIdx) => session.run({
-    image: new ort.Tensor(type, values, shape),
-    class_idx: new ort.Tensor("int64", BigInt64Array.of(BigInt(classIdx)), [1]),
+    [imageName]: new ort.Tensor(type, values, shape),
+    class_idx: new ort.Tensor("int64", BigInt64Array.from([classIdx].flat(), BigInt), [1, ...measure(classIdx)]),
   });
   const count = ort.env.wasm.numThreads;
   const label = backend === "webgpu" ? "WebGPU" : `WebAssembly, ${count} thread${count === 1 ? "" : "s"}`;
   return { run, release: () => session.release(), label };
+}
+
+/** The shape of the classes of one image: none for a single class. */
+function measure(classIdx) {
+  return Array.isArray(classIdx) ? [classIdx.length] : [];
 }
 
 /**
