@@ -215,8 +215,7 @@ class ExplainableModel(nn.Module):
         checks.refuse_tracing(image)
         checks.refuse_training_mode(self.model, image)
         checks.check_image_for(self.model, image)
-        plan = self._plan
-        classes = as_class_idx(class_idx, image, plan.top_k)
+        plan, classes = self._plan, as_class_idx(class_idx, image, self._plan.top_k)
         check_frames(image.shape, plan.frames)
         check_inputs(inputs, image.shape[0], plan.target.inputs)
         check_signature(self.model, plan.forward, len(inputs) - plan.target.inputs)

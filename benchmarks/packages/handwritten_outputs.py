@@ -252,6 +252,7 @@ CASES = [
         "body",
         GRID,
         "how far right a landmark lies",
+        kind="scores",
         arguments={"target": left_eye, "method": "layercam"},
     ),
     _case(
