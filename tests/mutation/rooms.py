@@ -118,6 +118,12 @@ EQUIVALENT = (
     Equivalent("rules/arithmetic.py", "constant: 1  ->  2", GIVEN, "def rsub("),
     Equivalent("rules/concat.py", "constant: 0  ->  1", GIVEN, "def slice_("),
     Equivalent(
+        "verify/samples.py",
+        "constant: True  ->  False",
+        "an image has as many sizes as ranges of them",
+        "ranges = enumerate(",
+    ),
+    Equivalent(
         "verify/parity.py",
         "comparison: off_cam > allowed",
         "a measured difference of maps that equals the bound to the last bit is chance",
