@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from explainable_model.batch import explain_data_set, open_run
+from explainable_model.batch.manifest import MANIFEST
 from explainable_model.batch.run_folder import RECORD, ROWS
 from explainable_model.batch.schema import METADATA_KEY
 from explainable_model.errors import ArtifactError, ExplainableModelError, InputError, ModelError
@@ -121,6 +122,17 @@ def test_rows_that_do_not_fit_are_made_again(change: Callable[[Any], Any], tmp_p
     again = explain_data_set(BEFORE, tmp_path / "photo.png", run, processes=0)
     assert (first.explained, again.explained) == (1, 1)
     assert open_run(run).read_table(["id", "class", "cam"]) == whole
+
+
+@pytest.mark.parametrize("id_", ["", None])
+def test_a_list_of_photos_without_ids(id_: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 16), "red").save(tmp_path / "photo.png")
+    explain_data_set(BEFORE, tmp_path / "photo.png", tmp_path / "run", processes=0)
+    path = tmp_path / "run" / MANIFEST
+    table = parquet.read_table(path)
+    parquet.write_table(table.set_column(0, "id", pyarrow.array([id_] * table.num_rows)), path)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        explain_data_set(BEFORE, tmp_path / "photo.png", tmp_path / "run", processes=0)
 
 
 def change_record(**changes: Any) -> Callable[[Path], None]:
