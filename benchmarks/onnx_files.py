@@ -222,16 +222,24 @@ def to_markdown(rows: dict[str, Any]) -> str:
         "## Files whose own nodes are kept",
         "",
         "Files of packages, with trained weights, and int8 files. `kept` is the explained file with the file's own "
-        "nodes, compared with the map in PyTorch; `map` compares that one with the map of the whole file in PyTorch.",
+        "nodes, compared with the map in PyTorch; `map` compares that one with the map of the whole file in PyTorch. "
+        "`yes unfused`: ONNX Runtime fuses the same nodes in another order; without its fusions the logits are equal.",
         "",
         "| file | written by | opset | layer | map | kept | same logits | explained ONNX | explained TorchScript | |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key, row in rows.items():
         if key in kept:
-            own, same = row.get("explained", {}).get("kept"), "yes" if row.get("same_logits") else "no"
+            own, same = row.get("explained", {}).get("kept"), _write_same(row)
             lines.append(_write_row(row, [row.get("map"), own, same], tuple(EXPLAINED)))
     return "\n".join(lines) + "\n"
+
+
+def _write_same(row: dict[str, Any]) -> str:
+    """Whether the logits are those of the file to the last bit."""
+    if row.get("logits", 0) == 0:
+        return "yes" if row.get("same_logits") else "no"
+    return f"{row['logits']:.0e}" + (", yes unfused" if row.get("same_logits") else "")
 
 
 def _write_automatic(row: dict[str, Any]) -> str | None:

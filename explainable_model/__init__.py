@@ -1,4 +1,4 @@
-"""Any trained PyTorch vision model in, one artifact out: the prediction and its class activation map."""
+"""Any trained vision model in, in PyTorch or ONNX, one artifact out: the prediction and its class activation map."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -213,6 +213,7 @@ class ExplainableModel(nn.Module):
         checks.refuse_tracing(image)
         checks.refuse_training_mode(self.model)
         checks.check_image_for(self.model, image)
+        checks.refuse_batch_statistics(self.model, image)
         plan = self._plan
         classes = as_class_idx(class_idx, image, plan.top_k)
         if plan.frames is not None:

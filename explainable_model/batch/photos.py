@@ -104,9 +104,7 @@ def _iterate_rows(stores: Stores, container: str, group: int, column: str) -> It
 
 
 def _read_range(stores: Stores, path: str, offset: int, size: int) -> bytes:
-    with stores.open_file(path) as stream:
-        stream.seek(offset)
-        content: bytes = stream.read(size)
+    content = stores.read_range(path, offset, size)
     if len(content) != size:
         raise InputError(f"{path} ends after {offset + len(content)} bytes; it was longer when its photos were listed.")
     return content

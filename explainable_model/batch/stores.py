@@ -15,7 +15,7 @@ from explainable_model.errors import InputError, MissingRuntimeError, first_line
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://")
 OF_PYARROW = ("file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
 HOST_APART = ("hdfs", "viewfs")  # their paths do not begin with the host
-CONTAINER_AT_HOST = ("abfs", "abfss")
+PASSWORD = re.compile(r"[^/?#]*:[^/?#]*@")  # before the host
 OPTIONS = re.compile(r"\?(?=[^?/]*=)[^?/=]+=[^?]*$")  # of pyarrow, behind the path
 BUFFER = 1 << 20  # bytes: the headers of a tar lie between its photos
 WILDCARDS = frozenset("*?[")
@@ -40,14 +40,27 @@ def locate(path: str, *, folder: str = "") -> tuple[str, str, str]:
 
     Returns:
         Its name in ids; where it lies, for people; and where it is opened, which of a store has its options.
+
+    Raises:
+        InputError: the address holds a password.
     """
     if is_address(path):
+        _refuse_password(path)
         return drop_options(path), drop_options(path), path
     if is_address(folder):
         place = drop_options(folder)
         return locate(f"{place.rstrip('/')}/{path}{folder.removeprefix(place)}")
     full = os.path.abspath(os.path.join(folder, path))
     return os.path.normpath(path), full, full
+
+
+def _refuse_password(address: str) -> None:
+    scheme, rest = address.split("://", 1)
+    if found := PASSWORD.match(rest):
+        raise InputError(
+            f"The address {scheme}://...@{rest[found.end() :]} holds a password, which would be written into every "
+            "row; put it where the store's own tools look for it, as AWS_SECRET_ACCESS_KEY."
+        )
 
 
 def find_folder(path: str) -> str:
@@ -73,6 +86,7 @@ class Stores:
         """
         arrow = import_pyarrow(f"{address} is a store, which")
         scheme = _scheme(address)
+        _refuse_password(address)
         if scheme not in OF_PYARROW:
             return _open_with_fsspec(address, scheme)
         from pyarrow import fs
@@ -80,11 +94,6 @@ class Stores:
         place = drop_options(address)
         rest = place.split("://", 1)[1].rstrip("/")
         host = "" if scheme == "file" else rest.split("/", 1)[0]
-        if "@" in host and scheme not in CONTAINER_AT_HOST:
-            raise InputError(
-                f"The address {scheme}://...@{host.rpartition('@')[2]} holds a name or a password, which would be "
-                "written into every row; put it where the store's own tools look for it, as AWS_ACCESS_KEY_ID."
-            )
         root = f"{scheme}://{host or '/'}{address.removeprefix(place)}"
         try:
             if root not in self._opened:
@@ -111,6 +120,14 @@ class Stores:
             content: bytes = stream.read(most)
         return content
 
+    def read_range(self, address: str, offset: int, size: int) -> bytes:
+        """Read a part of a file of a store or of this machine, and no more than that part."""
+        system, path = self.find(address) if is_address(address) else (None, address)
+        with open(path, "rb") if system is None else system.open_input_file(path) as stream:
+            stream.seek(offset)
+            content: bytes = stream.read(size)
+        return content
+
     def list_files(self, address: str) -> Iterator[tuple[str, bool]]:
         """List a file, the files of a folder and its subfolders, or those that a pattern matches, in their order.
 
@@ -134,14 +151,14 @@ class Stores:
 def _list(system: Any, path: str) -> tuple[list[str], bool]:
     from pyarrow import fs
 
+    kind = system.get_file_info(path).type
+    if kind == fs.FileType.File:
+        return [path], True
     parts = path.split("/")
     first = next((n for n, part in enumerate(parts) if WILDCARDS & set(part)), len(parts))
-    if first == len(parts):
-        if system.get_file_info(path).type == fs.FileType.File:
-            return [path], True
-        return [
-            info.path for info in system.get_file_info(fs.FileSelector(path, recursive=True)) if info.is_file
-        ], False
+    if first == len(parts) or kind == fs.FileType.Directory:
+        infos = system.get_file_info(fs.FileSelector(path, recursive=True))
+        return [info.path for info in infos if info.is_file], False
     if "**" in parts:
         raise InputError(f"The pattern {path} has **, which is for folders of this machine; name the folder before it.")
     infos = system.get_file_info(fs.FileSelector("/".join(parts[:first]), recursive=True))

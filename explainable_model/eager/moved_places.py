@@ -12,8 +12,12 @@ from torch import Tensor, nn
 from explainable_model.attribution.layout import SpatialLayout
 from explainable_model.eager.cell_changes import change_cell, collect
 
-# Places in the image, as shares of its height and width. Four remain where half of each side is cut off.
-PLACES = ((0.3, 0.6), (0.6, 0.35), (0.7, 0.65), (0.42, 0.42), (0.15, 0.85), (0.85, 0.2), (0.55, 0.7))
+# Places in the image, as shares of its depth, height and width. Four remain where half of each side is cut off.
+PLACES = (
+    (0.6, 0.3, 0.6), (0.35, 0.6, 0.35), (0.3, 0.7, 0.65), (0.65, 0.42, 0.42), (0.2, 0.15, 0.85), (0.45, 0.85, 0.2),
+    (0.8, 0.55, 0.7),
+)  # fmt: skip
+SIDES = ("depth", "height", "width")
 LEAST = 4  # places that change the layer: two numbers describe each direction
 SCALED = 0.2  # a map of so much more or less than the image; convolutions without padding leave as much out
 APART = 0.7  # cells by which the changes lie elsewhere, at least
@@ -41,7 +45,7 @@ def watch_first_convolution(model: nn.Module, image: Tensor) -> Iterator[list[bo
 
     with ExitStack() as stack:
         for module in model.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 stack.enter_context(module.register_forward_pre_hook(look))
         yield seen
 
@@ -55,15 +59,15 @@ def find_move(
         model: the network.
         name: of the layer.
         layout: how its output is read.
-        image: ``(N, C, H, W)``; the first one is used.
+        image: ``(N, C, *spatial)``; the first one is used.
         run: ``(images, copies)``: runs the network on copies of the first image.
 
     Returns:
         The doubt, a sentence; ``None`` where nothing shows that the map lies elsewhere.
     """
-    if len(layout.grid) != 2 or layout.kind == "tokens" or min(layout.grid) < LEAST or not image.is_floating_point():
+    if layout.kind == "tokens" or min(layout.grid) < LEAST or not image.is_floating_point():
         return None
-    cells = list(dict.fromkeys(_cell_at(place, layout.grid) for place in PLACES))
+    cells = list(dict.fromkeys(_cell_at(place[-len(layout.grid) :], layout.grid) for place in PLACES))
     changed = torch.cat([image[:1], *(change_cell(image[:1], layout.grid, cell) for cell in cells)])
     found = collect(model, name, changed, run, len(image))
     if not found or found[0][0] != "output":
@@ -79,7 +83,8 @@ def find_move(
     reach = torch.tensor([REACH / length for length in stride], dtype=torch.float64)
     given = torch.tensor([cell for cell, _ in lively], dtype=torch.float64)
     moved = torch.stack([_center(change) for _, change in lively])
-    fit = min((_fit(given, moved, size, is_turned=turned) for turned in (False, True)), key=lambda each: each.error)
+    turns = (False, True) if len(layout.grid) == 2 else (False,)
+    fit = min((_fit(given, moved, size, is_turned=turned) for turned in turns), key=lambda each: each.error)
     shift = (moved - given).mean(0).clamp(-reach, reach)
     apart = float((moved - given - shift).square().sum(1).mean().sqrt())
     if fit.is_move and fit.error < NEAR and apart > max(APART, EXACT * fit.error):
@@ -96,7 +101,7 @@ class _Fit:
     """Where changes of the image arrive: ``moved = scale * given + offset`` in each direction of the map.
 
     Attributes:
-        scale, offset: in shares of the sides, ``(2,)``.
+        scale, offset: in shares of the sides, one of each.
         is_turned: whether rows became columns.
         error: how far the changes lie from there, in cells.
     """
@@ -123,8 +128,10 @@ class _Fit:
         return text + (", its rows as columns" if self.is_turned else "")
 
     @property
-    def _sides(self) -> tuple[str, str]:
-        return ("width", "height") if self.is_turned else ("height", "width")
+    def _sides(self) -> tuple[str, ...]:
+        if len(self.scale) == 1:
+            return ("length",)
+        return ("width", "height") if self.is_turned else SIDES[-len(self.scale) :]
 
 
 def _fit(given: Tensor, moved: Tensor, size: Tensor, *, is_turned: bool) -> _Fit:
@@ -141,11 +148,11 @@ def _fit(given: Tensor, moved: Tensor, size: Tensor, *, is_turned: bool) -> _Fit
 
 
 def _center(change: Tensor) -> Tensor:
-    """The place of the largest change ``(h, w)``, between cells where they share it."""
+    """The place of the largest change ``(*grid)``, between cells where they share it."""
     weights = (change / change.max()) ** PEAK
-    rows, columns = (torch.arange(length, dtype=torch.float64, device=change.device) for length in change.shape)
-    total = weights.sum()
-    return torch.stack([(weights.sum(1) * rows).sum() / total, (weights.sum(0) * columns).sum() / total]).cpu()
+    counts = [torch.arange(length, dtype=weights.dtype, device=weights.device) for length in change.shape]
+    lines = torch.meshgrid(counts, indexing="ij")
+    return torch.stack([(weights * line).sum() / weights.sum() for line in lines]).cpu()
 
 
 def _own(change: Tensor, cell: tuple[int, ...], around: list[int]) -> float:

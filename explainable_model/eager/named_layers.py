@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from explainable_model.attribution.layout import SpatialLayout
 from explainable_model.attribution.plan import ATTENTION_TAPS, Plan
+from explainable_model.eager.buffers import restored_buffers
 from explainable_model.eager.example import Example
 from explainable_model.eager.find_layer import check_layer, record_outputs, run_copies
 from explainable_model.eager.layer_candidates import may_hold_tokens
@@ -35,11 +36,11 @@ def check_layers(model: nn.Module, arguments: tuple[Tensor, ...], plan: Plan, ch
     is_read_by_shape = plan.frames is None and plan.reshape_transform is None
     reads_attention = any(name in ATTENTION_TAPS for name in plan.side_taps)
     holds_tokens = may_hold_tokens(model)
-    may_move = not checked and arguments[0].ndim == 4
+    may_move = not checked and arguments[0].ndim > 2
     if is_read_by_shape and (plan.layers or reads_attention) and (holds_tokens or may_move):
         example = Example(model, arguments, plan.output, plan.target, forward=plan.forward)
         image = example.image.detach().clone()
-        with watch_first_convolution(model, example.image) as takes_image:
+        with restored_buffers(model), watch_first_convolution(model, example.image) as takes_image:
             record, _ = record_outputs(example, image)
         for name in plan.layers:
             entry = record.outputs.get(name)

@@ -4,12 +4,13 @@ PyTorch's exporter writes opset 18 and converts to no older one. A runtime reads
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explainable_model.errors import LoweringError
 from explainable_model.exporters.onnx_forms import NEWER, OLDER, WRITTEN, NoForm, Writer
-from explainable_model.networks.onnx.file import opset_of
-from explainable_model.networks.onnx.kept import KeptGraph
+
+if TYPE_CHECKING:
+    from explainable_model.networks.onnx.kept import KeptGraph
 
 OLDEST = 13
 
@@ -21,8 +22,10 @@ def known_opsets() -> range:
     return range(OLDEST, onnx.defs.onnx_opset_version() + 1)
 
 
-def default_opset(kept: Sequence[KeptGraph]) -> int:
+def default_opset(kept: Sequence["KeptGraph"]) -> int:
     """The opset where none is asked for: 18, or that of a file whose nodes are kept."""
+    from explainable_model.networks.onnx.file import opset_of
+
     return max([WRITTEN, *(opset_of(each.model) for each in kept)])
 
 
@@ -41,14 +44,14 @@ def write_opset(model: Any, opset: int, network: str) -> None:
     from onnx import helper
 
     refused: dict[str, int] = {}
-    for node in list(model.graph):
+    for node in list(model.graph) if model.opset_imports.get("") != opset else []:
         if node.domain == "":
             _write_node(model.graph, node, opset, refused)
     if refused:
-        needed = max(refused.values())
+        needed = f"{max(refused.values())} or newer" if opset < WRITTEN else str(WRITTEN)
         raise LoweringError(
             f"{network} cannot be written in opset {opset}, which has no {', '.join(refused)}. Export with "
-            f"opset={needed} or newer."
+            f"opset={needed}."
         )
     model.opset_imports[""] = opset
     model.ir_version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
@@ -58,6 +61,11 @@ def write_opset(model: Any, opset: int, network: str) -> None:
 def _write_node(graph: Any, node: Any, opset: int, refused: dict[str, int]) -> None:
     import onnx_ir
 
+    if any(
+        each.type in (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS) for each in node.attributes.values()
+    ):
+        refused[f"form of {node.op_type} with a graph inside"] = WRITTEN
+        return
     since, form = (OLDER if opset < WRITTEN else NEWER).get(node.op_type, (WRITTEN, None))
     if form is not None and (opset < since if opset < WRITTEN else opset >= since):
         writer = Writer(node, graph, opset)
@@ -97,8 +105,10 @@ def find_problem(node: Any, opset: int) -> str:
 
 
 def _find_types(node: Any, schema: Any) -> Iterator[str]:
+    import onnx_ir
+
     for position, value in enumerate(node.inputs):
-        if value is None or value.dtype is None:
+        if value is None or not isinstance(value.type, onnx_ir.TensorType):  # unknown, or a list of tensors
             continue
         allowed = schema.inputs[min(position, len(schema.inputs) - 1)].types
         if f"tensor({value.dtype.name.lower()})" not in allowed:

@@ -67,6 +67,21 @@ def test_shards_and_tables(folder: Path) -> None:
     assert read_all(f"{root}/b/t.csv") == [("2.jpg", "two", b"b/2.jpg"), (f"{root}/c.jpg", "c", b"c.jpg")]
 
 
+def test_names_with_the_signs_of_patterns(folder: Path) -> None:
+    (folder / "[1]").mkdir()
+    (folder / "[1]" / "a[b].jpg").write_bytes(b"brackets")
+    (folder / "1").mkdir()
+    for name in (f"file://{folder}/[1]", f"file://{folder}/[1]/a[b].jpg"):
+        assert [content for *_, content in read_all(name)] == [b"brackets"]
+
+
+def test_no_password_gets_into_rows(folder: Path) -> None:
+    (folder / "t.csv").write_text("path\ns3://key:secret@bucket/x.jpg\n")
+    with pytest.raises(InputError, match="holds a password") as caught:
+        read_all(str(folder / "t.csv"))
+    assert "secret" not in str(caught.value)
+
+
 def test_a_store_of_fsspec(folder: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe({"/data/x 1.jpg": b"one", "/data/y/2.jpg": b"two"})
@@ -95,7 +110,8 @@ def test_options_stay_out_of_rows() -> None:
 @pytest.mark.parametrize(
     ("address", "problem", "message"),
     [
-        ("s3://key:secret@bucket/x", InputError, r"s3://\.\.\.@bucket holds a name or a password.*AWS_ACCESS_KEY_ID"),
+        ("s3://key:secret@bucket/x", InputError, r"s3://\.\.\.@bucket/x holds a password.*AWS_SECRET_ACCESS_KEY"),
+        ("ftp://me:secret@host/x", InputError, r"ftp://\.\.\.@host/x holds a password"),
         ("nosuch://bucket/x", InputError, "nosuch:// is no store that pyarrow or fsspec knows; expected file, s3"),
         ("adl://container/x", MissingRuntimeError, "adl://container/x needs a package"),
         ("file:///no/such/folder", InputError, "cannot be listed"),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explainable_model import ExplainableModel
-from explainable_model.errors import DoubtfulPlacesWarning, RepeatedLayerWarning
+from explainable_model.errors import DoubtfulPlacesWarning, LayerError, RepeatedLayerWarning
 from tests.support.nets import images, seeded
 
 
@@ -46,7 +46,7 @@ MOVED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 }
 
 
-def warnings_of(network: nn.Module, image: Tensor, **options: int) -> list[str]:
+def warnings_of(network: nn.Module, image: Tensor, **options: object) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         explainable = ExplainableModel(seeded(network), **options)  # type: ignore[arg-type]
@@ -88,6 +88,52 @@ def test_pixels_as_channels_and_convolutions_without_padding_keep_the_places() -
     shuffled = Prepares(lambda x: functional.pixel_unshuffle(x, 2), 12)
     assert warnings_of(shuffled, images(2, (3, 64, 64))) == []
     assert warnings_of(Prepares(lambda x: x / 2, padding=0), images(2, (3, 64, 64))) == []
+
+
+class OtherDimensions(nn.Module):
+    """Signals and volumes that are prepared in the forward."""
+
+    def __init__(self, convolution: nn.Module, prepare: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.fc, self.prepare = nn.Sequential(convolution, nn.Tanh()), nn.Linear(8, 5), prepare
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores: Tensor = self.fc(self.body(self.prepare(image)).flatten(2).mean(2))
+        return scores
+
+
+def test_signals_and_volumes_that_are_moved() -> None:
+    signal, volume = images(2, (2, 128)), images(2, (1, 16, 32, 32))
+    (message,) = warnings_of(OtherDimensions(nn.Conv1d(2, 8, 5, 2, 2), lambda x: x.flip(-1)[..., 32:96]), signal)
+    assert re.search(r"from 2\d% to 7\d% of the length, its length mirrored", message), message
+    assert warnings_of(OtherDimensions(nn.Conv1d(2, 8, 5, 2, 2), lambda x: x - x.mean(2, keepdim=True)), signal) == []
+    middle = OtherDimensions(nn.Conv3d(1, 8, 3, 1, 1), lambda x: x[:, :, 4:12, 8:24, 8:24])
+    (message,) = warnings_of(middle, volume)
+    assert re.search(r"from 2\d% to 7\d% of the depth and from 2\d% to 7\d% of the height and from 2\d% to", message)
+    assert warnings_of(OtherDimensions(nn.Conv3d(1, 8, 3, 2, 1), lambda x: 2 * x), volume) == []
+
+
+def test_a_signal_with_its_channels_last_is_refused() -> None:
+    """(N, 128, 12): the twelve channels are taken for the length, and the network turns them round in its forward."""
+    turned = seeded(OtherDimensions(nn.Conv1d(12, 8, 5, 2, 2), lambda x: x.mT))
+    with pytest.raises(LayerError, match=r"'body' has no spatial map: its output has shape \(2, 8, 64\) for an image"):
+        ExplainableModel(turned, "body")(images(2, (128, 12)))
+
+
+def test_the_look_at_the_places_leaves_no_trace() -> None:
+    class Counts(Prepares):
+        def __init__(self) -> None:
+            super().__init__(lambda x: x / 2)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, image: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(image)
+
+    network, image = seeded(Counts()), images(2, (3, 64, 64))
+    before = network.calls.clone()
+    ExplainableModel(network, "body")(image)
+    assert network.calls == before + 1
 
 
 class Mirrored(Prepares):

@@ -137,6 +137,32 @@ def test_numbers_that_the_graph_computes() -> None:
         convert(model, 17)
 
 
+def test_a_graph_inside_of_a_node() -> None:
+    then = helper.make_graph([helper.make_node("Mish", ["in1"], ["x"])], "then", [], [])
+    then.output.append(helper.make_tensor_value_info("x", 1, None))
+    model = model_of("If", [np.array(True), IMAGE], flows=2)
+    model.graph.node[0].input.pop()
+    model.graph.node[0].attribute.extend(helper.make_attribute(f"{name}_branch", then) for name in ("then", "else"))
+    with pytest.raises(
+        LoweringError, match=r"opset 17, which has no form of If with a graph inside\. Export with opset=18"
+    ):
+        convert(model, 17)
+
+
+def test_lists_of_tensors_are_no_tensors() -> None:
+    """The type of a list is that of its elements, which no operator of lists has among its types."""
+    nodes = [
+        helper.make_node("SplitToSequence", ["in0"], ["parts"], axis=1),
+        helper.make_node("SequenceAt", ["parts", "first"], ["out"]),
+    ]
+    given = [helper.make_tensor_value_info("in0", 1, IMAGE.shape)]
+    first = [numpy_helper.from_array(np.array(1), "first")]
+    graph = helper.make_graph(nodes, "graph", given, [helper.make_empty_tensor_value_info("out")], first)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    converted = convert(onnx.shape_inference.infer_shapes(model), 14)
+    assert np.array_equal(run(converted, [IMAGE], 1)[0], IMAGE[:, 1:2])
+
+
 def test_nodes_of_18_are_of_18() -> None:
     node = onnx_ir.from_proto(model_of("Relu", [IMAGE])).graph[0]
     assert [find_problem(node, opset) for opset in known_opsets()] == [""] * len(known_opsets())

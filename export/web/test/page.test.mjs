@@ -150,7 +150,7 @@ test("a site that is not complete says so, and where the files come from", async
 test("another artifact: gray, cropped, without names", async (context) => {
   const { page, close } = await openPage(browser, server.url);
   await drop(page, "second.onnx");
-  await page.waitForFunction(() => /Sequential/.test(document.getElementById("model-state").textContent));
+  await page.waitForFunction(() => /OnnxNetwork/.test(document.getElementById("model-state").textContent));
   for (const [photo, want] of Object.entries(expected.second)) {
     const answer = await getAnswer(page, () => drop(page, photo));
     checkAnswer(answer, want, want.class_idx, context);
