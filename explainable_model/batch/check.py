@@ -1,14 +1,16 @@
 """Checks that a run has exactly one row per photo, in the order of its list, whatever engine wrote it."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from explainable_model.batch.manifest import Manifest
 from explainable_model.batch.run_folder import RunFolder
-from explainable_model.batch.schema import METADATA_KEY, import_pyarrow
+from explainable_model.batch.schema import METADATA_KEY, import_pyarrow, make_schema
 
 CHECKED = ["id", "error", "sha256"]
+DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,14 @@ def _read(run: RunFolder, number: int) -> Any:
     arrow = import_pyarrow()
     import pyarrow.parquet as parquet
 
+    schema = arrow.schema([make_schema().field(name).with_nullable(True) for name in CHECKED])
     try:
         with parquet.ParquetFile(run.part(number)) as file:
             if METADATA_KEY not in (file.metadata.metadata or {}):
                 return None
-            return file.read(CHECKED)
-    except (OSError, arrow.ArrowException, KeyError):
+            table = file.read(CHECKED).select(CHECKED).cast(schema)
+        table.validate(full=True)
+    except (OSError, ValueError, KeyError, arrow.ArrowException):
         return None
+    digests = table.column("sha256").to_pylist()
+    return table if all(digest is None or DIGEST.fullmatch(digest) for digest in digests) else None

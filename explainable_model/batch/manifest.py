@@ -237,11 +237,16 @@ def _read_group(file: Any, number: int, path: Path, columns: Sequence[str] = FIE
         ArtifactError: they are damaged, or of other types.
     """
     arrow = import_pyarrow()
+    import pyarrow.compute
+
     check_size(file.metadata, path, number)
     schema = arrow.schema([_make_schema().field(name) for name in columns])
     try:
         table = file.read_row_group(number, columns=list(columns)).select(list(columns)).cast(schema)
         table.validate(full=True)
+        ids = table.column("id")
+        if ids.null_count or pyarrow.compute.min(pyarrow.compute.binary_length(ids)).as_py() == 0:
+            raise ValueError("a photo has no id")
         return table
     except (OSError, ValueError, KeyError, arrow.ArrowException) as error:
         raise _damaged(path, error) from error

@@ -112,9 +112,9 @@ def read_part(run: RunFolder, number: int) -> list[Row]:
 
     try:
         rows: list[Row] = parquet.read_table(run.part(number), partitioning=None).to_pylist()
-    except (OSError, arrow.ArrowException):
+    except (OSError, ValueError, KeyError, arrow.ArrowException):
         return []
-    return rows
+    return rows if all({"id", "error"} <= row.keys() for row in rows) else []
 
 
 def write_part(run: RunFolder, number: int, rows: list[Row]) -> None:

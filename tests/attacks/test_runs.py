@@ -9,9 +9,12 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
+from PIL import Image
 
 from explainable_model.batch import explain_data_set, open_run
+from explainable_model.batch.manifest import MANIFEST
 from explainable_model.batch.run_folder import RECORD, ROWS
+from explainable_model.batch.schema import METADATA_KEY
 from explainable_model.errors import ArtifactError, ExplainableModelError, InputError, ModelError
 from explainable_model.evaluation.rows import RowFile
 from explainable_model.networks.onnx.named import list_names
@@ -87,6 +90,49 @@ def test_a_record_that_batch_does_not_write(name: str, tmp_path: Path) -> None:
             use(run)
     with pytest.raises(ExplainableModelError):
         explain_data_set(BEFORE, tmp_path, run, processes=0)
+
+
+def lacks_ids(table: Any) -> Any:
+    return table.drop_columns(["id"])
+
+
+def has_two_ids(table: Any) -> Any:
+    return table.append_column("id", table.column("id"))
+
+
+def has_numbers(table: Any) -> Any:
+    place = table.schema.get_field_index("sha256")
+    return table.set_column(place, "sha256", pyarrow.array([1.5] * table.num_rows))
+
+
+def has_no_digests(table: Any) -> Any:
+    place = table.schema.get_field_index("sha256")
+    return table.set_column(place, "sha256", pyarrow.array(["é" * 64] * table.num_rows))
+
+
+@pytest.mark.parametrize("change", [lacks_ids, has_two_ids, has_numbers, has_no_digests])
+def test_rows_that_do_not_fit_are_made_again(change: Callable[[Any], Any], tmp_path: Path) -> None:
+    Image.new("RGB", (20, 16), "red").save(tmp_path / "photo.png")
+    run = tmp_path / "run"
+    first = explain_data_set(BEFORE, tmp_path / "photo.png", run, processes=0)
+    whole = open_run(run).read_table(["id", "class", "cam"])
+    notes = parquet.read_metadata(part_of(run)).metadata
+    table = change(parquet.read_table(part_of(run)))
+    parquet.write_table(table.replace_schema_metadata({METADATA_KEY: notes[METADATA_KEY]}), part_of(run))
+    again = explain_data_set(BEFORE, tmp_path / "photo.png", run, processes=0)
+    assert (first.explained, again.explained) == (1, 1)
+    assert open_run(run).read_table(["id", "class", "cam"]) == whole
+
+
+@pytest.mark.parametrize("id_", ["", None])
+def test_a_list_of_photos_without_ids(id_: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 16), "red").save(tmp_path / "photo.png")
+    explain_data_set(BEFORE, tmp_path / "photo.png", tmp_path / "run", processes=0)
+    path = tmp_path / "run" / MANIFEST
+    table = parquet.read_table(path)
+    parquet.write_table(table.set_column(0, "id", pyarrow.array([id_] * table.num_rows)), path)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        explain_data_set(BEFORE, tmp_path / "photo.png", tmp_path / "run", processes=0)
 
 
 def change_record(**changes: Any) -> Callable[[Path], None]:

@@ -273,6 +273,8 @@ def test_save_picture_replaces_at_once(tmp_path: Path) -> None:
 def test_a_palette_stands_for_its_name() -> None:
     cam = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     assert np.array_equal(heatmap(cam, palette("jet")), heatmap(cam, "jet"))
+    with pytest.raises(InputError, match=r"colormap is \[\]; expected a name of matplotlib"):
+        heatmap(cam, [])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="The palette is float64"):
         heatmap(cam, np.zeros((256, 3)))  # type: ignore[arg-type]
 

@@ -101,6 +101,19 @@ def test_preprocess_refuses(fields: dict[str, object], message: str) -> None:
         Preprocess(**{"size": (4, 4), **fields})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("value", [np.array(4), np.zeros((3, 2)), None, object()])
+@pytest.mark.parametrize("name", ["size", "mean", "std"])
+def test_values_of_other_types_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(TypeError, match=f"(?s)^{name} is .*; expected a number, or one for each"):
+        Preprocess(**{"size": (4, 4), name: value})  # type: ignore[arg-type]
+
+
+def test_values_may_be_arrays() -> None:
+    made = Preprocess(np.array([4, 6]), np.full(3, 0.5), np.ones(3, np.float32))  # type: ignore[arg-type]
+    assert made == Preprocess((4, 6), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+    assert {type(value) for value in (*made.size, *made.std)} == {int, float}
+
+
 def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
