@@ -1,4 +1,4 @@
-"""``python -m benchmarks run | report | bundle | coverage | batch``."""
+"""``python -m benchmarks run | report | bundle | coverage | batch | engines | quality | opsets``."""
 
 import sys
 from importlib import import_module
@@ -10,6 +10,9 @@ COMMANDS = {
     "bundle": ("benchmarks.run", "bundle"),
     "coverage": ("benchmarks.coverage", "main"),
     "batch": ("benchmarks.batch", "main"),
+    "engines": ("benchmarks.engines", "main"),
+    "quality": ("benchmarks.quality", "main"),
+    "opsets": ("benchmarks.opsets", "main"),
 }
 
 if __name__ == "__main__":

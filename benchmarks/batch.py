@@ -13,7 +13,6 @@ from typing import Any
 
 from benchmarks.batch_contestants import (
     BATCH,
-    make_photos,
     measure_kill,
     measure_listing,
     run_batch,
@@ -21,6 +20,7 @@ from benchmarks.batch_contestants import (
     run_plain,
     write_artifacts,
 )
+from benchmarks.batch_photos import make_photos
 from benchmarks.isolation import Figures, run_isolated
 from benchmarks.results import RESULTS
 from benchmarks.tables import make_table

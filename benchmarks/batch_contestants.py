@@ -1,7 +1,6 @@
 """The contestants of ``python -m benchmarks batch``: the plain loop, the local engine, and pytorch-grad-cam."""
 
 import json
-import random
 import shutil
 import signal
 import subprocess
@@ -13,37 +12,9 @@ from typing import Any
 
 from benchmarks.isolation import Figures
 
-SIZES = ((500, 375), (500, 333), (640, 480), (1024, 768), (1600, 1200))  # of photos in data sets and of small cameras
-SHARES = (5, 3, 2, 1, 1)
 BATCH = 8
 HALF = 0.5
 CHECKED_PARTS = 50
-
-
-def make_photos(folder: Path, count: int) -> Path:
-    """Cut photos of real sizes out of scikit-image's photos: crops, flips, another light; JPEG of quality 88."""
-    if folder.is_dir() and len(list(folder.iterdir())) == count:
-        return folder
-    import numpy as np
-    from PIL import Image, ImageEnhance
-    from skimage import data
-
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    names = ("chelsea", "coffee", "astronaut", "rocket", "hubble_deep_field")
-    bases = [Image.fromarray(np.ascontiguousarray(getattr(data, name)())).convert("RGB") for name in names]
-    draw = random.Random(0)
-    for number in range(count):
-        base = draw.choice(bases)
-        width, height = draw.choices(SIZES, SHARES)[0]
-        share = draw.uniform(0.5, 0.9)
-        crop_width = share * min(base.width, base.height * width / height)
-        crop_height = crop_width * height / width
-        left, top = draw.uniform(0, base.width - crop_width), draw.uniform(0, base.height - crop_height)
-        photo = base.resize((width, height), box=(left, top, left + crop_width, top + crop_height))
-        photo = ImageEnhance.Brightness(photo).enhance(draw.uniform(0.7, 1.3))
-        photo.save(folder / f"{number:05d}.jpg", quality=88)
-    return folder
 
 
 def write_artifacts(scratch: Path) -> Figures:

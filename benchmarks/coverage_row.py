@@ -4,6 +4,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def measure_layer(network: Network, model: nn.Module, where: str) -> Row:
         explainable(image)
         row["layer"] = explainable.target_layer
         row.update(_compare_exactly(model, str(explainable.target_layer), image))
-        row["formats"] = _compare_formats(explainable, image)
+        row["formats"] = _compare_formats(explainable, image, (*FORMATS, *_further_formats(network)))
         row["reason"] = _find_failure(row)
     except Exception as error:  # the row says why, and the next row is measured
         row["reason"] = describe_error(error)
@@ -127,7 +128,12 @@ def choose_lively_classes(
     return torch.stack([cam.amax(1) for cam in maps]).argmax(0)
 
 
-def _compare_formats(explainable: ExplainableModel, image: Tensor) -> dict[str, Row]:
+def _further_formats(network: Network) -> tuple[str, ...]:
+    wanted = ("openvino",) if network.openvino else ()
+    return tuple(name for name in wanted if find_spec(TABLE[name].packages[0]) is not None)
+
+
+def _compare_formats(explainable: ExplainableModel, image: Tensor, formats: Sequence[str]) -> dict[str, Row]:
     """Compare in float32: the median and the largest difference of each format's maps, at several batch sizes."""
     lowered = lower(explainable, image)
     batches = BATCHES if lowered.dynamic_batch else (len(image),) * len(BATCHES)
@@ -136,7 +142,7 @@ def _compare_formats(explainable: ExplainableModel, image: Tensor) -> dict[str, 
     classes = choose_lively_classes(explainable, pool).split(batches)
     wanted = [explainable(*case).cam for case in zip(images, classes, strict=True)]
     found: dict[str, Row] = {}
-    for name in FORMATS:
+    for name in formats:
         fmt, started = TABLE[name], time.process_time()
         try:
             with tempfile.TemporaryDirectory() as folder:

@@ -22,6 +22,7 @@ class Network:
         options: for the builder.
         calibrated: measure the statistics of batch norms instead of drawing them; without that, attention over signals
             that are too small makes all tokens of some networks the same.
+        openvino: compare in OpenVINO as well, which takes a minute and is not always installed.
     """
 
     library: str
@@ -30,22 +31,25 @@ class Network:
     size: int = SMALL
     options: Mapping[str, Any] = field(default_factory=dict)
     calibrated: bool = False
+    openvino: bool = False
 
     @property
     def key(self) -> str:
         return f"{self.library}:{self.name}"
 
 
-def _tv(name: str, early: str, size: int = SMALL, **options: Any) -> Network:
-    return Network("torchvision", name, early, size, options)
+def _tv(name: str, early: str, size: int = SMALL, openvino: bool = False, **options: Any) -> Network:
+    return Network("torchvision", name, early, size, options, openvino=openvino)
 
 
 def _seg(name: str, early: str) -> Network:
     return Network("segmentation", name, early)
 
 
-def _timm(name: str, early: str, size: int = SMALL, calibrated: bool = False, **options: Any) -> Network:
-    return Network("timm", name, early, size, options, calibrated)
+def _timm(
+    name: str, early: str, size: int = SMALL, calibrated: bool = False, openvino: bool = False, **options: Any
+) -> Network:
+    return Network("timm", name, early, size, options, calibrated, openvino)
 
 
 NETWORKS = [
@@ -72,9 +76,9 @@ NETWORKS = [
     _tv("regnet_y_400mf", "trunk_output.block2"),
     _tv("regnet_x_400mf", "trunk_output.block2"),
     _tv("convnext_tiny", "features.3"),
-    _tv("vit_b_16", "encoder.layers.encoder_layer_6.ln_1", image_size=SMALL),
+    _tv("vit_b_16", "encoder.layers.encoder_layer_6.ln_1", openvino=True, image_size=SMALL),
     _tv("vit_b_32", "encoder.layers.encoder_layer_6.ln_1", image_size=SMALL),
-    _tv("swin_t", "features.3"),
+    _tv("swin_t", "features.3", openvino=True),
     _tv("swin_v2_t", "features.3"),
     _tv("maxvit_t", "blocks.1", 224),
     _seg("fcn_resnet50", "backbone.layer2"),
@@ -100,7 +104,7 @@ NETWORKS = [
     _timm("cspdarknet53", "stages.2"),
     _timm("davit_tiny", "stages.1", depths=(1, 1, 2, 1)),
     _timm("deit3_small_patch16_224", "blocks.1.norm1", img_size=SMALL, depth=4),
-    _timm("deit_tiny_distilled_patch16_224", "blocks.1.norm1", img_size=SMALL, depth=4),
+    _timm("deit_tiny_distilled_patch16_224", "blocks.1.norm1", openvino=True, img_size=SMALL, depth=4),
     _timm("densenet121", "features.denseblock2", block_config=(2, 2, 3, 2)),
     _timm("dla34", "level3"),
     _timm("dm_nfnet_f0", "stages.1"),
@@ -140,8 +144,8 @@ NETWORKS = [
     _timm("mobilenetv4_conv_small", "blocks.1"),
     _timm("mobilenetv4_hybrid_medium", "blocks.1"),
     _timm("mobileone_s0", "stages.1"),
-    _timm("mobilevit_xxs", "stages.2"),
-    _timm("mobilevitv2_050", "stages.2"),
+    _timm("mobilevit_xxs", "stages.2", openvino=True),
+    _timm("mobilevitv2_050", "stages.2", openvino=True),
     _timm("mvitv2_tiny", "stages.1", img_size=SMALL),
     _timm("naflexvit_base_patch16_gap", "blocks.0", depth=2),
     _timm("nextvit_small", "stages.1"),

@@ -37,6 +37,10 @@ class ZeroMapWarning(ExplainableModelWarning):
     """A map is zero everywhere; the warning says why and what to try."""
 
 
+class CancelledMapWarning(ExplainableModelWarning):
+    """The products that make a map cancel at every position, and it shows what a normalization's epsilon leaves."""
+
+
 class SaturationWarning(ExplainableModelWarning):
     """A probability rounds to one, and the gradient of what the network computes from it has lost its digits."""
 
@@ -46,7 +50,7 @@ class RepeatedLayerWarning(ExplainableModelWarning):
 
 
 class DoubtfulPlacesWarning(ExplainableModelWarning):
-    """The layer's grid is known, but nothing shows that its tokens follow the places of the image."""
+    """Nothing shows that a layer's tokens follow the places of the image, or the network moves the image before it."""
 
 
 class ShallowLayerWarning(ExplainableModelWarning):

@@ -274,3 +274,10 @@ def as_detections(outputs: Sequence[ArrayT]) -> DetectionExplanation[ArrayT]:
 def as_explanation(outputs: Sequence[ArrayT]) -> Explanation[ArrayT] | DrawnExplanation[ArrayT]:
     """An artifact's outputs by name."""
     return Explanation(*outputs) if len(outputs) == len(OUTPUT_NAMES) else DrawnExplanation(*outputs)
+
+
+def list_outputs(answer: Any) -> list[Any]:
+    """List the outputs of an artifact in their order, from what a session or a runner returned."""
+    if isinstance(answer, DetectionExplanation):
+        return [*answer.detections, answer.cam]
+    return list(answer)

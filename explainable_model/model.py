@@ -68,6 +68,7 @@ class ExplainableModel(nn.Module):
         size: spatial size of the maps, if not the image's.
         fusion: how the maps of several layers become one, a key of ``FUSIONS``.
         augment: average over six copies of the image: scaled by 1, 0.9 and 1.1, each also mirrored.
+        smooth: average over so many noisy copies of the image; ``(copies, noise)`` for another noise than 0.15.
         options: of the method, e.g. ``{"samples": 16}`` for ``smoothgrad``.
         output: which part of the network's output is the prediction: a key or attribute, a position or
             a function; ``None`` finds it.
@@ -212,6 +213,7 @@ class ExplainableModel(nn.Module):
         checks.refuse_tracing(image)
         checks.refuse_training_mode(self.model)
         checks.check_image_for(self.model, image)
+        checks.refuse_batch_statistics(self.model, image)
         plan = self._plan
         classes = as_class_idx(class_idx, image, plan.top_k)
         if plan.frames is not None:

@@ -1,5 +1,6 @@
 """``load(path)`` opens an artifact of any format. ONNX needs no torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.artifact.limits import refuse_holes
 from explainable_model.artifact.metadata import Metadata, parse_metadata
-from explainable_model.artifact.runner import Array, Runner
+from explainable_model.artifact.runner import Array, PredictingRunner, Runner
 from explainable_model.artifact.shapes import array_dtype, format_shape, shape_problem
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.explanation import PREDICTED, DrawnExplanation, Explanation, as_detections, as_explanation
@@ -59,14 +60,38 @@ class Session:
             InputError: the shape, dtype or batch size is not the artifact's, a value is not finite, or a class is out
                 of range.
         """
+        outputs = self.runner(*self._check_all(image, class_idx, inputs))
+        if self.metadata.detection is not None:
+            return cast(Explanation[NDArray[Any]], as_detections(outputs))
+        return as_explanation(outputs).with_kind(self.metadata.output_kind)
+
+    def predict(self, image: ArrayLike, *inputs: ArrayLike) -> NDArray[Any]:
+        """Predict without a map. ONNX Runtime leaves out what the map needs; the other runtimes compute it.
+
+        Args:
+            image: as of a call.
+            inputs: as of a call.
+
+        Returns:
+            ``(N, classes)``, the logits of a call.
+
+        Raises:
+            InputError: as a call, and for a detector's artifact, whose call returns the boxes.
+        """
+        if self.metadata.detection is not None:
+            raise InputError(f"{self.path.name} finds boxes; call the session, whose answer has them: session(image).")
+        arrays = self._check_all(image, None, inputs)
+        if isinstance(self.runner, PredictingRunner):
+            return self.runner.predict(*arrays)
+        return self.runner(*arrays)[0]
+
+    def _check_all(self, image: ArrayLike, class_idx: ArrayLike | None, inputs: Sequence[ArrayLike]) -> list[Array]:
+        """The arrays that the runner takes: the image, the classes, and the other inputs."""
         checked = self._check_image(as_array(image, "image"))
         shape = (len(checked), *(int(n or 1) for n in self.metadata.class_idx_shape[1:]))
         classes = _to_classes(PREDICTED if class_idx is None else class_idx, shape)
         others = self._check_inputs([as_array(values, "an input") for values in inputs], len(checked))
-        outputs = self.runner(checked, self._check_class_idx(classes, shape), *others)
-        if self.metadata.detection is not None:
-            return cast(Explanation[NDArray[Any]], as_detections(outputs))
-        return as_explanation(outputs).with_kind(self.metadata.output_kind)
+        return [checked, self._check_class_idx(classes, shape), *others]
 
     def _check_image(self, image: Array) -> Array:
         expected = self.metadata.image_shape

@@ -1,14 +1,18 @@
 """What is done to a map: normalization, size, several layers, augmentation, several classes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from explainable_model import ExplainableModel
+from explainable_model import ExplainableModel, export, load
+from explainable_model.attribution.noise import gaussian_noise
+from explainable_model.attribution.plan import arguments_of
 from explainable_model.errors import InputError
 from explainable_model.methods.fusion import FUSIONS
 from tests.support.nets import SmallNet, images, seeded
@@ -139,6 +143,46 @@ def test_augmentation(top_k: int | None) -> None:
         runs.append(plain((image * factor).flip(-1), class_idx).cam.flip(-1))
     assert (cam - torch.stack(runs).mean(0)).abs().max() < 1e-12
     assert (cam - runs[0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("smooth", [3, (5, 0.3)])
+def test_smoothing(smooth: int | tuple[int, float]) -> None:
+    copies, noise = smooth if isinstance(smooth, tuple) else (smooth, 0.15)
+    settings: dict[str, Any] = {"normalize": False, "signed": True, "upsample": False}
+    plain = ExplainableModel(network(), "block", "layercam", **settings)
+    smoothed = ExplainableModel(network(), "block", "layercam", smooth=smooth, chunk_size=2, **settings)
+    image = pictures()
+    logits, class_idx, cam = smoothed(image)
+    assert torch.equal(logits, plain(image).logits)
+    spread = noise * (image.amax((1, 2, 3), keepdim=True) - image.amin((1, 2, 3), keepdim=True))
+    runs = [plain(image + spread * drawn, class_idx).cam for drawn in gaussian_noise(image, copies, 0)]
+    assert (cam - torch.stack(runs).mean(0)).abs().max() < 1e-12
+    assert (cam - plain(image).cam).abs().max() > 1e-3
+
+
+def test_saliency_under_noise_is_the_mean_of_saliencies() -> None:
+    image = pictures()
+    plain, smoothed = (ExplainableModel(network(), None, "saliency", normalize=False, smooth=n) for n in (None, 4))
+    _, class_idx, cam = smoothed(image)
+    spread = 0.15 * (image.amax((1, 2, 3), keepdim=True) - image.amin((1, 2, 3), keepdim=True))
+    runs = [plain(image + spread * drawn, class_idx).cam for drawn in gaussian_noise(image, 4, 0)]
+    assert (cam - torch.stack(runs).mean(0)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("smooth", [0, -1, 1.5, "many", (3,), (3, -0.1), (3, float("nan")), (3, True), (0, 0.1)])
+def test_smoothing_that_is_refused(smooth: Any) -> None:
+    with pytest.raises(ValueError, match="smooth is .*expected a number of noisy copies from 1 on, or"):
+        ExplainableModel(network(), "block", smooth=smooth)
+
+
+def test_an_artifact_smooths(tmp_path: Path) -> None:
+    image = pictures().float()
+    explainable = ExplainableModel(network().float(), ["stem", "block"], "gradcam", smooth=(3, 0.2), fusion="max")
+    session = load(export(explainable, tmp_path / "net.onnx", image))
+    assert session.metadata.smooth == [3, 0.2]
+    assert arguments_of(session.metadata.to_dict())["smooth"] == [3, 0.2]
+    other = image.flip(-1)
+    assert np.abs(session(other.numpy()).cam - explainable(other).cam.numpy()).max() < 1e-5
 
 
 # Several classes

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from explainable_model import ExplainableModel
+from explainable_model.attribution.noise import gaussian_noise
 from explainable_model.errors import LayerError, ModelError
 from explainable_model.methods import METHODS
-from explainable_model.methods.noise import gaussian_noise
 from tests.support.method_checks import assert_equal_in_onnx_runtime
 from tests.test_map_options import network, pictures
 
@@ -69,6 +69,9 @@ def test_refusals(options: dict[str, Any], error: type[Exception], message: str)
         ("sscam", "noise", None, "is None; expected a finite number of at least 0"),
         ("reciprocam", "gaussian", 1, "is 1; expected True or False"),
         ("legrad", "first", 0.0, r"is 0.0; expected an integer\."),
+        ("rollout", "heads", "median", r"'heads' of method 'rollout' is 'median'; expected 'mean', 'max', 'min'\."),
+        ("rollout", "heads", 1, "is 1; expected 'mean'"),
+        ("rollout", "discard", 1.0, r"is 1.0; expected a finite number of at least 0 and below 1\."),
     ],
 )
 def test_values_out_of_range(method: str, option: str, value: Any, message: str) -> None:

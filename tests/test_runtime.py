@@ -61,6 +61,14 @@ def test_refuses_what_the_artifact_cannot_take(artifacts: dict[str, Path], suffi
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_prediction_alone_is_that_of_a_call(artifacts: dict[str, Path], suffix: str) -> None:
+    session, image = load(artifacts[suffix]), images(3).numpy()
+    assert np.abs(session.predict(image) - session(image).logits).max() < 1e-6
+    with pytest.raises(InputError, match="NaN or infinite"):
+        session.predict(image * np.nan)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_takes_tensors_and_strided_arrays(artifacts: dict[str, Path], suffix: str) -> None:
     session = load(artifacts[suffix])
     image = images(2)

@@ -170,6 +170,7 @@ CASES = [
         "body",
         (8, 8),
         "the largest score of class 0",
+        kind="scores",
         arguments={"target": strongest_anchor},
     ),
     _case("queries", QueryDetector, refused="scores belong to boxes"),
@@ -179,6 +180,7 @@ CASES = [
         ("transformer.encoder.layers.0", "transformer.encoder"),
         (8, 8),
         "class 0 of the first query",
+        kind="scores",
         arguments={"target": first_query},
     ),
 ]

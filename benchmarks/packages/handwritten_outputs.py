@@ -242,6 +242,7 @@ CASES = [
         (4, 32),
         "the best letter of a step",
         shape=(1, 32, 64),
+        kind="scores",
         arguments={"target": first_letter},
     ),
     _case("landmarks", Landmarks, refused="target="),

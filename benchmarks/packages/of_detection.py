@@ -51,6 +51,7 @@ CASES = [
         ("class_net.bn_rep.2.0",),  # the class head's last map of the finest level
         (16, 16),
         "the largest logit of a level",
+        kind="scores",
         arguments={"target": best_cell},
         mixes=True,
         **torch_shape,
@@ -63,6 +64,7 @@ CASES = [
         ("model.22.cv3.2.1",),  # the class head's last map of the coarsest level, whose anchor may win or not
         (4, 4),
         "the largest score of a class",
+        kind="scores",
         arguments={"target": best_anchor},
         **torch_shape,
     ),

@@ -107,6 +107,7 @@ CASES = [
         (8, 8),
         "the largest logit of a class",
         shape=(3, 64, 64),
+        kind="scores",
         arguments={"target": best_of_class},
         mixes=True,
     ),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from explainable_model.artifact.coarse_photo import find_coarse_problem
 from explainable_model.artifact.shapes import NHW, shape_problem
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.imaging.window import find_values
@@ -110,6 +111,10 @@ def _find_problems(metadata: Any) -> Iterator[str]:
         for side in metadata.reference.size or ():
             yield from _check_count("a side of the reference image", side, MAX_SIDE)
         yield from _check_volume("the reference image", [max(batch, 2), *metadata.example_shape])
+        photo = metadata.reference.photo
+        problem = "" if photo is None else find_coarse_problem(photo, metadata.example_shape, metadata.pixels)
+        if problem:
+            yield problem
 
 
 def _check_shape(name: str, shape: Sequence[int | None], batch: int | None) -> Iterator[str]:

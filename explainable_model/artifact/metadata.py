@@ -1,12 +1,13 @@
 """What an artifact says about itself: one JSON text, the same in every format. Needs no torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from explainable_model.artifact.answer import Reference
+from explainable_model.artifact.coarse_photo import CoarsePhoto
 from explainable_model.artifact.limits import MAX_RECORD, find_excess
 from explainable_model.artifact.record_check import check_record
 from explainable_model.artifact.shapes import NHW, SizeRange, array_dtype
@@ -32,6 +33,7 @@ from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import Preprocess
 
 SCHEMA_VERSION = 1
+INT32_FORMATS = ("litert",)  # whose runtimes have few operators for int64
 METADATA_KEY = "explainable_model.json"
 Precision: TypeAlias = Literal["float16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -61,6 +63,8 @@ class Metadata:
         normalize, upsample, signed, shared_scale: see ``Postprocess``.
         cam_range: lowest and highest value of the maps, ``None`` for no bound.
         augment: whether maps are averaged over six copies of the image.
+        smooth: how many noisy copies of the image maps are averaged over, and the noise's standard deviation as a share
+            of the image's range; ``None`` where they are of the image alone.
         image_shape: shape of the input; ``None`` for an open batch, height or width.
         dtype: dtype of logits and cam, and of the image where the artifact takes no photos.
         pixels: layout, ``NCHW`` or ``NHWC``, of the photos (RGB, of any size) that the artifact prepares itself,
@@ -81,6 +85,7 @@ class Metadata:
             in that precision; image, logits and cam stay ``dtype``.
         agreement: how far an artifact in that precision agrees with the one in float32, see ``Agreement``.
         profile: ``portable`` where the graph uses the operators of that profile only, else ``full``.
+        opset: version of ONNX's operators; ``None`` in other formats, and in artifacts of earlier versions.
         output_kind: how the output is read as probabilities, see ``OutputKind``; ``None`` where nothing says so, as
             in artifacts of earlier versions: show scores then, no percentages.
         checksum: ``sha256:`` and the SHA-256 of the artifact's files, see ``artifact.checksum``; ``None`` in artifacts
@@ -127,9 +132,11 @@ class Metadata:
     frames: int | None = None
     forward: list[str] | str | None = None
     profile: Profile = "full"
+    opset: int | None = None
     output_kind: OutputKind | None = None
     checksum: str | None = None
     threshold: float = PRESENT
+    smooth: Sequence[float] | None = None
     detection: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
@@ -148,6 +155,11 @@ class Metadata:
     def class_idx_shape(self) -> list[int | None]:
         """Shape of the class index; ``None`` for an open batch."""
         return [self.batch] if self.top_k is None else [self.batch, self.top_k]
+
+    @property
+    def index_dtype(self) -> str:
+        """The dtype of classes in the file; ``Session`` takes and returns int64 always."""
+        return "int32" if self.format in INT32_FORMATS else "int64"
 
     @property
     def batch(self) -> int | None:
@@ -203,10 +215,14 @@ class Metadata:
         """The record, and the names, shapes, dtypes and ranges of inputs and outputs that follow from it."""
         record = asdict(self)
         record["target_layer"] = self.target_layer
-        names = input_names(len(self.extra_inputs))
+        names, classes = input_names(len(self.extra_inputs)), [0, self.classes - 1]
         record["inputs"] = {
             IMAGE: {"shape": self.image_shape, "dtype": self.image_dtype, "range": self._value_range()},
-            CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [PREDICTED, self.classes - 1]},
+            CLASS_IDX: {
+                "shape": self.class_idx_shape,
+                "dtype": self.index_dtype,
+                "range": [PREDICTED, self.classes - 1],
+            },
             **{name: {**extra, "range": None} for name, extra in zip(names[2:], self.extra_inputs, strict=True)},
         }
         for name in record["inputs"].keys() & self.input_names.keys():
@@ -216,7 +232,7 @@ class Metadata:
             if self.detection is not None
             else {
                 LOGITS: {"shape": self.logits_shape, "dtype": self.dtype, "range": None},
-                EXPLAINED_CLASS_IDX: {"shape": self.class_idx_shape, "dtype": "int64", "range": [0, self.classes - 1]},
+                EXPLAINED_CLASS_IDX: {"shape": self.class_idx_shape, "dtype": self.index_dtype, "range": classes},
                 CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": self.cam_range},
             }
         )
@@ -286,7 +302,9 @@ def _restored(record: Mapping[str, Any]) -> Metadata:
     if fields.get("look"):
         fields["look"] = OverlayStyle(**fields["look"])
     if fields.get("reference"):
-        fields["reference"] = Reference(**fields["reference"])
+        reference = fields["reference"]
+        photo = CoarsePhoto(**reference["photo"]) if reference.get("photo") else None
+        fields["reference"] = Reference(**{**reference, "photo": photo})
     if fields.get("agreement"):
         fields["agreement"] = {_RENAMED.get(name, name): value for name, value in fields["agreement"].items()}
     return Metadata(**fields)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from explainable_model.artifact.metadata import Metadata
-from explainable_model.artifact.runner import Array, Runner
+from explainable_model.artifact.runner import Array, PredictingRunner, Runner
 from explainable_model.artifact.shapes import array_dtype
 from explainable_model.errors import ArtifactError
 
@@ -64,29 +64,45 @@ def check_answers(runner: Runner, metadata: Metadata, file: str) -> Runner:
         runner: the artifact in its runtime.
         metadata: the record.
         file: name of the file, for the message.
+
+    Returns:
+        A ``PredictingRunner`` where the given one is.
     """
     expected = [
         (name, array_dtype(want["dtype"]), want["shape"]) for name, want in metadata.to_dict()["outputs"].items()
     ]
 
+    def check_output(output: Array, want: tuple[str, str, Sequence[int | None]], images: int) -> None:
+        name, dtype, shape = want
+        if output.dtype != dtype:
+            raise _lie(file, f"{name} is {output.dtype}, expected {dtype}")
+        full = [images, *shape[1:]]
+        if not _may_fit(output.shape, full) or 0 in output.shape:
+            raise _lie(file, f"{name} has the shape {output.shape}, expected {tuple(full)}")
+
     def run(*arrays: Array) -> Sequence[Array]:
         outputs = runner(*arrays)
         if len(outputs) != len(expected):
             raise _lie(file, f"it gave {len(outputs)} outputs, expected {len(expected)}")
-        for output, (name, dtype, shape) in zip(outputs, expected, strict=True):
-            if output.dtype != dtype:
-                raise _lie(file, f"{name} is {output.dtype}, expected {dtype}")
-            full = [len(arrays[0]), *shape[1:]]
-            if not _may_fit(output.shape, full) or 0 in output.shape:
-                raise _lie(file, f"{name} has the shape {output.shape}, expected {tuple(full)}")
+        for output, want in zip(outputs, expected, strict=True):
+            check_output(output, want, len(arrays[0]))
         classes = outputs[1]
         if metadata.detection is not None:
             return outputs
         if int(classes.min()) < 0 or int(classes.max()) >= metadata.classes:
             raise _lie(file, f"it explained the class {np.ravel(classes).tolist()}, of {metadata.classes} classes")
-        return outputs
+        return [outputs[0], classes.astype(np.int64, copy=False), *outputs[2:]]
 
-    return run
+    if not isinstance(runner, PredictingRunner):
+        return run
+    predict_unchecked = runner.predict
+
+    def predict(*arrays: Array) -> Array:
+        logits = predict_unchecked(*arrays)
+        check_output(logits, expected[0], len(arrays[0]))
+        return logits
+
+    return PredictingRunner(run, predict)
 
 
 def _lie(file: str, reason: str) -> ArtifactError:

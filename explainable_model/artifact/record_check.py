@@ -104,6 +104,12 @@ def _is_input(value: Any) -> bool:
     )
 
 
+def _is_photo(value: Any) -> bool:
+    """A coarse copy of a photo."""
+    tests = {"values": _is_text, "side": _is_count, "low": _is_number, "high": _is_number}
+    return isinstance(value, Mapping) and set(value) == set(tests) and all(t(value[n]) for n, t in tests.items())
+
+
 def _is_checksum(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", value) is not None
 
@@ -140,6 +146,7 @@ FIELDS: Mapping[str, Test] = {
     "shared_scale": _is_bool,
     "cam_range": lambda value: _all(_maybe(_is_number))(value) and len(value) == 2,
     "augment": _is_bool,
+    "smooth": _maybe(lambda value: _all(_is_number)(value) and len(value) == 2),
     "image_shape": _is_image_shape,
     "dtype": _one_of(*DTYPES),
     "classes": _is_count,
@@ -159,6 +166,7 @@ FIELDS: Mapping[str, Test] = {
     "call": _maybe(_is_index),
     "frames": _maybe(_is_index),
     "profile": _is_text,
+    "opset": _maybe(_is_count),
     "output_kind": _maybe(_one_of(*get_args(OutputKind))),
     "checksum": _maybe(_is_checksum),
     "detection": _maybe(_names(_maybe(_is_plain))),
@@ -183,5 +191,6 @@ PARTS: Mapping[str, Mapping[str, Test]] = {
         "cam_tolerance": _is_number,
         "size": _maybe(_all(_is_count)),
         "inputs": _maybe(_all(_nested)),
+        "photo": _maybe(_is_photo),
     },
 }

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.artifact.answer import Reference
+from explainable_model.artifact.coarse_photo import CoarsePhoto, expand_coarse
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.shapes import PIXEL_DTYPES, array_dtype, spatial
@@ -41,7 +42,12 @@ def reference_array(shape: Sequence[int | None], dtype: str, batch: int) -> Arra
 def reference_arrays(metadata: Metadata) -> list[Array]:
     """The fixed image and the fixed extra inputs of an artifact."""
     batch = metadata.batch or REFERENCE_BATCH
-    image = reference_array([None, *metadata.example_shape], metadata.image_dtype, batch)
+    photo = metadata.reference.photo if metadata.reference is not None else None
+    image = (
+        reference_array([None, *metadata.example_shape], metadata.image_dtype, batch)
+        if photo is None
+        else expand_coarse(photo, metadata.example_shape, metadata.image_dtype, batch, metadata.pixels)
+    )
     recorded = metadata.reference.inputs if metadata.reference is not None else None
     inputs = [
         reference_array(extra["shape"], extra["dtype"], batch)
@@ -100,16 +106,55 @@ def check_reference(metadata: Metadata, runner: Runner) -> str:
     if reference is None:
         return "the artifact has no recorded answer to compare with"
     image, *inputs = reference_arrays(metadata)
-    logits, _, cam, *_ = runner(image, np.asarray(reference.class_idx, np.int64), *inputs)
+    asked, name = np.asarray(reference.class_idx, np.int64), "logits"
+    if metadata.detection is not None:
+        ranks = np.full([len(image), *(int(n or 1) for n in metadata.class_idx_shape[1:])], PREDICTED, np.int64)
+        boxes, scores, labels, _, cam = runner(image, ranks, *inputs)
+        if not np.array_equal(labels.reshape(len(image), -1), asked):
+            return f"it finds boxes of the classes {labels.tolist()} instead of {asked.tolist()}"
+        sampled, name = sample_boxes(boxes, scores, spatial(image.shape, metadata.pixels)), "boxes and scores"
+    else:
+        logits, _, cam, *_ = runner(image, asked, *inputs)
+        sampled = _sample_logits(logits)
     recorded, recorded_cam = np.asarray(reference.logits), np.asarray(reference.cam)
-    off_logits = float(np.abs(np.asarray(_sample_logits(logits)) - recorded).max())
+    off_logits = float(np.abs(np.asarray(sampled) - recorded).max())
     off_logits /= max(1.0, float(np.abs(recorded).max()))
     off_cam = float(np.abs(np.asarray(_reduce_maps(cam.astype(np.float64))) - recorded_cam).max())
     if not off_logits <= reference.logits_tolerance:
-        return f"logits differ by {off_logits:.1e}, allowed {reference.logits_tolerance:.0e}"
+        return f"{name} differ by {off_logits:.1e}, allowed {reference.logits_tolerance:.0e}"
     if not off_cam <= reference.cam_tolerance * max(1.0, float(np.abs(recorded_cam).max())):
         return f"the map differs by {off_cam:.1e}, allowed {reference.cam_tolerance:.0e}"
     return ""
+
+
+def make_box_reference(
+    outputs: Sequence[Array], tolerance: Tolerance, size: Sequence[int], photo: CoarsePhoto | None
+) -> Reference:
+    """Reduce a detector's answer to a fixed image to what the metadata stores.
+
+    Args:
+        outputs: boxes, scores, labels, valid and maps.
+        tolerance: how much the same kernels may differ.
+        size: height and width of the image.
+        photo: the image, ``None`` for waves.
+    """
+    boxes, scores, labels, _, cam = outputs
+    return Reference(
+        class_idx=labels.reshape(len(labels), -1).tolist(),
+        logits=sample_boxes(boxes, scores, size),
+        cam=_reduce_maps(cam.astype(np.float64)),
+        logits_tolerance=DEVICE_FACTOR * tolerance.logits,
+        cam_tolerance=DEVICE_FACTOR * tolerance.cam,
+        size=list(size),
+        photo=photo,
+    )
+
+
+def sample_boxes(boxes: Array, scores: Array, size: Sequence[int]) -> list[list[float]]:
+    """Five values for each box of an image: its edges as shares of the image's size ``(H, W)``, and its score."""
+    shares = boxes.astype(np.float64) / np.asarray([size[1], size[0]] * 2)
+    rows = np.concatenate([shares, scores.astype(np.float64)[..., None]], -1)
+    return [[float(value) for value in row] for row in rows.reshape(len(boxes), -1)]
 
 
 def _sample_logits(logits: Array) -> list[list[float]]:

@@ -1,6 +1,7 @@
 """The type of everything that runs an artifact, whatever its runtime: a function of NumPy arrays."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import NDArray
@@ -12,6 +13,22 @@ Array: TypeAlias = NDArray[Any]
 
 Runner: TypeAlias = Callable[..., Sequence[Array]]
 """``(image, class_idx, *inputs) -> (logits, class_idx, cam)`` in the format's own runtime."""
+
+
+@dataclass(frozen=True)
+class PredictingRunner:
+    """A runner whose runtime can also leave out what the prediction does not need.
+
+    Attributes:
+        run: the artifact.
+        predict: arguments as of ``run``; the logits alone.
+    """
+
+    run: Runner
+    predict: Callable[..., Array]
+
+    def __call__(self, *arrays: Array) -> Sequence[Array]:
+        return self.run(*arrays)
 
 
 def as_array(tensor: "Tensor") -> Array:

@@ -1,10 +1,14 @@
 """Values of the arguments of ``ExplainableModel``: a wrong one is refused where it is given."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 MAX_TOP_K = 2**24
 """The largest number of classes that an artifact can have."""
+
+NOISE = 0.15
+"""Standard deviation of noise, as a share of the image's range."""
 
 
 def as_whole(value: Any, name: str, expected: str, low: int = 0, high: int = 2**31 - 1) -> int:
@@ -47,6 +51,25 @@ def as_lengths(value: Any, name: str, expected: str) -> tuple[int, ...]:
         return tuple(as_whole(part, name, expected, 1) for part in parts)
     except ValueError as error:
         raise ValueError(f"{name} is {describe(value)}; expected {expected}.") from error
+
+
+def as_noise(value: Any) -> tuple[int, float] | None:
+    """How many noisy copies, and the standard deviation of the noise; a number alone has the default noise.
+
+    Raises:
+        ValueError: something else.
+    """
+    if value is None:
+        return None
+    expected = "a number of noisy copies from 1 on, or (copies, noise), such as (16, 0.15)"
+    copies, noise = value if isinstance(value, tuple | list) and len(value) == 2 else (value, NOISE)
+    try:
+        spread = float(noise)
+    except (TypeError, ValueError, RuntimeError):
+        spread = -1.0
+    if not (math.isfinite(spread) and spread >= 0) or isinstance(noise, bool | str):
+        raise ValueError(f"smooth is {describe(value)}; expected {expected}.")
+    return as_whole(copies, "smooth", expected, 1), spread
 
 
 def as_options(value: Any) -> dict[str, Any]:

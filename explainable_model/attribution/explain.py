@@ -12,12 +12,14 @@ from explainable_model.attribution.box_maps import is_pyramid, own_level_maps, w
 from explainable_model.attribution.boxes import BoxScore
 from explainable_model.attribution.context import MethodContext, rounded_means
 from explainable_model.attribution.network import DifferentiableNetwork
+from explainable_model.attribution.noise import noisy_copies
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import HALF, finish, resize_maps
 from explainable_model.errors import LayerError
 from explainable_model.explanation import Progress
 
 AUGMENT_FACTORS = (1.0, 0.9, 1.1)
+SMOOTH_SEED = 0
 
 
 class Attribution(NamedTuple):
@@ -47,7 +49,8 @@ def explain(
         class_idx: ``(N,)`` int64, or ``(N, top_k)``.
         inputs: the extra inputs.
         progress: called with the number of copies that are done, by methods that run many.
-        signed: receives the map ``(N, k, *grid)`` before it is rectified, where one layer of one image makes it.
+        signed: receives the map ``(N, k, *grid)`` before it is rectified, where one layer of one image makes it; of a
+            method that adds up products, then the sum of their magnitudes.
 
     Returns:
         ``logits``, ``class_idx`` shaped like the argument, and ``cam`` ``(N, *size)`` or ``(N, top_k, *size)``.
@@ -113,12 +116,8 @@ def with_rounded_means(
 
 def _finished(context: MethodContext, signed: list[Tensor] | None = None) -> Tensor:
     """``(N, k, *size)``: the map of all layers together, rectified, normalized and resized."""
-    plan, method = context.plan, context.plan.method
-    contexts = [replace(context, layer=n) for n in range(len(plan.layers))] if method.needs_layer else [context]
-    if method.needs_layer and not is_pyramid(plan.layers) and not torch.compiler.is_exporting():
-        for at_layer in contexts:
-            _refuse_one_position(at_layer)
-    maps = [method.explain(at_layer, **plan.options) for at_layer in contexts]
+    plan = context.plan
+    maps = _layer_maps(context) if plan.smooth is None else _smoothed_maps(context, *plan.smooth)
     if isinstance(plan.target, BoxScore):
         cam = _maps_of_boxes(maps, context, plan.target)
     else:
@@ -128,7 +127,32 @@ def _finished(context: MethodContext, signed: list[Tensor] | None = None) -> Ten
         cam = cam.to(logits.dtype)
     if signed is not None and len(maps) == 1:
         signed.append(cam)
+        if plan.method.adds_products and plan.smooth is None:
+            at_layer = replace(context, layer=0)
+            signed.append((at_layer.activations.unsqueeze(1) * at_layer.gradients()).abs().sum(2))
     return finish(cam, context.size, plan.postprocess)
+
+
+def _layer_maps(context: MethodContext) -> list[Tensor]:
+    """``(N, k, *grid)``, signed: the map of each layer, or that of the image."""
+    plan, method = context.plan, context.plan.method
+    contexts = [replace(context, layer=n) for n in range(len(plan.layers))] if method.needs_layer else [context]
+    if method.needs_layer and not is_pyramid(plan.layers) and not torch.compiler.is_exporting():
+        for at_layer in contexts:
+            _refuse_one_position(at_layer)
+    return [method.explain(at_layer, **plan.options) for at_layer in contexts]
+
+
+def _smoothed_maps(context: MethodContext, copies: int, noise: float) -> list[Tensor]:
+    """``(N, k, *grid)``, signed: the mean of each layer's maps over noisy copies of the image.
+
+    Source: SmoothGrad, Smilkov et al. 2017, arXiv 1706.03825, for any method.
+    """
+    parts = []
+    for images in noisy_copies(context, copies, noise, SMOOTH_SEED):
+        maps = _layer_maps(replace(context.rerun(images), progress=None))
+        parts.append([split(cam, images.shape[1]) for cam in maps])
+    return [torch.cat(of_layer, 1).mean(1) for of_layer in zip(*parts, strict=True)]
 
 
 def _maps_of_boxes(maps: Sequence[Tensor], context: MethodContext, target: BoxScore) -> Tensor:

@@ -72,15 +72,21 @@ CHANNELS_FIRST = (
     nn.PixelShuffle,
     nn.Upsample,
 )
+PADDED = 2  # times the length of a signal, at most: even kernels lengthen it, decoders double it
+ELEMENTWISE = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Tanh,
+    nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Identity, nn.Dropout,
+)  # fmt: skip
 
 
 def find_order(module: nn.Module) -> Order | None:
-    """Whether the type of a layer tells where its output has the channels; a sequence ends as its last layer does.
+    """Whether the type of a layer tells where its output has the channels.
 
-    A subclass of ``LayerNorm`` may norm another dimension.
+    A sequence ends as its last layer does that is no activation. A subclass of ``LayerNorm`` may norm another
+    dimension.
     """
-    if type(module) is nn.Sequential and len(module):
-        return find_order(module[-1])
+    if type(module) is nn.Sequential:
+        return next((find_order(layer) for layer in reversed(module) if not isinstance(layer, ELEMENTWISE)), None)
     if type(module) in (nn.LayerNorm, nn.RMSNorm):
         return "last" if len(cast(nn.LayerNorm, module).normalized_shape) == 1 else None
     if isinstance(module, (nn.Linear, nn.Embedding)):
@@ -161,7 +167,13 @@ def _find_layout(
         tokens = _patch_token_layout(shape[1], size, patches)
         if tokens is None and patches == NO_CONVOLUTION and shape[2] != size[0]:  # tokens, or steps of a recurrence
             return None
-        is_signal = tokens is None or any(shape[2] == -(-tokens.grid[0] // 2**merge) for merge in range(MERGES))
+        is_signal = (
+            order == "first"
+            or tokens is None
+            or any(shape[2] == -(-tokens.grid[0] // 2**merge) for merge in range(MERGES))
+        )
+        if is_signal and shape[2] > PADDED * size[0]:  # of an image with channels last the length is taken for channels
+            return None
         return SpatialLayout("channels_first", tuple(shape[2:])) if is_signal else tokens
     if len(shape) == len(size) + 2:
         first, last = (

@@ -27,6 +27,7 @@ class Method:
         needs_tokens: whether it explains transformers alone: a layer of tokens, or attention over the whole image.
         scores_blocks: whether it differentiates a score of every transformer block: the head on that block's tokens.
         averages_gradients: whether it takes the spatial mean of gradients.
+        adds_products: whether it adds up the products of activations and gradients, with their signs, at each position.
         copies: whether it runs changed copies of the image or of the activations.
         class_specific: whether another class gets another map.
         on_sheet: whether the sheet of all methods shows it; not where it takes minutes on a common network.
@@ -45,6 +46,7 @@ class Method:
     needs_tokens: bool = False
     scores_blocks: bool = False
     averages_gradients: bool = False
+    adds_products: bool = False
     copies: bool = False
     class_specific: bool = True
     on_sheet: bool = True

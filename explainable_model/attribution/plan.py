@@ -11,6 +11,7 @@ from explainable_model.attribution.argument_values import (
     MAX_TOP_K,
     as_flag,
     as_lengths,
+    as_noise,
     as_options,
     as_whole,
     describe,
@@ -19,7 +20,7 @@ from explainable_model.attribution.boxes import BoxScore, DetectionArguments
 from explainable_model.attribution.calling import Caller, Forward, as_caller, record_caller
 from explainable_model.attribution.layout import Order, PatchEmbedding, ReshapeTransform, find_orders, patch_embedding
 from explainable_model.attribution.method import Fusion, Method
-from explainable_model.attribution.options import record_option
+from explainable_model.attribution.options import is_record_of_images, record_option
 from explainable_model.attribution.postprocess import Postprocess
 from explainable_model.attribution.prediction import Select
 from explainable_model.attribution.targets import ClassScore, Target, as_target, target_name
@@ -67,6 +68,7 @@ class PlanArguments(DetectionArguments, total=False):
     shared_scale: bool
     size: Sequence[int] | None
     augment: bool
+    smooth: int | tuple[int, float] | None
     options: Mapping[str, Any] | None
     chunk_size: int
     reshape_transform: ReshapeTransform | None
@@ -85,6 +87,7 @@ RECORDED_ARGUMENTS = (
     "shared_scale",
     "fusion",
     "augment",
+    "smooth",
     "call",
     "frames",
     "forward",
@@ -106,6 +109,8 @@ class Plan:
         top_k: how many classes are explained at once; ``None`` for one class and maps without a class dimension.
         postprocess: what is done to the signed maps.
         augment: average over flipped and scaled copies of the image.
+        smooth: average over noisy copies of the image: how many, and the noise's standard deviation as a share of the
+            image's range; ``None`` for the image alone.
         chunk_size: how many copies of one image a method runs at once.
         side_taps: names of layers whose outputs the method needs besides those it explains.
         reshape_transform: from a layer's output to ``(N, K, *spatial)``.
@@ -129,6 +134,7 @@ class Plan:
     top_k: int | None = None
     postprocess: Postprocess = field(default_factory=Postprocess)
     augment: bool = False
+    smooth: tuple[int, float] | None = None
     chunk_size: int = 64
     side_taps: tuple[str, ...] = ()
     reshape_transform: ReshapeTransform | None = None
@@ -177,6 +183,7 @@ class Plan:
             top_k=top_k,
             postprocess=_postprocess(arguments),
             augment=as_flag(arguments.get("augment"), "augment"),
+            smooth=as_noise(arguments.get("smooth")),
             chunk_size=chunk_size,
             side_taps=method.side_taps,
             reshape_transform=arguments.get("reshape_transform"),
@@ -222,6 +229,7 @@ class Plan:
             "shared_scale": self.postprocess.shared_scale,
             "cam_range": list(self.postprocess.range),
             "augment": self.augment,
+            "smooth": None if self.smooth is None else list(self.smooth),
             "detection": self.target.to_record() if isinstance(self.target, BoxScore) else None,
         }
 
@@ -239,7 +247,7 @@ def arguments_of(record: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"The record explains {record['target']}, which only the code that made it can make again.")
     if isinstance(record["forward"], str):
         raise ValueError(f"The record names a function, forward={record['forward']}, which calls the network.")
-    if any(isinstance(value, str) for value in record["options"].values()):
+    if any(is_record_of_images(value) for value in record["options"].values()):
         raise ValueError(f"The record has options that are images, {record['options']}, which it does not hold.")
     arguments = {name: record[name] for name in RECORDED_ARGUMENTS}
     return {"target_layer": list(record["target_layers"]) or None, **arguments}

@@ -1,4 +1,4 @@
-"""Say why a map is zero everywhere, and what to try; refuse a map that is no number."""
+"""Say why a map is zero everywhere, or next to nothing, and what to try; refuse a map that is no number."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,23 +10,28 @@ from torch import Tensor
 from explainable_model.attribution.boxes import BoxScore, read_table
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Difference, Target
-from explainable_model.errors import ModelError, ZeroMapWarning
+from explainable_model.errors import CancelledMapWarning, ModelError, ZeroMapWarning
 from explainable_model.explanation import Explanation
+
+CANCELLED = 1e-3  # of the sizes of the products; sums of a thousand products with random signs reach a tenth
 
 
 def check_maps(plan: Plan, explanation: Explanation[Tensor], signed: Sequence[Tensor]) -> None:
-    """Warn where a map in host memory is zero everywhere, and refuse one that is NaN.
+    """Warn where a map in host memory is zero or next to nothing everywhere, and refuse one that is NaN.
 
     Args:
         plan: what was explained.
         explanation: of the images.
-        signed: the map ``(N, k, *grid)`` before it was rectified, if one is known.
+        signed: the map ``(N, k, *grid)`` before it was rectified, if one is known, and of a method that adds up
+            products the sum of their magnitudes.
 
     Raises:
         ModelError: a map is NaN.
     """
     if explanation.cam.device.type != "cpu":
         return
+    if len(signed) > 1:
+        _warn_of_cancelled(plan, *signed)
     maps = explanation.cam.flatten(1 if plan.top_k is None else 2)
     largest = maps.amax(-1) if not plan.postprocess.diverging else maps.abs().amax(-1)  # NaN where a value is
     blank = ~(largest > 0)
@@ -47,6 +52,22 @@ def check_maps(plan: Plan, explanation: Explanation[Tensor], signed: Sequence[Te
         f"{_reason_of_target(plan.target, class_idx) or _reason(at_blank)}",
         ZeroMapWarning,
         stacklevel=5,
+    )
+
+
+def _warn_of_cancelled(plan: Plan, cam: Tensor, sizes: Tensor) -> None:
+    largest, size = (tensor.double().abs().flatten(2).amax(2) for tensor in (cam, sizes))
+    is_cancelled = (largest > 0) & (largest < CANCELLED * size)
+    if not bool(is_cancelled.any()):
+        return
+    share = float((largest / size)[is_cancelled].max())
+    warnings.warn(
+        f"The products of activations and gradients that {plan.method.title} adds up cancel at every position of "
+        f"{plan.layers[0]!r}: no sum exceeds {share:.0e} of their sizes ({int(is_cancelled.sum())} of "
+        f"{is_cancelled.numel()} maps). So it is before a normalization of the channels, and the map shows what its "
+        "epsilon leaves, or rounding. Try method 'layercam', or the layer after the normalization.",
+        CancelledMapWarning,
+        stacklevel=6,
     )
 
 

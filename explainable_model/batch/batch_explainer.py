@@ -43,11 +43,12 @@ class BatchExplainer:
         batch: how many photos the network gets at once.
         threads: of the runtime.
         decoders: threads that decode photos while the network runs.
+        device: as of ``load``: ``cuda`` for TorchScript on a GPU.
         trusted: as of ``load``.
 
     Raises:
         ArtifactError, InputError, MissingRuntimeError: at the first call, as ``load``; or nothing says how a photo
-            becomes the artifact's input.
+            becomes the artifact's input, or it is a detector.
 
     Example:
         >>> rows = BatchExplainer("lite0.onnx")({"uri": ["cat.jpg"]})  # doctest: +SKIP
@@ -64,6 +65,7 @@ class BatchExplainer:
         batch: int = BATCH,
         threads: int | None = 1,
         decoders: int = 1,
+        device: str | None = None,
         trusted: bool = False,
     ) -> None:
         self.artifact = as_path(artifact).absolute()
@@ -71,7 +73,8 @@ class BatchExplainer:
             if type(count) is not int or count < (name != "top"):
                 raise InputError(f"{name} is {count!r}; expected a whole number from {int(name != 'top')} on.")
         self.class_idx = None if class_idx is None else str(class_idx)
-        self.top, self.batch, self.threads, self.decoders, self.trusted = top, batch, threads, decoders, trusted
+        self.top, self.batch, self.threads, self.decoders = top, batch, threads, decoders
+        self.device, self.trusted = device, trusted
         self._reader = PhotoReader()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,7 +90,7 @@ class BatchExplainer:
         Raises:
             ArtifactError, InputError, MissingRuntimeError: as the class says.
         """
-        opened = open_once(self.artifact, self.threads, self.decoders, trusted=self.trusted)
+        opened = open_once(self.artifact, self.threads, self.decoders, self.device, trusted=self.trusted)
         opened.resolve(self.class_idx)
         return opened
 

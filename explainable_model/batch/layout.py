@@ -81,7 +81,7 @@ def choose_layout(
 def with_threads(worker: PartWorker, threads: int) -> PartWorker:
     """The same worker with so many threads for the network, and as many for decoding."""
     explainer = worker.explainer
-    options = {name: getattr(explainer, name) for name in ("class_idx", "top", "batch", "trusted")}
+    options = {name: getattr(explainer, name) for name in ("class_idx", "top", "batch", "device", "trusted")}
     return PartWorker(worker.folder, BatchExplainer(explainer.artifact, **options, threads=threads, decoders=threads))
 
 

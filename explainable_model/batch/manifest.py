@@ -2,7 +2,7 @@
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.batch.photos import Photo
-from explainable_model.batch.schema import import_pyarrow
-from explainable_model.errors import ArtifactError, InputError
+from explainable_model.batch.schema import check_size, import_pyarrow
+from explainable_model.errors import ArtifactError, InputError, first_line
 from explainable_model.writing import StagedOutput
 
 MANIFEST = "manifest.parquet"
@@ -45,14 +45,27 @@ class Manifest:
     def read_part(self, number: int) -> list[Photo]:
         """List the photos of a part."""
         with _open(self.path) as file:
-            rows = file.read_row_group(number).to_pydict()
+            rows = _read_group(file, number, self.path).to_pydict()
         return [Photo(*values) for values in zip(*(rows[name] for name in FIELDS), strict=True)]
+
+    def find(self, ids: Collection[str]) -> dict[str, Photo]:
+        """Look up photos by their ids; one that is not listed is left out."""
+        arrow = import_pyarrow()
+        import pyarrow.compute as compute
+
+        wanted, found = arrow.array(sorted(ids), arrow.string()), dict[str, Photo]()
+        with _open(self.path) as file:
+            for number in range(file.num_row_groups):
+                table = file.read_row_group(number)
+                rows = table.filter(compute.is_in(table.column("id"), wanted)).to_pydict()
+                found |= {values[0]: Photo(*values) for values in zip(*(rows[name] for name in FIELDS), strict=True)}
+        return found
 
     def iterate_ids(self) -> Iterator[list[str]]:
         """List the ids of each part."""
         with _open(self.path) as file:
             for number in range(file.num_row_groups):
-                yield file.read_row_group(number, columns=["id"]).column(0).to_pylist()
+                yield _read_group(file, number, self.path, ("id",)).column("id").to_pylist()
 
 
 def open_manifest(folder: Path) -> Manifest | None:
@@ -158,7 +171,7 @@ def _copy(old: Manifest | None, writer: Any) -> int:
         return 0
     with _open(old.path) as file:
         for number in range(file.num_row_groups):
-            writer.write_table(file.read_row_group(number))
+            writer.write_table(_read_group(file, number, old.path))
     return old.parts
 
 
@@ -213,5 +226,26 @@ def _open(path: Path) -> Any:
 
     try:
         return parquet.ParquetFile(path)
-    except (OSError, arrow.ArrowException) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); remove it, and list the photos again.") from error
+    except (OSError, ValueError, arrow.ArrowException) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_group(file: Any, number: int, path: Path, columns: Sequence[str] = FIELDS) -> Any:
+    """The rows of a part, of exactly the types of the list.
+
+    Raises:
+        ArtifactError: they are damaged, or of other types.
+    """
+    arrow = import_pyarrow()
+    check_size(file.metadata, path, number)
+    schema = arrow.schema([_make_schema().field(name) for name in columns])
+    try:
+        table = file.read_row_group(number, columns=list(columns)).select(list(columns)).cast(schema)
+        table.validate(full=True)
+        return table
+    except (OSError, ValueError, KeyError, arrow.ArrowException) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{path} is damaged ({first_line(error)}); remove it, and list the photos again.")

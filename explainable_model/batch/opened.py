@@ -53,8 +53,8 @@ class Opened:
         decoders: threads that decode photos while the network runs.
     """
 
-    def __init__(self, path: Path, threads: int | None, decoders: int, *, trusted: bool) -> None:
-        self.session: Session = load(path, threads=threads, trusted=trusted)
+    def __init__(self, path: Path, threads: int | None, decoders: int, device: str | None, *, trusted: bool) -> None:
+        self.session: Session = load(path, threads=threads, device=device, trusted=trusted)
         self.explainer: Explainer = session_explainer(self.session)
         metadata = self.session.metadata
         if metadata.extra_inputs:
@@ -163,6 +163,7 @@ def hash_artifact(path: Path) -> str:
 
 _lock = threading.Lock()
 _OPENED: dict[tuple[Any, ...], Opened] = {}
+MOST_OPEN = 4
 
 
 def _renew_lock() -> None:
@@ -174,18 +175,20 @@ if hasattr(os, "register_at_fork"):  # a thread may have held it
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def open_once(path: Path, threads: int | None, decoders: int, *, trusted: bool) -> Opened:
+def open_once(path: Path, threads: int | None, decoders: int, device: str | None, *, trusted: bool) -> Opened:
     """Open an artifact, or take the one that is open in this process.
 
     Raises:
         ArtifactError, MissingRuntimeError: as ``load``.
-        InputError: nothing says how a photo becomes its input, or it takes further inputs.
+        InputError: nothing says how a photo becomes its input, it takes further inputs, or it finds boxes.
     """
     path = find_artifact(path)[0].absolute()
     status = os.stat(path)
     # A process that was forked has no threads of the one before, so it opens the artifact itself.
-    key = (os.getpid(), path, status.st_mtime_ns, status.st_size, threads, decoders, trusted)
+    key = (os.getpid(), path, status.st_mtime_ns, status.st_size, threads, decoders, device, trusted)
     with _lock:
         if key not in _OPENED:
-            _OPENED[key] = Opened(path, threads, decoders, trusted=trusted)
+            _OPENED[key] = Opened(path, threads, decoders, device, trusted=trusted)
+        for old in list(_OPENED)[:-MOST_OPEN]:  # a process that explains by one artifact after the other
+            del _OPENED[old]
         return _OPENED[key]

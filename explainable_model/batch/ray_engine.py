@@ -89,7 +89,7 @@ def _run(ray: Any, data: Any, worker: PartWorker, tasks: Sequence[PartTask], act
         fn_constructor_args=(worker,),
         batch_size=1,
         compute=data.ActorPoolStrategy(size=actors),
-        num_cpus=worker.explainer.threads or 1,
+        **list_needs(worker),
         max_restarts=RETRIES,
         max_task_retries=RETRIES,
     )
@@ -103,12 +103,28 @@ def _start(ray: Any, actors: int, threads: int) -> None:
     ray.init(logging_level="warning", log_to_driver=False, **here)
 
 
+def list_needs(worker: PartWorker) -> dict[str, int]:
+    """List what an actor takes: a processor for each thread, and a GPU where the artifact runs on one.
+
+    Raises:
+        InputError: a GPU with a number; Ray gives each actor one, which is its first.
+    """
+    device = worker.explainer.device or "cpu"
+    if ":" in device:
+        raise InputError(f"device is {device!r}; on Ray each actor gets a GPU of its own: expected 'cuda'.")
+    return {"num_cpus": worker.explainer.threads or 1, **({} if device == "cpu" else {"num_gpus": 1})}
+
+
 def _choose_actors(ray: Any, worker: PartWorker, actors: int | None, parts: int) -> int:
-    threads = worker.explainer.threads or 1
-    most = int((ray.cluster_resources().get("CPU", 1) - 1) // threads)
+    needs, there = list_needs(worker), ray.cluster_resources()
+    threads = needs["num_cpus"]
+    most = int((there.get("CPU", 1) - 1) // threads)
+    if "num_gpus" in needs:
+        most = min(most, int(there.get("GPU", 0)))
     if most < (actors or 1):
+        gpus = f" and a GPU, of which there are {there.get('GPU', 0):.0f}," if "num_gpus" in needs else ""
         raise InputError(
-            f"{actors or 1} actor(s) of {threads} thread(s) were asked for; this cluster has room for {most}, since "
-            "listing the parts takes a processor, too. Ask for fewer, or join a larger cluster."
+            f"{actors or 1} actor(s) of {threads} thread(s){gpus} were asked for; this cluster has room for {most}, "
+            "since listing the parts takes a processor, too. Ask for fewer, or join a larger cluster."
         )
     return min(actors or most, parts)

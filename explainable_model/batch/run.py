@@ -76,6 +76,7 @@ def explain_data_set(
     part_rows: int | None = None,
     retry_failed: bool = False,
     engine: str = "local",
+    device: str | None = None,
     trusted: bool = False,
     progress: ProgressLike = None,
 ) -> BatchSummary:
@@ -98,6 +99,7 @@ def explain_data_set(
         part_rows: rows of a part; ``None`` for 50 to 1,000.
         retry_failed: also make the rows again that have an error.
         engine: ``local`` or ``ray``.
+        device: as of ``load``: ``cuda`` for TorchScript on a GPU. On a cluster each actor gets a GPU of its own.
         trusted: as of ``load``.
         progress: ``True`` for a bar, or a function of (``"listing"`` or ``"photos"``, done, in all).
 
@@ -115,7 +117,7 @@ def explain_data_set(
             raise InputError(f"{name} is {count!r}; expected a whole number from {least} on.")
     named = [sources] if isinstance(sources, str | Path) else list(sources)
     tell: Progress = as_progress(progress) or (lambda *_: None)
-    explainer = BatchExplainer(artifact, class_idx=class_idx, top=top, batch=batch, trusted=trusted)
+    explainer = BatchExplainer(artifact, class_idx=class_idx, top=top, batch=batch, device=device, trusted=trusted)
     opened = explainer.open()
     found = None if labels is None else read_labels(labels)
     asked = opened.resolve(explainer.class_idx)

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explainable_model.batch.schema import SCHEMA_VERSION, import_pyarrow, read_file_metadata
+from explainable_model.batch.schema import (
+    SCHEMA_VERSION,
+    check_size,
+    count_rows_at_once,
+    import_pyarrow,
+    read_file_metadata,
+)
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.paths import as_path
 
@@ -61,10 +67,13 @@ class RunFolder:
             try:
                 with parquet.ParquetFile(part) as file:
                     read_file_metadata(file.metadata.metadata, part)
-                    yield from file.iter_batches(batch_rows, columns=None if columns is None else list(columns))
-            except (OSError, ValueError) as error:
-                if isinstance(error, ArtifactError):
-                    raise
+                    for number in range(file.num_row_groups):
+                        check_size(file.metadata, part, number)
+                    rows = count_rows_at_once(file.metadata, batch_rows)
+                    yield from file.iter_batches(rows, columns=None if columns is None else list(columns))
+            except ArtifactError:
+                raise
+            except (OSError, ValueError, KeyError) as error:
                 raise ArtifactError(f"{part} cannot be read ({error}); remove it, and run batch again.") from error
 
     def read_table(self, columns: Sequence[str] | None = None) -> Any:
@@ -91,7 +100,7 @@ def open_run(folder: str | Path) -> RunFolder:
         version = record["schema_version"]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path} holds no run; expected a folder that explainable-model batch wrote.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path / RECORD} cannot be read ({error}).") from error
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise ArtifactError(

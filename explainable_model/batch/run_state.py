@@ -66,15 +66,19 @@ def check_fingerprint(folder: Path, opened: Opened, options: Mapping[str, Any]) 
     if not (folder / RECORD).exists():
         return
     record = open_run(folder).record
-    old = record["artifact"]
-    if old["sha256"] != opened.sha256:
+    old, before = record.get("artifact"), record.get("options")
+    if not isinstance(old, dict) or not isinstance(before, dict):
         raise InputError(
-            f"{folder} holds rows of another artifact, {old['name']} ({old['sha256'][:12]}...); this is "
+            f"{folder / RECORD} is damaged: it names no artifact and options. Choose another folder with -o."
+        )
+    if old.get("sha256") != opened.sha256:
+        raise InputError(
+            f"{folder} holds rows of another artifact, {old.get('name')} ({str(old.get('sha256'))[:12]}...); this is "
             f"{opened.session.path.name} ({opened.sha256[:12]}...). Choose another folder with -o."
         )
-    changed = [name for name, value in options.items() if record["options"].get(name) != value]
+    changed = [name for name, value in options.items() if before.get(name) != value]
     if changed:
-        was = ", ".join(f"{name} {record['options'].get(name)!r} (now {options[name]!r})" for name in changed)
+        was = ", ".join(f"{name} {before.get(name)!r:.60} (now {options[name]!r})" for name in changed)
         raise InputError(f"{folder} holds rows that were made with {was}. Choose another folder with -o.")
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 from explainable_model.errors import ArtifactError, MissingRuntimeError
 
 SCHEMA_VERSION = 1
+MOST_VALUES = 100_000  # of a list in a row
+MOST_UNPACKED = 100  # times the bytes of the file: repeated names compress well
+FEW_UNPACKED = 2**30
+MOST_AT_ONCE = 2**28  # bytes of a column
 METADATA_KEY = b"explainable_model.batch"
 PROBABILITY, SCORE = "probability", "score"
 MIDDLE = 128  # the byte that stands for zero in signed maps
@@ -113,14 +118,53 @@ def read_file_metadata(metadata: Mapping[bytes, bytes] | None, path: Any) -> dic
     text = (metadata or {}).get(METADATA_KEY)
     if text is None:
         raise ArtifactError(f"{path} holds no rows of a batch; expected a file that explainable-model batch wrote.")
-    described: dict[str, Any] = json.loads(text)
-    version: Any = described.get("schema_version")
+    try:
+        described: Any = json.loads(text)
+        version: Any = described["schema_version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged: its description of the rows cannot be read ({error}).") from error
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise ArtifactError(
             f"{path} holds rows of schema {version}; this version reads up to {SCHEMA_VERSION}. Upgrade "
             "explainable-model."
         )
-    return described
+    found: dict[str, Any] = described
+    return found
+
+
+def check_size(metadata: Any, path: Any, number: int) -> None:
+    """Check how much the values of a part of a Parquet file would take, before any is read.
+
+    Args:
+        metadata: ``pyarrow.parquet.FileMetaData``.
+        path: the file, for messages.
+        number: of the part, a row group.
+
+    Raises:
+        ArtifactError: its columns hold far more values than rows, or unpack to far more bytes than the file has.
+    """
+    size = Path(path).stat().st_size
+    group = metadata.row_group(number)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    values = max((column.num_values for column in columns), default=0)
+    if values > MOST_VALUES * max(group.num_rows, 1) or group.num_rows < 0:
+        raise ArtifactError(f"{path} is damaged: a column has {values} values for {group.num_rows} rows.")
+    unpacked = sum(column.total_uncompressed_size for column in columns)
+    if unpacked > max(MOST_UNPACKED * size, FEW_UNPACKED):
+        raise ArtifactError(f"{path} has {size} bytes, and a part of it unpacks to {unpacked}; it is refused.")
+
+
+def count_rows_at_once(metadata: Any, most: int) -> int:
+    """How many rows to read at a time, where each may repeat the longest text that a column holds once.
+
+    Args:
+        metadata: ``pyarrow.parquet.FileMetaData``.
+        most: where the texts are short.
+    """
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [group.column(place) for group in groups for place in range(group.num_columns)]
+    longest = max((column.total_uncompressed_size for column in columns if column.has_dictionary_page), default=0)
+    return max(1, min(most, MOST_AT_ONCE // max(longest, 1)))
 
 
 def encode_map(values: NDArray[Any], *, signed: bool) -> dict[str, Any]:

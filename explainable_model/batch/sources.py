@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from explainable_model.batch.photos import REMOTE, Photo, is_remote, open_remote
+from explainable_model.batch.photos import Photo
+from explainable_model.batch.stores import Stores, drop_options, is_address, locate
 from explainable_model.batch.tables import list_parquet, list_table
 from explainable_model.batch.tars import list_tar
 from explainable_model.errors import InputError
@@ -25,7 +26,8 @@ def list_photos(sources: Sequence[str | Path], *, folder_labels: bool = False) -
 
     Args:
         sources: files; folders with their subfolders; patterns such as ``photos/**/*.jpg``; tables of paths (``.csv``);
-            WebDataset tars (``.tar``); tables that hold the photos' bytes (``.parquet``); stores (``s3://...``).
+            WebDataset tars (``.tar``); tables that hold the photos' bytes (``.parquet``); any of these in a store
+            (``s3://bucket/photos``).
         folder_labels: whether the name of a photo's folder is its label.
 
     Raises:
@@ -36,7 +38,7 @@ def list_photos(sources: Sequence[str | Path], *, folder_labels: bool = False) -
         raise InputError("There are no photos; expected a folder, files, a pattern, a .csv, a .tar or a .parquet.")
     for source in sources:
         text = os.fspath(source)
-        found = _list_remote(text) if is_remote(text) else _list_local(text)
+        found = _list_store(text) if is_address(text) else _list_local(text)
         first = next(found, None)
         if first is None:
             raise InputError(_say_empty(text))
@@ -67,38 +69,47 @@ def _list_file(path: str) -> Iterator[Photo]:
 
 
 def _make_photo(path: str) -> Photo:
-    return Photo(os.path.normpath(path), os.path.abspath(path), container=os.path.abspath(path))
+    name, uri, container = locate(path)
+    return Photo(name, uri, container=container)
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """The photos of a folder and its subfolders, sorted by the parts of their paths; one folder's names in memory."""
+def _walk(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    """The photos of a folder and its subfolders, sorted by the parts of their paths; one folder's names in memory.
+
+    Links are followed, but for one that leads into a folder above itself. A link that leads nowhere is listed where its
+    name is a photo's: its row says so.
+    """
     try:
+        status = os.stat(folder)
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
         with os.scandir(folder) as entries:
-            names = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry.is_file()) for entry in entries)
+            names = sorted((entry.name, entry.is_dir(), _may_be_photo(entry)) for entry in entries)
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-    for name, is_folder, is_file in names:
+    for name, is_folder, may_be_photo in names:
         path = os.path.join(folder, name)
         if is_folder:
-            yield from _walk(path)
-        elif is_file and os.path.splitext(name)[1].lower() in ENDINGS:
+            yield from _walk(path, above | {here})
+        elif may_be_photo:
             yield path
 
 
-def _list_remote(uri: str) -> Iterator[Photo]:
-    from pyarrow import fs
+def _may_be_photo(entry: "os.DirEntry[str]") -> bool:
+    if os.path.splitext(entry.name)[1].lower() not in ENDINGS:
+        return False
+    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
 
-    uri = uri.rstrip("/")
-    system, path = open_remote(uri, {})
-    prefix = uri[: len(uri) - len(path)] if uri.endswith(path) else uri.split("://")[0] + "://"
-    try:
-        is_file = system.get_file_info(path).type == fs.FileType.File
-        found = [path] if is_file else [i.path for i in system.get_file_info(fs.FileSelector(path, recursive=True))]
-    except OSError as error:
-        raise InputError(f"{uri} cannot be listed: {error}") from error
-    for name in sorted(found):
-        if is_file or os.path.splitext(name)[1].lower() in ENDINGS:
-            yield Photo(prefix + name, prefix + name, kind=REMOTE, container=prefix + name)
+
+def _list_store(address: str) -> Iterator[Photo]:
+    stores = Stores()
+    for name, named in stores.list_files(address):
+        ending = os.path.splitext(drop_options(name))[1].lower()
+        if named and ending in SHARDS:
+            yield from SHARDS[ending](name)
+        elif named or ending in ENDINGS:
+            yield _make_photo(name)
 
 
 def _label(photo: Photo, folder_labels: bool) -> Photo:

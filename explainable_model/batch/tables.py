@@ -1,14 +1,15 @@
 """Lists the photos of a table: paths in a CSV file, bytes in a Parquet file."""
 
 import csv
+import io
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from explainable_model.batch.photos import FILE, PARQUET, REMOTE, Photo, is_remote
+from explainable_model.batch.photos import FILE, PARQUET, Photo
 from explainable_model.batch.schema import import_pyarrow
+from explainable_model.batch.stores import Stores, drop_options, find_folder, locate
 from explainable_model.errors import InputError
 
 PATH_COLUMNS = ("path", "uri", "file", "filename", "image", "photo")
@@ -23,7 +24,7 @@ def read_table(path: str | Path) -> Iterator[dict[str, str]]:
         InputError: it cannot be read, is not UTF-8, or a line has more cells than columns.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
+        with Stores().open_file(str(path)) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as stream:
             for number, row in enumerate(csv.DictReader(stream), 2):
                 if None in row:
                     raise InputError(f"{path}, line {number}: more cells than columns; put commas in quotes.")
@@ -55,17 +56,16 @@ def list_table(path: str) -> Iterator[Photo]:
     Raises:
         InputError: as ``read_table`` and ``find_column``, or a row without a path.
     """
-    folder = Path(os.path.abspath(path)).parent
+    folder = find_folder(path)
     column = ""
     for number, row in enumerate(read_table(path), 2):
         column = column or find_column(row, PATH_COLUMNS, path)
         text = row[column].strip()
         if not text:
             raise InputError(f"{path}, line {number}: no path in column {column!r}.")
-        place = text if is_remote(text) else os.path.abspath(folder / text)
-        kind = REMOTE if is_remote(text) else FILE
+        _, uri, container = locate(text, folder=folder)
         label, asked = row.get(COLUMN_LABEL) or None, row.get(COLUMN_CLASS) or None
-        yield Photo(row.get(COLUMN_ID) or text, place, label, asked, kind, place)
+        yield Photo(row.get(COLUMN_ID) or drop_options(text), uri, label, asked, FILE, container)
 
 
 def list_parquet(path: str) -> Iterator[Photo]:
@@ -82,7 +82,7 @@ def list_parquet(path: str) -> Iterator[Photo]:
     import pyarrow.parquet as parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with Stores().open_file(path) as stream, parquet.ParquetFile(stream) as file:
             yield from _list_rows(file, path)
     except (OSError, arrow.ArrowException) as error:
         raise InputError(f"{path} cannot be read as Parquet: {error}") from error
@@ -92,7 +92,7 @@ def _list_rows(file: Any, path: str) -> Iterator[Photo]:
     schema = file.schema_arrow
     column, names = _find_bytes(schema, path), _find_label_names(schema)
     others = [name for name in (COLUMN_ID, COLUMN_LABEL, COLUMN_CLASS) if name in schema.names]
-    full = os.path.abspath(path)
+    name, uri, container = locate(path)
     number = 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
@@ -103,12 +103,12 @@ def _list_rows(file: Any, path: str) -> Iterator[Photo]:
                 label = names[label]
             given = values.get(COLUMN_ID)
             yield Photo(
-                f"{os.path.normpath(path)}#{number}" if given is None else str(given),
-                f"{full}#{number}",
+                f"{name}#{number}" if given is None else str(given),
+                f"{uri}#{number}",
                 None if label is None else str(label),
                 None if values.get(COLUMN_CLASS) is None else str(values[COLUMN_CLASS]),
                 PARQUET,
-                full,
+                container,
                 group,
                 row,
                 column,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from explainable_model.batch.photos import TAR, Photo
+from explainable_model.batch.stores import Stores, locate
 from explainable_model.errors import InputError
 from explainable_model.explainer.photos import ENDINGS
 
@@ -21,7 +22,7 @@ def list_tar(path: str) -> Iterator[Photo]:
         InputError: no tar, a compressed one, or a damaged one.
     """
     try:
-        with tarfile.open(path, "r:") as archive:
+        with Stores().open_file(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             yield from _list_samples(archive, path)
     except (tarfile.TarError, EOFError) as error:
         raise InputError(
@@ -35,6 +36,7 @@ def list_tar(path: str) -> Iterator[Photo]:
 def _list_samples(archive: tarfile.TarFile, path: str) -> Iterator[Photo]:
     """A sample of WebDataset is a run of neighbors whose names agree up to the first dot."""
     sample, key, label = list[Photo](), "", None
+    named, uri, container = locate(path)
     for member in archive:
         if not member.isfile():
             continue
@@ -46,10 +48,10 @@ def _list_samples(archive: tarfile.TarFile, path: str) -> Iterator[Photo]:
         if ending in ENDINGS:
             sample.append(
                 Photo(
-                    f"{os.path.normpath(path)}#{member.name}",
-                    f"{os.path.abspath(path)}#{member.name}",
+                    f"{named}#{member.name}",
+                    f"{uri}#{member.name}",
                     kind=TAR,
-                    container=os.path.abspath(path),
+                    container=container,
                     first=member.offset_data,
                     second=member.size,
                 )

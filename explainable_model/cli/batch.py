@@ -34,6 +34,7 @@ def batch(arguments: argparse.Namespace, console: Console) -> Outcome:
                 part_rows=arguments.part,
                 retry_failed=arguments.retry_failed,
                 engine=arguments.engine,
+                device=arguments.device,
                 trusted=arguments.trusted,
                 progress=progress,
             )

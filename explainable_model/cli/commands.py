@@ -111,6 +111,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--example", type=Path, metavar="PHOTO", help="compare the artifact with the network on it; default: noise"
     )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="PHOTO",
+        help="of a detector: store a coarse copy of it with its boxes, by which servers and pages check themselves",
+    )
     parser.add_argument("--dynamic-size", action="store_true", help="take images of any height and width")
     parser.add_argument(
         "--batch", type=parse_count, metavar="N", help="take exactly N images at once; default: any number"
@@ -136,6 +142,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         default=PROFILES[0],
         help="portable: for runtimes with few operators, one batch size",
     )
+    parser.add_argument("--opset", type=parse_count, metavar="N", help="version of ONNX's operators; default: 18")
     parser.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="photos for --precision int8; better hundreds")
     parser.add_argument("--keep-graph", action=argparse.BooleanOptionalAction, help=KEEP_HELP)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from explainable_model.evaluation import Evaluation
 
 OF_NETWORKS = (
-    *("checkpoint", "pretrained", "classes", "output_kind", "presence", "methods", "layers"),
+    *("checkpoint", "pretrained", "classes", "output_kind", "presence", "methods", "layers", "predictor"),
     *("size", "mean", "std", "resize", "preprocess", "class_names"),
 )
 
@@ -34,6 +34,7 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> Outcome:
             masks=arguments.masks,
             methods=arguments.methods,
             layers=arguments.layers,
+            predictor=arguments.predictor,
             seed=arguments.seed,
             rows=arguments.rows,
             progress=progress,

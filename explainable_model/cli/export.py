@@ -43,6 +43,7 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
     fmt = _choose_format(path, arguments.format)
     named = _load(arguments, console, fmt.name == "onnx")
     image = _make_image(named, arguments)
+    reference = None if arguments.reference is None else _read_photo(named, arguments, arguments.reference)
     preprocess = named.preprocess and resize_preprocess(named.preprocess, (image.shape[2], image.shape[3]))
     if preprocess is not None and arguments.window is not None:
         preprocess = replace(preprocess, window=arguments.window)
@@ -71,8 +72,10 @@ def export(arguments: argparse.Namespace, console: Console) -> Outcome:
             pixel_dtype=arguments.pixel_dtype,
             render=_read_style(arguments),
             profile=arguments.profile,
+            opset=arguments.opset,
             precision=arguments.precision,
             calibration=arguments.calibrate,
+            reference=reference,
             output_kind=named.output_kind,
             threshold=named.threshold,
             progress=progress,
@@ -86,14 +89,18 @@ def _make_image(named: "NamedModel", arguments: argparse.Namespace) -> "Tensor":
     Raises:
         InputError: a detector without a photo, which finds nothing in noise; or nothing says how a photo is prepared.
     """
-    size: tuple[int, int] | None = arguments.size
     if arguments.example is None:
         if arguments.task == DETECTION:
             raise InputError(
                 "A detector finds no boxes in noise, where no map can be compared; name a photo of something that it "
                 "knows: --example street.jpg."
             )
-        return make_example_image(named, size, arguments.batch or 1)
+        return make_example_image(named, arguments.size, arguments.batch or 1)
+    return _read_photo(named, arguments, arguments.example).repeat(arguments.batch or 1, 1, 1, 1)
+
+
+def _read_photo(named: "NamedModel", arguments: argparse.Namespace, path: Path) -> "Tensor":
+    """Prepare a photo, ``(1, C, H, W)``."""
     import torch
 
     from explainable_model.explainer.explainer import find_dtype
@@ -102,9 +109,9 @@ def _make_image(named: "NamedModel", arguments: argparse.Namespace) -> "Tensor":
 
     require_preparation(named)
     assert named.preprocess is not None
-    prepare = named.preprocess if size is None else resize_preprocess(named.preprocess, size)
-    photo = open_photo(arguments.example, arguments.window or prepare.window)
-    return torch.from_numpy(prepare(photo)).to(find_dtype(named.model)).repeat(arguments.batch or 1, 1, 1, 1)
+    prepare = named.preprocess if arguments.size is None else resize_preprocess(named.preprocess, arguments.size)
+    photo = open_photo(path, arguments.window or prepare.window)
+    return torch.from_numpy(prepare(photo)).to(find_dtype(named.model))
 
 
 def _load(arguments: argparse.Namespace, console: Console, is_onnx: bool) -> "NamedModel":

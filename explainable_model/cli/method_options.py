@@ -26,6 +26,7 @@ OPTIONS = (
     "map_size",
     "fusion",
     "augment",
+    "smooth",
     "chunk_size",
 )
 """Destinations of the arguments that ``add_method_options`` adds."""
@@ -72,6 +73,12 @@ def add_method_options(parser: argparse.ArgumentParser, *, all_methods: bool = F
     group.add_argument("--map-size", type=parse_size, metavar="HxW", help="size of the maps; default: the image's")
     group.add_argument("--augment", action="store_true", help="average over scaled and mirrored copies")
     group.add_argument(
+        "--smooth",
+        type=parse_smooth,
+        metavar="COPIES[,NOISE]",
+        help="average over noisy copies; the noise is a share of the image's range, default: 0.15",
+    )
+    group.add_argument(
         "--chunk-size",
         type=int,
         metavar="N",
@@ -101,6 +108,7 @@ def wrapper_arguments(arguments: argparse.Namespace, method: str | None = None) 
         "top_k": top_k,
         "signed": arguments.signed,
         "augment": arguments.augment,
+        "smooth": arguments.smooth,
         "normalize": arguments.normalize,
         "upsample": arguments.upsample,
         "size": arguments.map_size,
@@ -141,6 +149,14 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected HEIGHTxWIDTH, for example 224x224")
     return int(match[1]), int(match[2])
+
+
+def parse_smooth(text: str) -> int | tuple[int, float]:
+    """Parse ``COPIES`` or ``COPIES,NOISE``."""
+    match = re.fullmatch(r"([1-9]\d*)(?:,(\d*\.?\d+))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not COPIES or COPIES,NOISE; expected for example 16 or 16,0.1")
+    return int(match[1]) if match[2] is None else (int(match[1]), float(match[2]))
 
 
 def parse_count(text: str) -> int:

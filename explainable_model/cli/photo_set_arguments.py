@@ -18,6 +18,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add_output_kind(parser)
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="methods of a network; default: gradcam")
     parser.add_argument("--layers", nargs="+", metavar="NAME", help="layers of a network; default: found by itself")
+    parser.add_argument("--predictor", type=Path, metavar="FILE", help="a file of the network that predicts faster")
     parser.add_argument("--measures", nargs="+", metavar="NAME", help="default: the usual ones, see docs/evaluation.md")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="pictures with the photos' names: where the class is")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn; default: %(default)s")
@@ -45,6 +46,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
     labels.add_argument("--folder-labels", action="store_true", help="the name of a photo's folder is its label")
     parser.add_argument("--retry-failed", action="store_true", help="also make the rows again that have an error")
     parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="default: %(default)s")
+    parser.add_argument("--device", metavar="NAME", help="cuda for TorchScript on a GPU; default: the CPU")
     parser.add_argument(
         "--processes", type=parse_count, metavar="N", help="default: measured, from 2,000 photos on; of ray: actors"
     )
@@ -77,4 +79,5 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--title", metavar="TEXT", help="of the page; default: the name of the folder")
     parser.add_argument("--coco", type=Path, metavar="FILE", help="also write where maps are hot, as boxes of COCO")
+    parser.add_argument("--label-studio", type=Path, metavar="FILE", help="also write tasks with pre-annotations")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the page, ending in .html")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def report(arguments: argparse.Namespace, console: Console) -> Outcome:
     """Write the page, and say what it found."""
-    from explainable_model.report import write_coco, write_report
+    from explainable_model.report import write_coco, write_label_studio, write_report
 
     with console.track_progress() as progress:
         found = write_report(
@@ -27,11 +27,16 @@ def report(arguments: argparse.Namespace, console: Console) -> Outcome:
         )
     for note in found.notes:
         console.warn(note)
-    if arguments.coco is None:
-        return Outcome(_describe(found), _record(found))
-    boxes = write_coco(arguments.run, arguments.coco)
-    text = f"{_describe(found)}\n-> {arguments.coco} ({boxes:,} boxes)"
-    return Outcome(text, {**_record(found), "coco": {"path": str(arguments.coco), "boxes": boxes}})
+    text, record = _describe(found), _record(found)
+    if arguments.coco is not None:
+        boxes = write_coco(arguments.run, arguments.coco)
+        text += f"\n-> {arguments.coco} ({boxes:,} boxes)"
+        record["coco"] = {"path": str(arguments.coco), "boxes": boxes}
+    if arguments.label_studio is not None:
+        tasks = write_label_studio(arguments.run, arguments.label_studio)
+        text += f"\n-> {arguments.label_studio} ({tasks:,} tasks)"
+        record["label_studio"] = {"path": str(arguments.label_studio), "tasks": tasks}
+    return Outcome(text, record)
 
 
 def _describe(found: "Report") -> str:

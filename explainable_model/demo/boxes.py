@@ -148,7 +148,12 @@ def _export_all(named: "NamedModel", image: Any, folder: Path, say: Callable[[st
     for name, file in ARTIFACTS.items():
         say(f"exporting {file}")
         artifacts[name] = export(
-            lowered, folder / file, format=name, preprocess=named.preprocess, class_names=named.class_names
+            lowered,
+            folder / file,
+            format=name,
+            preprocess=named.preprocess,
+            class_names=named.class_names,
+            reference=torch.from_numpy(image),
         )
     return artifacts
 

@@ -39,6 +39,8 @@ def wrap_detector(model: nn.Module, arguments: dict[str, Any]) -> tuple[Detectio
             raise InputError(f"{name}= is of networks without boxes; leave it out with task='detection'.")
     if arguments.get("augment"):
         raise InputError("augment=True averages over copies of the image, which have other boxes; leave it out.")
+    if arguments.get("smooth"):
+        raise InputError("smooth= averages over noisy copies of the image, which have other boxes; leave it out.")
     family = _find_family(model, given.get("candidates"))
     own = family.thresholds(model)
     top_k = arguments.get("top_k")

@@ -65,6 +65,23 @@ def _trains(model: nn.Module) -> bool:
     return False
 
 
+def refuse_batch_statistics(model: nn.Module, image: Tensor) -> None:
+    """Refuse several images where a batch norm without running statistics mixes them in evaluation mode, too.
+
+    Raises:
+        ModelError: there is such a norm.
+    """
+    if len(image) < 2:
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise ModelError(
+                f"{type(module).__name__} {name!r} has no running statistics (track_running_stats=False), so it uses "
+                f"those of the batch after .eval() as well, and each of the {len(image)} maps would depend on the "
+                "other images. Explain one image at a time, or give the norm running statistics."
+            )
+
+
 def refuse_nan(model: nn.Module, logits: Tensor) -> None:
     """Refuse a prediction that is not a number, in host memory: the map would be none either.
 
@@ -75,6 +92,20 @@ def refuse_nan(model: nn.Module, logits: Tensor) -> None:
         raise ModelError(
             f"{type(model).__name__} returned NaN logits for a finite image, so nothing can be explained. Look for "
             "weights that are NaN, a division by zero, or an overflow in half precision."
+        )
+
+
+def refuse_inference_tensor(model: nn.Module, tensor: Tensor) -> None:
+    """Refuse a network whose forward enters inference mode, where autograd keeps nothing.
+
+    Raises:
+        ModelError: the tensor, which a layer returned, was made there.
+    """
+    if tensor.is_inference():
+        raise ModelError(
+            f"{type(model).__name__} enters torch.inference_mode() in its forward, so that nothing in it can be "
+            "differentiated. Take that out of the network, decorators too, and call it, or this wrapper, inside of "
+            "inference_mode instead."
         )
 
 

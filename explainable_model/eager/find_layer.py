@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -242,13 +243,15 @@ def check_layer(
     if isinstance(layout, FoldedLayout) or example.frames is not None:
         return None
 
-    def run(images: Tensor, copies: int) -> Any:
-        others = (tensor[:1].expand(copies, *tensor.shape[1:]) for tensor in example.arguments[1:])
-        return replace(example, arguments=(images, *others)).run(images)
-
-    image = example.image.detach()
+    image, run = example.image.detach(), partial(run_copies, example)
     with torch.no_grad():
         return check_places(example.model, name, layout, image, run, is_map=is_map, needs_proof=needs_proof)
+
+
+def run_copies(example: Example, images: Tensor, copies: int) -> Any:
+    """What the network returns for changed copies of the first image, beside its other inputs."""
+    others = (tensor[:1].expand(copies, *tensor.shape[1:]) for tensor in example.arguments[1:])
+    return replace(example, arguments=(images, *others)).run(images)
 
 
 def record_outputs(example: Example, image: Tensor) -> tuple[OutputRecord, Any]:

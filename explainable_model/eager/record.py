@@ -14,6 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from explainable_model.attribution.containers import floating_tensors
 from explainable_model.attribution.frames import FoldedLayout, frames_first, read_layout
 from explainable_model.attribution.layout import PatchEmbedding, SpatialLayout, find_order, patch_embedding
+from explainable_model.eager.checks import refuse_inference_tensor
 
 # Layers that make a map of the image from a map of the image.
 MAP_WORDS = ("Conv", "Pool", "Upsample", "PixelShuffle", "PixelUnshuffle")
@@ -99,6 +100,7 @@ class OutputRecord:
             tensors = list(floating_tensors(output))
             if not tensors or threading.get_ident() != self._thread:
                 return
+            refuse_inference_tensor(self.model, tensors[0])
             tensor, numbers = tensors[0], [self.number(tensor) for tensor in tensors]
             layout = self.layout_of(tensor, module)
             self._record_grid(module, inputs, tensor, layout)

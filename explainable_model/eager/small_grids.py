@@ -21,6 +21,7 @@ FEW = 9  # in a grid of fewer cells, chance goes further
 PROVEN_IN_FEW = 6.0, 0.5  # so many errors, or ``PROVEN`` and this mean excess; text stays below 4.6 and 0.41
 ELSEWHERE = math.log(2)  # the same for other tokens than the cells' own, which show another order
 DISTINCT = 0.75  # of these tokens are different ones
+APART = 3.0  # standard deviations by which they lead the others; a mixer's weights, which have no order, lead by 2.4
 FLOOR = 1e-3  # of the mean change: smaller changes count as this
 
 
@@ -67,5 +68,7 @@ def judge_cells(layout: SpatialLayout, tokens: Tensor) -> bool | None:
     if mean > PROVEN * error and (not is_few or mean > min(PROVEN_IN_FEW[0] * error, PROVEN_IN_FEW[1])):
         return True
     most = excess.max(1)
-    is_order = len(set(most.indices.tolist())) >= DISTINCT * len(cells) and float(most.values.mean()) > ELSEWHERE
+    leading, following = float(most.values.mean()), excess.scatter(1, most.indices.unsqueeze(1), torch.nan)
+    is_apart = leading > max(ELSEWHERE, APART * float(following[following.isfinite()].std()))
+    is_order = is_apart and len(set(most.indices.tolist())) >= DISTINCT * len(cells)
     return False if is_order and not is_few else None

@@ -2,6 +2,7 @@
 
 from explainable_model.evaluation.adapters import CaptumAttribution, explain_func, for_captum
 from explainable_model.evaluation.comparison import Comparison, compare
+from explainable_model.evaluation.completeness import convergence_gap
 from explainable_model.evaluation.drise import Detected, drise
 from explainable_model.evaluation.evaluate import evaluate
 from explainable_model.evaluation.evaluation import Evaluation
@@ -15,6 +16,7 @@ __all__ = [
     "Detected",
     "Evaluation",
     "compare",
+    "convergence_gap",
     "drise",
     "evaluate",
     "explain_func",

@@ -70,7 +70,7 @@ class Evaluation:
         measures = {
             name: {"better": MEASURES[name].better, "formula": MEASURES[name].formula} for name in self.measures
         }
-        rows = [{key: value for key, value in row.items() if key != "key"} for row in self.rows]
+        rows = [{key: value for key, value in row.items() if key not in ("key", "content")} for row in self.rows]
         return {"summary": summary, "measures": measures, "seed": self.seed, "rows": rows, "errors": dict(self.errors)}
 
     def to_csv(self) -> str:
@@ -96,7 +96,7 @@ class Evaluation:
             ".csv": self.to_csv,
             ".html": lambda: draw_page(self.summary, self.measures, self.errors, self._count_photos()),
         }
-        write_bytes(path, writers[path.suffix]().encode())
+        write_bytes(path, writers[path.suffix]().encode("utf-8", "replace"))  # a name of a file need not be Unicode
         return path
 
     def _count_photos(self) -> int:

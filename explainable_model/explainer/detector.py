@@ -24,6 +24,7 @@ from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    from explainable_model.artifact.metadata import Metadata
     from explainable_model.model import ExplainableModel
     from explainable_model.networks.named import NamedModel
     from explainable_model.runtime import Session
@@ -184,13 +185,18 @@ def session_detector(session: "Session", preprocess: Preprocess | None = None) -
         answer: Any = session(batch, wanted)
         return DetectionExplanation(Detections(*(part[:1] for part in answer.detections)), answer.cam[:1])
 
+    return artifact_detector(metadata, preparation, run)
+
+
+def artifact_detector(
+    metadata: "Metadata",
+    preparation: Preprocess | AsDecoded,
+    run: Callable[[NDArray[Any], NDArray[np.int64] | None], Answer],
+) -> DetectorExplainer:
+    """Name the method, the layers and the classes of an artifact, which ``run`` runs."""
+    layers = tuple(metadata.target_layers)
     return DetectorExplainer(
-        run,
-        preparation,
-        metadata.class_names,
-        metadata.method,
-        lambda: tuple(metadata.target_layers),
-        metadata.diverging,
+        run, preparation, metadata.class_names, metadata.method, lambda: layers, metadata.diverging
     )
 
 

@@ -1,5 +1,6 @@
 """Explains photos by a network or by an artifact, and writes pictures. Needs no torch for ONNX."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def session_explainer(session: "Session", preprocess: Any = None) -> Explainer:
         check_volume((size, *images.shape[1:]), 1, session.path)
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         filled = [np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)]) for part in parts]
-        outputs = [session(np.ascontiguousarray(part.astype(metadata.array_dtype))).logits for part in filled]
+        outputs = [session.predict(np.ascontiguousarray(part.astype(metadata.array_dtype))) for part in filled]
         return np.concatenate(outputs)[: len(images)]
 
     return Explainer(
@@ -187,6 +188,7 @@ def _wrap(
     import torch
 
     from explainable_model.attribution.calling import call_network
+    from explainable_model.attribution.context import CPU_PIXELS
     from explainable_model.attribution.prediction import find_prediction
     from explainable_model.attribution.targets import Binary
 
@@ -203,9 +205,11 @@ def _wrap(
 
     def predict(images: NDArray[Any]) -> NDArray[Any]:
         pixels = torch.from_numpy(images).to(dtype)
+        few = max(1, CPU_PIXELS // math.prod(pixels.shape[2:]))
         with torch.no_grad(), wrap_network_errors(named.model, tuple(pixels.shape)):
-            output = call_network(named.model, plan.forward, pixels, ())
-            return np.asarray(find_prediction(output, plan.output).tensor.float().cpu())
+            outputs = [call_network(named.model, plan.forward, part, ()) for part in torch.split(pixels, few)]
+            found = [find_prediction(output, plan.output).tensor.float().cpu() for output in outputs]
+        return torch.cat(found).numpy()
 
     kind = named.output_kind or _find_kind(named, plan, shape)
     classes = 2 if isinstance(plan.target, Binary) else None

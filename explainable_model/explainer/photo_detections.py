@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.errors import InputError
+from explainable_model.explainer.detection_defaults import DETECTION
 from explainable_model.explainer.detector import DetectorExplainer
+from explainable_model.explainer.found_boxes import FoundBoxes, find_boxes
 from explainable_model.explainer.photos import OpenedPhoto
 from explainable_model.explainer.pictures import DICOM, save_answer, show_picture
-from explainable_model.imaging.boxes import DrawnBox, overlay_boxes, sheet_boxes
-from explainable_model.imaging.overlay import OverlayStyle, hottest_point
-from explainable_model.imaging.preprocess import Box
+from explainable_model.imaging.boxes import overlay_boxes, sheet_boxes
+from explainable_model.imaging.overlay import OverlayStyle
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,73 +26,29 @@ PICTURES = ("panel", "overlay")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class PhotoDetections:
+class PhotoDetections(FoundBoxes):
     """The boxes of one photo, and a map that explains each. Made by ``explain``; notebooks show it.
 
     Attributes:
+        boxes, scores, labels, cam, box, explainer: as of ``FoundBoxes``.
         photo: RGB, upright.
         name: of the photo, for captions.
         path: the photo's file, if it has one.
-        boxes: ``(k, 4)``: left, top, right, bottom in pixels of the photo, best first; only boxes that were found.
-        scores: ``(k,)``, 0 to 1.
-        labels: ``(k,)`` int64, the class of each box as the detector counts.
-        cam: ``(k, h, w)`` in [0, 1], the map of each box.
-        box: the part of the photo that the maps cover.
-        explainer: what explained it.
     """
 
     photo: "Image"
     name: str
     path: Path | None
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    cam: NDArray[Any]
-    box: Box
-    explainer: DetectorExplainer
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    @property
-    def method(self) -> str:
-        """Key of ``METHODS``."""
-        return self.explainer.method
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the explained layers."""
-        return self.explainer.list_layers()
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Name of the class of each box; ``class 3`` where no names are known."""
-        return tuple(self.explainer.name_class(int(label)) for label in self.labels)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Each box in words: ``cup 94%``."""
-        return tuple(f"{name} {score:.0%}" for name, score in zip(self.class_names, self.scores, strict=True))
-
-    @property
-    def label(self) -> str:
-        """All boxes in words: ``cup 94%, face 31%``."""
-        return ", ".join(self.texts) or "no box"
-
-    @property
-    def hottest(self) -> tuple[tuple[float, float], ...]:
-        """Where in the photo the map of each box is largest: ``(column, row)`` in pixels."""
-        return tuple(hottest_point(cam, self.box) for cam in self.cam)
 
     def overlay(self, *, colormap: str | None = None, **style: Any) -> "Image":
         """Draw all boxes with their maps in one picture, see ``imaging.boxes.overlay_boxes``."""
-        return overlay_boxes(self.photo, self.cam, self._drawn(), box=self.box, **self._signed(colormap, style))
+        return overlay_boxes(self.photo, self.cam, self.list_drawn(), box=self.box, **self._signed(colormap, style))
 
     def panel(self, *, caption: str | None = None, colormap: str | None = None, **style: Any) -> "Image":
         """Draw a sheet: all boxes in the first tile, then a tile for each box with its own map."""
         heading = f"{self.name}: {self.explainer.describe_method()}" if caption is None else caption
         return sheet_boxes(
-            self.photo, self.cam, self._drawn(), box=self.box, heading=heading, **self._signed(colormap, style)
+            self.photo, self.cam, self.list_drawn(), box=self.box, heading=heading, **self._signed(colormap, style)
         )
 
     def show(self, **style: Any) -> None:
@@ -125,19 +82,8 @@ class PhotoDetections:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the boxes for JSON: place, class and score of each, and where its map is largest."""
-        names = self.class_names if self.explainer.class_names is not None else (None,) * len(self)
-        boxes = [
-            {
-                "box": self.boxes[number].tolist(),
-                "class_idx": int(self.labels[number]),
-                "class_name": names[number],
-                "score": float(self.scores[number]),
-                "hottest": list(self.hottest[number]),
-            }
-            for number in range(len(self))
-        ]
         made = {"seen": list(self.box), "method": self.method, "layers": list(self.layers)}
-        return {"photo": str(self.path or self.name), "task": "detection", "boxes": boxes, **made}
+        return {"photo": str(self.path or self.name), "task": DETECTION, "boxes": self.list_boxes(), **made}
 
     def to_json(self) -> str:
         """Write ``to_dict`` as JSON."""
@@ -157,10 +103,6 @@ class PhotoDetections:
         picture = base64.b64encode(self._repr_png_()).decode()
         return f'<img alt="{html.escape(repr(self))}" src="data:image/png;base64,{picture}">'
 
-    def _drawn(self) -> list[DrawnBox]:
-        pairs = zip(self.boxes.tolist(), self.texts, strict=True)
-        return [DrawnBox((left, top, right, bottom), text) for (left, top, right, bottom), text in pairs]
-
     def _signed(self, colormap: str | None, style: dict[str, Any]) -> dict[str, Any]:
         return {"colormap": colormap, **({"signed": True} if self.explainer.signed else {}), **style}
 
@@ -177,40 +119,10 @@ def explain_boxes(
     """
     image = explainer.preprocess(opened.picture)
     wanted = None if ranks is None else np.asarray(ranks, np.int64)[None]
-    (boxes, scores, labels, valid), cam = explainer.run(image, wanted)
-    kept = np.asarray(valid[0], bool)
-    if ranks is not None:
-        kept[len(ranks) :] = False
-    size, prepare = opened.picture.size, explainer.preprocess
-    found = boxes[0][kept].astype(np.float64)
-    return PhotoDetections(
-        photo=opened.picture,
-        name=opened.name,
-        path=opened.path,
-        boxes=place_boxes(found, prepare.image_box(*size), image.shape[2:], size),
-        scores=scores[0][kept].astype(np.float64),
-        labels=labels[0][kept].astype(np.int64),
-        cam=prepare.crop(cam[0][kept], *size),
-        box=prepare.box(*size),
-        explainer=explainer,
-    )
-
-
-def place_boxes(
-    boxes: NDArray[np.float64], seen: Box, image_size: tuple[int, ...], photo_size: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Bring boxes from pixels of the image to pixels of the photo.
-
-    Args:
-        boxes: ``(k, 4)``.
-        seen: the edges of the image in the photo, as from ``Preprocess.image_box``.
-        image_size: ``(H, W)``.
-        photo_size: ``(width, height)``; boxes are cut off there.
-    """
-    left, top, right, bottom = seen
-    scale = np.array([(right - left) / image_size[1], (bottom - top) / image_size[0]] * 2)
-    placed: NDArray[np.float64] = (boxes * scale + np.array([left, top] * 2)).clip(0, np.array([*photo_size] * 2))
-    return placed
+    answer = explainer.run(image, wanted)
+    count = None if ranks is None else len(ranks)
+    found = find_boxes(explainer, answer, image.shape, opened.picture.size, count)
+    return PhotoDetections(**vars(found), photo=opened.picture, name=opened.name, path=opened.path)
 
 
 def explain_photo_boxes(

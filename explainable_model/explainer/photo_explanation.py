@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from explainable_model.errors import InputError
 from explainable_model.explainer.answers import TOP, Answer, label_class, probabilities
+from explainable_model.explainer.explained import Explained
 from explainable_model.explainer.pictures import DICOM, save_answer, show_picture
 from explainable_model.explanation import Explanation
 from explainable_model.imaging.overlay import ALPHA, UNSEEN, heatmap, hottest_point, overlay, resize_map, round_box
@@ -30,7 +31,7 @@ PICTURES = ("panel", "overlay", "heatmap")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class PhotoExplanation:
+class PhotoExplanation(Explained):
     """The prediction for one photo and the map that explains one class. Made by ``explain``; notebooks show it.
 
     Attributes:
@@ -52,16 +53,6 @@ class PhotoExplanation:
     class_idx: int
     box: Box
     explainer: "Explainer"
-
-    @property
-    def method(self) -> str:
-        """Key of ``METHODS``."""
-        return self.explainer.method
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the explained layers; empty where the method explains at the image itself."""
-        return self.explainer.list_layers()
 
     @property
     def class_name(self) -> str | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from explainable_model.errors import InputError
 from explainable_model.explainer.answers import TOP, Answer, label_class, probabilities
+from explainable_model.explainer.explained import Explained
 from explainable_model.explainer.pictures import save_answer, show_picture
 from explainable_model.explanation import Explanation
 from explainable_model.imaging.montage import draw_montage
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class VolumeExplanation:
+class VolumeExplanation(Explained):
     """The prediction for one volume and the map that explains one class. Made by ``explain``; notebooks show slices.
 
     Attributes:
@@ -134,7 +135,7 @@ class VolumeExplanation:
         described = self._describe()
         best = described.pop("top")
         where = {"hottest": list(self.hottest), "hottest_mm": list(self.hottest_mm)}
-        made = {"method": self.explainer.method, "layers": list(self.explainer.list_layers())}
+        made = {"method": self.method, "layers": list(self.layers)}
         return {"volume": str(self.volume.path or self.name), **described, **where, **made, "top": best}
 
     def to_json(self) -> str:

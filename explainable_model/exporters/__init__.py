@@ -7,13 +7,15 @@ from explainable_model.errors import ArtifactError
 from explainable_model.exporters.aotinductor import AOTINDUCTOR
 from explainable_model.exporters.executorch import EXECUTORCH
 from explainable_model.exporters.format import Format
+from explainable_model.exporters.litert import LITERT
 from explainable_model.exporters.onnx import ONNX
 from explainable_model.exporters.openvino import OPENVINO
 from explainable_model.exporters.pt2 import PT2
 from explainable_model.exporters.torchscript import TORCHSCRIPT
 from explainable_model.spelling import suggest
 
-FORMATS: Mapping[str, Format] = {fmt.name: fmt for fmt in (TORCHSCRIPT, ONNX, PT2, AOTINDUCTOR, OPENVINO, EXECUTORCH)}
+ROWS = (TORCHSCRIPT, ONNX, PT2, AOTINDUCTOR, OPENVINO, EXECUTORCH, LITERT)
+FORMATS: Mapping[str, Format] = {fmt.name: fmt for fmt in ROWS}
 
 
 def format_of(path: str | Path, name: str | None = None) -> Format:

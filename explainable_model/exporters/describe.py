@@ -17,6 +17,7 @@ from explainable_model.attribution.boxes import BoxScore
 from explainable_model.errors import InputError
 from explainable_model.explanation import OUTPUT_KINDS, PRESENT, PROBABILITY_KINDS, OutputKind
 from explainable_model.exporters import FORMATS
+from explainable_model.exporters.box_reference import answer_box_reference
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.verify.samples import example_like, fresh_input, takes_any_value, tested_sizes
@@ -29,6 +30,7 @@ def describe(
     class_names: Sequence[str] | None,
     output_kind: OutputKind | None = None,
     threshold: float = PRESENT,
+    reference: Tensor | None = None,
 ) -> Metadata:
     """Describe an artifact.
 
@@ -39,6 +41,7 @@ def describe(
         class_names: one name per class, if known.
         output_kind: how the output is read as probabilities; ``None`` finds it.
         threshold: smallest probability of a class that is present.
+        reference: a photo with objects, for the recorded answer of a detector; ``None`` for waves.
 
     Raises:
         InputError: ``output_kind`` does not fit the output, the number of class names is not the number of classes,
@@ -72,7 +75,7 @@ def describe(
         input_names=lowered.input_names if format == "onnx" else {},
         preprocess=photo_io.preprocess if photo_io else preprocess,
         class_names=list(class_names) if class_names is not None else None,
-        reference=None if has_boxes else answer_reference(lowered),  # waves have no boxes
+        reference=answer_box_reference(lowered, reference) if has_boxes else answer_reference(lowered),
         precision=lowered.precision,
         profile=lowered.profile,
         output_kind=_choose_output_kind(lowered, output_kind),

@@ -3,14 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from explainable_model.artifact.metadata import METADATA_KEY, Precision
 from explainable_model.artifact.runner import Runner
 from explainable_model.errors import ArtifactError, MissingRuntimeError
-
-if TYPE_CHECKING:
-    from explainable_model.lowering.lowered import LoweredModel
 
 
 @dataclass(frozen=True)
@@ -23,7 +19,8 @@ class Format:
         runtime: name of the program that runs the files.
         packages: importable packages that writing and reading need; the first is the runtime.
         extra: the optional dependency of this library that installs them; ``None`` where torch is enough.
-        write: writes the file, and files beside it where the format has some, with the metadata text.
+        write: writes the file, and files beside it where the format has some, with the metadata text; with the opset
+            too, where the format has ``opsets``.
         open: opens a file with a number of threads, ``None`` for all; returns a runner and the metadata text. It checks
             the file first, so that nothing of the file runs as code, unless ``machine_code`` says that it cannot.
         read_metadata: returns the metadata text of a file, and runs nothing of it.
@@ -32,6 +29,7 @@ class Format:
         open_trusted: opens a file as it is, for files of one's own that hold more than the check accepts.
         machine_code: whether opening a file runs machine code or a program of its own, which nothing can check.
         precisions: the values of ``export(..., precision=...)`` that the format can be written in.
+        opsets: the values of ``export(..., opset=...)``, for a format of ONNX's operators.
         fixed_size: whether the runtime plans its memory for one batch size and one image size.
         quick: whether a file is written in seconds, without a compiler; every method is tested in these formats.
     """
@@ -41,7 +39,7 @@ class Format:
     runtime: str
     packages: tuple[str, ...]
     extra: str | None
-    write: Callable[["LoweredModel", Path, str], None]
+    write: Callable[..., None]
     open: Callable[[Path, int | None], tuple[Runner, str]]
     read_metadata: Callable[[Path], str]
     open_on: Callable[[Path, int | None, str], tuple[Runner, str]] | None = None
@@ -49,6 +47,7 @@ class Format:
     machine_code: bool = False
     companion: Callable[[Path], Path] | None = None
     precisions: tuple[Precision, ...] = ()
+    opsets: Callable[[], range] | None = None
     fixed_size: bool = False
     quick: bool = False
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from explainable_model.artifact.limits import MAX_CONSTANT
 from explainable_model.artifact.metadata import METADATA_KEY, PRECISIONS, Metadata, parse_metadata
 from explainable_model.artifact.outputs import Declared, check_declared
-from explainable_model.artifact.runner import Array, Runner
+from explainable_model.artifact.runner import Array, PredictingRunner, Runner
 from explainable_model.artifact.shapes import dimension_names
 from explainable_model.errors import ArtifactError, LoweringError, MissingRuntimeError, first_line, root_cause
 from explainable_model.explanation import IMAGE, input_names, output_names
@@ -17,12 +17,12 @@ from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.onnx_file import OnnxRecord, check_files, read_onnx
 from explainable_model.exporters.guard.onnx_sizes import check_work
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless, shorten
+from explainable_model.exporters.onnx_opset import default_opset, known_opsets, write_opset
 from explainable_model.telemetry import import_onnxruntime
 
 if TYPE_CHECKING:
     from explainable_model.lowering.lowered import LoweredModel
 
-OPSET = 18
 NO_LAYER = "_empty_nn_module_stack_from_metadata_hook"  # torch gives this name to the nodes that compute sizes
 PROVIDERS = ["CPUExecutionProvider"]
 SIZES = 2**16  # bytes of a constant that says sizes
@@ -32,8 +32,8 @@ TENSOR_TYPES = {"float": "float32", "double": "float64"}
 PROTOBUF_LIMIT = 2**31 - 2**20  # a protobuf message holds less than 2 GiB; the graph needs some of it
 
 
-def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
-    """Write one ``.onnx`` file; weights of 2 GiB and more go to ``<name>.data`` beside it."""
+def write(lowered: "LoweredModel", path: Path, metadata: str, opset: int | None = None) -> None:
+    """Write one ``.onnx`` file of an opset; weights of 2 GiB and more go to ``<name>.data`` beside it."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -45,7 +45,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
 
     from explainable_model.exporters.onnx_kept import put_back, translations
     from explainable_model.lowering.capture.export import quiet_export
-    from explainable_model.networks.onnx.file import opset_of
+    from explainable_model.lowering.capture.leftovers import release_inputs
 
     exported = lowered.exported_program
     with quiet_export():
@@ -57,7 +57,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
                     lowered.photo_io is not None and lowered.photo_io.look is not None,
                     has_boxes=lowered.plan.to_record()["detection"] is not None,
                 ),
-                opset_version=max([OPSET, *(opset_of(kept.model) for kept in lowered.kept)]),
+                opset_version=default_opset(lowered.kept if opset is None else ()),
                 custom_translation_table=translations(lowered.kept),
                 dynamo=True,
                 verbose=False,
@@ -67,6 +67,9 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
                 f"{lowered.plan.model} cannot be translated to ONNX: {first_line(root_cause(error))}"
             ) from error
     assert program is not None
+    if program.exported_program is not None:
+        release_inputs(program.exported_program)
+    write_opset(program.model, opset or default_opset(lowered.kept), str(lowered.plan.model))
     _rename(program.model, lowered.pixels)
     if lowered.profile == "portable":
         _check_portable(program.model)
@@ -180,7 +183,12 @@ def _open(path: Path, threads: int | None, *, is_bounded: bool) -> tuple[Runner,
         outputs: Sequence[Array] = session.run(names, inputs)
         return outputs
 
-    return run, text
+    def predict(*arrays: Array) -> Array:
+        """ONNX Runtime runs the nodes that the logits depend on, and no others."""
+        logits: Array = session.run(names[:1], dict(zip(input_names(len(arrays) - 2), arrays, strict=True)))[0]
+        return logits
+
+    return PredictingRunner(run, predict), text
 
 
 def _declare(value: Any) -> Declared:
@@ -277,5 +285,6 @@ ONNX = Format(
     read_metadata=read_metadata,
     companion=name_companion,
     precisions=PRECISIONS,
+    opsets=known_opsets,
     quick=True,
 )

@@ -89,7 +89,7 @@ def put_back(model: Any, kept: Sequence[KeptGraph]) -> None:
         kept: the graphs whose values it has.
 
     Raises:
-        LoweringError: the file has an older opset, and onnx cannot convert its nodes.
+        LoweringError: the file has another opset, and onnx cannot convert its nodes.
     """
     import onnx_ir
     import onnx_ir.passes.common as passes
@@ -123,7 +123,7 @@ def _convert(kept: KeptGraph, model: Any) -> Any:
         except Exception as error:  # of the C++ part of onnx
             raise LoweringError(
                 f"The nodes of the file are of opset {opset_of(kept.model)}, and onnx cannot convert them to {wanted}: "
-                f"{first_line(error)}. Export the file itself with opset 18, or read it with keep_graph=False."
+                f"{first_line(error)}. Export with another opset=, or read the file with keep_graph=False."
             ) from error
     for node in proto.graph.node:
         del node.metadata_props[:]  # where it came from, which may hold paths of another machine

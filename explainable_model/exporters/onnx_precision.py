@@ -100,7 +100,21 @@ def _convert_to_float16(model: Any) -> Any:
 
     _name_nodes(model)
     exact = [node.name for node in model.graph.node if node.name.startswith(EXPLANATION)]
-    return convert_float_to_float16(model, keep_io_types=True, node_block_list=exact)
+    return _tidy(convert_float_to_float16(model, keep_io_types=True, node_block_list=exact))
+
+
+def _tidy(model: Any) -> Any:
+    """Put each node behind those that it reads, and describe values by their new types, as ONNX demands.
+
+    The converter appends its conversions at the end, and leaves descriptions of values as they were.
+    """
+    import onnx
+    import onnx_ir
+
+    del model.graph.value_info[:]
+    tidied = onnx_ir.from_proto(model)
+    tidied.graph.sort()
+    return onnx.shape_inference.infer_shapes(onnx_ir.to_proto(tidied))
 
 
 def _name_nodes(model: Any) -> None:

@@ -9,34 +9,37 @@ from typing import Any
 from torch import Tensor
 
 from explainable_model.artifact.checksum import UNWRITTEN, write_checksum
-from explainable_model.artifact.metadata import PRECISIONS, Metadata, Precision, Profile
+from explainable_model.artifact.metadata import Metadata, Precision, Profile
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.attribution.boxes import BoxScore
 from explainable_model.errors import ArtifactError, InputError, UntrustedArtifactError, UntrustedArtifactWarning
 from explainable_model.explanation import OVERLAY, PRESENT, OutputKind, Progress, check_threshold
-from explainable_model.exporters import FORMATS, format_by_suffix, format_of
+from explainable_model.exporters import format_by_suffix, format_of
 from explainable_model.exporters.describe import describe
 from explainable_model.exporters.detectors import check_detector
 from explainable_model.exporters.format import Format
 from explainable_model.exporters.onnx_kept import check_kept
+from explainable_model.exporters.onnx_opset import default_opset
 from explainable_model.exporters.onnx_precision import reduce_precision
 from explainable_model.exporters.opening import find_companion, open_artifact
+from explainable_model.exporters.requests import check_opset, check_photos, check_precision, check_request
 from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.preprocess import Preprocess
+from explainable_model.lowering.capture.leftovers import forget_leftovers
 from explainable_model.lowering.imaging import make_photo_io
 from explainable_model.lowering.lowered import LoweredModel
 from explainable_model.lowering.pipeline import with_photo_io
-from explainable_model.lowering.pixels import check_pixels
 from explainable_model.model import ExplainableModel, lower
 from explainable_model.networks.transforms import as_preprocess
 from explainable_model.paths import as_path
 from explainable_model.progress import ProgressLike, as_progress
-from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images, check_calibration
+from explainable_model.verify.calibration import MINIMUM, Calibration, calibration_images
 from explainable_model.verify.require import require_parity
 from explainable_model.verify.samples import example_like, tested_sizes
 from explainable_model.writing import StagedOutput, resolve_target
 
 
+@forget_leftovers()
 def export(
     explainable: ExplainableModel | LoweredModel,
     path: str | Path,
@@ -53,8 +56,10 @@ def export(
     pixel_dtype: str = "uint8",
     render: str | OverlayStyle | None = None,
     profile: Profile = "full",
+    opset: int | None = None,
     precision: Precision | None = None,
     calibration: Calibration | None = None,
+    reference: Tensor | None = None,
     progress: ProgressLike = None,
 ) -> Path:
     """Write one artifact that predicts and explains, and compare it with the network before it gets its name.
@@ -89,11 +94,16 @@ def export(
         render: ``"overlay"`` (or an ``OverlayStyle``: colormap, alpha, threshold) adds a fourth output, uint8: the map
             drawn over the photo. Needs ``pixels``.
         profile: ``portable`` uses only operators that strict runtimes have, for the example's shape; see ``lower``.
+        opset: version of ONNX's operators, 13 to the newest that onnx knows; ``None`` for 18. An operator that an
+            older one lacks is written in operators that it has, or refused.
         precision: ``float16`` or ``int8``, for the formats that have it (``Format.precisions``); image, logits and cam
             stay float32. ``Metadata.agreement`` records how far the artifact agrees with the one in float32.
         calibration: images to calibrate int8 with, and to compare both artifacts on: a folder of photos, their paths,
             or an array ``(M, C, *spatial)`` of what the artifact takes (with ``pixels``, photos of one size in that
             layout); at least 8, better some hundred.
+        reference: of a detector a photo with objects, shaped like the example. A coarse copy of it is stored in the
+            file, with the boxes in it, so that a server or a page can compare its own boxes when it starts. Without,
+            they compare the answer to waves, in which a trained detector finds nothing.
         progress: ``True`` for bars, or a function that is called with the step (``"reading"``, ``"calibrating"``,
             ``"comparing"``), the number of finished images, and the number of all images.
 
@@ -120,9 +130,12 @@ def export(
     preparation, told = as_preprocess(preprocess), as_progress(progress)
     check_request(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile)
     check_photos(pixels, pixel_dtype, preparation)
+    check_opset(fmt, path, opset)
     check_precision(fmt, precision, calibration, preparation)
     if isinstance(explainable.plan.target, BoxScore):
         check_detector(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile, precision=precision)
+    elif reference is not None:
+        raise InputError("reference= is of detectors; others record their answer to waves. Leave it out.")
     with StagedOutput(path) as staged:
         lowered = ensure_lowered(
             explainable,
@@ -134,9 +147,13 @@ def export(
         )
         check_kept(lowered.kept, fmt, path, precision)
         lowered = with_pixels(lowered, preparation, pixels, render, pixel_dtype)
-        described = describe(lowered, fmt.name, preparation, class_names, output_kind, check_threshold(threshold))
+        described = describe(
+            lowered, fmt.name, preparation, class_names, output_kind, check_threshold(threshold), reference
+        )
         unwritten, file = replace(described, checksum=UNWRITTEN), staged.file
-        fmt.write(lowered, file, unwritten.to_json())
+        if fmt.opsets is not None:
+            unwritten = replace(unwritten, opset=opset or default_opset(lowered.kept))
+        fmt.write(lowered, file, unwritten.to_json(), *(() if opset is None else (opset,)))
         write_checksum(file, find_companion(file, fmt))
         runner, metadata = open_own(fmt, file)
         require_parity(explainable, lowered, metadata, runner)
@@ -165,23 +182,6 @@ def open_own(fmt: Format, file: Path) -> tuple[Runner, Metadata]:
         return open_artifact(file, fmt, trusted=True)
 
 
-def check_request(fmt: Format, path: Path, *, dynamic_size: bool, pixels: str | None, profile: Profile) -> None:
-    """Refuse options that contradict each other, before any work is done.
-
-    Raises:
-        InputError: which of them to leave out.
-    """
-    if fmt.fixed_size and (dynamic_size or pixels is not None):
-        raise InputError(
-            f"{fmt.runtime} plans its memory for one image size: leave dynamic_size and pixels out for {path.name}."
-        )
-    if pixels is not None and profile != "full":
-        raise InputError(
-            f"The {profile} profile is for images of one size, and photos are of any: leave out pixels, and prepare "
-            "them outside of the artifact, or leave out profile."
-        )
-
-
 def ensure_lowered(
     explainable: ExplainableModel | LoweredModel,
     image: Tensor | None,
@@ -208,18 +208,6 @@ def ensure_lowered(
     if example is None:
         raise InputError("export needs an example image: export(explainable, path, image), shape (N, C, H, W).")
     return lower(explainable, example, *inputs, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch, profile=profile)
-
-
-def check_photos(pixels: str | None, pixel_dtype: str, preprocess: Preprocess | None) -> None:
-    """Refuse photos that artifacts do not take, before any work is done.
-
-    Raises:
-        InputError: a type without a layout; and as ``check_pixels``.
-    """
-    if pixels is not None and preprocess is not None:
-        check_pixels(pixels, pixel_dtype, preprocess.window)
-    elif pixels is None and pixel_dtype != "uint8":
-        raise InputError(f"pixel_dtype={pixel_dtype!r} is of photos, which the artifact needs to take: pixels='NHW'.")
 
 
 def with_pixels(
@@ -258,35 +246,3 @@ def comparison_images(
         return calibration_images(calibration, metadata, progress)
     batch, size = metadata.batch or 1, tested_sizes(lowered)[0]
     return [example_like(lowered, batch, seed, size).cpu().numpy() for seed in range(MINIMUM)]
-
-
-def check_precision(
-    fmt: Format, precision: str | None, calibration: Calibration | None, preprocess: Preprocess | None
-) -> None:
-    """Refuse a precision that the format does not have, before any work is done.
-
-    Raises:
-        InputError: the precision is unknown, the format does not have it, or there are too few images to calibrate
-            with.
-    """
-    if precision is None:
-        if calibration is not None:
-            raise InputError("calibration is for precision='int8' (or 'float16', to compare with); name one.")
-        return
-    if precision not in PRECISIONS:
-        raise InputError(
-            f"Unknown precision {precision!r}; known: {', '.join(PRECISIONS)}, or None for the network's own."
-        )
-    if precision not in fmt.precisions:
-        able = [other.name for other in FORMATS.values() if precision in other.precisions]
-        raise InputError(
-            f"The format {fmt.name} is written in the network's own precision only; precision={precision!r} is for "
-            f"{', '.join(able)}. Or give a network.half() with a float16 image."
-        )
-    if precision == "int8" and calibration is None:
-        raise InputError(
-            f"precision='int8' needs calibration=: a folder of {MINIMUM} or more photos of the kind that the network "
-            "will see, their paths, or an array of what it takes."
-        )
-    if calibration is not None:
-        check_calibration(calibration, preprocess)

@@ -120,6 +120,8 @@ def palette(colormap: Colormap = COLORMAP) -> Pixels:
         return colormap
     import matplotlib
 
+    if not isinstance(colormap, str):
+        raise InputError(f"colormap is {colormap!r:.80}; expected a name of matplotlib, or colors of palette().")
     if colormap not in matplotlib.colormaps:
         near = difflib.get_close_matches(colormap, list(matplotlib.colormaps), n=3)
         known = ", ".join(near or ["turbo", "jet", "viridis", "inferno"])

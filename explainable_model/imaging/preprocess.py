@@ -36,6 +36,16 @@ MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
+def _list_numbers(name: str, value: Any) -> tuple[Any, ...]:
+    """One number or several, also in an array."""
+    if isinstance(value, (int, float)):
+        return (value,)
+    try:
+        return tuple(each.item() if hasattr(each, "item") else each for each in value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} is {value!r:.80}; expected a number, or one for each channel or side.") from error
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """How a photo becomes the network's input: ``(pixel / 255 - mean) / std`` after resizing.
@@ -62,8 +72,8 @@ class Preprocess:
     pad: float | None = None
 
     def __post_init__(self) -> None:
-        size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
-        mean, std = ((value,) if isinstance(value, (int, float)) else tuple(value) for value in (self.mean, self.std))
+        size = (self.size, self.size) if isinstance(self.size, int) else _list_numbers("size", self.size)
+        mean, std = _list_numbers("mean", self.mean), _list_numbers("std", self.std)
         for name, value in (("size", size), ("mean", mean), ("std", std)):
             object.__setattr__(self, name, value)
         if len(self.size) != 2:

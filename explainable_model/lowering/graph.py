@@ -67,8 +67,15 @@ def insert_like(graph: fx.Graph, like: fx.Node, target: Any, *args: Any) -> fx.N
     """Insert a call in the layer of another node, with the shape of its result recorded."""
     node = graph.call_function(target, args)
     node.meta.update({key: value for key, value in like.meta.items() if key != "val"})
-    with like.meta["val"].fake_mode:
-        node.meta["val"] = target(*fx.node.map_arg(args, lambda n: n.meta["val"]))
+    mode = like.meta["val"].fake_mode
+
+    def fake(argument: fx.Node) -> Any:
+        value = argument.meta["val"]
+        return mode.from_tensor(value) if type(value) in (Tensor, nn.Parameter) else value  # a constant
+
+    values = fx.node.map_arg(args, fake)
+    with mode:
+        node.meta["val"] = target(*values)
     return node
 
 

@@ -12,6 +12,7 @@ from torch._ops import OpOverload
 from explainable_model.artifact.metadata import PROFILES, Profile
 from explainable_model.attribution.plan import Plan
 from explainable_model.errors import InputError, StaticBatchWarning, TraceError
+from explainable_model.lowering.capture.leftovers import forget_leftovers
 from explainable_model.lowering.capture.trace_errors import reason_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims
 from explainable_model.lowering.lowered import LoweredModel
@@ -38,6 +39,7 @@ def check_profile(profile: str, image: Tensor, *, dynamic_size: bool) -> None:
         )
 
 
+@forget_leftovers()
 def lower_with_open_dims(
     model: nn.Module,
     plan: Plan,

@@ -18,6 +18,15 @@ PROBABILITIES = ("softmax", "_softmax", "_safe_softmax", "sigmoid", "hardsigmoid
 BY_HAND = ({"exp", "reciprocal"}, {"exp", "div"}, {"tanh"})
 """Operators that a sigmoid is written with where no operator of that name is used."""
 
+POSITIVE = {"relu", "softplus", "abs", "exp", "pow", "square"}
+"""Operators that end a count, an age or a density: of one logit they would leave the half that says yes."""
+
+EVIDENCE = {
+    "softplus"
+}  # of several classes, as parameters of a Dirichlet distribution; a rectified map is averaged, too
+DISTANCES = {"cdist", "_cdist_forward", "cdistforward", "_euclidean_dist", "euclideandist"}
+TURNED = {"neg", "mul", "sub", "rsub", "div", "exp", "reciprocal"}  # which make the nearest class the largest
+
 TOLERANCE = 1e-2  # float16 and bfloat16 probabilities do not sum to exactly one
 
 
@@ -77,10 +86,18 @@ def classify_output(ending: OutputEnding | None, logits: Tensor) -> OutputKind:
         return "softmax"
     by_hand = any(names <= ending.passed for names in BY_HAND)
     if ending.raw and not (by_hand and in_unit):
-        return "logits" if classes > 1 else "binary_logits"
+        return "scores" if _is_no_logit(ending, classes) else "logits" if classes > 1 else "binary_logits"
     if in_unit and not (logits.ndim > 2 and classes > 1 and any("softmax" in name for name in ending.activations)):
         return "sigmoid" if classes > 1 else "binary"
     return "logits" if classes > 1 and _sums_to_one(values.exp()) else "scores"
+
+
+def _is_no_logit(ending: OutputEnding, classes: int) -> bool:
+    """Whether what follows the last layer makes values of which no sigmoid or softmax is a probability."""
+    passed = ending.passed
+    if DISTANCES & passed and not TURNED & passed:
+        return True
+    return bool((EVIDENCE if classes > 1 else POSITIVE) & passed)
 
 
 def _sums_to_one(values: Tensor) -> bool:

@@ -35,6 +35,7 @@ from explainable_model.lowering.graph import get_attribute, layer_of, output_nod
 from explainable_model.lowering.imaging import PhotoIO, PhotoModel, fresh_photos, photo_sizes
 from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
 from explainable_model.lowering.output_kind import OutputEnding, find_ending
+from explainable_model.lowering.passes.average_early import average_early
 from explainable_model.lowering.passes.contiguous import copy_transposed_factors
 from explainable_model.lowering.passes.devices import free_of_devices
 from explainable_model.lowering.passes.fold import fold_batch_norm, fold_constants
@@ -212,6 +213,7 @@ def _finished(program: ExportedProgram) -> fx.GraphModule:
     copy_transposed_factors(module.graph)
     free_of_devices(module)
     fold_constants(module)
+    average_early(module)
     _name_nodes(module)
     backward = sorted({str(n.target) for n in module.graph.nodes if "backward" in str(n.target)})
     if backward:

@@ -1,21 +1,33 @@
 """Methods that read a transformer's attention: rollout and LeGrad."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, TypeAlias
 
 import torch
 from torch import Tensor
 
 from explainable_model.attribution.counting import counting
+from explainable_model.attribution.options import Ratio, Words
 from explainable_model.methods.precision import in_float32
+
+FUSED: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda attention: attention.mean(1),
+    "max": lambda attention: attention.amax(1),
+    "min": lambda attention: attention.amin(1),
+}
+Heads: TypeAlias = Annotated[str, Words(tuple(FUSED))]
 
 
 @in_float32
-def rollout(attentions: Sequence[Tensor], prefix: int) -> Tensor:
+def rollout(attentions: Sequence[Tensor], prefix: int, *, heads: Heads = "mean", discard: Ratio = 0.0) -> Tensor:
     """How much each patch reaches the class token through all layers, residual connections included.
 
     ``R = B_L ... B_2 B_1`` with ``B_l = norm((mean_h A_lh + I) / 2)``, where ``A_lh`` is the attention of
     head ``h`` in layer ``l`` (rows are queries, of sum one) and ``norm`` divides rows by their sum. The
     map is the row of the class token over the columns of the patches. It explains no class.
+
+    The paper's is the mean over heads, with all attention. The largest or smallest of the heads, and a share of the
+    smallest attention that counts as zero, are common in public code; they make the map sharper.
 
     Where this differs from the paper: it leaves open what to do without a class token. Where the network
     averages its tokens, the map is the mean of the rows of all patches.
@@ -24,6 +36,8 @@ def rollout(attentions: Sequence[Tensor], prefix: int) -> Tensor:
         attentions: ``(N, heads, T, T)`` after the softmax, one for each layer from the first to the last.
         prefix: number of tokens before the patches: the class token first, then distillation and
             register tokens; zero where there is no class token.
+        heads: ``mean``, ``max`` or ``min``: how the heads of a layer become one.
+        discard: share of the entries of each layer's attention, the smallest ones, that count as zero.
 
     Returns:
         ``(N, T - prefix)``, not negative.
@@ -35,9 +49,9 @@ def rollout(attentions: Sequence[Tensor], prefix: int) -> Tensor:
         >>> rollout([attention, attention], prefix=1)
         tensor([[0.7500]])
     """
-    reached = _with_residual(attentions[0])
+    reached = _with_residual(attentions[0], heads, discard)
     for attention in attentions[1:]:
-        reached = torch.matmul(_with_residual(attention), reached)
+        reached = torch.matmul(_with_residual(attention, heads, discard), reached)
     if prefix == 0:
         return reached.mean(1)
     return reached[:, 0, prefix:]
@@ -74,9 +88,13 @@ def legrad(gradients: Sequence[Tensor], prefix: int) -> Tensor:
     return total.mean(0)[:, prefix:]
 
 
-def _with_residual(attention: Tensor) -> Tensor:
+def _with_residual(attention: Tensor, heads: str, discard: float) -> Tensor:
     """``norm((mean_h A_h + I) / 2)``: ``(N, T, T)``."""
-    mean = attention.mean(1)
+    mean = FUSED[heads](attention)
+    dropped = int(discard * mean.shape[1] * mean.shape[2])
+    if dropped > 0:
+        smallest = mean.flatten(1).topk(dropped, 1, largest=False).values.amax(1)
+        mean = torch.where(mean > smallest.reshape(-1, 1, 1), mean, torch.zeros_like(mean))
     count = counting(mean, 1)
     mixed = (mean + (count.unsqueeze(1) == count).to(mean.dtype)) / 2
     return mixed / mixed.sum(2, keepdim=True)

@@ -6,7 +6,9 @@ from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
 from explainable_model.attribution.layout import find_layout
+from explainable_model.attribution.options import Ratio
 from explainable_model.errors import LayerError, ModelError
+from explainable_model.methods.attention import Heads
 from explainable_model.methods.attention import legrad as legrad_map
 from explainable_model.methods.attention import rollout as rollout_map
 from explainable_model.methods.attention_relevance import agcam as agcam_map
@@ -31,11 +33,11 @@ def legrad(context: "MethodContext", *, first: int = 0) -> Tensor:
     return split(legrad_map(gradients, prefix).reshape(-1, *grid), context.classes)
 
 
-def rollout(context: "MethodContext") -> Tensor:
+def rollout(context: "MethodContext", *, heads: Heads = "mean", discard: Ratio = 0.0) -> Tensor:
     """See ``attention.rollout``; every class gets the same map."""
     attentions = context.first.activations
     grid, prefix = _token_grid(context, attentions[0])
-    cam = rollout_map(attentions, prefix).reshape(-1, *grid)
+    cam = rollout_map(attentions, prefix, heads=heads, discard=discard).reshape(-1, *grid)
     return split(repeat(cam, context.classes), context.classes)
 
 

@@ -69,7 +69,8 @@ def agcam(scores: Sequence[Tensor], gradients: Sequence[Tensor], prefix: int) ->
     Returns:
         ``(N, T - prefix)``, not negative.
 
-    Source: Leem and Seo 2024, Attention Guided CAM, arXiv 2402.04563; the sums as in public code of it.
+    Source: Leem and Seo 2024, Attention Guided CAM, arXiv 2402.04563, equations 2 and 7 in the count of the authors'
+    code, which sums over heads and layers.
 
     Example:
         >>> agcam([torch.zeros(1, 1, 2, 2)], [torch.tensor([[[[9., 3.], [9., 9.]]]])], prefix=1)
@@ -87,6 +88,9 @@ def gradeclip(query: Tensor, key: Tensor, value: Tensor, gradients: Tensor, pref
     ``p``, both over all heads, and ``w_p = s(cos(q_0, k_p))`` the cosine of the class token's query with the patch's
     key, scaled to [0, 1] over the patches. It stands for the softmax, which leaves most patches near zero.
 
+    Where this differs from the authors' code: for CLIP, that runs the last attention anew with one head, and projects
+    queries and keys by the weights of the attention's output before it compares them. Here they are the network's own.
+
     Args:
         query: ``(N, heads, T, d)``.
         key: the same shape.
@@ -97,7 +101,8 @@ def gradeclip(query: Tensor, key: Tensor, value: Tensor, gradients: Tensor, pref
     Returns:
         Signed map ``(N, T - prefix)``; the paper's is its positive part.
 
-    Source: Zhao et al. 2024, Grad-ECLIP, arXiv 2502.18816; the terms as in public code of it.
+    Source: Zhao et al. 2024, Grad-ECLIP, arXiv 2502.18816; the terms as in the authors'
+    code.
 
     Example:
         >>> key = torch.tensor([[[[0., 0.], [2., 0.], [0., 1.]]]])

@@ -8,7 +8,6 @@ from explainable_model.methods.precision import in_float32
 CANCELLED = 2.0  # a sum of terms below so many roundings of them is none
 
 
-@in_float32
 def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Multiply activations and gradients element by element and sum over the channels.
 
@@ -32,10 +31,15 @@ def hirescam(activations: Tensor, gradients: Tensor) -> Tensor:
         tensor([[[ 1., -2.],
                  [ 0.,  8.]]])
     """
+    eps = max(torch.finfo(tensor.dtype).eps for tensor in (activations, gradients))  # with which they were computed
+    return _add_products(activations, gradients, eps=eps)
+
+
+@in_float32
+def _add_products(activations: Tensor, gradients: Tensor, *, eps: float) -> Tensor:
     terms = gradients * activations
     cam, size = terms.sum(1), terms.abs().sum(1)
-    limit = CANCELLED * torch.finfo(terms.dtype).eps * size.flatten(1).amax(1)
-    is_rounding = cam.abs().flatten(1).amax(1) <= limit
+    is_rounding = cam.abs().flatten(1).amax(1) <= CANCELLED * eps * size.flatten(1).amax(1)
     return cam * (~is_rounding).to(cam.dtype).reshape(-1, *[1] * (cam.ndim - 1))
 
 

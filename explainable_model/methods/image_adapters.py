@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
+from explainable_model.attribution.noise import NOISE, SAMPLES, noisy_copies, uniform_numbers
 from explainable_model.attribution.options import Baseline, Count, NotNegative, Seed
 from explainable_model.errors import InputError
 from explainable_model.methods import input_gradient
 from explainable_model.methods.gradcam import gradcam
-from explainable_model.methods.noise import NOISE, SAMPLES, noisy_copies, uniform_numbers
 
 if TYPE_CHECKING:
     from explainable_model.attribution.context import MethodContext
@@ -80,7 +80,7 @@ def integrated_gradients(context: "MethodContext", *, steps: Count = STEPS, base
     Raises:
         InputError: the baseline is of another size than the image.
     """
-    start = _baselines(context, baseline)[:1]
+    start = find_baselines(context.image, baseline)[:1]
     path = input_gradient.integration_path(context.image, start, steps)
     chunks = context.image_chunks(steps)
     total = sum(_summed_gradients(context, path[:, first:last]) for first, last in chunks)
@@ -112,7 +112,7 @@ def expected_gradients(
         InputError: the baselines are of another size than the image.
     """
     image = context.image
-    starts = _baselines(context, baseline)
+    starts = find_baselines(image, baseline)
     turns = starts[[sample % len(starts) for sample in range(samples)]]
     points = uniform_numbers(image, 1, samples, seed).to(image.dtype).reshape(1, samples, *[1] * (image.ndim - 1))
     parts, first = [], 0
@@ -127,9 +127,12 @@ def expected_gradients(
     return split(input_gradient.expected_gradients(mean.flatten(0, 1)), context.classes)
 
 
-def _baselines(context: "MethodContext", baseline: float | Tensor) -> Tensor:
-    """``(B, C, *size)``."""
-    image = context.image
+def find_baselines(image: Tensor, baseline: float | Tensor) -> Tensor:
+    """The baselines of an image ``(N, C, *size)``, as images ``(B, C, *size)``.
+
+    Raises:
+        InputError: they are of another size than the image.
+    """
     if not isinstance(baseline, Tensor):
         return torch.full_like(image[:1], baseline)
     given = baseline if baseline.ndim == image.ndim else baseline.unsqueeze(0)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
+from explainable_model.attribution.noise import NOISE, SAMPLES, noisy_copies
 from explainable_model.attribution.options import Count, NotNegative, Seed
 from explainable_model.errors import ModelError
 from explainable_model.methods.finercam import GAMMA, REFERENCES, finercam_weights
 from explainable_model.methods.gradcam import gradcam
 from explainable_model.methods.gradcam_plus_plus import smoothgradcam_plus_plus
-from explainable_model.methods.noise import NOISE, SAMPLES, noisy_copies
 from explainable_model.methods.shapleycam import shapleycam as shapleycam_map
 from explainable_model.methods.weighting import weighted_sum
 

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from explainable_model.attribution.batching import repeat, split
 from explainable_model.attribution.counting import counting
+from explainable_model.attribution.noise import gaussian_noise
 from explainable_model.attribution.options import Count, NotNegative, Seed, Several
 from explainable_model.errors import LayerError
 from explainable_model.methods import masking
 from explainable_model.methods.iscam import iscam as iscam_map
 from explainable_model.methods.iscam import mask_factors
-from explainable_model.methods.noise import gaussian_noise
 from explainable_model.methods.sscam import sscam as sscam_map
 
 if TYPE_CHECKING:

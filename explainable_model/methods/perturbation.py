@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from explainable_model.attribution.counting import counting
-from explainable_model.methods.noise import uniform_numbers
+from explainable_model.attribution.noise import uniform_numbers
 from explainable_model.methods.precision import in_float32
 
 

@@ -62,7 +62,14 @@ LAYER_ROWS = (
     ),
     Method("xgradcam", "XGrad-CAM", "Fu et al. 2020, arXiv 2008.02312", FromGradients(xgradcam), TAIL_GRADIENT),
     Method("layercam", "LayerCAM", "Jiang et al. 2021, IEEE TIP 9462463", FromGradients(layercam), TAIL_GRADIENT),
-    Method("hirescam", "HiResCAM", "Draelos and Carin 2020, arXiv 2011.08891", FromGradients(hirescam), TAIL_GRADIENT),
+    Method(
+        "hirescam",
+        "HiResCAM",
+        "Draelos and Carin 2020, arXiv 2011.08891",
+        FromGradients(hirescam),
+        TAIL_GRADIENT,
+        adds_products=True,
+    ),
     Method(
         "elementwise",
         "Grad-CAM element-wise",

@@ -61,16 +61,19 @@ def read_preprocess(folder: Path) -> Preprocess | None:
     """Translate the folder's image processor into ``Preprocess``; ``None`` where it cannot, or there is no processor.
 
     Raises:
-        ModelError: the file is not JSON.
+        ModelError: the file is not JSON, or holds values of other types.
     """
     path = folder / PROCESSOR
     if not path.is_file():
         return None
     try:
         settings = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON: {error}.") from error
-    return translate_processor(settings)
+    try:
+        return translate_processor(settings)
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        raise ModelError(f"{path} does not describe an image processor: {first_line(error)}.") from error
 
 
 def translate_processor(settings: Mapping[str, Any]) -> Preprocess | None:

@@ -40,7 +40,7 @@ def write_coco(run: str | Path, path: str | Path) -> int:
             images.append(
                 {"id": number + 1, "file_name": row["id"], "width": row["width"] or 0, "height": row["height"] or 0}
             )
-            if (box := _make_box(table, number, row)) is not None:
+            if (box := make_box(table, number, row)) is not None:
                 boxes.append({"id": len(boxes) + 1, "image_id": number + 1, **box})
     classes = sorted({box["category_id"] for box in boxes} | set(table.names))
     content = {
@@ -53,7 +53,7 @@ def write_coco(run: str | Path, path: str | Path) -> int:
     return len(boxes)
 
 
-def _make_box(table: RunTable, number: int, row: Record) -> Record | None:
+def make_box(table: RunTable, number: int, row: Record) -> Record | None:
     """The box of a row; ``None`` where it has none that lies in the photo."""
     edges = row["half_max_box"]
     if (

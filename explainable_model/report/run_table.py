@@ -150,7 +150,7 @@ def _iterate(run: RunFolder, columns: Any) -> Iterator[Any]:
         try:
             batch = batch.select(list(columns)).cast(wanted)
             batch.validate(full=True)
-        except (arrow.ArrowException, ValueError) as error:
+        except (arrow.ArrowException, ValueError, KeyError) as error:
             raise ArtifactError(f"The rows of {run.path} are damaged ({error}); run batch again.") from error
         count += batch.num_rows
         if count > MOST_ROWS:

@@ -12,6 +12,7 @@ from explainable_model.explanation import Progress
 from explainable_model.paths import as_path
 from explainable_model.progress import ProgressLike, as_progress
 from explainable_model.report.against import Pairs, pair_runs
+from explainable_model.report.contents import find_listed
 from explainable_model.report.page import draw_page
 from explainable_model.report.payload import (
     Record,
@@ -142,7 +143,8 @@ def _describe_rows(
     for row in rows.values():
         row["name"] = row["id"].removeprefix(common)
     asked = [number for number in shown.tolist() if not table.failed[number]] if thumbnails else []
-    pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], folder, tell), strict=True))
+    listed = find_listed(table.folder.path, [rows[n]["id"] for n in asked])
+    pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], listed, folder, tell), strict=True))
     described = [describe_row(table, n, rows[n], *pictures.get(n, ("", ""))) for n in shown.tolist()]
     reasons: dict[str, int] = {}
     for picture, reason in pictures.values():

@@ -5,6 +5,7 @@ A server's kit only moves bytes: it turns each incoming request into a ``Request
 """
 
 from explainable_model.serving.contract import Request, RequestError, Response, parse_json_fields
-from explainable_model.serving.service import Durations, Run, Service, Settings
+from explainable_model.serving.job import Settings
+from explainable_model.serving.service import Durations, Run, Service
 
 __all__ = ["Durations", "Request", "RequestError", "Response", "Run", "Service", "Settings", "parse_json_fields"]

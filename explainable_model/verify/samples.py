@@ -34,7 +34,9 @@ def other_sizes(size: Sequence[int], allowed: Sequence[SizeRange] | None) -> lis
     if not allowed:
         return [list(size)]
     larger = [n + k * r.multiple for k, (n, r) in enumerate(zip(size, allowed, strict=True), start=1)]
-    smaller = [max(n - 2 * k * r.multiple, r.minimum) for k, (n, r) in enumerate(zip(size, allowed, strict=True))]
+    first = int(len(size) == 1)  # further dimensions keep one of theirs, so that their proportions change
+    ranges = enumerate(zip(size, allowed, strict=True), start=first)
+    smaller = [max(n - 2 * k * r.multiple, r.minimum) for k, (n, r) in ranges]
     return [list(size), larger, smaller]
 
 

@@ -1,9 +1,12 @@
 // explain PHOTO... ARTIFACT: print the predictions, and write their class activation maps over the photos.
 
 #include <algorithm>
+#include <charconv>
 #include <iostream>
 
+#include "boxes.hpp"
 #include "classes.hpp"
+#include "memory.hpp"
 #include "npy.hpp"
 #include "options.hpp"
 #include "overlay.hpp"
@@ -19,15 +22,26 @@ constexpr int kFailed = 1;
 constexpr int kMistake = 2;
 constexpr int kDark = 64;  // a quarter of 8 bits
 
-void write_heatmaps(const std::string& path, const std::vector<Explanation>& explanations, bool several) {
-  const Grid& first = explanations.front().heatmap;
-  std::vector<std::int64_t> shape = {first.height, first.width};
-  if (several) shape.insert(shape.begin(), static_cast<std::int64_t>(explanations.size()));
+template <typename Answer>
+void write_heatmaps(const std::string& path, const std::vector<Answer>& answers, bool several) {
+  std::vector<std::int64_t> shape = {0, 0};
+  if (!answers.empty()) shape = {answers.front().heatmap.height, answers.front().heatmap.width};
+  if (several) shape.insert(shape.begin(), static_cast<std::int64_t>(answers.size()));
   std::vector<float> values;
-  for (const Explanation& each : explanations) {
+  for (const Answer& each : answers) {
     values.insert(values.end(), each.heatmap.values.begin(), each.heatmap.values.end());
   }
   write_npy(path, shape, values);
+}
+
+// The rank of a box. Throws InputError where it is no rank of the detector's.
+std::int64_t read_rank(const std::string& text, const Metadata& metadata) {
+  std::int64_t rank = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), rank);
+  if (error == std::errc() && end == text.data() + text.size() && rank >= kPredicted && rank < metadata.classes) {
+    return rank;
+  }
+  throw InputError("--box is " + text + "; expected the rank of a box, 0 to " + std::to_string(metadata.classes - 1) + ".");
 }
 
 // Leaves out the tasks that are done, or refuses to replace their files.
@@ -57,9 +71,17 @@ std::vector<Task> make_tasks(const Options& options) {
 
 class Program {
  public:
-  explicit Program(const Options& options)
-      : options_(options), explainer_(options.artifact, options.threads, options.trusted) {
-    if (options.wanted) class_idx_ = find_class(*options.wanted, explainer_.metadata());
+  Program(const Options& options, std::optional<std::uint64_t> bound)
+      : options_(options), bound_(bound), explainer_(options.artifact, options.threads, options.trusted) {
+    const Metadata& metadata = explainer_.metadata();
+    if (options.wanted && metadata.has_boxes) {
+      throw InputError("--class is of classifiers, and this artifact finds boxes; explain one of them with --box RANK.");
+    }
+    if (options.rank && !metadata.has_boxes) {
+      throw InputError("--box is of detectors, and this artifact explains classes; name one with --class.");
+    }
+    if (options.wanted) class_idx_ = find_class(*options.wanted, metadata);
+    if (options.rank) class_idx_ = read_rank(*options.rank, metadata);
   }
 
   // Returns the exit code.
@@ -89,32 +111,41 @@ class Program {
   json explain(const Task& task) const {
     Picture photo;
     std::vector<Explanation> explanations;
+    std::vector<Detection> detections;
+    const Metadata& metadata = explainer_.metadata();
     try {
       photo = read_picture(task.photo);
       warn_of_darkness(task.photo, photo);
-      explanations = explainer_.explain_top(photo, class_idx_);
+      if (metadata.has_boxes) detections = explainer_.detect(photo, class_idx_);
+      else explanations = explainer_.explain_top(photo, class_idx_);
     } catch (const InputError& error) {
-      return {{"photo", task.photo}, {"error", error.what()}};
+      return {{"photo", task.photo}, {"error", error.what() + explain_bound(error.what(), bound_)}};
     }
-    json record = describe(explanations, explainer_.metadata());
+    json record = metadata.has_boxes ? describe(detections, explainer_.find_seen(photo), metadata)
+                                     : describe(explanations, metadata);
     record["photo"] = task.photo;
     if (options_.bench) {
       record["bench"] = describe(measure(explainer_, photo, class_idx_, options_.calls, options_.callers));
     }
-    write(task, photo, explanations, record);
+    if (metadata.has_boxes) {
+      write(task, [&] { return draw_detections(photo, detections, metadata.diverging); }, detections, true, record);
+    } else {
+      const Explanation& best = explanations.front();
+      const auto draw = [&] { return draw_overlay(photo, best.heatmap, best.box, metadata.diverging); };
+      write(task, draw, explanations, metadata.top_k > 0, record);
+    }
     return record;
   }
 
-  void write(const Task& task, const Picture& photo, const std::vector<Explanation>& explanations, json& record) const {
-    const Metadata& metadata = explainer_.metadata();
-    const Explanation& best = explanations.front();
+  template <typename Draw, typename Answer>
+  void write(const Task& task, const Draw& draw, const std::vector<Answer>& answers, bool several, json& record) const {
     if (options_.dir) make_folder(task.overlay.parent_path());
     if (!task.overlay.empty()) {
-      write_png(draw_overlay(photo, best.heatmap, best.box, metadata.diverging), task.overlay);
+      write_png(draw(), task.overlay);
       record["overlay"] = task.overlay.string();
     }
     if (!task.heatmap.empty()) {
-      write_heatmaps(task.heatmap.string(), explanations, metadata.top_k > 0);
+      write_heatmaps(task.heatmap.string(), answers, several);
       record["heatmap"] = task.heatmap.string();
     }
   }
@@ -126,6 +157,7 @@ class Program {
   }
 
   const Options& options_;
+  std::optional<std::uint64_t> bound_;
   Explainer explainer_;
   std::int64_t class_idx_ = kPredicted;
 };
@@ -133,17 +165,22 @@ class Program {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::optional<std::uint64_t> bound;
   try {
     const Options options = parse_options({argv + 1, argv + argc});
-    if (!options.help) return Program(options).run();
-    std::cout << kUsage;
-    return 0;
+    if (options.help) {
+      std::cout << kUsage;
+      return 0;
+    }
+    bound = bound_memory(options.memory ? std::optional(options.memory) : std::nullopt);
+    return Program(options, bound).run();
   } catch (const UsageError& error) {
     std::cerr << "error: " << error.what() << " explain --help lists the options.\n";
   } catch (const std::bad_alloc&) {
-    std::cerr << "error: there is not enough memory.\n";
+    const std::string text = "there is not enough memory.";
+    std::cerr << "error: " << text << explain_bound(text, bound) << "\n";
   } catch (const std::exception& error) {
-    std::cerr << "error: " << error.what() << "\n";
+    std::cerr << "error: " << error.what() << explain_bound(error.what(), bound) << "\n";
   }
   return kMistake;
 }

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "boxes.hpp"
+
 namespace explainable {
 namespace {
 
@@ -94,8 +96,18 @@ void check_output(const std::string& output, std::size_t given, const std::vecto
                       ", expected " + write_shape(expected) + " (0 for any size). Export it again.");
 }
 
+void check_boxes(const Outputs& outputs, const Metadata& metadata, std::int64_t batch, const std::string& name) {
+  check_output("boxes", outputs.logits.size(), outputs.logits_shape, metadata.logits_shape, batch, name);
+  check_output("cam", outputs.cam.size(), outputs.cam_shape, metadata.cam_shape, batch, name);
+  const auto count = static_cast<std::size_t>(batch * metadata.logits_shape.at(1));
+  if (outputs.scores.size() == count && outputs.valid.size() == count && outputs.class_idx.size() == count) return;
+  throw ArtifactError(name + " is not what its metadata describes: it gave " + std::to_string(outputs.scores.size()) +
+                      " scores, expected " + std::to_string(count) + ". Export it again.");
+}
+
 // The artifact may be another than its metadata describes.
 void check_outputs(const Outputs& outputs, const Metadata& metadata, std::int64_t batch, const std::string& name) {
+  if (metadata.has_boxes) return check_boxes(outputs, metadata, batch, name);
   check_output("logits", outputs.logits.size(), outputs.logits_shape, metadata.logits_shape, batch, name);
   check_output("cam", outputs.cam.size(), outputs.cam_shape, metadata.cam_shape, batch, name);
   const auto known = [&](std::int64_t class_idx) { return class_idx >= 0 && class_idx < metadata.classes; };
@@ -199,7 +211,18 @@ Explainer::Explainer(const std::filesystem::path& artifact, int threads, bool tr
   metadata_ = parse_metadata(runtime_->metadata_text(), artifact.string());
 }
 
-std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64_t class_idx) const {
+void Explainer::require_boxes(bool wanted) const {
+  if (metadata_.has_boxes == wanted) return;
+  throw ArtifactError(wanted ? name_ + " explains classes, and finds no boxes; call explain."
+                             : name_ + " finds boxes, each with a map; call detect.");
+}
+
+Box Explainer::find_seen(const Picture& photo) const {
+  const Box whole{0, 0, static_cast<double>(photo.width), static_cast<double>(photo.height)};
+  return metadata_.pixels.empty() ? find_box(*metadata_.preprocess, photo.width, photo.height) : whole;
+}
+
+Outputs Explainer::run_photo(const Picture& photo, std::int64_t class_idx, bool first) const {
   const bool takes_photos = !metadata_.pixels.empty();
   if (!takes_photos && !metadata_.preprocess) {
     throw ArtifactError(name_ +
@@ -210,17 +233,24 @@ std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64
                      " chooses the values that become black and white; this program reads the full range alone. "
                      "Convert the photo to 8 bits.");
   }
-  const Box whole{0, 0, static_cast<double>(photo.width), static_cast<double>(photo.height)};
-  const Box box = takes_photos ? whole : find_box(*metadata_.preprocess, photo.width, photo.height);
   Image image = takes_photos ? copy_levels(photo, metadata_.pixels) : to_image(*metadata_.preprocess, photo);
   const std::int64_t copies = std::max<std::int64_t>(metadata_.batch(), 1);
   repeat(image, copies);
   const std::vector<std::int64_t> shape = make_classes_shape(metadata_, copies);
-  const Outputs outputs = run(image, {shape, std::vector(static_cast<std::size_t>(count_values(shape)), class_idx)});
+  std::vector<std::int64_t> asked(static_cast<std::size_t>(count_values(shape)), first ? kPredicted : class_idx);
+  const std::size_t row = asked.size() / static_cast<std::size_t>(copies);
+  for (std::size_t n = 0; n < asked.size(); n += row) asked[n] = class_idx;
+  return run(image, {shape, asked});
+}
+
+std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64_t class_idx) const {
+  require_boxes(false);
+  const Outputs outputs = run_photo(photo, class_idx, false);
+  const Box box = find_seen(photo);
   const std::vector<double> odds = compute_probabilities(outputs, metadata_);
   const std::vector<double> scores = sum_scores(outputs);
   const std::vector<double> ranked = has_one_value_per_class(outputs) ? scores : std::vector<double>();
-  check_answer(outputs, scores, odds, shape.size(), name_);
+  check_answer(outputs, scores, odds, metadata_.top_k ? 2 : 1, name_);
   std::vector<Explanation> explanations;
   for (std::size_t n = 0; n < static_cast<std::size_t>(metadata_.maps()); ++n) {
     const std::int64_t explained = outputs.class_idx.at(n);
@@ -231,6 +261,24 @@ std::vector<Explanation> Explainer::explain_top(const Picture& photo, std::int64
         {explained, metadata_.class_name(explained), score, probability, ranked, odds, read_cam(outputs, n), box});
   }
   return explanations;
+}
+
+std::vector<Detection> Explainer::detect(const Picture& photo, std::int64_t rank) const {
+  require_boxes(true);
+  const Outputs outputs = run_photo(photo, rank, true);
+  if (!are_finite(outputs.logits) || !are_finite(outputs.scores) || !are_finite(outputs.cam)) {
+    throw ArtifactError("The answer of " + name_ + " to this photo is not finite.");
+  }
+  const auto columns = static_cast<std::size_t>(metadata_.logits_shape.at(1));
+  const BoxReader reader(metadata_, photo.width, photo.height);
+  std::vector<Detection> found;
+  for (std::size_t n = 0; n < (rank == kPredicted ? columns : 1); ++n) {
+    if (!outputs.valid.at(n)) continue;
+    const std::int64_t class_idx = outputs.class_idx.at(n);
+    found.push_back({reader.place(&outputs.logits.at(4 * n)), class_idx, metadata_.class_name(class_idx),
+                     outputs.scores.at(n), reader.crop(read_cam(outputs, n)), find_seen(photo)});
+  }
+  return found;
 }
 
 Explanation Explainer::explain(const Picture& photo, std::int64_t class_idx) const {

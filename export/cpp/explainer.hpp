@@ -30,11 +30,13 @@ struct Classes {
 
 // The outputs of an artifact.
 struct Outputs {
-  std::vector<std::int64_t> logits_shape;  // (N, classes), or another shape of the network's
-  std::vector<float> logits;
-  std::vector<std::int64_t> class_idx;  // (N,) or (N, k): the classes that were explained
+  std::vector<std::int64_t> logits_shape;  // (N, classes), or another shape of the network's; boxes (N, k, 4)
+  std::vector<float> logits;               // of a detector the boxes, in pixels of the image
+  std::vector<std::int64_t> class_idx;  // (N,) or (N, k): the classes that were explained, or those of the boxes
   std::vector<std::int64_t> cam_shape;  // (N, h, w) or (N, k, h, w)
   std::vector<float> cam;               // in [0, 1], unless the artifact was exported with another normalization
+  std::vector<float> scores = {};        // (N, k) of a detector's boxes
+  std::vector<std::uint8_t> valid = {};  // (N, k): whether there is a box of this rank
 };
 
 // An artifact in its own runtime, implemented once per runtime. Several threads may call `run` at once.
@@ -62,6 +64,16 @@ struct Explanation {
   Box box;                              // the part of the photo that the heatmap covers
 };
 
+// A box that a detector found, and the map that explains it.
+struct Detection {
+  Box place;                   // in pixels of the photo
+  std::int64_t class_idx = 0;  // as the detector counts
+  std::string class_name;      // empty if unknown
+  double score = 0;            // from 0 to 1
+  Grid heatmap;
+  Box box;                     // the part of the photo that the heatmap covers
+};
+
 class Explainer {
  public:
   // Throws ArtifactError where the artifact is missing, damaged, foreign, of a newer schema or not for this runtime;
@@ -77,11 +89,22 @@ class Explainer {
   // Explains the k best classes, the best first, where the artifact was made with top_k; else the one class.
   std::vector<Explanation> explain_top(const Picture& photo, std::int64_t class_idx = kPredicted) const;
 
+  // Finds the boxes of one photo with a detector's artifact, the best first, or the one of this rank. Throws as explain.
+  std::vector<Detection> detect(const Picture& photo, std::int64_t rank = kPredicted) const;
+
+  // The part of a photo that the network sees, which the heatmaps cover.
+  Box find_seen(const Picture& photo) const;
+
   // Runs a preprocessed batch. Throws InputError where the shape is not the artifact's, a value is not finite, or a
   // class is out of range.
   Outputs run(const Image& image, const Classes& classes) const;
 
  private:
+  // Runs the artifact on a photo; every class is class_idx, or only the first, where the others are the best.
+  Outputs run_photo(const Picture& photo, std::int64_t class_idx, bool first) const;
+  // Throws ArtifactError where the artifact finds boxes and the other kind of answer was asked for, or the reverse.
+  void require_boxes(bool wanted) const;
+
   std::string name_;
   std::unique_ptr<Runtime> runtime_;
   Metadata metadata_;

@@ -61,6 +61,10 @@ Preprocess parse_preprocess(const json& record) {
   if (resize != record.end() && !resize->is_null()) {
     preprocess.resize = static_cast<int>(read_count(*resize, "preprocess.resize", kMaxSide));
   }
+  preprocess.pad = read_optional<double>(record, "pad");
+  if (preprocess.pad && !(*preprocess.pad >= 0 && *preprocess.pad <= 1)) {
+    throw ArtifactError("preprocess.pad is " + record.at("pad").dump().substr(0, 40) + ", expected a number from 0 to 1");
+  }
   preprocess.interpolation = parse_interpolation(record.at("interpolation").get<std::string>());
   preprocess.window = read_optional<std::vector<double>>(record, "window").has_value();
   const bool channels = preprocess.mean.size() == 1 || preprocess.mean.size() == 3;
@@ -114,6 +118,12 @@ void parse_shapes(const json& record, Metadata& metadata) {
   if (sizes != record.end() && !sizes->is_null()) metadata.sizes = parse_sizes(*sizes, metadata.image_shape.size());
 }
 
+void check_box_shapes(const Metadata& metadata) {
+  const std::vector<std::int64_t>&boxes = metadata.logits_shape, &maps = metadata.cam_shape;
+  if (boxes.size() == 3 && boxes[2] == 4 && boxes[1] > 0 && maps.size() == 4 && maps[1] == boxes[1]) return;
+  throw ArtifactError("the shapes of boxes and maps are inconsistent");
+}
+
 void parse_classes(const json& record, Metadata& metadata) {
   metadata.classes = read_count(record.at("classes"), "classes", kMaxClasses);
   const auto top_k = record.find("top_k");
@@ -121,7 +131,8 @@ void parse_classes(const json& record, Metadata& metadata) {
   using Names = std::vector<std::string>;
   metadata.class_names = read_optional<Names>(record, "class_names").value_or(Names());
   const auto names = static_cast<std::int64_t>(metadata.class_names.size());
-  if (names != 0 && names != metadata.classes) throw ArtifactError("class_names is inconsistent");
+  const bool fits = metadata.has_boxes || names == metadata.classes;  // a detector names the classes of boxes
+  if (names != 0 && !fits) throw ArtifactError("class_names is inconsistent");
 }
 
 Metadata parse_record(const json& record) {
@@ -135,7 +146,10 @@ Metadata parse_record(const json& record) {
   if (!metadata.pixels.empty() && metadata.pixels != "NCHW" && metadata.pixels != "NHWC") {
     throw ArtifactError("pixels is " + metadata.pixels.substr(0, 40) + ", expected NCHW or NHWC");
   }
+  const auto detection = record.find("detection");
+  metadata.has_boxes = detection != record.end() && !detection->is_null();
   parse_shapes(record, metadata);
+  if (metadata.has_boxes) check_box_shapes(metadata);
   parse_classes(record, metadata);
   metadata.diverging = record.at("cam_range").at(0) != 0;
   metadata.threshold = read_optional<double>(record, "threshold").value_or(0.5);

@@ -26,6 +26,7 @@ struct Preprocess {
   std::vector<float> std;           // one per channel, in units of [0, 1]
   std::optional<int> resize;        // the shorter side before the center crop; empty: the whole photo is squashed
   Interpolation interpolation = Interpolation::bilinear;
+  std::optional<double> pad;        // gray, from 0 to 1, of the border around a photo that keeps its shape
   bool window = false;              // whether a range of 16-bit values becomes black to white
 };
 
@@ -51,6 +52,7 @@ struct Metadata {
   std::string output_kind;  // how the output is read as probabilities; empty where the artifact does not say so
   std::int64_t classes = 0;
   std::int64_t top_k = 0;         // the number of classes that are explained at once; 0 without top_k
+  bool has_boxes = false;        // a detector: classes counts the ranks of boxes, and logits_shape is that of the boxes
   std::size_t extra_inputs = 0;  // the number of inputs besides the image
   std::string image_name = "image";  // of the graph's input, where inputs have names
   std::optional<Preprocess> preprocess;

@@ -22,8 +22,10 @@ const char* const kUsage = R"(usage: explain PHOTO... ARTIFACT [options]
   --skip-existing with --out: leave out photos whose files are there
   --overwrite     with --out: replace files that are there
   --class N|NAME  explain that class instead of the predicted one
+  --box RANK      of a detector: explain that box, 0 for the best, instead of the best ones
   --threads T     processors that one explanation uses; all by default
   --trusted       open the artifact even where it may run code: only for files whose maker you trust
+  --memory GIB    memory that the program may take; half of the machine's by default
   --json          print JSON: "photos", "errors", "skipped"
   --jsonl         print a line of JSON as soon as a photo is explained
   --bench         measure the time of an explanation; for one photo
@@ -74,9 +76,11 @@ const std::map<std::string, Action>& list_options() {
       {"--skip-existing", set_flag(&Options::skip_existing)},
       {"--overwrite", set_flag(&Options::overwrite)},
       {"--class", set_text(&Options::wanted)},
+      {"--box", set_text(&Options::rank)},
       {"--artifact", [](Options& options, const std::string&, const Value& value) { options.artifact = value(); }},
       {"--threads", set_count(&Options::threads)},
       {"--trusted", set_flag(&Options::trusted)},
+      {"--memory", set_count(&Options::memory)},
       {"--json", set_report(Report::json)},
       {"--jsonl", set_report(Report::jsonl)},
       {"--bench", set_flag(&Options::bench)},

@@ -25,9 +25,11 @@ struct Options {
   bool heatmaps = false;
   bool skip_existing = false;
   bool overwrite = false;
+  std::optional<std::string> rank;  // of the box to explain
   std::optional<std::string> wanted;  // the class: its number or name
   int threads = 0;
   bool trusted = false;
+  int memory = 0;  // GiB that the program may take; 0 for half of the machine's
   bool bench = false;
   int calls = 100;
   int callers = 1;

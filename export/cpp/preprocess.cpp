@@ -29,6 +29,20 @@ Box shrink_box(const Preprocess& preprocess, int width, int height) {
   return {left, top, left + crop_width, top + crop_height};
 }
 
+// Lays a photo into an image of gray.
+Picture add_border(const Picture& small, const Place& place, const Preprocess& preprocess) {
+  Picture whole = small;
+  whole.width = preprocess.width;
+  whole.height = preprocess.height;
+  const auto gray = static_cast<std::uint8_t>(std::nearbyint(255 * *preprocess.pad));
+  whole.rgb.assign(static_cast<std::size_t>(preprocess.width) * static_cast<std::size_t>(preprocess.height) * 3, gray);
+  for (int y = 0; y < small.height; ++y) {
+    const auto line = small.rgb.begin() + static_cast<std::ptrdiff_t>(y) * small.width * 3;
+    std::copy(line, line + small.width * 3, whole.row(place.top + y) + place.left * 3);
+  }
+  return whole;
+}
+
 }  // namespace
 
 Box find_box(const Preprocess& preprocess, int width, int height) {
@@ -43,6 +57,15 @@ Box find_box(const Preprocess& preprocess, int width, int height) {
           (top + preprocess.height) * height / rows};
 }
 
+Place find_place(const Preprocess& preprocess, int width, int height) {
+  if (!preprocess.pad) return {0, 0, preprocess.width, preprocess.height};
+  const double scale = std::min(static_cast<double>(preprocess.height) / height,
+                                static_cast<double>(preprocess.width) / width);
+  const int rows = std::max(1, static_cast<int>(std::nearbyint(height * scale)));  // a half to the even neighbor
+  const int columns = std::max(1, static_cast<int>(std::nearbyint(width * scale)));
+  return {(preprocess.width - columns) / 2, (preprocess.height - rows) / 2, columns, rows};
+}
+
 Image copy_levels(const Picture& photo, const std::string& pixels) {
   if (pixels == "NHWC") return {{1, photo.height, photo.width, 3}, {}, photo.rgb};
   const std::size_t plane = photo.rgb.size() / 3;
@@ -54,8 +77,10 @@ Image copy_levels(const Picture& photo, const std::string& pixels) {
 Image to_image(const Preprocess& preprocess, const Picture& photo) {
   const std::size_t channels = preprocess.mean.size();
   const Box box = find_box(preprocess, photo.width, photo.height);
-  const Picture small = resize(channels == 1 ? convert_to_grayscale(photo) : photo, preprocess.width, preprocess.height,
-                               preprocess.interpolation, box);
+  const Place place = find_place(preprocess, photo.width, photo.height);
+  Picture small = resize(channels == 1 ? convert_to_grayscale(photo) : photo, place.columns, place.rows,
+                         preprocess.interpolation, box);
+  if (preprocess.pad) small = add_border(small, place, preprocess);
   const std::size_t plane = small.rgb.size() / 3;
   Image image{{1, static_cast<std::int64_t>(channels), preprocess.height, preprocess.width}, {}, {}};
   image.values.resize(channels * plane);

@@ -21,6 +21,17 @@ struct Image {
 // The part of a photo of that size that the network sees.
 Box find_box(const Preprocess& preprocess, int width, int height);
 
+// Where the whole photo lies in an image with a border, in pixels of the image.
+struct Place {
+  int left = 0;
+  int top = 0;
+  int columns = 0;
+  int rows = 0;
+};
+
+// The place of a photo in the image: the whole image where it has no border.
+Place find_place(const Preprocess& preprocess, int width, int height);
+
 // Copies a photo's pixels as (1, 3, H, W) or (1, H, W, 3), for an artifact that prepares photos.
 Image copy_levels(const Picture& photo, const std::string& pixels);
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <iostream>
 #include <numeric>
+#include <sstream>
 
 namespace explainable {
 namespace {
@@ -77,12 +78,55 @@ bool is_absent(const json& answer) {
   return binary && answer.contains("present") && !answer["present"].get<bool>();
 }
 
+std::string write_class_name(const json& answer) {
+  const json& name = answer["class_name"];
+  return name.is_null() ? "class " + answer["class_idx"].dump() : name.get<std::string>();
+}
+
+// The explained class, and its probability or score.
+std::string write_class(const json& answer) {
+  std::ostringstream text;
+  text << (is_absent(answer) ? "no " : "") << write_class_name(answer);
+  if (!answer["probability"].is_null()) {
+    text << ", " << std::round(answer["probability"].get<double>() * 1000) / 10 << "%";
+  } else {
+    text << ", score " << answer["score"].get<double>();
+  }
+  return text.str();
+}
+
+// All boxes: cup 94%, face 31%.
+std::string write_boxes(const json& boxes) {
+  std::ostringstream text;
+  for (const json& box : boxes) {
+    text << (text.tellp() > 0 ? ", " : "") << write_class_name(box) << " "
+         << std::nearbyint(box["score"].get<double>() * 100) << "%";
+  }
+  return boxes.empty() ? "no box" : text.str();
+}
+
 }  // namespace
 
 json describe(const std::vector<Explanation>& explanations, const Metadata& metadata) {
   json record = describe_photo(explanations.front(), metadata);
   if (metadata.top_k) record["explained"] = describe_classes(explanations);
   return record;
+}
+
+json describe(const std::vector<Detection>& detections, const Box& seen, const Metadata& metadata) {
+  json boxes = json::array();
+  for (const Detection& each : detections) {
+    const Box& place = each.place;
+    boxes.push_back({{"box", {place.left, place.top, place.right, place.bottom}},
+                     {"class_idx", each.class_idx},
+                     {"class_name", write_name(each.class_name)},
+                     {"score", each.score},
+                     {"hottest", find_hottest(each.heatmap, each.box)}});
+  }
+  return {{"task", "detection"},
+          {"boxes", boxes},
+          {"seen", {seen.left, seen.top, seen.right, seen.bottom}},
+          {"method", metadata.method}};
 }
 
 json describe(const Timing& timing) {
@@ -92,14 +136,8 @@ json describe(const Timing& timing) {
 }
 
 void print_answer(const json& answer) {
-  const json& name = answer["class_name"];
-  std::cout << answer["photo"].get<std::string>() << ": " << (is_absent(answer) ? "no " : "")
-            << (name.is_null() ? "class " + answer["class_idx"].dump() : name.get<std::string>());
-  if (!answer["probability"].is_null()) {
-    std::cout << ", " << std::round(answer["probability"].get<double>() * 1000) / 10 << "%";
-  } else {
-    std::cout << ", score " << answer["score"].get<double>();
-  }
+  std::cout << answer["photo"].get<std::string>() << ": "
+            << (answer.contains("boxes") ? write_boxes(answer["boxes"]) : write_class(answer));
   if (answer.contains("overlay")) std::cout << " -> " << answer["overlay"].get<std::string>();
   std::cout << std::endl;  // as soon as the photo is explained
   if (answer.contains("bench")) {

@@ -12,6 +12,7 @@ namespace explainable {
 
 // The fields that `explainable-model explain --json` prints of a photo, the best explained class first.
 nlohmann::json describe(const std::vector<Explanation>& explanations, const Metadata& metadata);
+nlohmann::json describe(const std::vector<Detection>& detections, const Box& seen, const Metadata& metadata);
 nlohmann::json describe(const Timing& timing);
 
 // Prints what is known of one photo, as a line for people.

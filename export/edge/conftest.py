@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 KIT = Path(__file__).parent
-SCRIPTS = {".onnx": "run_onnxruntime.py", ".xml": "run_openvino.py", ".pte": "run_executorch.py"}
+MADE = {".onnx": "run_onnxruntime.py", ".xml": "run_openvino.py", ".pte": "run_executorch.py"}
+SCRIPTS = {**MADE, ".tflite": "run_litert.py"}  # LiteRT's converter has an environment of its own
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +18,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifacts that ``make.py`` writes. ExecuTorch is needed: pip install 'explainable-model[executorch]'."""
     made = tmp_path_factory.mktemp("edge")
     environment = {**os.environ, "PYTHONPATH": str(KIT.parent.parent)}  # this copy, also where another is installed
-    command = [sys.executable, "-W", "ignore", KIT / "make.py", made, *SCRIPTS]
+    command = [sys.executable, "-W", "ignore", KIT / "make.py", made, *MADE]
     subprocess.run(command, check=True, env=environment)
     return made
 

@@ -104,6 +104,16 @@ def find_box(width, height, preprocess):
     return box
 
 
+def find_place(size, preprocess):
+    """Where the photo lies in the image, which may have a border: left, top, columns, rows."""
+    rows, columns = preprocess["size"]
+    if preprocess.get("pad") is None:
+        return 0, 0, columns, rows
+    scale = min(rows / size[1], columns / size[0])
+    high, wide = (max(1, round(length * scale)) for length in size[::-1])
+    return (columns - wide) // 2, (rows - high) // 2, wide, high
+
+
 def prepare_image(photo, record):
     """``(image, box)``: the artifact's input for one photo, and the part of the photo that the network sees."""
     if record.get("pixels"):  # the artifact prepares photos itself
@@ -116,7 +126,13 @@ def prepare_image(photo, record):
     mean, std = (np.asarray(preprocess[key], np.float32) for key in ("mean", "std"))
     box = find_box(*photo.size, preprocess)
     resample = RESAMPLING[preprocess["interpolation"].upper()]
-    small = photo.convert("L" if len(mean) == 1 else "RGB").resize(tuple(preprocess["size"][::-1]), resample, box)
+    left, top, columns, rows = find_place(photo.size, preprocess)
+    small = photo.convert("L" if len(mean) == 1 else "RGB").resize((columns, rows), resample, box)
+    if preprocess.get("pad") is not None:
+        gray = (round(255 * preprocess["pad"]),) * len(small.getbands())
+        bordered = Image.new(small.mode, tuple(preprocess["size"][::-1]), gray)
+        bordered.paste(small, (left, top))
+        small = bordered
     pixels = np.asarray(small, np.float32).reshape(*preprocess["size"], -1) / np.float32(255)
     return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1)[None].astype(record["dtype"])), box
 
@@ -145,7 +161,9 @@ def check_outputs(outputs, record, batch):
             raise ValueError(
                 f"the artifact's {name} is {output.dtype} of shape {output.shape}, not as its record says."
             )
-    if not fits or outputs[1].min() < 0 or outputs[1].max() >= record["classes"]:
+    if not record.get("detection") and fits:
+        fits = outputs[1].min() >= 0 and outputs[1].max() < record["classes"]
+    if not fits:
         raise ValueError("the artifact's outputs are not what its record describes; export it again.")
 
 

@@ -1,6 +1,6 @@
 """Make what the scripts run: EfficientNet-Lite0 with trained weights, explained at its last spatial layer, and plain.
 
-python make.py FOLDER SUFFIX [SUFFIX ...]     # .onnx .xml .pte; writes explained<suffix> and plain<suffix>
+python make.py FOLDER SUFFIX [SUFFIX ...]     # .onnx .xml .pte .tflite; writes explained<suffix> and plain<suffix>
 """
 
 import sys
@@ -42,7 +42,18 @@ def write_plain_executorch(network, image, path):
     path.write_bytes(to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer)
 
 
-WRITE_PLAIN = {".onnx": write_plain_onnx, ".xml": write_plain_openvino, ".pte": write_plain_executorch}
+def write_plain_litert(network, image, path):
+    import litert_torch
+
+    litert_torch.convert(network, (image,)).export(str(path))
+
+
+WRITE_PLAIN = {
+    ".onnx": write_plain_onnx,
+    ".xml": write_plain_openvino,
+    ".pte": write_plain_executorch,
+    ".tflite": write_plain_litert,
+}
 
 
 def main(folder, *suffixes):

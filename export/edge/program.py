@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 from bench import measure, measure_start
+from detections import describe_boxes, draw_boxes, find_boxes, measure_box_parity
 from edge import (
     describe_answer,
     draw_overlay,
@@ -27,7 +28,9 @@ def parse_arguments(description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("artifact")
     parser.add_argument("photo")
-    parser.add_argument("--class", dest="class_idx", type=int, default=-1, help="default: the predicted class")
+    parser.add_argument(
+        "--class", dest="class_idx", type=int, default=-1, help="of a detector the rank of a box; default: the best"
+    )
     parser.add_argument("-o", "--out", help="write the photo under its heatmap")
     parser.add_argument("--npy", help="write the heatmap")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
@@ -50,21 +53,22 @@ def run_program(open_model, description):
     model = open_model(options.artifact, options.threads)
     record = read_record(model, options.artifact)
     photo = open_photo(options.photo, (record["preprocess"] or {}).get("window"))
-    parity = measure_parity(model, record)
+    has_boxes = bool(record.get("detection"))
+    parity = (measure_box_parity if has_boxes else measure_parity)(model, record)
     if not parity["within_tolerance"]:
         raise ValueError(f"on this device the artifact does not give its recorded answer: {parity}")
-    answer = explain(model, record, photo, options.class_idx)
+    answer = (find_boxes if has_boxes else explain)(model, record, photo, options.class_idx)
     if options.npy:
         write_file(options.npy, encode(np.save, answer.cam))
     if options.out:
-        drawn = draw_overlay(photo, answer, record["cam_range"][0] != 0)
+        drawn = (draw_boxes if has_boxes else draw_overlay)(photo, answer, record["cam_range"][0] != 0)
         kind = Image.registered_extensions().get(os.path.splitext(options.out)[1].lower(), "PNG")
         write_file(options.out, encode(lambda file, picture: picture.save(file, format=kind), drawn))
     if options.bench:
         image, _ = prepare_image(photo, record)
         figures = measure(open_model, model, record, lambda batch: make_inputs(image, -1, record, batch), options)
         write_file(options.bench, (json.dumps({**figures, "parity": parity}, indent=1) + "\n").encode())
-    return {**describe_answer(answer, record), "parity": parity}
+    return {**(describe_boxes if has_boxes else describe_answer)(answer, record), "parity": parity}
 
 
 def encode(write, value):

@@ -14,7 +14,7 @@ from explainable_model.imaging.preprocess import open_photo
 
 KIT = Path(__file__).parent
 SUFFIXES = (".onnx", ".xml", ".pte")
-FILES = ("edge.py", "bench.py", "files.py", "program.py", "run_onnxruntime.py", "run_openvino.py")
+FILES = ("edge.py", "bench.py", "files.py", "program.py", "run_onnxruntime.py", "run_openvino.py", "run_litert.py")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

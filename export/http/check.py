@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from check_boxes import ExpectedBoxes, expect_boxes
 from client import Client, Reply
 from load import Load, Shot, fire
 from pictures import make_bad, make_good
 from PIL import Image
 
+from explainable_model import load
 from explainable_model.explainer.answers import split_classes
-from explainable_model.explainer.explainer import Explainer, artifact_explainer, model_explainer
+from explainable_model.explainer.detector import DetectorExplainer, session_detector
+from explainable_model.explainer.explainer import Explainer, model_explainer, session_explainer
 from explainable_model.imaging.overlay import overlay
 from explainable_model.imaging.preprocess import upright_rgb
 from explainable_model.writing import write_bytes
@@ -43,7 +46,7 @@ class Check:
         done: the number of judged replies.
     """
 
-    explainer: Explainer
+    explainer: Explainer | DetectorExplainer
     connect: Callable[[], Client]
     name: str
     problems: list[str] = field(default_factory=list)
@@ -65,9 +68,11 @@ class Check:
         if problem:
             self.problems.append(f"{what}: {problem}")
 
-    def expect(self, picture: bytes, class_idx: int | None = None) -> "Expected":
-        """The explainer's answer for a picture."""
+    def expect(self, picture: bytes, class_idx: int | None = None) -> "Expected | ExpectedBoxes":
+        """The explainer's answer for a picture, of one class or one box."""
         photo = upright_rgb(Image.open(io.BytesIO(picture)))
+        if isinstance(self.explainer, DetectorExplainer):
+            return expect_boxes(self.explainer, photo, class_idx)
         classes = None if class_idx is None else np.asarray([class_idx], np.int64)
         answer = split_classes(self.explainer.run(self.explainer.preprocess(photo), classes))[0]
         box = self.explainer.preprocess.box(*photo.size)
@@ -82,6 +87,11 @@ class Expected:
     cam: Any
     photo: Image.Image
     box: tuple[float, float, float, float]
+
+    @property
+    def other(self) -> tuple[str, int]:
+        """A field that asks for another explanation, and its value: the second of the best classes, or the first."""
+        return "class", self.found["top"][min(1, len(self.found["top"]) - 1)]["class_idx"]
 
     def find_problem(self, reply: Reply) -> str:
         """The problem of a reply, or an empty string."""
@@ -124,10 +134,10 @@ def check_answers(check: Check, photos: Sequence[bytes]) -> None:
         check.note("JSON", right.find_problem(client.post_json(check.path, photo)))
         check.note("Accept", right.find_overlay_problem(client.post_picture(check.path, photo, Accept="image/png")))
         check.note("accept", right.find_overlay_problem(client.post_form(check.path, photo, accept="image/png")))
-        other = right.found["top"][1]["class_idx"] if len(right.found["top"]) > 1 else right.found["class_idx"]
+        name, other = right.other
         right = check.expect(photo, other)
-        check.note("another class", right.find_problem(client.post_json(check.path, photo, **{"class": other})))
-        check.note("another class", right.find_problem(client.post_form(check.path, photo, **{"class": str(other)})))
+        check.note(f"another {name}", right.find_problem(client.post_json(check.path, photo, **{name: other})))
+        check.note(f"another {name}", right.find_problem(client.post_form(check.path, photo, **{name: str(other)})))
 
 
 def check_pictures(check: Check, photo: bytes) -> None:
@@ -192,10 +202,11 @@ def check_load(check: Check, photos: Sequence[bytes], requests: int, clients: in
     return load
 
 
-def open_explainer(arguments: argparse.Namespace) -> Explainer:
+def open_explainer(arguments: argparse.Namespace) -> Explainer | DetectorExplainer:
     """The network or artifact that gives the right answers."""
     if arguments.artifact is not None:
-        return artifact_explainer(arguments.artifact)
+        session = load(arguments.artifact)
+        return session_explainer(session) if session.metadata.detection is None else session_detector(session)
     from explainable_model.networks.named import load_named_model
 
     return model_explainer(load_named_model(arguments.model), arguments.layer, arguments.method)

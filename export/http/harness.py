@@ -121,10 +121,11 @@ class Running:
         reached = [address for address in listening if address.ip.removeprefix("::ffff:") not in ("127.0.0.1", "::1")]
         require(not reached, f"it listens beyond loopback: {reached}")
 
-    def require_contract(self, url: str, name: str, header: str, *options: str) -> None:
-        """Require that check.py finds no problem, compared with the network itself."""
-        command = [sys.executable, str(CHECK), url, *map(str, demo_photos()), "--name", name, "--model", NETWORK]
-        done = subprocess.run([*command, "--layer", TARGET_LAYER, "--header", header, *options], check=False)
+    def require_contract(self, url: str, name: str, header: str, *options: str, artifact: Path | None = None) -> None:
+        """Require that check.py finds no problem, compared with the network itself, or with an artifact."""
+        right = ["--model", NETWORK, "--layer", TARGET_LAYER] if artifact is None else ["--artifact", str(artifact)]
+        command = [sys.executable, str(CHECK), url, *map(str, demo_photos()), "--name", name]
+        done = subprocess.run([*command, *right, "--header", header, *options], check=False)
         require(done.returncode == 0, f"the HTTP contract does not hold:\n{self.log[-3000:]}")
 
 

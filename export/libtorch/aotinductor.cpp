@@ -29,7 +29,9 @@ class AotInductor : public Runtime {
  public:
   explicit AotInductor(const std::string& artifact) : package_(open_package(artifact)) {
     metadata_text_ = package_->get_metadata()[kMetadataKey];
-    dtype_ = parse_dtype(parse_metadata(metadata_text_, artifact));
+    const Metadata metadata = parse_metadata(metadata_text_, artifact);
+    dtype_ = parse_dtype(metadata);
+    has_boxes_ = metadata.has_boxes;
   }
 
   std::string metadata_text() const override { return metadata_text_; }
@@ -38,7 +40,7 @@ class AotInductor : public Runtime {
   Outputs run(const Image& image, const Classes& classes) const override {
     const c10::InferenceMode guard;
     try {
-      return copy_outputs(package_->run(make_inputs(image, classes, dtype_)), dtype_);
+      return copy_outputs(package_->run(make_inputs(image, classes, dtype_)), dtype_, has_boxes_);
     } catch (const ArtifactError&) {
       throw;
     } catch (const std::exception& error) {
@@ -50,6 +52,7 @@ class AotInductor : public Runtime {
   std::unique_ptr<Package> package_;
   std::string metadata_text_;
   at::ScalarType dtype_;
+  bool has_boxes_ = false;
 };
 
 }  // namespace

@@ -40,10 +40,18 @@ std::vector<at::Tensor> make_inputs(const Image& image, const Classes& classes, 
   return {at::from_blob(const_cast<float*>(image.values.data()), image.shape, at::kFloat).to(dtype), asked};
 }
 
-Outputs copy_outputs(const std::vector<at::Tensor>& tensors, at::ScalarType dtype) {
-  const bool fit = tensors.size() >= 3 && tensors[0].scalar_type() == dtype && tensors[1].scalar_type() == at::kLong &&
-                   tensors[2].scalar_type() == dtype;
+Outputs copy_outputs(const std::vector<at::Tensor>& tensors, at::ScalarType dtype, bool has_boxes) {
+  const std::vector<at::ScalarType> expected =
+      has_boxes ? std::vector{dtype, dtype, at::kLong, at::kBool, dtype} : std::vector{dtype, at::kLong, dtype};
+  bool fit = tensors.size() >= expected.size();
+  for (std::size_t n = 0; fit && n < expected.size(); ++n) fit = tensors[n].scalar_type() == expected[n];
   if (!fit) throw ArtifactError("The artifact's outputs have not the number and types that its metadata describes.");
+  if (has_boxes) {
+    const at::Tensor &boxes = tensors[0], &maps = tensors[4];
+    return {boxes.sizes().vec(), copy_values<float>(boxes, at::kFloat), copy_values<std::int64_t>(tensors[2], at::kLong),
+            maps.sizes().vec(), copy_values<float>(maps, at::kFloat), copy_values<float>(tensors[1], at::kFloat),
+            copy_values<std::uint8_t>(tensors[3], at::kByte)};
+  }
   const at::Tensor &logits = tensors[0], &class_idx = tensors[1], &cam = tensors[2];
   return {logits.sizes().vec(), copy_values<float>(logits, at::kFloat), copy_values<std::int64_t>(class_idx, at::kLong),
           cam.sizes().vec(), copy_values<float>(cam, at::kFloat)};

@@ -20,7 +20,8 @@ at::ScalarType parse_dtype(const Metadata& metadata);
 // The tensors image and class_idx. They use the memory of their arguments, which must outlive them.
 std::vector<at::Tensor> make_inputs(const Image& image, const Classes& classes, at::ScalarType dtype);
 
-// Copies of logits, class_idx and cam. Throws ArtifactError where they have not the artifact's dtype.
-Outputs copy_outputs(const std::vector<at::Tensor>& tensors, at::ScalarType dtype);
+// Copies of logits, class_idx and cam, or of a detector's boxes, scores, labels, valid and cam. Throws ArtifactError where
+// they have not the types that the artifact's metadata describe.
+Outputs copy_outputs(const std::vector<at::Tensor>& tensors, at::ScalarType dtype, bool has_boxes);
 
 }  // namespace explainable

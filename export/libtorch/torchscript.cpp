@@ -39,7 +39,9 @@ class TorchScript : public Runtime {
     }
     module_.eval();
     metadata_text_ = extra.at(kMetadataKey);
-    dtype_ = parse_dtype(parse_metadata(metadata_text_, artifact.string()));
+    const Metadata metadata = parse_metadata(metadata_text_, artifact.string());
+    dtype_ = parse_dtype(metadata);
+    has_boxes_ = metadata.has_boxes;
   }
 
   std::string metadata_text() const override { return metadata_text_; }
@@ -51,7 +53,7 @@ class TorchScript : public Runtime {
       const auto tuple = module_.forward({inputs[0], inputs[1]}).toTuple();
       std::vector<at::Tensor> outputs;
       for (const c10::IValue& element : tuple->elements()) outputs.push_back(element.toTensor());
-      return copy_outputs(outputs, dtype_);
+      return copy_outputs(outputs, dtype_, has_boxes_);
     } catch (const ArtifactError&) {
       throw;
     } catch (const std::exception& error) {
@@ -63,6 +65,7 @@ class TorchScript : public Runtime {
   mutable torch::jit::Module module_;  // forward is not const, but several threads may call it
   std::string metadata_text_;
   at::ScalarType dtype_;
+  bool has_boxes_ = false;
 };
 
 }  // namespace

@@ -14,8 +14,9 @@ REFUSALS = {
     500: "The server failed.",
 }
 OPTIONS = {
-    "class": "The number or name of the class to explain; by default the predicted class.",
-    "top": "How many of the best classes to list; by default 5.",
+    "class": "Of a classifier: the number or name of the class to explain; by default the predicted class.",
+    "box": "Of a detector: the rank of the box to explain; by default the best boxes.",
+    "top": "How many of the best classes or boxes to list; by default 5.",
     "window": "LOW,HIGH: the values of a picture of more than 8 bits that become black and white.",
     "accept": "application/json or image/png, for clients that cannot set the header Accept.",
 }
@@ -40,7 +41,11 @@ def describe(name: str) -> dict[str, Any]:
         },
         "components": {
             "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
-            "schemas": {"Explanation": describe_answer(), "Refusal": describe_refusal()},
+            "schemas": {
+                "Explanation": describe_answer(),
+                "Detections": describe_boxes(),
+                "Refusal": describe_refusal(),
+            },
         },
         "security": [{"key": []}],
     }
@@ -55,15 +60,20 @@ def describe_explanation() -> dict[str, Any]:
         "multipart/form-data": describe_fields({"image": PICTURE, **choices}),
         "application/json": describe_fields({"image": {**TEXT, "contentEncoding": "base64"}, **choices}),
     }
-    bodies["application/json"]["properties"]["class"] = {"type": ["string", "integer"], "description": OPTIONS["class"]}
-    bodies["application/json"]["properties"]["top"] = {"type": ["string", "integer"], "description": OPTIONS["top"]}
-    answers = {"application/json": refer_to("Explanation"), "image/png": PICTURE}
+    for option in ("class", "box", "top"):
+        number = {"type": ["string", "integer"], "description": OPTIONS[option]}
+        bodies["application/json"]["properties"][option] = number
+    either = {"oneOf": [refer_to("Explanation"), refer_to("Detections")]}
+    answers = {"application/json": either, "image/png": PICTURE}
     refusals = {
         str(status): {"description": text, "content": as_content({"application/json": refer_to("Refusal")})}
         for status, text in REFUSALS.items()
     }
     named = {"name": "X-Request-Id", "in": "header", "required": False, "schema": TEXT}
-    answer = {"description": "The class and its heatmap, or the photo under it.", "content": as_content(answers)}
+    answer = {
+        "description": "The class and its heatmap, or the boxes with theirs, or the photo under it.",
+        "content": as_content(answers),
+    }
     return {
         "summary": "Explain a picture",
         "parameters": [{**named, "description": "1 to 64 of A-Z a-z 0-9 . _ -; returned, and written to the log."}],
@@ -104,6 +114,32 @@ def describe_answer() -> dict[str, Any]:
             "size": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
             "box": {"type": "array", "items": number, "minItems": 4, "maxItems": 4},
             "others": {"type": "array", "items": {"type": "object"}},
+        },
+    }
+
+
+def describe_boxes() -> dict[str, Any]:
+    """The answer of a detector: each box with its heatmap, the best first."""
+    number = {"type": "number"}
+    edges = {"type": "array", "items": number, "minItems": 4, "maxItems": 4}
+    pair = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
+    box = {
+        "box": edges,
+        "class_idx": {"type": "integer"},
+        "class_name": {"type": ["string", "null"]},
+        "score": number,
+        "hottest": pair,
+        "heatmap": {**TEXT, "contentEncoding": "base64", "contentMediaType": "image/png"},
+        "range": pair,
+    }
+    return {
+        "type": "object",
+        "required": ["task", "boxes", "size", "seen"],
+        "properties": {
+            "task": {"const": "detection"},
+            "boxes": {"type": "array", "items": {"type": "object", "required": list(box), "properties": box}},
+            "size": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+            "seen": edges,
         },
     }
 

@@ -180,20 +180,42 @@ def check(artifact: Path, folder: Path, ending: Callable[[Running, str], None], 
         ending(server, url)
 
 
+def check_classifier(onnx: Path, torchscript: Path, work: Path) -> None:
+    """Check the demo's artifacts in both formats."""
+    check_refusals(write_broken_artifacts(torchscript, work))
+    check(onnx, work / "onnx", check_crash)
+    check(torchscript, work / "torchscript", check_stop, "--requests", "50")
+    (work / "rolling").mkdir()
+    check_roll(onnx, torchscript, demo_photos()[0].read_bytes(), work / "rolling")
+
+
+def check_detector(artifact: Path, folder: Path) -> None:
+    """Require that a detector's boxes and maps are sent as they are, by the contract."""
+    port = find_free_port()
+    url = f"http://127.0.0.1:{port}"
+    folder.mkdir()
+    command = [sys.executable, str(SERVE), str(artifact), "--name", NAME, "--port", str(port), "--threads", "1"]
+    with run_server(command, folder, {"EXPLAIN_API_KEY": KEY}) as server:
+        server.wait_for(lambda: ask(f"{url}/health", None)[0] == 200, "loading")
+        server.require_contract(url, NAME, f"X-API-Key: {KEY}", "--requests", "10", artifact=artifact)
+        require("Traceback" not in server.log, f"the log has a traceback:\n{server.log[-3000:]}")
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("onnx", type=Path)
-    parser.add_argument("torchscript", type=Path)
+    parser.add_argument("onnx", type=Path, nargs="?")
+    parser.add_argument("torchscript", type=Path, nargs="?")
+    parser.add_argument("--detector", type=Path, help="an artifact of a detector, as the demo of detectors writes it")
     arguments = parser.parse_args()
-    onnx, torchscript = arguments.onnx.resolve(), arguments.torchscript.resolve()
+    if arguments.detector is None and arguments.torchscript is None:
+        parser.error("name the demo's artifacts, ONNX and TorchScript, or --detector")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        check_refusals(write_broken_artifacts(torchscript, work))
-        check(onnx, work / "onnx", check_crash)
-        check(torchscript, work / "torchscript", check_stop, "--requests", "50")
-        (work / "rolling").mkdir()
-        check_roll(onnx, torchscript, demo_photos()[0].read_bytes(), work / "rolling")
+        if arguments.detector is not None:
+            check_detector(arguments.detector.resolve(), work / "detector")
+        if arguments.torchscript is not None:
+            check_classifier(arguments.onnx.resolve(), arguments.torchscript.resolve(), work)
     print("litserve: passed")
     return 0
 

@@ -13,6 +13,7 @@ namespace {
 
 constexpr const char* kClassIdx = "class_idx";
 constexpr std::array<const char*, 3> kOutputs = {"logits", "explained_class_idx", "cam"};
+constexpr std::array<const char*, 5> kBoxOutputs = {"boxes", "scores", "labels", "valid", "cam"};
 constexpr std::uintmax_t kFolded = 1 << 28;  // bytes of a constant that ONNX Runtime may compute from others
 
 // The options of a session. A small file cannot make ONNX Runtime compute a large constant while it is loaded.
@@ -37,10 +38,12 @@ template <>
 constexpr ONNXTensorElementDataType kElement<float> = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 template <>
 constexpr ONNXTensorElementDataType kElement<std::int64_t> = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+template <>
+constexpr ONNXTensorElementDataType kElement<bool> = ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
 
 // Copies a tensor, which must have the type T: ONNX Runtime gives its bytes whatever the type.
-template <typename T>
-std::vector<T> copy_values(const Ort::Value& tensor, const char* name) {
+template <typename T, typename Stored = T>
+std::vector<Stored> copy_values(const Ort::Value& tensor, const char* name) {
   if (!tensor.IsTensor() || tensor.GetTensorTypeAndShapeInfo().GetElementType() != kElement<T>) {
     throw ArtifactError(std::string("the artifact's output ") + name + " has not the type that its metadata describes.");
   }
@@ -100,6 +103,7 @@ class Onnx : public Runtime {
       throw ArtifactError(artifact.string() + " takes " + metadata.dtype + "; this program makes float32 images. "
                           "Export network.float() with a float32 image.");
     }
+    has_boxes_ = metadata.has_boxes;
     check_graph(metadata, artifact.string());
     image_name_ = metadata.image_name;
   }
@@ -113,10 +117,13 @@ class Onnx : public Runtime {
         image.levels.empty() ? wrap_tensor(memory, image.values, image.shape)
                              : wrap_tensor(memory, image.levels, image.shape),
         wrap_tensor(memory, classes.values, classes.shape)};
-    const std::array<const char*, 2> names = {image_name_.c_str(), kClassIdx};
+    const std::array<const char*, 2> asked = {image_name_.c_str(), kClassIdx};
+    const auto call = [&](const auto& names) {
+      return session_.Run(Ort::RunOptions(), asked.data(), inputs.data(), inputs.size(), names.data(), names.size());
+    };
     try {
-      const auto outputs = session_.Run(Ort::RunOptions(), names.data(), inputs.data(), inputs.size(),
-                                        kOutputs.data(), kOutputs.size());
+      if (has_boxes_) return copy_boxes(call(kBoxOutputs));
+      const auto outputs = call(kOutputs);
       const auto logits = copy_values<float>(outputs[0], kOutputs[0]);
       const auto class_idx = copy_values<std::int64_t>(outputs[1], kOutputs[1]);
       const auto cam = copy_values<float>(outputs[2], kOutputs[2]);
@@ -127,6 +134,16 @@ class Onnx : public Runtime {
   }
 
  private:
+  static Outputs copy_boxes(const std::vector<Ort::Value>& outputs) {
+    return {read_shape(outputs[0]),
+            copy_values<float>(outputs[0], kBoxOutputs[0]),
+            copy_values<std::int64_t>(outputs[2], kBoxOutputs[2]),
+            read_shape(outputs[4]),
+            copy_values<float>(outputs[4], kBoxOutputs[4]),
+            copy_values<float>(outputs[1], kBoxOutputs[1]),
+            copy_values<bool, std::uint8_t>(outputs[3], kBoxOutputs[3])};
+  }
+
   void check_graph(const Metadata& metadata, const std::string& artifact) const {
     Ort::AllocatorWithDefaultOptions allocator;
     std::vector<Declared> inputs, outputs;
@@ -142,8 +159,16 @@ class Onnx : public Runtime {
                                                            : std::vector{metadata.batch()};
     check_declared(inputs, {metadata.image_name, image, metadata.image_shape}, artifact);
     check_declared(inputs, {kClassIdx, classes, asked}, artifact);
-    check_declared(outputs, {kOutputs[0], kElement<float>, metadata.logits_shape}, artifact);
-    check_declared(outputs, {kOutputs[1], classes, asked}, artifact);
+    if (metadata.has_boxes) {
+      const std::vector<std::int64_t> ranks = {metadata.batch(), metadata.logits_shape.at(1)};
+      check_declared(outputs, {kBoxOutputs[0], kElement<float>, metadata.logits_shape}, artifact);
+      check_declared(outputs, {kBoxOutputs[1], kElement<float>, ranks}, artifact);
+      check_declared(outputs, {kBoxOutputs[2], classes, ranks}, artifact);
+      check_declared(outputs, {kBoxOutputs[3], kElement<bool>, ranks}, artifact);
+    } else {
+      check_declared(outputs, {kOutputs[0], kElement<float>, metadata.logits_shape}, artifact);
+      check_declared(outputs, {kOutputs[1], classes, asked}, artifact);
+    }
     check_declared(outputs, {kOutputs[2], kElement<float>, metadata.cam_shape}, artifact);
   }
 
@@ -151,6 +176,7 @@ class Onnx : public Runtime {
   mutable Ort::Session session_{nullptr};                     // Run is not const, but several threads may call it
   std::string metadata_text_;
   std::string image_name_;  // of the graph's input
+  bool has_boxes_ = false;
 };
 
 }  // namespace

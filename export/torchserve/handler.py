@@ -33,7 +33,8 @@ class ExplainHandler:
         torch.backends.cudnn.allow_tf32 = False  # the artifact must reproduce its recorded answer
         threads = options.pop("threads", None)
         session = load(path, threads=threads, device=device)
-        settings = Settings(colormap=np.load(folder / "palette.npy"), **options)
+        boxed = session.metadata.detection is not None  # each map has the color of its box
+        settings = Settings(colormap=None if boxed else np.load(folder / "palette.npy"), **options)
         self.service = Service(session, session.metadata, settings)
         log.info("%s explained at %s is ready on %s", session.metadata.model, session.metadata.target_layer, device)
 

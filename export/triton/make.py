@@ -25,6 +25,7 @@ TYPES = {
     "float16": "TYPE_FP16",
     "bfloat16": "TYPE_BF16",
     "int64": "TYPE_INT64",
+    "bool": "TYPE_BOOL",
     "uint8": "TYPE_UINT8",
     "uint16": "TYPE_UINT16",
 }

@@ -24,13 +24,16 @@ from tritonclient.grpc import model_config_pb2
 
 sys.path.append(str(Path(__file__).parents[1] / "http"))
 
-from explain import Model
+from explain import Model, find_boxes
 from harness import Running, find_free_port, require, run_server, write_broken_artifacts
 from make import PARAMETER, TYPES, make_entry, write_configuration
 
-from explainable_model import ExplainableModel, read_metadata
+from explainable_model import ExplainableModel, load, read_metadata
 from explainable_model.demo import TARGET_LAYER, demo_photos, efficientnet_lite0
 from explainable_model.errors import ArtifactError, InputError
+from explainable_model.explainer.detector import session_detector
+from explainable_model.explainer.photo_detections import explain_boxes
+from explainable_model.explainer.photos import OpenedPhoto
 from explainable_model.imaging.preprocess import open_photo
 
 KIT = Path(__file__).parent
@@ -56,7 +59,7 @@ def read_tensors(tensors: Any, batched: bool) -> Tensors:
 
 def describe_onnx(values: Any) -> Tensors:
     """The inputs or outputs of an ONNX Runtime session."""
-    types = {"tensor(float)": "TYPE_FP32", "tensor(int64)": "TYPE_INT64"}
+    types = {"tensor(float)": "TYPE_FP32", "tensor(int64)": "TYPE_INT64", "tensor(bool)": "TYPE_BOOL"}
     return {v.name: (types[v.type], [n if isinstance(n, int) else -1 for n in v.shape]) for v in values}
 
 
@@ -120,6 +123,32 @@ def check_own_names(artifact: Path) -> None:
     config = parse(write_configuration(metadata, NAME, max_batch=8, delay=20))
     found = [tensor.name for tensor in config.input]
     require(found == ['pixel "values"', "class_idx"], f"the inputs are {found}")
+
+
+def check_detector(artifact: Path, repository: Path) -> None:
+    """Require that a detector's entry has the names, types and shapes of its boxes."""
+    session = onnxruntime.InferenceSession(str(artifact), providers=["CPUExecutionProvider"])
+    config = parse((make_entry(artifact, repository, "detector") / "config.pbtxt").read_text())
+    pairs = ((config.input, session.get_inputs()), (config.output, session.get_outputs()))
+    for tensors, values in pairs:
+        found, expected = read_tensors(tensors, True), describe_onnx(values)
+        require(list(found) == list(expected), f"a detector has {list(found)}, expected {list(expected)}")
+        for name, (kind, shape) in found.items():
+            fits = all(-1 in pair or pair[0] == pair[1] for pair in zip(shape, expected[name][1], strict=True))
+            require(kind == expected[name][0] and fits, f"{name} is {kind} {shape}, expected {expected[name]}")
+
+
+def check_boxes(url: str, artifact: Path) -> None:
+    """Require the detector's own boxes and maps, all of them and one by its rank."""
+    model, explainer = Model(url, "detector"), session_detector(load(artifact))
+    for path in demo_photos():
+        photo = OpenedPhoto(open_photo(path), path, path.name)
+        for rank in (-1, 1):
+            got = find_boxes(model, photo, rank)
+            want = explain_boxes(explainer, photo, None if rank == -1 else np.asarray([rank]))
+            require(np.array_equal(got.labels, want.labels), f"Triton finds {got.labels} instead of {want.labels}")
+            off = max(np.abs(got.boxes - want.boxes).max(initial=0), np.abs(got.cam - want.cam).max(initial=0))
+            require(off < TOLERANCE * max(photo.picture.size), f"the boxes or maps of {path.name} differ by {off}")
 
 
 def check_refusals(artifact: Path, repository: Path, work: Path) -> None:
@@ -211,18 +240,23 @@ def main() -> int:
     parser.add_argument("onnx", type=Path)
     parser.add_argument("torchscript", type=Path)
     parser.add_argument("--triton", type=Path, help="environment with nvidia-pytriton, ONNX Runtime and NumPy 1")
+    parser.add_argument("--detector", type=Path, help="an ONNX artifact of a detector")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         check_entries(chosen.onnx, chosen.torchscript, work / "entries")
         check_other_shapes(chosen.onnx)
         check_own_names(chosen.onnx)
+        if chosen.detector is not None:
+            check_detector(chosen.detector, work / "models")
         check_refusals(chosen.torchscript, work / "refusals", work)
         if chosen.triton is not None:
             entry = make_entry(chosen.onnx, work / "models", NAME)
             (work / "server").mkdir()
             with serve(chosen.triton.resolve(), entry.parent, work / "server") as (_, url):
                 check_answers(url, NAME, work / "overlays")
+                if chosen.detector is not None:
+                    check_boxes(url, chosen.detector)
     print("triton: passed" if chosen.triton else "triton: entries passed; nothing was served without --triton")
     return 0
 

@@ -16,6 +16,8 @@ import torch
 
 from explainable_model import ExplainableModel, export, read_metadata
 from explainable_model.demo import TARGET_LAYER, demo_photos, efficientnet_lite0
+from explainable_model.demo.boxes import PHOTOS
+from explainable_model.demo.files import find_in_package
 from explainable_model.imaging.overlay import choose_colormap, palette
 from explainable_model.writing import write_bytes
 
@@ -46,10 +48,11 @@ def copy_runtime(folder: Path) -> None:
         shutil.copy2(RUNTIME / "dist" / name, folder)  # with its time, so that it is compressed once
 
 
-def copy_examples(folder: Path) -> list[dict[str, str]]:
+def copy_examples(folder: Path, *, has_boxes: bool) -> list[dict[str, str]]:
     """Copy CC0 photos from the scikit-image wheel."""
     folder.mkdir(exist_ok=True)
-    photos = [Path(shutil.copy(photo, folder)) for photo in demo_photos()]
+    boxed = [find_in_package("skimage", "data", name) for name in PHOTOS] if has_boxes else []
+    photos = [Path(shutil.copy(photo, folder)) for photo in boxed or demo_photos()]
     return [{"name": photo.stem, "file": f"{folder.name}/{photo.name}"} for photo in photos]
 
 
@@ -75,14 +78,14 @@ def main() -> None:
     artifact: Path | None = parser.parse_args().artifact
     ASSETS.mkdir(exist_ok=True)
     copy_runtime(ASSETS / "vendor")
-    model = ASSETS / "model.onnx"
+    model, has_boxes = ASSETS / "model.onnx", False
     if artifact is None:
         make_artifact(model)
     else:
-        read_metadata(artifact)  # so that an error comes now and not in the browser
+        has_boxes = read_metadata(artifact).detection is not None  # an error comes now and not in the browser
         shutil.copy(artifact, model)
     palettes = {name: palette(choose_colormap(signed=name == "diverging")).tolist() for name in ("plain", "diverging")}
-    examples = copy_examples(ASSETS / "examples")
+    examples = copy_examples(ASSETS / "examples", has_boxes=has_boxes)
     site = {"model": model.name, "bytes": model.stat().st_size, "palettes": palettes, "examples": examples}
     compress([model, *(ASSETS / "vendor" / name for name in RUNTIME_FILES)])
     write_bytes(ASSETS / "site.json", json.dumps({**site, "version": compute_version()}).encode())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explainable_model import ExplainableModel, lower
-from explainable_model.errors import ZeroMapWarning
+from explainable_model.errors import CancelledMapWarning, ZeroMapWarning
 from tests.support.nets import images, seeded
 
 
@@ -151,12 +151,12 @@ def test_a_softmax_over_all_positions_is_seen(dtype: torch.dtype) -> None:
 class ChannelNorm(nn.Module):
     """Normalizes the channels of each position, as layer norms of ConvNeXt and of vision transformers do."""
 
-    def __init__(self) -> None:
+    def __init__(self, eps: float = 0.0) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(8)
+        self.norm = nn.LayerNorm(8, eps=eps)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.norm(1e3 * maps.movedim(1, -1)).movedim(-1, 1)
+        return self.norm(maps.movedim(1, -1)).movedim(-1, 1)
 
 
 @pytest.mark.parametrize("lowers", [False, True])
@@ -173,3 +173,27 @@ def test_products_that_cancel_before_a_norm_of_channels_are_no_map(lowers: bool)
         assert explainable(image).cam.abs().max() == 0
     for layer, method in (("0", "gradcam"), ("0", "layercam"), ("1", "hirescam"), ("3", "hirescam")):
         assert ExplainableModel(net, layer, method, signed=True)(image).cam.abs().max() > 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("eps", [1e-5, 1e-6])
+def test_products_that_cancel_in_half_precision_are_no_map(dtype: torch.dtype, eps: float) -> None:
+    """The gradients have the rounding of half precision, whatever adds up the products."""
+    image, net = images(2, (3, 24, 24)).to(dtype), network(lambda: ChannelNorm(eps)).to(dtype)
+    with pytest.warns(ZeroMapWarning, match="its products with the activations cancel"):
+        assert ExplainableModel(net, "0", "hirescam", signed=True)(image).cam.abs().max() == 0
+    for layer in ("1", "3"):
+        assert ExplainableModel(net, layer, "hirescam", signed=True)(image).cam.abs().max() > 0.5
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-6])
+def test_a_map_that_the_epsilon_of_a_norm_leaves_is_told(eps: float) -> None:
+    """In exact numbers, too, the map is ``eps / (variance + eps)`` of its products: float64 has the same one."""
+    image, net = images(2, (3, 24, 24)).double(), network(lambda: ChannelNorm(eps)).double()
+    message = r"HiResCAM adds up cancel at every position of '0': no sum exceeds \de-0\d .* \(2 of 2 maps\)"
+    with pytest.warns(CancelledMapWarning, match=message):
+        assert ExplainableModel(net, "0", "hirescam")(image, [1, 2]).cam.max() == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for layer, method in (("0", "layercam"), ("1", "hirescam"), ("3", "hirescam")):
+            ExplainableModel(net, layer, method, signed=True)(image, [1, 2])

@@ -1,9 +1,10 @@
 """``BatchExplainer`` in other engines: the loader of PyTorch, datasets of Hugging Face, Spark.
 
-The last two are no packages of the tests, and Spark needs Java: ``pip install datasets pyspark``, then
+datasets is a package of the extra ``engines``; Spark needs Java: ``pip install -e '.[test,engines]' pyspark``, then
 ``pytest -m '' tests/batch/test_adapters.py``.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ def test_datasets_of_hugging_face(
 
 
 @pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
-def test_spark(explainer: BatchExplainer, photos: Path, expected: dict[str, list[Any]]) -> None:
+def test_spark(
+    explainer: BatchExplainer, photos: Path, expected: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)  # else the first python3 of the path
     sql = pytest.importorskip("pyspark.sql")
     session = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
     try:

@@ -10,11 +10,15 @@ from torch.nn import functional
 
 import explainable_model as xm
 from explainable_model import explain, targets
-from explainable_model.batch import BatchExplainer, decode_map
-from explainable_model.errors import InputError
+from explainable_model.batch import BatchExplainer, decode_map, explain_data_set
+from explainable_model.batch.parts import PartWorker
+from explainable_model.batch.ray_engine import list_needs
+from explainable_model.errors import ArtifactError, InputError
 from tests.batch.conftest import export_net
 from tests.batch.test_batch_explainer import list_good, to_rows
 from tests.support.cli_nets import CLASS_NAMES, PREPROCESS
+from tests.support.detectors import photos as detector_photos
+from tests.support.detectors import tiny_fcos
 from tests.support.nets import TinyResNet, seeded
 
 
@@ -81,3 +85,36 @@ def test_a_preparation_must_be_known(tmp_path: Path) -> None:
     made = export(tmp_path / "bare.onnx", {"upsample": "none"}, image)
     with pytest.raises(InputError, match="does not say how a photo becomes its input"):
         BatchExplainer(made).open()
+
+
+def test_a_device(artifact: Path, photos: Path, tmp_path: Path) -> None:
+    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    made = export(tmp_path / "net.ts", {"upsample": "none"}, image, preprocess=PREPROCESS)
+    paths = list_good(photos)[:2]
+    here, there = (to_rows(BatchExplainer(made, device=device)({"uri": paths})) for device in (None, "cpu"))
+    assert [row["cam"] for row in here] == [row["cam"] for row in there]
+    with pytest.raises(ArtifactError, match="nowhere"):
+        BatchExplainer(made, device="nowhere").open()
+    with pytest.raises(InputError, match="device is 'cuda'; small.onnx runs on the CPU alone"):
+        BatchExplainer(artifact, device="cuda").open()
+
+
+def test_what_an_actor_of_ray_takes(quick: Path, tmp_path: Path) -> None:
+    def list_of(**options: Any) -> dict[str, int]:
+        return list_needs(PartWorker(tmp_path, BatchExplainer(quick, **options)))
+
+    assert list_of(threads=3) == {"num_cpus": 3}
+    assert list_of(device="cpu") == {"num_cpus": 1}
+    assert list_of(device="cuda", threads=2) == {"num_cpus": 2, "num_gpus": 1}
+    with pytest.raises(
+        InputError, match="device is 'cuda:1'; on Ray each actor gets a GPU of its own: expected 'cuda'"
+    ):
+        list_of(device="cuda:1")
+
+
+def test_a_detector_is_refused(photos: Path, tmp_path: Path) -> None:
+    explainable = xm.ExplainableModel(tiny_fcos(), task="detection", top_k=2, method="hirescam")
+    made = xm.export(explainable, tmp_path / "detector.onnx", detector_photos(2))
+    with pytest.raises(InputError, match="detector.onnx finds boxes, each with a map"):
+        explain_data_set(made, photos, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """``BatchExplainer``: the rows are what ``explain`` says, and a bad photo costs its own row alone."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -195,3 +196,12 @@ def test_no_torch_is_needed(artifact: Path, photos: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout == "[None]\n"
+
+
+def test_few_artifacts_stay_open(quick: Path, tmp_path: Path) -> None:
+    """A process that explains by one artifact after the other does not keep all of them, nor their threads."""
+    for number in range(opened.MOST_OPEN + 3):
+        shutil.copy(quick, path := tmp_path / f"{number}.onnx")
+        last = BatchExplainer(path).open()
+    assert len(opened._OPENED) == opened.MOST_OPEN
+    assert BatchExplainer(path).open() is last

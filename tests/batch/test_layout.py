@@ -18,7 +18,7 @@ PHOTOS = [Photo(str(number), "") for number in range(100)]
 
 @pytest.fixture
 def worker(tmp_path: Path) -> PartWorker:
-    return PartWorker(tmp_path, BatchExplainer(tmp_path / "net.onnx", class_idx=3, top=2, batch=4))
+    return PartWorker(tmp_path, BatchExplainer(tmp_path / "net.onnx", class_idx=3, top=2, batch=4, device="cpu"))
 
 
 def test_cores_are_those_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +64,7 @@ class MeasuredPool:
     def __init__(self, worker: PartWorker, processes: int) -> None:
         assert (worker.explainer.class_idx, worker.explainer.top, worker.explainer.batch) == ("3", 2, 4)
         assert worker.explainer.threads == worker.explainer.decoders
+        assert worker.explainer.device == "cpu"
         self.threads = worker.explainer.threads or 0
 
     def __enter__(self) -> "MeasuredPool":

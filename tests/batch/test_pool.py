@@ -41,7 +41,7 @@ def command(artifact: Path, many: Path, run: Path, *options: object) -> list[str
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

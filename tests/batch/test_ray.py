@@ -1,7 +1,7 @@
 """Ray: the rows of one machine, also where an actor or the driver is killed.
 
-Ray is no package of the tests: ``pip install 'explainable-model[ray]'``, then ``pytest -m '' tests/batch/test_ray.py``,
-40 seconds of the processor.
+Ray is a package of the extra ``engines``: ``pip install -e '.[test,engines]'``, then
+``pytest -m '' tests/batch/test_ray.py``, 40 seconds of the processor.
 """
 
 import json
@@ -17,9 +17,10 @@ from tests.batch.test_pool import count_parts, expected, many, wait_for  # noqa:
 from tests.batch.test_run import read_rows
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _ray() -> None:
+@pytest.fixture(autouse=True)
+def _ray(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else Ray's processes give way to every other one of the machine
 
 
 SCRIPT = """

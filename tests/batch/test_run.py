@@ -217,10 +217,11 @@ def test_rows_that_an_engine_lost_are_noticed(
         explain_data_set(quick, data, tmp_path / "run", **HERE)
 
 
-def test_a_full_disk(quick: Path, data: Path, mounted: Callable[..., Path]) -> None:  # noqa: F811
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_full_disk(quick: Path, data: Path, mounted: Callable[..., Path], processes: int) -> None:  # noqa: F811
     disk = mounted("size=44k")
     with pytest.raises(ArtifactError, match=r"could not be written \(No space left on device\); nothing was left"):
-        explain_data_set(quick, data, disk / "run", **HERE)
+        explain_data_set(quick, data, disk / "run", processes=processes, part_rows=3)
     made = [path.name for path in (disk / "run").rglob("*") if path.is_file() and path.stat().st_size]
     assert not [name for name in made if name.startswith(".part")]
     os.system(f"mount -o remount,size=10m {disk}")
@@ -232,6 +233,19 @@ def test_a_read_only_disk(quick: Path, data: Path, mounted: Callable[..., Path])
     disk = mounted("size=1m,ro")
     with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
         explain_data_set(quick, data, disk / "run", **HERE)
+
+
+def test_thousands_of_files_that_are_no_photos(quick: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    for number in range(3000):
+        (tmp_path / "tiny" / f"{number:04d}.jpg").write_bytes(bytes(number % 5))
+    save_photo(tmp_path / "tiny" / "1500b.png", 1)
+    found = explain_data_set(quick, tmp_path / "tiny", tmp_path / "run", processes=0, top=1)
+    assert (found.photos, found.failed, found.copies) == (3001, 3000, 2995)
+    assert len(found.errors) == 20, "the first ones are told, and the others are in the rows"
+    rows = read_rows(tmp_path / "run")
+    assert [Path(row["id"]).name for row in rows] == sorted(path.name for path in (tmp_path / "tiny").iterdir())
+    assert [Path(row["id"]).name for row in rows if row["error"] is None] == ["1500b.png"]
 
 
 def test_a_name_that_is_not_unicode(quick: Path, data: Path, tmp_path: Path) -> None:

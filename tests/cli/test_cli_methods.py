@@ -35,6 +35,7 @@ def test_options_reach_the_network(capsys: pytest.CaptureFixture[str], photos: l
         "nearest",
     ]
     options += ["--augment", "--method", "smoothgradcam++", "--option", "samples=2", "--option", "noise=0.3"]
+    options += ["--smooth", "2,0.1"]
     run = Run(capsys, "explain", photos[0], "--model", NAMED, "--out", tmp_path, "--json", "--alpha", "1", *options)
     assert run.code == 0, run.err
     explainable = ExplainableModel(
@@ -45,6 +46,7 @@ def test_options_reach_the_network(capsys: pytest.CaptureFixture[str], photos: l
         size=(8, 12),
         upsample="nearest",
         augment=True,
+        smooth=(2, 0.1),
         options={"samples": 2, "noise": 0.3},
     )
     with Image.open(photos[0]) as photo, Image.open(tmp_path / "cat-overlay.png") as written:

@@ -106,6 +106,7 @@ NOT_RUN = {
         "photos.map",
         "they need a cluster or packages of others; tests/batch/test_adapters.py runs them",
     ),
+    "docs/report.md": ("wandb.init", "it needs a package of others; tests/report/test_tools.py runs it"),
     "export/edge/README.md": ("io_binding", "it needs a GPU; the tests of the kit run it on the CPU"),
 }
 PROMISE = re.compile(r"^.*print\(.*\) +# ([\[(]?[\d., \])]+|torch\.Size\(.*\)|There is .*)$", re.MULTILINE)

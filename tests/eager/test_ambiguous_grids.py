@@ -108,3 +108,25 @@ def test_layers_of_channels_first_are_read_so_whatever_their_strides(layer: str)
     handle.remove()
     (gradient,) = torch.autograd.grad(score, kept[0])
     torch.testing.assert_close(got, (kept[0] * gradient).sum(1).detach())
+
+
+def test_a_sequence_that_ends_in_an_activation():
+    """(N, 8, 16, 16) of a wide image that was padded to a square has its proportions with channels last."""
+    convolution, linear = nn.Conv2d(3, 8, 3), nn.Linear(8, 16)
+    assert find_order(nn.Sequential(convolution, nn.ReLU(), nn.Dropout(), nn.Tanh())) == "first"
+    assert find_order(nn.Sequential(nn.Sequential(convolution, nn.GELU()), nn.Identity())) == "first"
+    assert find_order(nn.Sequential(convolution, linear, nn.GELU())) == "last"
+    assert find_order(nn.Sequential(convolution, nn.Flatten(), nn.Tanh())) is None
+    assert find_order(nn.Sequential(nn.Tanh())) is find_order(nn.Sequential()) is None
+
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.Tanh())
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.head(self.body(nn.functional.pad(image, (0, 0, 16, 16))).mean((2, 3)))
+
+    (row,) = (row for row in find_layers(Padded().eval(), torch.randn(1, 3, 32, 64)) if row.name == "body")
+    assert (row.layout.kind, row.layout.grid) == ("channels_first", (16, 16))

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from explainable_model import ExplainableModel
 from explainable_model.eager.find_layer import default_layer
-from explainable_model.errors import DoubtfulPlacesWarning, LayerError
+from explainable_model.errors import DoubtfulPlacesWarning, LayerError, ModelError
+from tests.eager.test_small_grids import Reader
 from tests.support.nets import TinyViT, images, seeded
 
 
@@ -61,3 +62,45 @@ def test_other_inputs_of_one_image_go_along_where_places_are_checked() -> None:
         pytest.fail("the patches of this network are places")
     want = ExplainableModel(seeded(Weighed()).vit, "blocks.1.norm1")(images(3), [0, 1, 2])
     torch.testing.assert_close(got.cam, want.cam)
+
+
+class WeighedReader(Reader):
+    """Words that attend to an image, with a further input for each image."""
+
+    def forward(self, image: Tensor, weight: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(image) * weight.prod(1, keepdim=True)
+
+
+def test_text_beside_other_inputs_is_refused() -> None:
+    """Where the copies do not run, nothing is known of the tokens, and text would pass."""
+    with pytest.raises(LayerError, match="no token follows one place|another order"):
+        ExplainableModel(seeded(WeighedReader(16)), "text")(images(2), None, torch.tensor([[1.0, 2.0], [2.0, 0.5]]))
+
+
+@pytest.mark.parametrize("layer", [None, "blocks.0"])
+def test_a_forward_in_inference_mode_is_refused(layer: str | None) -> None:
+    class Decorated(TinyViT):
+        @torch.inference_mode()
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(image)
+
+    with pytest.raises(
+        ModelError, match=r"Decorated enters torch.inference_mode\(\) in its forward, .* decorators too"
+    ):
+        ExplainableModel(seeded(Decorated()), layer)(images(2))
+
+
+def test_batch_norm_without_running_statistics_explains_one_image_at_a_time() -> None:
+    network = seeded(
+        nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.Identity(), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    )
+    network[1], image = nn.BatchNorm2d(8, track_running_stats=False).eval(), images(3)
+    with pytest.raises(
+        ModelError, match="BatchNorm2d '1' has no running statistics .* each of the 3 maps would depend"
+    ):
+        ExplainableModel(network, "0", "layercam")(image)
+    alone = ExplainableModel(network, "0", "layercam", normalize="none")(image[:1], 1).cam
+    kept = network[0](image[:1]).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(network[1:](kept)[0, 1], kept)
+    wanted = (gradient.relu() * kept).sum(1, keepdim=True).relu()
+    torch.testing.assert_close(alone, nn.functional.interpolate(wanted, image.shape[2:], mode="bilinear")[:, 0])

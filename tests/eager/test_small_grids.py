@@ -28,7 +28,7 @@ class Reader(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         memory = self.vision(self.patch(image).flatten(2).mT)
-        words = self.words(torch.arange(self.count)).expand(len(image), -1, -1)
+        words = self.words(torch.arange(self.count) % 50).expand(len(image), -1, -1)
         if self.attends:
             words = words + self.cross(words, memory, memory)[0]
         scores: Tensor = self.head(self.text(self.norm(words)).mean(1) + memory.mean(1))
@@ -92,9 +92,44 @@ def test_a_network_for_one_image_is_asked_one_by_one() -> None:
     assert ExplainableModel(OneImage(reader(16, 8)).eval(), "network.vision")(images(1)).cam.amax() > 0.5
 
 
-def test_another_order_is_refused() -> None:
+@pytest.mark.parametrize("layer", ["order", "block"])
+@pytest.mark.parametrize("size", [16, 24])  # units of 2 x 2, in grids of 4 x 4 and 6 x 6
+def test_another_order_is_refused(size: int, layer: str) -> None:
     with pytest.raises(LayerError, match="its tokens lie in another order"):
-        ExplainableModel(seeded(Unrolled()), "order")(images(1, (3, 16, 16)))  # units of 2 x 2, in a grid of 4 x 4
+        ExplainableModel(seeded(Unrolled()), layer)(images(1, (3, size, size)))
+
+
+class Mixer(nn.Module):
+    """Mixes the tokens by a perceptron over their places, as MLP-Mixer does."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(nn.Linear(tokens, 32), nn.GELU(), nn.Linear(32, tokens))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        mixed: Tensor = self.mix(tokens.mT).mT
+        return mixed
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("side", [4, 6, 7])
+def test_a_mixer_of_places_has_no_other_order(side: int, seed: int) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch, self.mixer = nn.Conv2d(3, 16, 4, 4), Mixer(side**2)
+            self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 5)
+
+        def forward(self, image: Tensor) -> Tensor:
+            tokens = self.patch(image).flatten(2).mT
+            scores: Tensor = self.head(self.norm(tokens + self.mixer(tokens)).mean(1))
+            return scores
+
+    torch.manual_seed(seed)
+    network, image = Net().eval(), images(1, (3, 4 * side, 4 * side))
+    activations = ExplainableModel(network, "mixer").attribute(image).activations
+    expected = network.mixer(network.patch(image).flatten(2).mT).mT.unflatten(2, (side, side))
+    torch.testing.assert_close(activations, expected)  # weights that mix places at random lead to no other place
 
 
 @pytest.mark.parametrize("layer", ["block", "last"])
@@ -127,3 +162,15 @@ def test_the_automatic_choice_of_mixed_tokens_is_doubted() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ExplainableModel(network, "patch")(image)
+
+
+@pytest.mark.parametrize("patch", [4, 8])  # with 8, as many patches as words
+@pytest.mark.parametrize(("words", "size"), [(72, (64, 72)), (100, (80, 80))])
+def test_text_that_could_be_a_larger_grid_is_refused(words: int, size: tuple[int, int], patch: int) -> None:
+    """72 words for a picture of 8 x 9 patches, 100 for one of 10 x 10; the automatic choice passes over them."""
+    image, network = images(1, (3, *size)), reader(words, patch)
+    with pytest.raises(LayerError, match="'text' has no spatial map: (no token follows one place|.*another order)"):
+        ExplainableModel(network, "text")(image)
+    explainable = ExplainableModel(network)
+    explainable(image)
+    assert str(explainable.target_layer).split(".")[0] in ("vision", "patch")

@@ -3,18 +3,23 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 import explainable_model as xm
+from explainable_model.artifact.runner import PredictingRunner
 from explainable_model.errors import InputError
 from explainable_model.evaluation import compare, evaluate, randomize_by_layer
 from explainable_model.evaluation.mosaics import Photo, join_photos, measure_mosaic
 from explainable_model.evaluation.randomization import list_weighted, randomize_network
+from explainable_model.evaluation.subject import remember_scores
 from explainable_model.networks.named import NamedModel
 from tests.support import cli_nets
 from tests.support.nets import TinyResNet, seeded
@@ -90,6 +95,46 @@ def test_the_baselines_stand_beside_it(artifact: Path, photos: list[Path]) -> No
     assert abs(chance.mean) < 0.1
 
 
+def test_a_file_predicts_for_its_network(named: NamedModel, artifact: Path, photos: list[Path]) -> None:
+    asked: dict[str, Any] = {"measures": FEW, "layers": ["layer2", "layer1"]}
+    plain, fast = evaluate(named, photos, **asked), evaluate(named, photos, predictor=artifact, **asked)
+    assert list(plain.summary) == list(fast.summary)
+    for before, after in zip(plain.rows, fast.rows, strict=True):
+        assert before["values"] == pytest.approx(after["values"], abs=1e-4)
+    other = NamedModel(seeded(TinyResNet(5), seed=9), named.preprocess)
+    with pytest.raises(InputError, match="predictor gives other scores than the network, by up to 0"):
+        evaluate(other, photos, predictor=artifact, measures=["deletion"])
+    few = NamedModel(seeded(TinyResNet(4)), named.preprocess)
+    with pytest.raises(InputError, match="predictor gives other scores than the network; expected"):
+        evaluate(few, photos, predictor=artifact, measures=["deletion"])
+
+
+def test_each_image_is_predicted_once() -> None:
+    asked: list[int] = []
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float64]:
+        asked.append(len(images))
+        return images.astype(np.float64).sum((1, 2, 3))
+
+    remembered, images = remember_scores(predict), np.random.default_rng(0).random((4, 3, 5, 5), np.float32)
+    assert remembered(images[[0, 1, 1]]) == pytest.approx(images[[0, 1, 1]].sum((1, 2, 3)))
+    assert remembered(images[[1, 2, 3]]) == pytest.approx(images[[1, 2, 3]].sum((1, 2, 3)))
+    assert remembered(images) == pytest.approx(images.sum((1, 2, 3)))
+    assert asked == [2, 2]
+
+
+def test_an_artifact_predicts_without_its_map(named: NamedModel, photos: list[Path], folder: Path) -> None:
+    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    explainable = xm.ExplainableModel(named.model, "layer2", "scorecam")
+    session = xm.load(xm.export(explainable, folder / "scorecam.onnx", image, preprocess=named.preprocess))
+    explained = []
+    runner = session.runner
+    assert isinstance(runner, PredictingRunner)
+    session.runner = replace(runner, run=lambda *arrays: (explained.append(len(arrays[0])), runner.run(*arrays))[1])
+    evaluate(session, photos, measures=["deletion"])
+    assert explained == [1] * len(photos)
+
+
 def test_masks_and_their_geometry(artifact: Path, folder: Path, photos: list[Path]) -> None:
     measures = ["pointing_game", "energy_in_mask", "iou"]
     of_folder = evaluate(artifact, photos, measures=measures, masks=folder / "masks")
@@ -162,6 +207,28 @@ def test_a_second_run_continues(artifact: Path, photos: list[Path], tmp_path: Pa
         evaluate(artifact, photos, measures=FEW, rows=rows, output_kind="sigmoid_logits")
     with pytest.raises(InputError, match="another evaluation"):
         evaluate(artifact, photos, measures=FEW, rows=rows, masks=rows.parent)
+
+
+def test_photos_and_masks_that_changed_are_measured_again(artifact: Path, photos: list[Path], tmp_path: Path) -> None:
+    rows, names = tmp_path / "rows.jsonl", [path.name for path in photos[:2]]
+
+    def measure(left: float, of: list[Path] = photos[:2]) -> dict[tuple[str, str], float]:
+        masks = {}
+        for path in of:
+            with Image.open(path) as picture:
+                masks[path.name] = np.arange(picture.width)[None].repeat(picture.height, 0) >= left * picture.width
+        found = evaluate(artifact, of, measures=["energy_in_mask"], masks=masks, rows=rows)
+        return {(row["photo"], row["candidate"]): row["values"]["energy_in_mask"] for row in found.rows}
+
+    right_half, lines = measure(0.5), rows.read_text().splitlines()
+    assert measure(0.5) == right_half
+    assert rows.read_text().splitlines() == lines
+    most = measure(0.2)
+    assert all(most[key] > value for key, value in right_half.items())
+    assert measure(0.2) == most
+    other = tmp_path / names[0]
+    Image.open(photos[0]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    assert {name for name, _ in measure(0.5, [other, photos[2]])} == {other.name, photos[2].name}
 
 
 def test_the_table_the_ranking_and_the_files(artifact: Path, photos: list[Path], tmp_path: Path) -> None:

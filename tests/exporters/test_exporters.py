@@ -215,9 +215,9 @@ def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is a directory"):
         export(explainable, tmp_path / "folder.ts", images(1))
     with pytest.raises(
-        ArtifactError, match=r"suffix '\.tflite', which stands for no format; known formats: torchscript"
+        ArtifactError, match=r"suffix '\.engine', which stands for no format; known formats: torchscript"
     ):
-        export(explainable, tmp_path / "net.tflite", images(1))
+        export(explainable, tmp_path / "net.engine", images(1))
     with pytest.raises(ArtifactError, match="Unknown format 'tensorrt'"):
         export(explainable, tmp_path / "net.onnx", images(1), format="tensorrt")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from explainable_model.methods.noise import gaussian_noise
+from explainable_model.attribution.noise import gaussian_noise
 from tests.fuzz.image_formulas import expected_gradients, occlusion
 from tests.fuzz.sight import Sight, Undefined
 

@@ -5,7 +5,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from explainable_model.methods.noise import uniform_numbers
+from explainable_model.attribution.noise import uniform_numbers
 from tests.fuzz.sight import Sight
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from explainable_model import Preprocess
 from explainable_model.errors import InputError
-from explainable_model.explainer.photo_detections import place_boxes
+from explainable_model.explainer.found_boxes import place_boxes
 from explainable_model.imaging.overlay import overlay
 
 PLAIN = {"mean": (0.0,) * 3, "std": (1.0,) * 3}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from explainable_model import ExplainableModel, Preprocess, export, lower, read_metadata
 from explainable_model.errors import InputError
 from explainable_model.explanation import OUTPUT_KINDS
+from explainable_model.lowering.eager_kind import find_output_kind
 from tests.support.nets import images, seeded
 
 SHAPE = (3, 8, 8)
@@ -27,6 +28,10 @@ class Ending(nn.Module):
     def forward(self, image: Tensor) -> Any:
         features = self.conv(image).relu()
         return self.end(self.head(features if self.dense else features.mean((2, 3))))
+
+
+def distances(x: Tensor) -> Tensor:
+    return torch.cdist(x, torch.eye(3), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def identity(x: Tensor) -> Tensor:
@@ -54,6 +59,12 @@ ENDINGS: dict[str, tuple[Callable[[Tensor], Any], int, str]] = {
     "one column of a softmax": (lambda x: x.softmax(1)[:, 1:], 2, "binary"),
     "one sigmoid without a channel": (lambda x: x.sigmoid().squeeze(1), 1, "binary"),
     "one logit": (identity, 1, "binary_logits"),
+    "a count": (torch.relu, 1, "scores"),
+    "an age": (lambda x: nn.functional.softplus(x) + 18, 1, "scores"),
+    "a percentage by hand": (lambda x: 100 / (1 + torch.exp(-x)), 1, "scores"),
+    "evidence": (lambda x: nn.functional.softplus(x) + 1, 3, "scores"),
+    "distances": (lambda x: distances(x), 3, "scores"),
+    "nearness": (lambda x: -distances(x), 3, "logits"),
 }
 
 
@@ -64,9 +75,16 @@ def test_the_kind_is_found(name: str) -> None:
     assert lower(explainable, 3 * images(2, SHAPE)).output_kind == kind
 
 
+@pytest.mark.parametrize("name", ENDINGS)
+def test_the_kind_is_found_without_a_graph(name: str) -> None:
+    end, classes, kind = ENDINGS[name]
+    assert find_output_kind(seeded(Ending(end, classes)), 3 * images(2, SHAPE)) == kind
+
+
 @pytest.mark.parametrize(
     ("end", "classes", "kind"),
     [
+        (torch.relu, 1, "scores"),
         (identity, 1, "binary_logits"),
         (torch.sigmoid, 1, "binary"),
         (lambda x: x.softmax(1), 3, "softmax"),

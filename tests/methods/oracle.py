@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explainable_model import ExplainableModel
-from explainable_model.methods.noise import gaussian_noise
+from explainable_model.attribution.noise import gaussian_noise
 from tests.support.nets import SmallNet, images, seeded
 
 LAYER = "block"

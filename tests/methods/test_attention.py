@@ -1,6 +1,7 @@
 """Methods of attention, by hand and against loops."""
 
 import doctest
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -21,14 +22,22 @@ def attentions(batch: int, seed: int = 0) -> list[Tensor]:
     return [checks.normal(batch, HEADS, TOKENS, TOKENS, seed=seed + layer).softmax(3) for layer in range(LAYERS)]
 
 
-def rollout_loops(layers: list[np.ndarray]) -> np.ndarray:
-    """``(T, T)`` for one image: heads averaged, residual added, rows normalized, layers multiplied."""
+FUSED: dict[str, Callable[[list[float]], float]] = {"mean": lambda heads: sum(heads) / HEADS, "max": max, "min": min}
+
+
+def rollout_loops(layers: list[np.ndarray], heads: str = "mean", discard: float = 0) -> np.ndarray:
+    """``(T, T)`` for one image: heads fused, small entries dropped, residual added, rows normalized, multiplied."""
     product = np.eye(TOKENS)
     for layer in layers:
         mixed = np.zeros((TOKENS, TOKENS))
         for i in range(TOKENS):
             for j in range(TOKENS):
-                mixed[i, j] = 0.5 * sum(layer[h, i, j] for h in range(HEADS)) / HEADS + 0.5 * (i == j)
+                mixed[i, j] = FUSED[heads]([layer[h, i, j] for h in range(HEADS)])
+        for place in np.argsort(mixed, None)[: int(discard * mixed.size)]:
+            mixed[np.unravel_index(place, mixed.shape)] = 0
+        for i in range(TOKENS):
+            for j in range(TOKENS):
+                mixed[i, j] = 0.5 * mixed[i, j] + 0.5 * (i == j)
             mixed[i] /= mixed[i].sum()
         product = mixed @ product
     return product
@@ -40,6 +49,15 @@ def test_rollout_replica(prefix: int) -> None:
     reached = np.stack([rollout_loops([layer[n].numpy() for layer in given]) for n in range(3)])
     expected = reached[:, 0, prefix:] if prefix else reached.mean(1)
     assert np.abs(rollout(given, prefix).numpy() - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize(("heads", "discard"), [("max", 0.0), ("min", 0.5), ("mean", 0.9), ("max", 0.99)])
+def test_rollout_of_other_heads_and_less_attention(heads: str, discard: float) -> None:
+    given = attentions(batch=2)
+    reached = np.stack([rollout_loops([layer[n].numpy() for layer in given], heads, discard) for n in range(2)])
+    found = rollout(given, 1, heads=heads, discard=discard).numpy()
+    assert np.abs(found - reached[:, 0, 1:]).max() < 1e-12
+    assert np.abs(found - rollout(given, 1).numpy()).max() > 1e-3
 
 
 def test_rollout_by_hand() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from explainable_model import ExplainableModel
-from explainable_model.methods.noise import gaussian_noise
+from explainable_model.attribution.noise import gaussian_noise
 from tests.support.nets import SmallNet, images, seeded
 
 NOISE = [

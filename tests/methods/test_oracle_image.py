@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model import ExplainableModel, export, load
+from explainable_model.attribution.noise import uniform_numbers
 from explainable_model.attribution.plan import arguments_of
 from explainable_model.errors import InputError
-from explainable_model.methods.noise import uniform_numbers
 from tests.methods.oracle import (
     CLASSES,
     LAYER,

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from explainable_model import ExplainableModel
+from explainable_model.attribution.noise import gaussian_noise
 from explainable_model.errors import LayerError
 from explainable_model.methods import METHODS
-from explainable_model.methods.noise import gaussian_noise
 from explainable_model.model import lower
 from tests.methods.oracle import (
     CLASSES,

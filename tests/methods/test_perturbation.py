@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.noise import uniform_numbers
 from explainable_model.methods import perturbation
-from explainable_model.methods.noise import uniform_numbers
 from explainable_model.methods.perturbation import occlusion, occlusion_windows, rise_masks, rise_share
 from tests.methods.oracle import CLASSES, SIZE, assert_equal, batch, each, raw, small
 from tests.support import method_checks as checks

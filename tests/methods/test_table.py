@@ -58,6 +58,7 @@ def test_the_defaults_are_those_of_the_papers_and_of_the_docs() -> None:
         "reciprocam": {"gaussian": False},
         "vitreciprocam": {"gaussian": True},
         "legrad": {"first": 0},
+        "rollout": {"heads": "mean", "discard": 0.0},
         "smoothgrad": {"samples": 16, "noise": 0.15, "seed": 0},
         "smoothgrad_sq": {"samples": 16, "noise": 0.15, "seed": 0},
         "vargrad": {"samples": 16, "noise": 0.15, "seed": 0},

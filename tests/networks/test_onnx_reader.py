@@ -200,8 +200,9 @@ def test_attention_is_no_map(tmp_path: Path) -> None:
         helper.make_node("Transpose", ["h"], ["k"], perm=[0, 2, 3, 1]),
         helper.make_node("MatMul", ["q", "k"], ["scores"]),
         helper.make_node("Softmax", ["scores"], ["probabilities"], axis=-1, name="softmax"),
-        helper.make_node("MatMul", ["probabilities", "q"], ["mixed"]),
-        helper.make_node("ReduceMean", ["mixed"], ["m"], axes=[2], keepdims=0),
+        helper.make_node("MatMul", ["probabilities", "q"], ["once"]),
+        helper.make_node("MatMul", ["probabilities", "once"], ["twice"]),  # read twice: not fused into attention
+        helper.make_node("ReduceMean", ["twice"], ["m"], axes=[2], keepdims=0),
         helper.make_node("Flatten", ["m"], ["v"]),
         helper.make_node("Gemm", ["v", "fc"], ["logits"]),
     ]

@@ -17,8 +17,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from explainable_model import ExplainableModel
+from explainable_model.attribution.noise import gaussian_noise
 from explainable_model.attribution.postprocess import minmax
-from explainable_model.methods.noise import gaussian_noise
 
 CLASSES = [3, 1]
 SAMPLES = 3

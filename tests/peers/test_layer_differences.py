@@ -9,8 +9,8 @@ import pytorch_grad_cam
 import torch
 from torch import Tensor, nn
 
+from explainable_model.attribution import noise
 from explainable_model.attribution.postprocess import minmax
-from explainable_model.methods import noise
 from tests.peers import nets, reference
 from tests.peers.adapters import (
     CLASSES,

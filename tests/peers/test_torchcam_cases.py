@@ -12,7 +12,7 @@ import torch
 import torchcam.methods
 from torch import Tensor, nn
 
-from explainable_model.methods import noise
+from explainable_model.attribution import noise
 from explainable_model.methods.fusion import refinecam
 from tests.peers import nets
 from tests.peers.adapters import CLASSES, largest_difference, leaf, ours, torch_cam

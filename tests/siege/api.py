@@ -38,9 +38,11 @@ THINGS = st.one_of(
 )
 KEYWORDS = (
     "target_layer", "method", "target", "top_k", "normalize", "upsample", "signed", "shared_scale", "size", "augment",
-    "options", "output", "call", "frames", "chunk_size", "progress", "fusion", "example", "reshape_transform",
+    "smooth", "options", "output", "call", "frames", "chunk_size", "progress", "fusion", "example", "reshape_transform",
 )  # fmt: skip
-EXPORT_KEYWORDS = ("precision", "profile", "preprocess", "class_names", "pixels", "output_kind", "format", "render")
+EXPORT_KEYWORDS = (
+    "precision", "opset", "profile", "preprocess", "class_names", "pixels", "output_kind", "format", "render",
+)  # fmt: skip
 
 
 def run(folder: Path, examples: int, chosen_seed: int = 0) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.siege import api, artifacts, disks, exports, pictures, server, threads
+from tests.siege import api, artifacts, disks, exports, pictures, runs, server, sources, threads
 
 
 def _at_least_one(count: float) -> int:
@@ -14,6 +14,8 @@ def _at_least_one(count: float) -> int:
 PARTS: Mapping[str, Callable[[Path, float], dict[str, Any]]] = {
     "api": lambda folder, scale: api.run(folder, _at_least_one(50 * scale)),
     "artifacts": lambda folder, scale: artifacts.run(folder, _at_least_one(50 * scale)),
+    "sources": lambda folder, scale: sources.run(folder, _at_least_one(25 * scale)),
+    "runs": lambda folder, scale: runs.run(folder, _at_least_one(50 * scale)),
     "pictures": lambda folder, scale: pictures.run(folder, _at_least_one(30 * scale)),
     "threads": lambda folder, scale: threads.run(folder, _at_least_one(50 * scale)),
     "exports": lambda folder, scale: exports.run(folder, _at_least_one(1 * scale)),

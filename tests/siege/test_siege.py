@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from explainable_model.errors import InputError
-from tests.siege import api, artifacts, disks, exports, pictures, threads
+from tests.siege import api, artifacts, disks, exports, pictures, runs, sources, threads
 from tests.siege.__main__ import find_harm
 from tests.siege.cells import run_in_cells
 from tests.siege.mutate import MUTATIONS, damaged
+from tests.support.detectors import photos
 
 
 def test_arguments_of_every_public_call(tmp_path: Path) -> None:
@@ -20,10 +21,37 @@ def test_arguments_of_every_public_call(tmp_path: Path) -> None:
 
 
 def test_damaged_artifacts(tmp_path: Path) -> None:
-    found = artifacts.run(tmp_path, 12)
+    found = artifacts.run(tmp_path, 12, boxes=())
     assert find_harm(found) == []
     assert set(found) == set(artifacts.ENDINGS)
     assert all(result["outcomes"]["refused"] >= 6 for result in found.values())
+
+
+def test_damaged_detectors(tmp_path: Path) -> None:
+    found = artifacts.siege(artifacts.make_detector(tmp_path / "boxes.ts"), photos(1).numpy(), 12, 0)
+    assert find_harm(found) == []
+    assert found["outcomes"]["refused"] >= 6
+
+
+def test_damaged_sources(tmp_path: Path) -> None:
+    """Both the whole file and some damaged ones are read; each of those was equal to ONNX Runtime."""
+    found = sources.run(tmp_path, 12)
+    assert find_harm(found) == []
+    assert set(found) == {"classifier", "sizes"}
+    assert all(result["outcomes"]["answered"] >= 1 for result in found.values())
+
+
+def test_damaged_runs(tmp_path: Path) -> None:
+    found = runs.run(tmp_path, 8)
+    assert find_harm(found) == []
+    assert [sum(result["outcomes"].values()) for result in found.values()] == [9] * 6
+
+
+def test_a_page_with_a_script_is_noticed() -> None:
+    page = "<!doctype html><script>1</script><script>2</script>"
+    assert runs.find_injection(page) is None
+    for hostile in ("<script>3</script>", "<img src=x>", "<p onclick=alert(1)>"):
+        assert runs.find_injection(page + hostile)
 
 
 def test_damaged_pictures(tmp_path: Path) -> None:

@@ -117,3 +117,27 @@ def photos(batch: int, size: tuple[int, int] = SIZE, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, 3, 8, 9, generator=generator)
     return nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+
+
+class ColoredCells(nn.Module):
+    """Finds red and green squares of 16 pixels in a grid; its answers can be computed by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colors = nn.Conv2d(3, 2, 1, bias=False)
+        weights = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]])  # red, green
+        self.colors.weight = nn.Parameter(weights.reshape(2, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(self.colors(image).relu(), 16)
+
+
+def colored_candidates(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``logit = 8 * mean color - 4`` of each cell, so that a cell of half a color has a score of one half."""
+    grid = network(image)
+    scores, labels = (8 * grid - 4).flatten(2).max(1)
+    rows, columns = torch.meshgrid(
+        torch.arange(grid.shape[2]) * 16.0, torch.arange(grid.shape[3]) * 16.0, indexing="ij"
+    )
+    corners = torch.stack([columns, rows, columns + 16, rows + 16], -1).reshape(1, -1, 4)
+    return scores, corners.expand(image.shape[0], -1, -1), labels

@@ -61,6 +61,8 @@ def test_other_sizes() -> None:
     allowed = [SizeRange(8, 8), SizeRange(24, 8)]
     assert other_sizes([32, 40], allowed) == [[32, 40], [40, 56], [32, 24]]
     assert other_sizes([32, 30], allowed)[2] == [32, 24], "the smallest that is allowed"
+    assert other_sizes([96], [SizeRange(32, 8)]) == [[96], [104], [80]], "a signal has another size each time"
+    assert other_sizes([40], [SizeRange(32, 8)])[2] == [32]
 
 
 def test_two_predictions_are_the_same_where_their_logits_tie() -> None:
@@ -262,3 +264,5 @@ def test_present_classes_are_compared_where_each_is_by_itself(kind: str) -> None
     assert [row["class_idx"] for row in got.by_class] == ([0] if kind != "sigmoid_logits" else [0, 2])
     strict = measure_agreement(answering(full), answering(other), batches, [1], kind=kind, threshold=0.95)  # type: ignore[arg-type]
     assert (strict.classes, strict.by_class) == (1.0, []), "nothing is present in any image"
+    at = measure_agreement(answering([[0.0]] * 4), answering([no[:1]] * 4), batches, [1], kind=kind)  # type: ignore[arg-type]
+    assert [row["images"] for row in at.by_class] == [4], "a probability that is the threshold itself is present"

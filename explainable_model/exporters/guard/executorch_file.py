@@ -1,63 +1,18 @@
 """Reads the metadata of an ExecuTorch program, a flatbuffer, without running the method that returns it."""
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 from explainable_model.artifact.metadata import METADATA_KEY
 from explainable_model.errors import ArtifactError
 from explainable_model.exporters.format import foreign_file
 from explainable_model.exporters.guard.archive import MAX_TEXT
+from explainable_model.exporters.guard.flatbuffer import Flatbuffer
 
 MAX_HEADER, MAX_PROGRAM = 64, 2**30
 IDENTIFIER, HEADER = b"ET12", b"eh00"
 PLANS, PLAN_NAME, PLAN_VALUES, PLAN_OUTPUTS = 1, 0, 2, 4  # fields of Program and ExecutionPlan in program.fbs
 VALUE_KIND, VALUE, STRING, STRING_TEXT = 0, 1, 6, 0  # fields of EValue, and its kind and field for texts
-
-
-class Flatbuffer:
-    """Tables, vectors and texts of a flatbuffer; an offset that leaves the buffer raises ``struct.error``."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def number(self, kind: str, position: int) -> int:
-        """The number at a position."""
-        if position < 0:
-            raise struct.error("a position before the buffer")
-        return int(struct.unpack_from(f"<{kind}", self.content, position)[0])
-
-    def follow(self, position: int) -> int:
-        """The position that an offset leads to."""
-        return position + self.number("I", position)
-
-    def field(self, table: int, number: int) -> int | None:
-        """The position of a field of a table; ``None`` where the table does not hold it."""
-        layout = table - self.number("i", table)
-        entry = 4 + 2 * number
-        if entry + 2 > self.number("H", layout):
-            return None
-        offset = self.number("H", layout + entry)
-        return table + offset if offset else None
-
-    def child(self, table: int, number: int) -> int | None:
-        """The position of the table, vector or text in a field."""
-        position = self.field(table, number)
-        return None if position is None else self.follow(position)
-
-    def vector(self, position: int | None) -> Iterator[int]:
-        """The positions of a vector's elements of four bytes each."""
-        count = 0 if position is None else self.number("I", position)
-        if position is not None and position + 4 + 4 * count > len(self.content):
-            raise struct.error("a vector that is longer than the buffer")
-        return (position + 4 + 4 * n for n in range(count)) if position is not None else iter(())
-
-    def text(self, position: int | None) -> bytes:
-        """The text at a position."""
-        length = 0 if position is None else self.number("I", position)
-        if position is None or position + 4 + length > len(self.content):
-            raise struct.error("a text that is longer than the buffer")
-        return self.content[position + 4 : position + 4 + length]
 
 
 def read_program_metadata(path: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from explainable_model.artifact.limits import MAX_CONSTANT, MAX_WORK
 from explainable_model.exporters.guard.refusal import Refusal, shorten
 
+UNBOUNDED = -1  # the largest length of a dimension that has none
 MAX_TENSOR = 2**32  # values of any tensor, 16 GiB in float32
 
 
@@ -33,16 +34,16 @@ def check_sizes(model: Any, weights: int) -> None:
 
 
 def check_call(model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Check what a call on inputs of these shapes makes, where sizes follow from those of the inputs.
+    """Check what a call on inputs of these shapes makes.
 
-    Sizes that follow from the values of an image stay open, and are not counted.
+    OpenVINO infers the size of every result, or its bound. A size that follows from the values of an image has none.
 
     Args:
         model: as ``Core.read_model`` returns it.
         shapes: of the inputs, by their names.
 
     Raises:
-        Refusal: the results that live at the same time take more than ``MAX_WORK`` bytes.
+        Refusal: the results that live at the same time take more than ``MAX_WORK`` bytes, or nothing tells how much.
     """
     sized = model.clone()
     try:
@@ -54,7 +55,7 @@ def check_call(model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
     held: dict[str, int] = {}
     for place, node in enumerate(nodes):
         if node.get_type_name() not in ("Constant", "Parameter"):
-            held[node.get_name()] = sum(map(_count_bytes, node.outputs()))
+            held[node.get_name()] = sum(_count_bytes(output, node.get_type_name()) for output in node.outputs())
         if sum(held.values()) > MAX_WORK:
             raise Refusal(f"a call on one image would take {sum(held.values()) / 2**30:.0f} GiB of memory")
         for value in node.input_values():
@@ -63,11 +64,12 @@ def check_call(model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
                 held.pop(name, None)
 
 
-def _count_bytes(output: Any) -> int:
+def _count_bytes(output: Any, kind: str) -> int:
     sizes = output.get_partial_shape()
-    if not sizes.is_static:
-        return 0
-    return int(math.prod(size.get_length() for size in sizes) * output.get_element_type().size)
+    longest = [UNBOUNDED] if sizes.rank.is_dynamic else [size.get_max_length() for size in sizes]
+    if UNBOUNDED in longest:
+        raise Refusal(f"nothing tells how much the layer {shorten(kind)} makes of an image")
+    return int(math.prod(longest) * output.get_element_type().size)
 
 
 def _reads_open_size(node: Any) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 
 from explainable_model.attribution.calling import call_network
@@ -25,7 +24,7 @@ from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import ExplainableModelError, TraceError
 from explainable_model.lowering.capture.functionalize import functionalize, is_composite
 from explainable_model.lowering.capture.grad_mode import inline_grad_mode
-from explainable_model.lowering.capture.leftovers import forget_leftovers
+from explainable_model.lowering.capture.leftovers import forget_leftovers, release_inputs
 from explainable_model.lowering.capture.torchvision_ops import without_torchvision
 from explainable_model.lowering.capture.trace_errors import untraceable
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
@@ -105,19 +104,8 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple[Any, ...
     with contextlib.redirect_stderr(written):
         program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
     sys.stderr.write(written.getvalue())  # what the network itself has written
-    _release_inputs(program)
+    release_inputs(program)
     return program
-
-
-def _release_inputs(program: ExportedProgram) -> None:
-    """Let go of the fake inputs that the shapes of a program hold on to for the guards, which were made.
-
-    The sizes of a fake tensor hold on to the shapes in turn, out of sight of Python's garbage collector.
-    """
-    values = (node.meta.get("val") for node in program.graph.find_nodes(op="placeholder"))
-    for shapes in {value.fake_mode.shape_env for value in values if isinstance(value, FakeTensor)}:
-        if shapes is not None and shapes.tracked_fakes:
-            shapes.tracked_fakes = []
 
 
 def _autocast_as_now(device: str) -> Callable[[], Any]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.export import ExportedProgram
 from torch.fx import graph_module
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -17,12 +18,26 @@ _texts_seen: set[str] = set()
 
 @contextlib.contextmanager
 def forget_leftovers() -> Iterator[None]:
-    """Drop what exports leave in tables of the process: of shapes at the end, of texts those of earlier exports."""
+    """Drop what exports leave in tables of the process: of shapes at the end, of texts those of earlier exports.
+
+    Passes over the graph ask for shapes as well as the export itself, so whoever lowers or writes is inside of it.
+    """
     with _forget_shapes():
         try:
             yield
         finally:
             _forget_texts()
+
+
+def release_inputs(program: ExportedProgram) -> None:
+    """Let go of the fake inputs that the shapes of a program hold on to for the guards, which were made.
+
+    The sizes of a fake tensor hold on to the shapes in turn, out of sight of Python's garbage collector.
+    """
+    values = (node.meta.get("val") for node in program.graph.find_nodes(op="placeholder"))
+    for shapes in {value.fake_mode.shape_env for value in values if isinstance(value, FakeTensor)}:
+        if shapes is not None and shapes.tracked_fakes:
+            shapes.tracked_fakes = []
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ Runtimes for devices lack some operators of a lowered graph, compute them wrongl
 comparisons, selections, gathers, expansions, transposed convolutions with padding. The graph is therefore traced once
 more, with every size known and **every value a float32 tensor**: a condition is a tensor of zeros and ones, and a class
 is a whole number. Only ``class_idx`` is an integer, where it enters and where it is returned. OpenVINO, tract and MNN
-were run and compared; ncnn, LiteRT and Core ML were not.
+were run and compared, LiteRT on one network; ncnn and Core ML were not.
 """
 
 from collections import Counter

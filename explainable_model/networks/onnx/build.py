@@ -17,11 +17,12 @@ from explainable_model.networks.onnx.operators import OPERATORS
 from explainable_model.networks.onnx.operators.call import Call, Operator
 from explainable_model.networks.onnx.operators.fused import FUSED, FUSED_DOMAIN
 from explainable_model.networks.onnx.operators.quantization import STRAIGHT, UNROUNDED
-from explainable_model.networks.onnx.values import Value
+from explainable_model.networks.onnx.values import FAILURES, Value
 
 CONTROL = ("If", "Loop", "Scan")
 PASSED_ON = ("Add", "Sub", "Mul", "Div", "Cast", "Identity", "Dropout")  # of a constant and a rearranged value
 ATTENTION = "AttentionSoftmax"
+MOST_FOLDED = 2**32  # bytes of constants that are computed of others
 ENDINGS = (
     "QuantizeLinear", "DequantizeLinear", "Softmax", "Sigmoid", "Identity", "Cast", "Reshape", "Flatten", "Squeeze"
 )  # fmt: skip
@@ -68,6 +69,7 @@ class Build:
     layers: dict[str, nn.Module] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     aliases: Aliases = field(default_factory=Aliases)
+    _folded: int = 0
     _shapes: set[str] = field(default_factory=set)
     _passive: set[str] = field(default_factory=set)
     _attention: set[str] = field(default_factory=set)
@@ -91,13 +93,13 @@ class Build:
         waiting = deque(graph.node)
         while waiting:
             node = waiting.popleft()
-            title = f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} (output {node.output[0]!r})"
+            title = f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} (output {[*node.output]!r:.60})"
             try:
                 if node.op_type == "If":
                     waiting.extendleft(reversed(self._choose_branch(node)))
                 else:
                     self._read_node(node, title)
-            except (ModelError, ValueError, RuntimeError, TypeError, IndexError, KeyError, AttributeError) as error:
+            except FAILURES as error:
                 reason = error if isinstance(error, ExplainableModelError) else first_line(error)
                 raise ModelError(f"The node {title} cannot be read: {reason}.") from error
 
@@ -127,6 +129,9 @@ class Build:
             found = operator.run(call, *values)
         for name, value in zip(node.output, found if isinstance(found, tuple) else (found,), strict=False):
             self.constants[name] = settle(value.contiguous() if isinstance(value, Tensor) else value)
+            self._folded += self.constants[name].nbytes
+        if self._folded > MOST_FOLDED:
+            raise ModelError(f"the constants that the graph computes take more than {MOST_FOLDED >> 30} GiB")
 
     def _add_step(
         self, node: Any, call: Call, operator: Operator, values: list[Value], flow: tuple[str, ...], title: str

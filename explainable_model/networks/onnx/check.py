@@ -2,21 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from explainable_model.errors import MissingRuntimeError, ModelError, first_line
 from explainable_model.networks.onnx.inputs import TakesImages
-from explainable_model.networks.onnx.kept import with_outputs
 from explainable_model.networks.onnx.network import OnnxNetwork
-from explainable_model.networks.onnx.values import Value, is_numbers, tensor
-from explainable_model.telemetry import import_onnxruntime
-
-Array = NDArray[Any]
+from explainable_model.networks.onnx.reference import Array, Reference
+from explainable_model.networks.onnx.values import Value, bounded, is_numbers, tensor
 
 TOLERANCE = 1e-4  # of the largest value of an output
 LEAST = 1e-6  # smaller values than this one are compared as if it were among them
@@ -26,57 +20,19 @@ QUANTIZED_TOLERANCE = 5e-2  # an integer may be rounded to its neighbor
 OPEN_BATCH = 3
 
 
-class Reference:
-    """ONNX Runtime, with the graph as the file has it.
-
-    Args:
-        model: the graph with its weights.
-        outputs: names of further values to return.
-    """
-
-    def __init__(self, model: Any, outputs: Sequence[str] = ()) -> None:
-        try:
-            runtime = import_onnxruntime()
-        except ImportError as error:
-            raise MissingRuntimeError(
-                "Reading an ONNX file compares the network with ONNX Runtime: pip install 'explainable-model[onnx]'."
-            ) from error
-        options = runtime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = max(torch.get_num_threads(), 1)
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
-            session = runtime.InferenceSession(_serialize(model, outputs), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own exceptions share no public base class
-            raise ModelError(f"ONNX Runtime does not load the file: {first_line(error)}") from error
-        self._session = session
-        self.names = [value.name for value in session.get_outputs()]
-
-    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        """Outputs by name.
-
-        Raises:
-            ModelError: ONNX Runtime does not take the inputs.
-        """
-        try:
-            return dict(zip(self.names, self._session.run(None, inputs), strict=True))
-        except Exception as error:
-            raise ModelError(f"ONNX Runtime fails on the file: {first_line(error)}") from error
-
-
-def _serialize(model: Any, outputs: Sequence[str]) -> bytes:
-    data: bytes = with_outputs(model, outputs).SerializeToString()
-    return data
-
-
 def make_inputs(network: TakesImages, image_shape: Sequence[int], batch: int, seed: int = 0) -> list[Tensor]:
-    """Seeded noise for every input, the image first: normal, or whole pixels where the file takes those."""
+    """Seeded noise for every input, the image first: normal, or whole pixels where the file takes those.
+
+    Raises:
+        ModelError: the file asks for an input that would fill the memory.
+    """
     generator = torch.Generator().manual_seed(seed)
     made = []
     for number, each in enumerate(network.inputs):
         shape = [batch, *image_shape] if number == 0 else [batch, *(size or 1 for size in each.shape[1:])]
         if number and each.shape[:1] not in ((None,), (network.inputs[0].shape[0],)):
             shape = [size or 1 for size in each.shape]
+        bounded(shape)
         if each.dtype.is_floating_point:
             made.append(torch.randn(shape, generator=generator).to(each.dtype))
         elif number == 0:
@@ -150,10 +106,10 @@ def least_of(network: OnnxNetwork, value: str) -> float:
 def compare_outputs(
     network: OnnxNetwork, reference: Reference, batch: int | None, inputs: Sequence[Tensor]
 ) -> Difference:
-    """The output of a network that differs most from ONNX Runtime's."""
+    """The output of a network that differs most from ONNX Runtime's, which runs first: its memory is bounded."""
+    theirs = run_reference(reference, network, inputs, batch)
     with torch.no_grad():
         found = network(*inputs)
     outputs = found if isinstance(found, dict) else {network.output_names[0]: found}
-    theirs = run_reference(reference, network, inputs, batch)
     differences = [compare(name, value, theirs[name], least_of(network, name)) for name, value in outputs.items()]
     return max(differences, key=lambda difference: difference.error)

@@ -1,6 +1,6 @@
 """Cuts a graph behind a layer: what stays as the file has it, and what PyTorch computes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from explainable_model.errors import ModelError
 from explainable_model.networks.onnx.file import STANDARD
 from explainable_model.networks.onnx.names import Aliases, valid_name
 from explainable_model.networks.onnx.operators import OPERATORS
+from explainable_model.networks.onnx.structure import reads
 from explainable_model.spelling import suggest
 
 PULLED = ("DequantizeLinear",)  # read in the tail as well, so that what crosses the cut are the file's own integers
@@ -92,17 +93,6 @@ class Links:
             hint = suggest(layer, [*names, *others])
             raise ModelError(f"it has no layer {layer!r}.{hint} The command explainable-model layers lists them")
         return found
-
-
-def reads(node: Any) -> Iterator[str]:
-    """Names of the values that a node takes, those that graphs inside of it take from outside among them."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            own = {tensor.name for tensor in inner.initializer} | {value.name for value in inner.input}
-            own.update(name for each in inner.node for name in each.output)
-            yield from (name for each in inner.node for name in reads(each) if name not in own)
-            yield from (value.name for value in inner.output if value.name not in own)
 
 
 def cut_at(links: Links, layer: int) -> Cut:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explainable_model.errors import ModelError
+from explainable_model.errors import ModelError, first_line
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.networks.onnx.cut import Links
 from explainable_model.networks.onnx.file import opset_of, read_file
@@ -13,6 +13,7 @@ from explainable_model.networks.onnx.inputs import image_shape, read_image_input
 from explainable_model.networks.onnx.integers import is_quantized, write_out
 from explainable_model.networks.onnx.named import find_names, find_preparation, list_names
 from explainable_model.networks.onnx.operators.indexing import DTYPES
+from explainable_model.networks.onnx.values import FAILURES
 
 Shape = tuple[int | str | None, ...]
 
@@ -69,6 +70,15 @@ def describe_file(path: str | Path) -> FileDescription:
         MissingRuntimeError: onnx is missing.
     """
     model: Any = read_file(path)
+    try:
+        return _describe(model)
+    except ModelError:
+        raise
+    except FAILURES as error:
+        raise ModelError(f"{path} is damaged: its nodes do not fit together ({first_line(error)}).") from error
+
+
+def _describe(model: Any) -> FileDescription:
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     outputs = tuple(_describe_value(value) for value in graph.output)

@@ -7,15 +7,7 @@ import torch
 
 from explainable_model.errors import ModelError
 from explainable_model.networks.onnx.build import Build
-from explainable_model.networks.onnx.check import (
-    Array,
-    Difference,
-    Reference,
-    as_feed,
-    compare,
-    least_of,
-    make_inputs,
-)
+from explainable_model.networks.onnx.check import Difference, as_feed, compare, least_of, make_inputs
 from explainable_model.networks.onnx.cut import Cut, Links, cut_at
 from explainable_model.networks.onnx.file import opset_of
 from explainable_model.networks.onnx.inputs import ImageInputs, read_image_inputs
@@ -30,6 +22,7 @@ from explainable_model.networks.onnx.reading import (
     describe_difference,
     tolerance_of,
 )
+from explainable_model.networks.onnx.reference import Array, Reference
 
 ATTENTION = ("Softmax", "Attention")
 FEW = 4  # places of a map that is worth showing
@@ -92,9 +85,9 @@ def _build(model: Any, taker: ImageInputs, cut: Cut, rounds: bool) -> KeptNetwor
 def _compare(network: KeptNetwork, reference: Reference, inputs: Sequence[torch.Tensor]) -> Difference:
     """The output that PyTorch computes from the kept values, and that differs most from ONNX Runtime's."""
     made: dict[str, Any] = {}
+    theirs = reference.run(as_feed(network, inputs))  # first: its memory is bounded
     with torch.no_grad():
         network.run(*inputs, watch=made.__setitem__)
-    theirs = reference.run(as_feed(network, inputs))
     found = (compare(name, made[name], theirs[name], least_of(network, name)) for name in network.cut.outputs)
     return max(found, key=lambda each: each.error)
 

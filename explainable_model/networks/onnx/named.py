@@ -84,7 +84,7 @@ def _parse_names(text: str) -> tuple[str, ...] | None:
     if isinstance(value, Mapping):
         try:
             numbered = {int(key): str(name) for key, name in value.items()}
-        except ValueError:
+        except (TypeError, ValueError, OverflowError):
             return None
         return tuple(numbered[i] for i in range(len(numbered))) if set(numbered) == set(range(len(numbered))) else None
     if isinstance(value, (list, tuple)):

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from explainable_model.errors import ModelError, first_line
-from explainable_model.networks.onnx.check import Difference, Reference, as_feed, compare, least_of, make_inputs
+from explainable_model.networks.onnx.check import Difference, as_feed, compare, least_of, make_inputs
 from explainable_model.networks.onnx.network import OnnxNetwork
-from explainable_model.networks.onnx.values import Value
+from explainable_model.networks.onnx.reference import Reference
+from explainable_model.networks.onnx.values import FAILURES, Value
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def compare_nodes(model: Any, network: OnnxNetwork, shape: Sequence[int]) -> lis
     with torch.no_grad():
         try:
             network.run(*inputs, watch=values.__setitem__)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except FAILURES as error:
             name = next((step.outputs[0] for step in network.steps if step.outputs[0] not in values), "")
             return [(network.title_of(name), Difference(name, float("inf"), f"it fails: {first_line(error)}"))]
     made = {name for node in model.graph.node for name in node.output}

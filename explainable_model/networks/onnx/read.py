@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from explainable_model.errors import ExplainableModelError, MissingRuntimeError, ModelError
+from explainable_model.errors import ExplainableModelError, MissingRuntimeError, ModelError, first_line
 from explainable_model.networks.onnx.build import Build
-from explainable_model.networks.onnx.check import Reference, compare_outputs
+from explainable_model.networks.onnx.check import compare_outputs
 from explainable_model.networks.onnx.file import opset_of, read_file
 from explainable_model.networks.onnx.fusion import fuse
 from explainable_model.networks.onnx.inputs import read_image_inputs
@@ -22,6 +22,8 @@ from explainable_model.networks.onnx.reading import (
     describe_difference,
     tolerance_of,
 )
+from explainable_model.networks.onnx.reference import Reference
+from explainable_model.networks.onnx.values import FAILURES
 
 LAYOUTS = ("NCHW", "NHWC")
 Keep = str | Sequence[str] | bool | None
@@ -85,8 +87,16 @@ def read(
         return _read(model, layout, size, rounds, keep_graph)
     except MissingRuntimeError:
         raise
-    except ExplainableModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+    except FAILURES as error:
+        raise _refuse(path, error) from error
+
+
+def _refuse(path: str | Path, error: Exception) -> ModelError:
+    if isinstance(error, ExplainableModelError):
+        return ModelError(f"{path}: {error}")
+    return ModelError(
+        f"{path} is damaged: its nodes do not fit together ({type(error).__name__}: {first_line(error)})."
+    )
 
 
 def keeps_by_itself(path: str | Path) -> bool:
@@ -96,7 +106,10 @@ def keeps_by_itself(path: str | Path) -> bool:
         ModelError: no ONNX file.
     """
     model = read_file(path)
-    return is_quantized(model) or has_foreign_operators(model)
+    try:
+        return is_quantized(model) or has_foreign_operators(model)
+    except FAILURES as error:
+        raise _refuse(path, error) from error
 
 
 def _read(model: Any, layout: str | None, size: Sequence[int] | None, rounds: bool, keep_graph: Keep) -> Read:
@@ -130,14 +143,16 @@ def prepare(
     """The graph, its network without a comparison, ``(C, *spatial)`` of an image, and the tolerance of a comparison."""
     model = read_file(path)
     try:
+        taker, reference = read_image_inputs(model.graph, layout), Reference(model)
+        declared = taker.inputs[0].shape[0]
+        choose_shape(taker, reference, size, declared)
         network = build_network(model, layout)
-        declared = network.inputs[0].shape[0]
-        shape = choose_shape(network, Reference(model), size, declared, network)
+        shape = choose_shape(network, reference, size, declared, network)
         return model, network, shape, tolerance_of(model)
     except MissingRuntimeError:
         raise
-    except ExplainableModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+    except FAILURES as error:
+        raise _refuse(path, error) from error
 
 
 def compare_file_nodes(
@@ -162,8 +177,9 @@ def compare_file_nodes(
 
 
 def _read_model(model: Any, layout: str | None, size: Sequence[int] | None, rounds: bool) -> Read:
-    declared = read_image_inputs(model.graph, layout).inputs[0].shape[0]  # says first what is no image
-    reference = Reference(model)
+    taker = read_image_inputs(model.graph, layout)  # first: it says what is no image
+    declared, reference = taker.inputs[0].shape[0], Reference(model)
+    choose_shape(taker, reference, size, declared)
     reasons: list[str] = []
     for opened in [None] if declared is None else [declared, None]:
         network = build_network(model, layout, opened, rounds)

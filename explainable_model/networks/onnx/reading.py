@@ -14,7 +14,6 @@ from explainable_model.networks.onnx.check import (
     QUANTIZED_TOLERANCE,
     TOLERANCE,
     Difference,
-    Reference,
     as_feed,
     make_inputs,
 )
@@ -22,9 +21,10 @@ from explainable_model.networks.onnx.inputs import TakesImages, image_shape
 from explainable_model.networks.onnx.integers import is_quantized
 from explainable_model.networks.onnx.network import OnnxNetwork
 from explainable_model.networks.onnx.nodes import first_difference
+from explainable_model.networks.onnx.reference import Reference
+from explainable_model.networks.onnx.values import FAILURES
 
 SIZES = (224, 256, 384, 128, 64, 32, 28, 299, 512, 640)  # tried where the file leaves the size open
-FAILURES = (ModelError, RuntimeError, ValueError, IndexError, TypeError)
 HALVES = (10, 16)  # ONNX's numbers of float16 and bfloat16
 
 
@@ -54,41 +54,39 @@ def choose_shape(
 ) -> tuple[int, ...]:
     """``(C, *spatial)`` that ONNX Runtime takes, where the file leaves some of it open.
 
+    ONNX Runtime runs the graph, within its bounds of memory and time. Until it has, nothing else computes with it.
+
     Args:
         taker: how the graph takes its image.
         reference: the graph in ONNX Runtime.
         size: what the user says.
         declared: the only batch size of the file.
-        network: is run first where there is one, as it bounds what the graph may ask for.
+        network: is run where there is one.
 
     Raises:
-        ModelError: no common size fits.
+        ModelError: no common size fits, or ONNX Runtime fails.
     """
     known = image_shape(taker)
     if size is not None:
         known = (known[0], *(int(length) for length in size))
-    channels = (known[0] or (3 if network is None else _channels(network)),)
+    channels = (known[0] or reference.channels or 3,)
     if None not in known[1:]:
-        return (*channels, *(length for length in known[1:] if length is not None))
+        shape = (*channels, *(length for length in known[1:] if length is not None))
+        reference.run(as_feed(taker, make_inputs(taker, shape, declared or 1)))
+        return shape
     reason = ""
     for length in SIZES:
         shape = (*channels, *(each or length for each in known[1:]))
         try:
             inputs = make_inputs(taker, shape, declared or 1)
+            reference.run(as_feed(taker, inputs))
             if network is not None:
                 with torch.no_grad():
                     network(*inputs)
-            reference.run(as_feed(taker, inputs))
             return shape
         except FAILURES as error:
             reason = reason or f"At the first: {first_line(error)}"
     raise ModelError(f"the file leaves the size of its images open, and none of {SIZES} fits; give size=. {reason}")
-
-
-def _channels(network: OnnxNetwork) -> int:
-    convolutions = (m for m in network.modules() if isinstance(m, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d))
-    first = next(convolutions, None)
-    return 3 if first is None else first.in_channels
 
 
 def compare_batches(

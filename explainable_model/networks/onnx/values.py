@@ -23,6 +23,10 @@ Numbers: TypeAlias = NDArray[Any]
 FLOATS = (float, torch.SymFloat)
 BOOLS = (bool, np.bool_, torch.SymBool)
 LARGEST = 2**28  # elements of a value that a graph makes of nothing but a shape
+MOST_NUMBERS = 2**20  # of an array of numbers, each of which is an object of Python
+MOST_BITS = 64  # of a whole number in a file
+FAILURES = (ModelError, RuntimeError, ValueError, IndexError, TypeError, KeyError, AttributeError, ArithmeticError)
+"""What computing a graph may raise: it does not fit together, or not to its inputs."""
 
 
 def is_numbers(value: Value) -> bool:
@@ -38,8 +42,26 @@ def numbers(value: Any) -> Numbers:
 
 
 def each(function: Callable[..., Any], *arrays: Value) -> Numbers:
-    """Apply a function to the elements of arrays, which are broadcast."""
-    return numbers(np.frompyfunc(function, len(arrays), 1)(*map(numbers, arrays)))
+    """Apply a function to the elements of arrays, which are broadcast.
+
+    Raises:
+        ModelError: too many elements, or a whole number that no file holds.
+    """
+    few(math.prod(np.broadcast_shapes(*(array.shape for array in arrays))))
+    found = numbers(np.frompyfunc(function, len(arrays), 1)(*map(numbers, arrays)))
+    if any(type(value) is int and value.bit_length() > MOST_BITS for value in found.flat):
+        raise ModelError(f"a number of more than {MOST_BITS} bits is computed for a shape or an index")
+    return found
+
+
+def few(count: int) -> None:
+    """Refuse to make an array of more numbers than a shape or an index has.
+
+    Raises:
+        ModelError: there are more than ``MOST_NUMBERS``.
+    """
+    if count > MOST_NUMBERS:
+        raise ModelError(f"{count} numbers of shapes or indices are asked for; expected at most {MOST_NUMBERS}")
 
 
 def flat(value: Value, meaning: str = "a shape or an index") -> list[Any]:

@@ -34,6 +34,10 @@ const sayAnswer = (answer) => (answer.error ? "failed" : `${answer.class} ${show
 function sayVerdict(row) {
   if (row.label === undefined) return null;
   if (row.error || row.right < 0) return make("span", {}, `label: ${row.label}`);
+  if (row.other?.right >= 0 && row.other.right !== row.right) {
+    const [one, two] = row.right === RIGHT ? ["✓ right", "✗ wrong"] : ["✗ wrong", "✓ right"];
+    return make("span", { className: "bad" }, `A ${one}, B ${two}, label: ${row.label}`);
+  }
   return row.right === RIGHT
     ? make("span", { className: "good" }, "✓ right")
     : make("span", { className: "bad" }, `✗ wrong, label: ${row.label}`);

@@ -32,9 +32,7 @@ function showClusters() {
     ? `${plural(alarms, "group")} of maps ${alarms === 1 ? "looks" : "look"} at one small place that the other classes do not look at. ` +
       "That may be a mark that comes with the class, or a subject that always lies there: look at the photos."
     : "No alarm: no class looks at one small place off the middle more often than the others do. These are the groups of similar maps, the oddest first.";
-  const items = CONTENT.clusters.map(makeCluster);
-  byId("clusters").append(...items);
-  showFirst(items, alarms ? Math.min(alarms, 12) + 1 : FIRST_CLUSTERS, byId("more-clusters"));
+  showFirst(CONTENT.clusters, makeCluster, byId("clusters"), alarms ? Math.min(alarms, 12) + 1 : FIRST_CLUSTERS, byId("more-clusters"));
 }
 
 function makeCluster(cluster, number) {
@@ -71,13 +69,13 @@ function sayDifference([value, low, high]) {
   return `${points(value)} points (${points(low)} to ${points(high)})`;
 }
 
-/** Show the first items of a list; a button shows the others. */
-function showFirst(items, number, button) {
-  const rest = items.slice(number);
-  for (const item of rest) item.hidden = true;
-  button.hidden = rest.length === 0;
+/** Make the first items of a list; a button makes the others, since each draws maps. */
+function showFirst(records, makeItem, list, number, button) {
+  list.append(...records.slice(0, number).map(makeItem));
+  button.hidden = records.length <= number;
   button.addEventListener("click", () => {
-    for (const item of rest) item.hidden = false;
+    const rest = records.slice(number).map((record, place) => makeItem(record, number + place));
+    list.append(...rest);
     button.hidden = true;
     rest[0].querySelector("button")?.focus();
   });
@@ -105,21 +103,21 @@ function showAgainst() {
 }
 
 function showClasses() {
-  const items = CONTENT.classes.map((one) => {
-    const button = make("button", { type: "button" },
-      one.map ? drawMap(one) : make("span", { className: "none" }, "maps are zero"),
-      make("span", { className: "name" }, one.name),
-      make("span", {}, plural(one.photos, "photo")),
-      one.accuracy ? make("span", {}, `right: ${showShare(one.accuracy)}`) : null,
-      make("span", {}, `mean ${CONTENT.probability ? "confidence" : "score"} ${showScore(one.score)}`),
-      make("span", {}, `strength ${one.strength.toPrecision(2)}`),
-      one.empty ? make("span", {}, plural(one.empty, "empty map")) : null);
-    button.addEventListener("click", () => showOnly("class", one.name));
-    return make("li", {}, button);
-  });
-  byId("averages").append(...items);
-  byId("classes").hidden = items.length === 0;
-  showFirst(items, FIRST_CLASSES, byId("more-classes"));
+  byId("classes").hidden = CONTENT.classes.length === 0;
+  showFirst(CONTENT.classes, makeAverage, byId("averages"), FIRST_CLASSES, byId("more-classes"));
+}
+
+function makeAverage(one) {
+  const button = make("button", { type: "button" },
+    one.map ? drawMap(one) : make("span", { className: "none" }, "maps are zero"),
+    make("span", { className: "name" }, one.name),
+    make("span", {}, plural(one.photos, "photo")),
+    one.accuracy ? make("span", {}, `right: ${showShare(one.accuracy)}`) : null,
+    make("span", {}, `mean ${CONTENT.probability ? "confidence" : "score"} ${showScore(one.score)}`),
+    make("span", {}, `strength ${one.strength.toPrecision(2)}`),
+    one.empty ? make("span", {}, plural(one.empty, "empty map")) : null);
+  button.addEventListener("click", () => showOnly("class", one.name));
+  return make("li", {}, button);
 }
 
 function showStrengths() {

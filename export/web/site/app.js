@@ -1,6 +1,7 @@
 /** Connect the page's events with the network: load it, take a photo, explain a class. */
 
-import { PREDICTED, openArtifact } from "./artifact.js";
+import { openArtifact } from "./artifact.js";
+import { PREDICTED } from "./ask.js";
 import { startCamera, stopCamera, takePhoto } from "./camera.js";
 import { onSearch } from "./classes.js";
 import { download } from "./download.js";
@@ -96,7 +97,7 @@ async function explain(classIdx) {
   await waitForPaint();
   try {
     answer = await artifact.explain(photo, classIdx);
-    view.showAnswer(answer, artifact.metadata, photo, chooseLook(artifact));
+    view.showAnswer(answer, artifact.metadata, photo, chooseLook(artifact), (rank) => enqueue(() => explain(rank)));
     // For pages that embed this one, and for the tests.
     dispatchEvent(new CustomEvent("explained", { detail: { ...answer, metadata: artifact.metadata } }));
   } finally {

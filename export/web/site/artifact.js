@@ -1,5 +1,7 @@
-/** An artifact of explainable_model in this browser: photo in, classes and heatmap out. */
+/** An artifact of explainable_model in this browser: photo in; classes and heatmap, or boxes and a heatmap for each, out. */
 
+import { PREDICTED, askBest } from "./ask.js";
+import { listBoxes } from "./boxes.js";
 import { UserError } from "./errors.js";
 import { readMetadata } from "./metadata.js";
 import { prepare } from "./prepare.js";
@@ -8,7 +10,6 @@ import { findReferenceFailure } from "./reference.js";
 import { listBackends, openSession } from "./runtime.js";
 
 const TOP = 5;
-export const PREDICTED = -1;
 
 /**
  * Open an artifact with the first backend that gives the recorded answer.
@@ -24,11 +25,7 @@ export async function openArtifact(model, name, { backend = null, threads = null
   for (const candidate of await listBackends(backend)) {
     const { session, reason } = await tryBackend(candidate, model, metadata, threads);
     if (session) {
-      const inputs = new WeakMap(); // by photo: another class uses the same input
-      const explain = (photo, classIdx = PREDICTED) => {
-        if (!inputs.has(photo)) inputs.set(photo, timeCall(() => prepare(photo, metadata)));
-        return explainWith(session.run, metadata, inputs.get(photo), classIdx);
-      };
+      const explain = (metadata.detection ? makeBoxExplainer : makeClassExplainer)(session.run, metadata);
       return { metadata, label: session.label, note: failures.join(" "), explain, close: session.release };
     }
     failures.push(`${candidate === "webgpu" ? "WebGPU" : "WebAssembly"} was not used: ${reason}.`);
@@ -58,11 +55,37 @@ function timeCall(compute) {
   return { ...result, ms: performance.now() - start };
 }
 
-async function explainWith(run, metadata, { image, box, ms }, classIdx) {
+function makeClassExplainer(run, metadata) {
+  const inputs = new WeakMap(); // by photo: another class uses the same input
+  return (photo, classIdx = PREDICTED) => {
+    if (!inputs.has(photo)) inputs.set(photo, timeCall(() => prepare(photo, metadata)));
+    return explainClass(run, metadata, inputs.get(photo), classIdx);
+  };
+}
+
+/** One call finds all boxes and their maps; another box of the same photo needs none. */
+function makeBoxExplainer(run, metadata) {
+  const found = new WeakMap(); // by photo
+  return async (photo, rank = PREDICTED) => {
+    if (!found.has(photo)) {
+      const { image, box, place, ms } = timeCall(() => prepare(photo, metadata));
+      const start = performance.now();
+      const outputs = await run(image, askBest(metadata));
+      const runMs = performance.now() - start;
+      found.set(photo, { boxes: listBoxes(outputs, { image, place, photo }), box, prepareMs: ms, runMs });
+    }
+    const answer = found.get(photo);
+    const selected = Math.max(rank, 0);
+    const { classIdx = PREDICTED, cam = null } = answer.boxes[selected] ?? {};
+    return { ...answer, selected, classIdx, cam };
+  };
+}
+
+async function explainClass(run, metadata, { image, box, ms }, classIdx) {
   const start = performance.now();
-  const { logits, explained_class_idx: explained, cam } = await run(image, classIdx);
+  const { logits, explained_class_idx: explained, cam } = await run(image, askBest(metadata, classIdx));
   const runMs = performance.now() - start;
-  const [, height, width] = cam.dims;
+  const [height, width] = cam.dims.slice(-2);
   const probabilities = computeProbabilities(logits, metadata);
   const scores = readScores(logits);
   const ranking = probabilities ?? scores;
@@ -72,7 +95,7 @@ async function explainWith(run, metadata, { image, box, ms }, classIdx) {
     scores,
     top: ranking ? findBest(ranking) : [Number(explained.data[0])],
     logits: logits.data,
-    cam: { values: cam.data, height, width },
+    cam: { values: cam.data.slice(0, height * width), height, width },
     box,
     prepareMs: ms,
     runMs,

@@ -82,6 +82,7 @@ function checkMetadata(metadata, name) {
   if (metadata.image_shape.length !== 4) throw refuse(`takes images of shape (${metadata.image_shape})`, "(N, C, H, W)");
   if (batch !== null && batch !== 1) throw refuse(`takes exactly ${batch} images`, "one, or any number");
   if (metadata.dtype !== "float32") throw refuse(`computes in ${metadata.dtype}`, "float32");
+  if (metadata.extra_inputs?.length) throw refuse(`takes ${metadata.extra_inputs.length} more input(s)`, "the photo alone");
   if (metadata.preprocess?.window) {
     throw refuse("reads pictures of more than 8 bits through a window, and a browser reads 8 bits", "no window");
   }

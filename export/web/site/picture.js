@@ -1,5 +1,6 @@
 /** The picture to save or to share: the photo under its heatmap, with a caption. */
 
+import { chooseColor, describeBox } from "./boxes.js";
 import { describeClass } from "./classes.js";
 
 const MAX_SIDE = 2048;
@@ -26,14 +27,30 @@ export async function composePicture({ photo, heatmap, scale }, answer, metadata
   context.drawImage(photo, 0, 0, width, height);
   const [left, top, right, bottom] = answer.box.map((side) => side * zoom);
   context.globalAlpha = strength;
-  context.drawImage(heatmap, left, top, right - left, bottom - top);
+  if (answer.cam) context.drawImage(heatmap, left, top, right - left, bottom - top);
   context.globalAlpha = 1;
+  if (answer.boxes) drawBoxes(context, answer, zoom, unit);
   drawCaption(context, { top: height, width, unit }, scale, answer, metadata);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
+/** Draw every box in its color; the explained one is thick. */
+function drawBoxes(context, { boxes, selected }, zoom, unit) {
+  for (const [rank, { box }] of [...boxes.entries()].reverse()) {
+    const [left, top, right, bottom] = box.map((side) => side * zoom);
+    context.lineWidth = rank === selected ? unit / 4 : unit / 10;
+    context.strokeStyle = chooseColor(rank);
+    context.strokeRect(left, top, right - left, bottom - top);
+  }
+}
+
+function describeAnswer(answer, metadata) {
+  if (!answer.boxes) return describeClass(answer.classIdx, answer, metadata);
+  return answer.boxes.length ? describeBox(answer.boxes[answer.selected], metadata) : { name: "no box" };
+}
+
 function drawCaption(context, { top, width, unit }, scale, answer, metadata) {
-  const { name, share } = describeClass(answer.classIdx, answer, metadata);
+  const { name, share } = describeAnswer(answer, metadata);
   const { model, method, target_layer: layer } = metadata;
   const room = width - 2 * unit;
   const bar = Math.min(8 * unit, room / 3);

@@ -5,30 +5,49 @@ import { resample } from "./resample.js";
 /**
  * @param {{width: number, height: number, rows: Function}} photo RGB rows, as from `openPhoto`
  * @param {object} metadata the artifact's metadata
- * @returns {{image: {type: string, values: Float32Array, shape: number[]}, box: number[]}} the network's input, and the
- *   part of the photo in it
+ * @returns {{image: {type: string, values: Float32Array, shape: number[]}, box: number[], place: number[] | null}} the
+ *   network's input, the part of the photo in it, and where the photo lies in an input with a border
  */
 export function prepare(photo, metadata) {
   if (metadata.pixels) return copyLevels(photo, metadata.pixels);
   const { preprocess } = metadata;
   const channels = preprocess.mean.length;
   const box = findBox(preprocess, photo.width, photo.height);
+  const place = preprocess.pad == null ? null : findPlace(preprocess.size, photo.width, photo.height);
   const source = channels === 1 ? convertToGray(photo) : photo;
-  const levels = resample(source, box, preprocess.size, preprocess.interpolation, channels);
-  const values = normalize(levels, preprocess);
-  return { image: { type: "float32", values, shape: [1, channels, ...preprocess.size] }, box };
+  const size = place ? [place[3], place[2]] : preprocess.size;
+  const levels = resample(source, box, size, preprocess.interpolation, channels);
+  const values = normalize(place ? addBorder(levels, place, preprocess, channels) : levels, preprocess);
+  return { image: { type: "float32", values, shape: [1, channels, ...preprocess.size] }, box, place };
+}
+
+/** Find where the photo lies in an input with a border: left, top, columns, rows. */
+export function findPlace([height, width], photoWidth, photoHeight) {
+  const scale = Math.min(height / photoHeight, width / photoWidth);
+  const [rows, columns] = [photoHeight, photoWidth].map((length) => Math.max(1, roundHalfEven(length * scale)));
+  return [Math.floor((width - columns) / 2), Math.floor((height - rows) / 2), columns, rows];
+}
+
+function addBorder(levels, [left, top, columns, rows], { size: [height, width], pad }, channels) {
+  const whole = new Uint8Array(height * width * channels).fill(roundHalfEven(255 * pad));
+  for (let row = 0; row < rows; row++) {
+    const line = levels.subarray(row * columns * channels, (row + 1) * columns * channels);
+    whole.set(line, ((top + row) * width + left) * channels);
+  }
+  return whole;
 }
 
 /** Copy the photo's pixels, for an artifact that prepares photos. */
 function copyLevels(photo, pixels) {
   const { width, height } = photo;
   const box = [0, 0, width, height];
+  const place = null;
   const rgb = photo.rows(0, height);
-  if (pixels === "NHWC") return { image: { type: "uint8", values: Uint8Array.from(rgb), shape: [1, height, width, 3] }, box };
+  if (pixels === "NHWC") return { image: { type: "uint8", values: Uint8Array.from(rgb), shape: [1, height, width, 3] }, box, place };
   const values = new Uint8Array(rgb.length);
   const area = width * height;
   for (let at = 0; at < rgb.length; at++) values[at % 3 * area + Math.floor(at / 3)] = rgb[at];
-  return { image: { type: "uint8", values, shape: [1, 3, height, width] }, box };
+  return { image: { type: "uint8", values, shape: [1, 3, height, width] }, box, place };
 }
 
 /** The part of a photo that the network sees: left, top, right, bottom. */

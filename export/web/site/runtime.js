@@ -27,7 +27,8 @@ async function hasGraphicsCard() {
  * @param {Uint8Array} model the ONNX file
  * @param {number | null} threads the threads of WebAssembly; null: see `chooseThreadCount`
  * @param {string} imageName the graph's input for the image
- * @returns {Promise<{run: Function, release: Function, label: string}>} `run(image, classIdx)`
+ * @returns {Promise<{run: Function, release: Function, label: string}>} `run(image, classIdx)`,
+ *   where classIdx is a list for artifacts that explain several classes or boxes
  */
 export async function openSession(backend, model, threads, imageName) {
   const ort = await import(VENDOR + MODULES[backend]);
@@ -40,11 +41,16 @@ export async function openSession(backend, model, threads, imageName) {
   });
   const run = ({ type, values, shape }, classIdx) => session.run({
     [imageName]: new ort.Tensor(type, values, shape),
-    class_idx: new ort.Tensor("int64", BigInt64Array.of(BigInt(classIdx)), [1]),
+    class_idx: new ort.Tensor("int64", BigInt64Array.from([classIdx].flat(), BigInt), [1, ...measure(classIdx)]),
   });
   const count = ort.env.wasm.numThreads;
   const label = backend === "webgpu" ? "WebGPU" : `WebAssembly, ${count} thread${count === 1 ? "" : "s"}`;
   return { run, release: () => session.release(), label };
+}
+
+/** The shape of the classes of one image: none for a single class. */
+function measure(classIdx) {
+  return Array.isArray(classIdx) ? [classIdx.length] : [];
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Show answers in the page's elements. The state is the page itself and the current sweep. */
 
+import { hideBoxes, showBoxes } from "./boxes.js";
 import { showClasses } from "./classes.js";
 import { drawHeatmap } from "./heatmap.js";
 
@@ -35,14 +36,19 @@ export function showPhoto({ url, width, height }) {
   find("photo").src = url;
   find("picture").style.setProperty("--ratio", width / height);
   find("heatmap").style.visibility = "hidden";
+  hideBoxes();
   cancelAnimationFrame(frame);
   setReveal(0);
 }
 
-/** @param {object} answer of `explain`, for a photo of width x height */
-export function showAnswer(answer, metadata, { width, height }, look) {
+/**
+ * @param {object} answer of `explain`, for a photo of width x height
+ * @param {Function} select explains the box of a rank
+ */
+export function showAnswer(answer, metadata, { width, height }, look, select) {
   const canvas = find("heatmap");
-  drawHeatmap(canvas, answer.cam, look);
+  setState("task", metadata.detection ? "detection" : "classes");
+  if (answer.cam) drawHeatmap(canvas, answer.cam, look);
   const [left, top, right, bottom] = answer.box;
   const formatShare = (part, whole) => `${(100 * part) / whole}%`;
   Object.assign(canvas.style, {
@@ -50,10 +56,15 @@ export function showAnswer(answer, metadata, { width, height }, look) {
     top: formatShare(top, height),
     width: formatShare(right - left, width),
     height: formatShare(bottom - top, height),
-    visibility: "visible",
+    visibility: answer.cam ? "visible" : "hidden",
   });
   find("latency").textContent = Math.round(answer.runMs);
   find("latency-parts").textContent = `after ${Math.max(1, Math.round(answer.prepareMs))} ms to resize the photo`;
+  if (metadata.detection) {
+    showBoxes(answer, metadata, { width, height }, select);
+    return;
+  }
+  hideBoxes();
   showClasses(answer, metadata);
 }
 

@@ -1,9 +1,12 @@
 """Write files for the page to open, and the network's own answers for them in Python.
 
-python export/web/test/expected.py FOLDER
+python export/web/test/expected.py FOLDER [detector.onnx]
+
+The second file, an artifact of a detector as `explainable-model demo --task detection` writes it, is tested too.
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,11 +14,14 @@ import numpy as np
 import onnx
 import PIL
 import torch
+from boxes import expect_boxes, write_detector
 from PIL import Image
 from torch import nn
 
 from explainable_model import ExplainableModel, Preprocess, export, from_onnx, load
 from explainable_model.demo import PREPROCESS, TARGET_LAYER, demo_photos, efficientnet_lite0
+from explainable_model.demo.boxes import PHOTOS
+from explainable_model.demo.files import find_in_package
 from explainable_model.explainer.answers import probabilities
 from explainable_model.explanation import OUTPUT_KINDS
 from explainable_model.imaging.preprocess import open_photo
@@ -163,6 +169,18 @@ def list_probabilities() -> list[dict[str, object]]:
     return cases
 
 
+def list_detectors(folder: Path, given: list[Path]) -> dict[str, dict[str, object]]:
+    """The boxes of photos, by artifact: of a small detector, and of those that the command line names."""
+    cells = write_detector(folder)
+    found = {cells.name: {photo: expect_boxes(cells, folder, photo) for photo in ("squares.png", "nothing.png")}}
+    for detector in given:
+        for photo in PHOTOS:
+            shutil.copy(find_in_package("skimage", "data", photo), folder / photo)
+        shutil.copy(detector, folder / detector.name)
+        found[detector.name] = {photo: expect_boxes(detector, folder, photo) for photo in PHOTOS}
+    return found
+
+
 def main() -> None:
     if int(PIL.__version__.split(".")[0]) < 13:
         raise SystemExit(f"Pillow is {PIL.__version__}; the page resizes tall pictures as Pillow 13 does.")
@@ -178,6 +196,7 @@ def main() -> None:
         **{pixels: {photo: explain_as_decoded(pixels, folder, photo) for photo in AS_DECODED} for pixels in PIXELS},
         "resamplings": write_resamplings(folder),
         "probabilities": list_probabilities(),
+        "boxes": list_detectors(folder, [Path(given) for given in sys.argv[2:]]),
     }
     (folder / "expected.json").write_text(json.dumps(expected))
 

@@ -2,12 +2,19 @@
 
 import gc
 import linecache
+import logging
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import graph_module
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+from explainable_model import ExplainableModel, export, lower
 from explainable_model.lowering.capture.leftovers import forget_leftovers
+from tests.support.nets import SmallNet, images, seeded
 
 
 def make_graph() -> fx.GraphModule:
@@ -46,3 +53,28 @@ def test_a_text_that_is_new_stays_for_one_more_call() -> None:
     assert "<eval_with_key>.new" in table
     clear()
     assert "<eval_with_key>.new" not in table
+
+
+def test_no_shapes_of_a_lowering_stay() -> None:
+    """The answers of operators on fake tensors, whose keys hold on to the shapes of one lowering."""
+    explainable = ExplainableModel(seeded(SmallNet()), "block")
+    lower(explainable, images(2, (3, 16, 16)))
+    known = len(FakeTensorMode.cache)
+    lower(explainable, images(2, (3, 16, 16)))
+    assert len(FakeTensorMode.cache) == known
+
+
+def count_shapes() -> int:
+    gc.collect()
+    return sum(type(thing) is ShapeEnv for thing in gc.get_objects())
+
+
+def test_no_shapes_of_an_export_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporter of ONNX makes a program of its own, whose inputs and shapes hold on to each other in C++."""
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "disabled", True)  # pytest keeps what it is told
+    explainable, image = ExplainableModel(seeded(SmallNet()), "block"), images(2, (3, 16, 16))
+    counts = []
+    for _ in range(3):  # the first two fill tables that keep the last shapes
+        export(explainable, tmp_path / "net.onnx", image)
+        counts.append(count_shapes())
+    assert counts[2] <= counts[1]

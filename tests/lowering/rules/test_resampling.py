@@ -5,10 +5,13 @@ import itertools
 import pytest
 import torch
 from torch import Tensor
+from torch.export import Dim
 
 from explainable_model.errors import LoweringError
+from explainable_model.lowering.capture.export import quiet_export
 from explainable_model.lowering.rules import LOWERINGS
 from explainable_model.lowering.rules.call import Call
+from explainable_model.lowering.rules.resample import FORWARDS
 from tests.support.rule_checks import TOLERANCE, Example, Numbers, compare, compare_at_another_batch, example
 
 aten = torch.ops.aten
@@ -208,3 +211,38 @@ def test_a_bicubic_grid_has_no_lowering() -> None:
     call = _call(aten.grid_sampler_2d.default, image, grid)
     with pytest.raises(LoweringError, match="bicubic"):
         LOWERINGS[call.op](call, call.output, image, grid, 2, 0, False)
+
+
+ADAPTIVE = {
+    aten.adaptive_avg_pool1d.default: (normal(2, 3, 7), [4]),
+    aten.adaptive_avg_pool2d.default: (normal(2, 3, 9, 7), [2, 3]),
+    aten.adaptive_avg_pool3d.default: (normal(2, 3, 5, 9, 7), [2, 3, 4]),
+}
+
+
+class Adaptive(torch.nn.Module):
+    """Adaptive pooling in plain operators, and the gradient of its rule."""
+
+    def __init__(self, op: torch._ops.OpOverload) -> None:
+        super().__init__()
+        self.op, self.out = op, ADAPTIVE[op][1]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = FORWARDS[self.op](image, self.out)
+        call = Call(self.op, pooled, frozenset({"self"}))
+        gradient = LOWERINGS[self.op](call, pooled, image, self.out)["self"]
+        assert gradient is not None
+        return pooled, gradient
+
+
+@pytest.mark.parametrize("op", ADAPTIVE, ids=str)
+def test_adaptive_pooling_of_an_open_size(op: torch._ops.OpOverload) -> None:
+    image, out = ADAPTIVE[op]
+    sizes = {dim: Dim(f"size{dim}", min=4, max=64) for dim in range(2, image.ndim)}
+    with quiet_export(), torch.no_grad():
+        program = torch.export.export(Adaptive(op), (image,), dynamic_shapes=(sizes,), strict=False)
+    other = normal(2, 3, *(length + 4 for length in image.shape[2:])).requires_grad_()
+    wanted = op(other, out)
+    (gradient,) = torch.autograd.grad((wanted * wanted.detach()).sum(), other)
+    for got, expected in zip(program.module()(other.detach()), (wanted, gradient), strict=True):
+        torch.testing.assert_close(got, expected)

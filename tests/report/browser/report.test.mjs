@@ -98,6 +98,26 @@ test("the suspicious group is first, and its photos can be shown", async () => {
   await close();
 });
 
+test("all groups are shown on request", async () => {
+  const { page, seen, close } = await open("alone.html");
+  const all = await page.evaluate(() => CONTENT.clusters.length);
+  const more = page.locator("#more-clusters");
+  assert.equal(await more.isVisible(), (await page.locator("#clusters > li").count()) < all);
+  if (await more.isVisible()) await more.click();
+  assert.equal(await page.locator("#clusters > li").count(), all);
+  assert.deepEqual(seen.errors, []);
+  await close();
+});
+
+test("the averages of classes stand in a row, however long their names are", async () => {
+  const { page, close } = await open("alone.html");
+  const tops = await page.evaluate(() => [...document.querySelectorAll("#averages canvas")].slice(0, 3)
+    .map((canvas) => canvas.getBoundingClientRect().top - canvas.closest("button").getBoundingClientRect().top));
+  assert.equal(tops.length, 3);
+  assert.ok(Math.max(...tops) < 3, `${tops}`);
+  await close();
+});
+
 test("heat lies where the map is hot, and its slider changes it", async () => {
   const { page, close } = await open("alone.html");
   await page.selectOption("#kind", "group 0");
@@ -205,6 +225,7 @@ test("two runs stand side by side", async () => {
   const card = page.locator("#grid .card").first();
   assert.equal(await card.locator(".stage canvas").count(), 2);
   assert.match(await card.textContent(), /A: .* · B: [^]*flipped/);
+  assert.match(await page.innerText("#grid"), /A ✓ right, B ✗ wrong, label: /);
   await page.selectOption("#order", "most moved map first");
   const moved = await page.evaluate(() => shown.map((row) => row.other.moved ?? -1));
   assert.ok(moved.every((value, at) => !at || moved[at - 1] >= value));

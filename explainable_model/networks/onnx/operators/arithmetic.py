@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from explainable_model.errors import ModelError
 from explainable_model.networks.onnx.operators.call import Call, Operator, Run
-from explainable_model.networks.onnx.values import Value, each, is_numbers, numbers, tensor, tensors
+from explainable_model.networks.onnx.values import MOST_BITS, Value, each, is_numbers, numbers, tensor, tensors
 
 KEEPS_NUMBERS = ("Add", "Sub", "Mul", "Div", "Pow")  # x * 0.5 needs no tensor of one element
 
@@ -49,11 +50,19 @@ def divide(x: Tensor, y: Any) -> Tensor:
 
 
 def divide_numbers(x: Any, y: Any) -> Any:
+    if isinstance(y, int | float) and y == 0:
+        raise ModelError("a shape or an index is divided by 0")
     if isinstance(x, int) and isinstance(y, int):
         quotient = abs(x) // abs(y)
         return quotient if (x < 0) == (y < 0) else -quotient
     is_whole = all(isinstance(v, int | torch.SymInt) for v in (x, y))
     return x // y if is_whole else x / y
+
+
+def power_of_numbers(x: Any, y: Any) -> Any:
+    if isinstance(x, int) and isinstance(y, int) and abs(x) > 1 and y > MOST_BITS:
+        raise ModelError(f"a power of {y} is computed for a shape or an index")
+    return x**y
 
 
 def power(x: Tensor, y: Any) -> Tensor:
@@ -124,7 +133,7 @@ TABLE: dict[str, Operator] = {
     "Mod": Operator(modulo, scalars=True),
     "Mul": _row(operator.mul, torch.mul),
     "Or": _row(operator.or_, torch.logical_or),
-    "Pow": _row(operator.pow, power),
+    "Pow": _row(power_of_numbers, power),
     "Sub": _row(operator.sub, torch.sub),
     "Sum": Operator(sum_up),
     "Where": Operator(where, scalars=True),

@@ -9,7 +9,17 @@ from torch import Tensor
 from explainable_model.errors import ModelError
 from explainable_model.networks.onnx.operators.arithmetic import cast_numbers
 from explainable_model.networks.onnx.operators.call import Call, Operator
-from explainable_model.networks.onnx.values import Value, axis_of, bounded, flat, is_numbers, numbers, tensor, tensors
+from explainable_model.networks.onnx.values import (
+    Value,
+    axis_of,
+    bounded,
+    few,
+    flat,
+    is_numbers,
+    numbers,
+    tensor,
+    tensors,
+)
 
 DTYPES = {
     1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 9: torch.bool,
@@ -22,6 +32,7 @@ def gather(call: Call, x: Value, index: Value) -> Value:
     axis = axis_of(call.get("axis", 0), x.ndim)
     if is_numbers(index):
         if is_numbers(x):
+            few(x.size // max(x.shape[axis], 1) * index.size)
             return numbers(np.take(numbers(x), np.array(index.tolist(), dtype=np.int64).reshape(index.shape), axis))
         if index.ndim == 0:
             return x.select(axis, numbers(index).item())

@@ -11,9 +11,11 @@ from torch import Tensor
 from explainable_model.errors import ModelError
 from explainable_model.networks.onnx.operators.call import Call, Operator
 from explainable_model.networks.onnx.values import (
+    MOST_NUMBERS,
     Value,
     axis_of,
     bounded,
+    few,
     flat,
     is_numbers,
     numbers,
@@ -76,6 +78,7 @@ def unsqueeze(call: Call, x: Value, axes: Value = None) -> Value:
 
 def concat(call: Call, *values: Value) -> Value:
     if all(map(is_numbers, values)):
+        few(sum(value.size for value in values))
         return np.concatenate(list(map(numbers, values)), call.get("axis", 0))
     parts = tensors(*values)
     axis = axis_of(call.get("axis", 1), parts[0].ndim)
@@ -145,6 +148,7 @@ def expand(call: Call, x: Value, shape: Value) -> Value:
 def tile(call: Call, x: Value, repeats: Value) -> Value:
     counts = flat(repeats)
     if is_numbers(x):
+        few(x.size * math.prod(counts))
         return np.tile(x, counts)
     bounded([size * count for size, count in zip(x.shape, counts, strict=True)])
     return x.repeat(counts)
@@ -205,7 +209,8 @@ def size_of(call: Call, x: Value) -> Value:
 def constant_of_shape(call: Call, shape: Value) -> Value:
     sizes = bounded(flat(shape))
     value = call.get("value", torch.zeros(1))
-    if value.dtype == torch.int64 and len(sizes) <= 1 and all(isinstance(size, int) for size in sizes):
+    is_short = len(sizes) <= 1 and all(isinstance(size, int) and size <= MOST_NUMBERS for size in sizes)
+    if value.dtype == torch.int64 and is_short:
         return numbers(np.full(sizes, int(value), dtype=object))
     return torch.full(sizes, value.item(), dtype=value.dtype)
 
@@ -215,9 +220,12 @@ def arange(call: Call, start: Value, stop: Value, step: Value) -> Value:
         raise ModelError("Range computes its bounds from the values of the image; expected them from its shape alone")
     kind = start.dtype if start.dtype != object else None
     begin, end, by = (one(value) for value in (start, stop, step))
-    if all(type(v) is int for v in (begin, end, by)):
-        bounded([max(0, -(-(end - begin) // by))])
-        return numbers(np.array(range(begin, end, by), dtype=object))
+    if by == 0:
+        raise ModelError("Range has a step of 0")
+    if all(isinstance(v, int | float) for v in (begin, end, by)):
+        bounded([count := max(0, math.ceil((end - begin) / by))])
+        if count <= MOST_NUMBERS and all(type(v) is int for v in (begin, end, by)):
+            return numbers(np.array(range(begin, end, by), dtype=object))
     made = torch.arange(begin, end, by)
     return made if kind is None else made.to(torch.from_numpy(np.zeros(1, kind)).dtype)
 

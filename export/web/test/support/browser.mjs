@@ -52,7 +52,9 @@ export async function openPage(browser, url, { query = "", before = async () => 
     addEventListener("explained", ({ detail }) => globalThis.answers.push({
       classIdx: detail.classIdx, top: detail.top, box: detail.box, runMs: detail.runMs, prepareMs: detail.prepareMs,
       probabilities: detail.probabilities && detail.top.map((index) => detail.probabilities[index]),
-      logits: Array.from(detail.logits), cam: Array.from(detail.cam.values), size: [detail.cam.height, detail.cam.width],
+      logits: Array.from(detail.logits ?? []), cam: Array.from(detail.cam?.values ?? []),
+      size: [detail.cam?.height, detail.cam?.width], selected: detail.selected,
+      boxes: detail.boxes?.map(({ box, score, classIdx }) => ({ box, score, classIdx })),
     }));
   });
   await page.goto(url + query);

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from explainable_model.attribution.argument_values import NOISE as NOISE
 from explainable_model.attribution.counting import counting
 
 if TYPE_CHECKING:
     from explainable_model.attribution.context import MethodContext
 
 SAMPLES = 16
-NOISE = 0.15
 
 PRIME = 2_147_483_647  # products of two numbers below it fit into 64 bits
 MULTIPLIERS = (16_807, 48_271, 69_621)

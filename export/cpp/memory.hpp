@@ -1,0 +1,18 @@
+// Bounds the memory of the program, which may open an artifact from a stranger.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace explainable {
+
+// Lets this process allocate at most so many GiB, or half of the machine's memory: beyond that an allocation fails, and
+// the system does not have to end another process. Returns the bytes; nothing where the system has no such bound. A build
+// with the address sanitizer, which reserves terabytes, has none.
+std::optional<std::uint64_t> bound_memory(std::optional<int> gibibytes);
+
+// What to do about an error, where it tells of an allocation that failed; else empty.
+std::string explain_bound(const std::string& error, std::optional<std::uint64_t> bytes);
+
+}  // namespace explainable
