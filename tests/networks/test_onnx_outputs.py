@@ -34,7 +34,7 @@ def test_a_small_sigmoid_is_compared_as_a_probability(tmp_path: Path, monkeypatc
     path = save(ending(*nodes), tmp_path)
     network = xm.from_onnx(path)
     assert network.operator_of("end") == "Sigmoid"
-    assert float(network(IMAGE).max()) < 1e-6  # type: ignore[union-attr]
+    assert float(network(IMAGE).max()) < 1e-6
     monkeypatch.setattr(check, "LEAST_PROBABILITY", check.LEAST / 100)
     monkeypatch.setattr(check, "LEAST", check.LEAST / 100)
     with pytest.raises(ModelError, match="differs"):
@@ -76,7 +76,8 @@ class Reading(Small):
 
     def forward(self, image: Tensor) -> Tensor:
         stem = torch.relu(self.norm(self.stem(torch.nn.functional.pad(image, (0, 1, 0, 1)))))
-        return self.act(self.conv(stem)).mean(2).transpose(1, 2).softmax(2)
+        text: Tensor = self.act(self.conv(stem)).mean(2).transpose(1, 2).softmax(2)
+        return text
 
 
 def test_a_text_is_explained_by_the_target_that_the_error_names(tmp_path: Path) -> None:
