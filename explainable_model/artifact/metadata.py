@@ -10,21 +10,17 @@ from explainable_model.artifact.answer import Reference
 from explainable_model.artifact.coarse_photo import CoarsePhoto
 from explainable_model.artifact.limits import MAX_RECORD, find_excess
 from explainable_model.artifact.record_check import check_record
-from explainable_model.artifact.shapes import NHW, SizeRange, array_dtype
+from explainable_model.artifact.shapes import NHW, SizeRange, array_dtype, box_outputs
 from explainable_model.errors import ArtifactError
 from explainable_model.explanation import (
-    BOXES,
     CAM,
     CLASS_IDX,
     EXPLAINED_CLASS_IDX,
     IMAGE,
-    LABELS,
     LOGITS,
     OVERLAY,
     PREDICTED,
     PRESENT,
-    SCORES,
-    VALID,
     OutputKind,
     input_names,
 )
@@ -228,7 +224,7 @@ class Metadata:
         for name in record["inputs"].keys() & self.input_names.keys():
             record["inputs"][name]["name"] = self.input_names[name]
         record["outputs"] = (
-            self._box_outputs()
+            box_outputs(self.logits_shape, self.cam_shape, self.dtype, self.cam_range)
             if self.detection is not None
             else {
                 LOGITS: {"shape": self.logits_shape, "dtype": self.dtype, "range": None},
@@ -241,16 +237,6 @@ class Metadata:
             record["outputs"][OVERLAY] = {"shape": shape, "dtype": "uint8", "range": [0, 255]}
         record["batch_rule"] = "any" if self.batch is None else f"exactly {self.batch}"
         return record
-
-    def _box_outputs(self) -> dict[str, Any]:
-        ranks = self.cam_shape[:2]
-        return {
-            BOXES: {"shape": self.logits_shape, "dtype": self.dtype, "range": None},
-            SCORES: {"shape": ranks, "dtype": self.dtype, "range": [0, 1]},
-            LABELS: {"shape": ranks, "dtype": "int64", "range": None},
-            VALID: {"shape": ranks, "dtype": "bool", "range": None},
-            CAM: {"shape": self.cam_shape, "dtype": self.dtype, "range": self.cam_range},
-        }
 
     def _value_range(self) -> list[float] | None:
         if self.pixels is not None:

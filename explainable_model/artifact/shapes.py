@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from explainable_model.explanation import BOXES, CAM, LABELS, SCORES, VALID
+
 SPATIAL = ("depth", "height", "width")
 NCHW, NHWC, NHW = "NCHW", "NHWC", "NHW"
 PIXELS = (NCHW, NHWC, NHW)
@@ -79,3 +81,17 @@ def format_shape(shape: Sequence[int | None], pixels: str | None = None) -> str:
     """Write a shape with its open dimensions as letters: ``(N, 3, H, W)``."""
     names = ["N" if name == "batch" else name[0].upper() for name in dimension_names(len(shape), pixels)]
     return "(" + ", ".join(name if n is None else str(n) for n, name in zip(shape, names, strict=True)) + ")"
+
+
+def box_outputs(
+    boxes: Sequence[int | None], cam: Sequence[int | None], dtype: str, cam_range: Sequence[float | None]
+) -> dict[str, Any]:
+    """Shapes, dtypes and ranges of a detector's outputs, of the shapes of its boxes and maps."""
+    ranks = list(cam[:2])
+    return {
+        BOXES: {"shape": boxes, "dtype": dtype, "range": None},
+        SCORES: {"shape": ranks, "dtype": dtype, "range": [0, 1]},
+        LABELS: {"shape": ranks, "dtype": "int64", "range": None},
+        VALID: {"shape": ranks, "dtype": "bool", "range": None},
+        CAM: {"shape": cam, "dtype": dtype, "range": cam_range},
+    }

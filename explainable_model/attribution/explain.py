@@ -14,7 +14,7 @@ from explainable_model.attribution.context import MethodContext, rounded_means
 from explainable_model.attribution.network import DifferentiableNetwork
 from explainable_model.attribution.noise import noisy_copies
 from explainable_model.attribution.plan import Plan
-from explainable_model.attribution.postprocess import finish, resize_maps
+from explainable_model.attribution.postprocess import HALF, finish, resize_maps
 from explainable_model.errors import LayerError
 from explainable_model.explanation import Progress
 
@@ -122,6 +122,9 @@ def _finished(context: MethodContext, signed: list[Tensor] | None = None) -> Ten
         cam = _maps_of_boxes(maps, context, plan.target)
     else:
         cam = maps[0] if len(maps) == 1 else _fused(maps, plan.fusion.fuse)
+    logits = context.first.scores.logits
+    if cam.dtype in HALF and logits.dtype not in HALF:  # a network that computes in half inside
+        cam = cam.to(logits.dtype)
     if signed is not None and len(maps) == 1:
         signed.append(cam)
         if plan.method.adds_products and plan.smooth is None:

@@ -34,7 +34,8 @@ class Activated(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.fc(self.end(self.activation(4 * self.conv(image))).mean((2, 3)))
+        found: Tensor = self.fc(self.end(self.activation(4 * self.conv(image))).mean((2, 3)))
+        return found
 
 
 def write(nodes: Nodes, folder: Path, weights: nn.Module, opset: int = 17, outputs: Sequence[str] = ()) -> Path:
@@ -161,7 +162,8 @@ class Attending(nn.Module):
         places = 4 * self.conv(image)
         heads = places.flatten(2).unflatten(1, (2, 8)).transpose(2, 3)
         found = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=self.mask)
-        return self.fc(self.end(found.transpose(2, 3).reshape(places.shape)).mean((2, 3)))
+        logits: Tensor = self.fc(self.end(found.transpose(2, 3).reshape(places.shape)).mean((2, 3)))
+        return logits
 
 
 HEADS = [

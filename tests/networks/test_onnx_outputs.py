@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from torch import Tensor
 
 import explainable_model as xm
@@ -34,7 +34,7 @@ def test_a_small_sigmoid_is_compared_as_a_probability(tmp_path: Path, monkeypatc
     path = save(ending(*nodes), tmp_path)
     network = xm.from_onnx(path)
     assert network.operator_of("end") == "Sigmoid"
-    assert float(network(IMAGE).max()) < 1e-6  # type: ignore[union-attr]
+    assert float(network(IMAGE).max()) < 1e-6
     monkeypatch.setattr(check, "LEAST_PROBABILITY", check.LEAST / 100)
     monkeypatch.setattr(check, "LEAST", check.LEAST / 100)
     with pytest.raises(ModelError, match="differs"):
@@ -48,6 +48,25 @@ def test_small_values_of_other_kinds_are_compared_among_themselves(tmp_path: Pat
     assert network.operator_of("features") == ""  # an nn.ReLU
 
 
+def test_float16_between_a_float32_image_and_float32_logits(tmp_path: Path) -> None:
+    """As converters write it that keep the types of inputs and outputs; the map has the type of the logits."""
+    nodes = small_nodes("half")
+    nodes[-1].output[0] = "end"
+    casts = [helper.make_node("Cast", ["image"], ["half"], to=10), helper.make_node("Cast", ["end"], ["logits"], to=1)]
+    weights = [
+        numpy_helper.from_array(numpy_helper.to_array(each).astype("float16"), each.name) for each in small_weights()
+    ]
+    network = xm.from_onnx(save(model_of([casts[0], *nodes, casts[1]], weights), tmp_path))
+    assert network.casts_image
+    explainable = xm.ExplainableModel(network, "features")
+    expected, theirs = explainable(IMAGE), xm.ExplainableModel(Small(), "act")(IMAGE)
+    assert expected.cam.dtype == expected.logits.dtype == torch.float32
+    torch.testing.assert_close(expected.cam, theirs.cam, atol=1e-2, rtol=1e-2)
+    found = xm.load(xm.export(explainable, tmp_path / "explained.onnx", IMAGE))(IMAGE.numpy())
+    np.testing.assert_allclose(found.cam, expected.cam.numpy(), atol=1e-2)
+    assert not xm.from_onnx(save(ending(helper.make_node("Identity", ["logits"], ["end"])), tmp_path)).casts_image
+
+
 def surest(output: Tensor, class_idx: Tensor) -> Tensor:
     return output.amax((1, 2))
 
@@ -57,7 +76,8 @@ class Reading(Small):
 
     def forward(self, image: Tensor) -> Tensor:
         stem = torch.relu(self.norm(self.stem(torch.nn.functional.pad(image, (0, 1, 0, 1)))))
-        return self.act(self.conv(stem)).mean(2).transpose(1, 2).softmax(2)
+        text: Tensor = self.act(self.conv(stem)).mean(2).transpose(1, 2).softmax(2)
+        return text
 
 
 def test_a_text_is_explained_by_the_target_that_the_error_names(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ REPEATED = re.compile(r"_\d+$")  # the older exporter numbers the calls of a mod
 LONGEST = 10_000  # characters of a note
 RESERVED = frozenset(
     {
-        "channels_last", "cut", "dtype", "fixed_batch", "graph", "image_shape", "inputs", "kept_names", "layer_aliases",
-        "layer_note", "metadata", "notes", "operator_of", "output_names", "run", "steps", "title_of", "training",
+        "casts_image", "channels_last", "cut", "dtype", "fixed_batch", "graph", "image_shape", "inputs", "kept_names",
+        "layer_aliases", "layer_note", "metadata", "notes", "operator_of", "output_names", "run", "steps", "title_of",
+        "training",
     }
 )  # fmt: skip
 """What a network that was read from a file is asked for; none of its layers has such a name."""

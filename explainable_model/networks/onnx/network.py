@@ -30,6 +30,7 @@ class OnnxNetwork(nn.Module):
         output_names: names of its outputs. One is returned as it is, several as a dictionary.
         layer_aliases: other names of layers (of nodes, tensors and modules of the exported network) -> its name here.
         fixed_batch: the only batch size that it takes; ``None`` for any.
+        casts_image: whether the file takes images of another type than it computes in.
         channels_last: whether the file takes images ``(N, H, W, C)``; this network takes ``(N, C, H, W)`` always.
         metadata: what the file says about itself.
     """
@@ -53,6 +54,8 @@ class OnnxNetwork(nn.Module):
             if name in used:
                 self.add_module(name, layer)
         self.steps = steps
+        weight = next((each for each in self.parameters() if each.is_floating_point()), None)
+        self.casts_image = weight is not None and weight.dtype != self.dtype
         self._last = {name: position for position, step in enumerate(steps) for name in step.inputs}
         self._constants = {name: build.constants[name] for name in outputs if name in build.constants}
         self.eval()
