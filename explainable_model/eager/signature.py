@@ -4,6 +4,7 @@ import inspect
 import linecache
 import re
 import traceback
+from pathlib import Path
 
 from torch import nn
 
@@ -23,6 +24,7 @@ OTHER_NAMES = (
     "tabular",
     "labels",
 )
+EAGER = str(Path(__file__).parent)  # whose functions may stand between an operator and the network that calls it
 FORWARD = "ExplainableModel(network, ..., forward={})"
 
 # What PyTorch says of a tensor where the network expected a dictionary, a list or another object.
@@ -110,7 +112,8 @@ def container_advice(model: nn.Module, error: Exception) -> str | None:
     """What to write where a network failed because it was given a tensor; ``None`` for other failures."""
     if not NOT_A_CONTAINER.search(str(error)):
         return None
-    line = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    line = next((each for each in reversed(frames) if not each.filename.startswith(EAGER)), frames[-1])
     found = KEY.search(linecache.getline(line.filename, line.lineno or 0))
     key = next(filter(None, found.groups()), "image") if found else "image"
     return (
