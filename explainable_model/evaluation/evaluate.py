@@ -76,7 +76,7 @@ def evaluate(
     """
     chosen = choose_measures(measures, has_masks=masks is not None)
     subject, candidates = open_candidates(model, methods, layers, chosen, seed, options)
-    predictor = open_predictor(predictor, subject)
+    scorer = open_predictor(predictor, subject)
     listed = [photos] if is_single(photos) else list(iterate_photos(photos))
     _check_count(chosen, len(listed))
     names = [row.name for row in chosen]
@@ -88,9 +88,11 @@ def evaluate(
         "masks": None if masks is None else str(masks) if isinstance(masks, str | Path) else "given",
         "options": {name: repr(value) for name, value in options.items()},
     }
+    if predictor is not None:
+        fingerprint["predictor"] = identify(predictor, ())
     errors: dict[str, str] = {}
     with closing(RowFile(None if rows is None else Path(rows), fingerprint if rows is not None else {})) as file:
-        _measure_all(subject, predictor, candidates, listed, masks, chosen, file, errors, seed, as_progress(progress))
+        _measure_all(subject, scorer, candidates, listed, masks, chosen, file, errors, seed, as_progress(progress))
         kept = list(file.used.values())
     if not any(row["values"] for row in kept):
         raise InputError(f"No photo could be measured: {next(iter(errors.values()), 'there is none')}")

@@ -113,9 +113,9 @@ def _read_row(line: str, place: str) -> dict[str, Any]:
 
 
 def _find_problem(row: Any) -> str:
-    if not isinstance(row, dict) or set(row) - {"class_idx"} != {*TEXTS, "values"}:
+    if not isinstance(row, dict) or set(row) - {"class_idx", "content"} != {*TEXTS, "values"} - {"content"}:
         return f"expected {', '.join(TEXTS)}, values, and perhaps class_idx"
-    if not all(isinstance(row[name], str) for name in TEXTS):
+    if not all(isinstance(row.get(name, ""), str) for name in TEXTS):
         return f"{', '.join(TEXTS)}: one of them is no text"
     if type(row.get("class_idx", 0)) is not int:
         return f"class_idx is {row['class_idx']!r:.40}"

@@ -123,7 +123,11 @@ def open_(path: Path, threads: int | None) -> tuple[Runner, str]:
 
 def open_trusted(path: Path, threads: int | None) -> tuple[Runner, str]:
     """Run with LiteRT's interpreter the model as it is."""
-    content, text = read_litert(path)
+    try:
+        content, text = read_litert(path)
+    except Refusal as refusal:
+        raise ArtifactError(f"{path} is damaged or not a LiteRT model: {refusal}; export it again.") from refusal
+    _import_schema(str(path))
     return _open(path, content, text, threads)
 
 

@@ -185,7 +185,7 @@ def _open(path: Path, threads: int | None, *, is_bounded: bool) -> tuple[Runner,
 
     def predict(*arrays: Array) -> Array:
         """ONNX Runtime runs the nodes that the logits depend on, and no others."""
-        logits: Array = session.run(names[:1], dict(zip(input_names(len(arrays) - 2), arrays, strict=True)))[0]
+        logits: Array = session.run(names[:1], dict(zip(metadata.graph_inputs, arrays, strict=True)))[0]
         return logits
 
     return PredictingRunner(run, predict), text

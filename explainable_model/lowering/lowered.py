@@ -25,6 +25,7 @@ from explainable_model.attribution.plan import Plan
 from explainable_model.errors import InputError
 from explainable_model.explanation import DrawnExplanation, Explanation, OutputKind, as_detections, as_explanation
 from explainable_model.lowering.capture.export import quiet_export, without_autocast
+from explainable_model.lowering.capture.leftovers import release_inputs
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
 from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.lowering.output_kind import OutputEnding, classify_output
@@ -215,6 +216,7 @@ class LoweredModel(nn.Module):
             if node.target is torch.ops.aten._assert_tensor_metadata.default:  # they name the example's device
                 program.graph.erase_node(node)
         program.graph_module.recompile()
+        release_inputs(program)
         return program
 
 

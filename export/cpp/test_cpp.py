@@ -98,7 +98,9 @@ def test_an_explained_file_keeps_the_name_of_its_input(quick_kit: Kit, photos: l
         nn.Conv2d(3, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
     )
     image, plain = torch.randn(1, 3, 40, 40), str(tmp_path / "plain.onnx")
-    torch.onnx.export(network.eval(), (image,), plain, input_names=["pixel_values"], dynamo=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that torch.onnx had before
+        torch.onnx.export(network.eval(), (image,), plain, input_names=["pixel_values"], dynamo=False)
     explainable, preparation = ExplainableModel(from_onnx(plain)), Preprocess((40, 40), resize=48)
     path = export(explainable, tmp_path / "explained.onnx", image, preprocess=preparation)
     assert load(path).metadata.graph_inputs == ["pixel_values", "class_idx"]

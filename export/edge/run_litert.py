@@ -19,7 +19,7 @@ def open_model(path, threads):
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(arrays):
-        for detail, array in zip(inputs, arrays):
+        for detail, array in zip(inputs, arrays, strict=True):
             interpreter.set_tensor(detail["index"], array.astype(detail["dtype"], copy=False))  # classes are int32
         interpreter.invoke()
         return [interpreter.get_tensor(detail["index"]) for detail in outputs]

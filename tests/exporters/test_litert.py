@@ -112,7 +112,7 @@ def test_exports(network: type[nn.Module], layer: str, tmp_path: Path) -> None:
 def test_the_classifier_is_stored_once(tmp_path: Path) -> None:
     explainable = ExplainableModel(seeded(Head()), "conv")
     path = export(explainable, tmp_path / "net.tflite", images(1))
-    weights = sum(4 * parameter.numel() for parameter in explainable.network.parameters())
+    weights = sum(4 * parameter.numel() for parameter in explainable.model.parameters())
     assert path.stat().st_size < 1.3 * weights
 
 

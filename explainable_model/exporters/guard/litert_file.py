@@ -1,4 +1,4 @@
-"""Reads the metadata of a LiteRT model, a flatbuffer, and rewrites the model of what was checked. Needs no runtime."""
+"""Reads the metadata of a LiteRT model, a flatbuffer. Needs no runtime."""
 
 import struct
 from pathlib import Path

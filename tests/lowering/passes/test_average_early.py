@@ -195,7 +195,8 @@ def test_coarse_precision_averages_products() -> None:
 )
 def test_every_format(name: str, fmt: Format, tmp_path: Path) -> None:
     for package in fmt.packages:
-        pytest.importorskip(package)
+        reason = f"{package} has an environment of its own" if package == "litert_torch" else None
+        pytest.importorskip(package, reason=reason)
     network = NETWORKS[name]
     explainable = ExplainableModel(network, "layer" if hasattr(network, "layer") else "0")
     path = tmp_path / f"model{fmt.suffixes[0]}"
