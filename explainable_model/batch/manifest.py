@@ -56,7 +56,7 @@ class Manifest:
         wanted, found = arrow.array(sorted(ids), arrow.string()), dict[str, Photo]()
         with _open(self.path) as file:
             for number in range(file.num_row_groups):
-                table = file.read_row_group(number)
+                table = _read_group(file, number, self.path)
                 rows = table.filter(compute.is_in(table.column("id"), wanted)).to_pydict()
                 found |= {values[0]: Photo(*values) for values in zip(*(rows[name] for name in FIELDS), strict=True)}
         return found

@@ -29,8 +29,14 @@ def answer_box_reference(lowered: LoweredModel, photo: Tensor | None = None) -> 
         ``None`` where each call gives boxes, or where rounding decides which boxes are found in waves.
 
     Raises:
-        InputError: the photo has another shape than the example, or no copy of it has boxes that rounding leaves alone.
+        InputError: each call gives boxes, the photo has another shape than the example, or no copy of it has boxes
+            that rounding leaves alone.
     """
+    if lowered.example_inputs and photo is not None:
+        raise InputError(
+            "reference= is a photo, and each call of this detector takes boxes or other inputs as well, so that its "
+            "file records no answer; leave out reference."
+        )
     if lowered.example_inputs:
         return None
     if photo is None:

@@ -31,13 +31,13 @@ def write_tensorboard(run: str | Path, folder: str | Path, *, step: int = 0, **o
         InputError, ArtifactError: as ``iterate_pictures``.
     """
     try:
-        writer = import_module("torch.utils.tensorboard").SummaryWriter(str(as_path(folder)))
+        tensorboard = import_module("torch.utils.tensorboard")
     except ImportError as error:
         raise MissingRuntimeError(
             "The pictures need TensorBoard and PyTorch: pip install tensorboard torch."
         ) from error
-    with writer:
-        found = list(iterate_pictures(run, **options))
+    found = list(iterate_pictures(run, **options))  # before the log begins: a mistake leaves none
+    with tensorboard.SummaryWriter(str(as_path(folder))) as writer:
         for photo in found:
             writer.add_image(f"{photo.name}/{photo.id}", np.asarray(photo.overlay), step, dataformats="HWC")
             writer.add_text(f"{photo.name}/{photo.id}", photo.caption, step)

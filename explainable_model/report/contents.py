@@ -1,5 +1,6 @@
 """The bytes of a run's photos, from where they lay or where they lie now: files, tars, Parquet files, stores."""
 
+import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,8 +60,14 @@ class ContentFinder:
         """Read the bytes of a row's photo, and the file that holds them alone, if there is one.
 
         Raises:
-            Missing: it is nowhere, or too large.
+            Missing: it is nowhere, too large, or another one than in the run.
         """
+        path, content = self._read_any(row, reader)
+        if row["sha256"] and hashlib.sha256(content).hexdigest() != row["sha256"]:
+            raise Missing("the photo has changed since the run")
+        return path, content
+
+    def _read_any(self, row: Row, reader: PhotoReader) -> tuple[Path | None, bytes]:
         photo = self.listed.get(row["id"])
         content = None if photo is None or photo.kind == FILE else self._read_inside(photo, reader)
         if content is not None:

@@ -61,7 +61,8 @@ def iterate_pictures(
 
     Args:
         run: the folder that ``explainable-model batch`` wrote.
-        limit: how many photos at most. A photo that failed, or that is no longer there, is left out.
+        limit: how many photos at most. A photo that failed, that is no longer there, that has changed
+            since the run, or that no longer decodes, is left out.
         photos: the folder in which they lie now, where it is not the folder of then.
         side: the longest side of a picture, in pixels.
 
@@ -81,13 +82,13 @@ def iterate_pictures(
     for number in order.tolist():
         try:
             content = finder.read({**rows[number], "name": rows[number]["id"]}, reader)[1]
-        except Missing:
+            picture = decode_photo(content, rows[number]["id"], None)
+        except (Missing, InputError):
             continue
-        yield _draw(table, number, rows[number], content, side)
+        yield _draw(table, number, rows[number], picture, side)
 
 
-def _draw(table: RunTable, number: int, row: dict[str, Any], content: bytes, side: int) -> ExplainedPhoto:
-    picture = decode_photo(content, row["id"], None)
+def _draw(table: RunTable, number: int, row: dict[str, Any], picture: "Image", side: int) -> ExplainedPhoto:
     picture.thumbnail((side, side))
     shares = table.crop[number].astype(np.float64) * [*picture.size, *picture.size]
     left, top, right, bottom = shares.clip(0, [*picture.size] * 2).tolist()

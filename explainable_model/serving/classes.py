@@ -28,6 +28,11 @@ class ClassReplies:
 
     def read_fields(self, fields: Mapping[str, Any]) -> Wanted:
         """Read ``class`` and ``top``; see ``Replies``."""
+        if read_text_field(fields, "box") is not None:
+            raise RequestError(
+                HTTPStatus.BAD_REQUEST,
+                "box is of detectors, and this network finds no boxes; ask for a class by its number or name: class=0.",
+            )
         class_idx = self._read_class(read_text_field(fields, "class"))
         return Wanted(class_idx, read_top(read_text_field(fields, "top"), TOP, self._metadata.classes))
 

@@ -71,7 +71,7 @@ std::vector<Task> make_tasks(const Options& options) {
 
 class Program {
  public:
-  Program(const Options& options, std::optional<std::uint64_t> bound)
+  Program(const Options& options, std::optional<MemoryBound> bound)
       : options_(options), bound_(bound), explainer_(options.artifact, options.threads, options.trusted) {
     const Metadata& metadata = explainer_.metadata();
     if (options.wanted && metadata.has_boxes) {
@@ -157,7 +157,7 @@ class Program {
   }
 
   const Options& options_;
-  std::optional<std::uint64_t> bound_;
+  std::optional<MemoryBound> bound_;
   Explainer explainer_;
   std::int64_t class_idx_ = kPredicted;
 };
@@ -165,7 +165,7 @@ class Program {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::optional<std::uint64_t> bound;
+  std::optional<MemoryBound> bound;
   try {
     const Options options = parse_options({argv + 1, argv + argc});
     if (options.help) {

@@ -199,6 +199,12 @@ void repeat(Image& image, std::int64_t copies) {
   }
 }
 
+const Preprocess& require_preprocess(const Metadata& metadata, const std::string& name) {
+  if (metadata.preprocess) return *metadata.preprocess;
+  throw ArtifactError(name +
+                      " does not say how a photo becomes its input; export it with preprocess=Preprocess(...).");
+}
+
 }  // namespace
 
 Explainer::Explainer(const std::filesystem::path& artifact, int threads, bool trusted)
@@ -219,15 +225,13 @@ void Explainer::require_boxes(bool wanted) const {
 
 Box Explainer::find_seen(const Picture& photo) const {
   const Box whole{0, 0, static_cast<double>(photo.width), static_cast<double>(photo.height)};
-  return metadata_.pixels.empty() ? find_box(*metadata_.preprocess, photo.width, photo.height) : whole;
+  if (!metadata_.pixels.empty()) return whole;
+  return find_box(require_preprocess(metadata_, name_), photo.width, photo.height);
 }
 
 Outputs Explainer::run_photo(const Picture& photo, std::int64_t class_idx, bool first) const {
   const bool takes_photos = !metadata_.pixels.empty();
-  if (!takes_photos && !metadata_.preprocess) {
-    throw ArtifactError(name_ +
-                        " does not say how a photo becomes its input; export it with preprocess=Preprocess(...).");
-  }
+  if (!takes_photos) require_preprocess(metadata_, name_);
   if (photo.deep && metadata_.preprocess && metadata_.preprocess->window) {
     throw InputError("The photo has 16 bits for each value, and " + name_ +
                      " chooses the values that become black and white; this program reads the full range alone. "

@@ -1,7 +1,5 @@
 #include "memory.hpp"
 
-#include <algorithm>
-
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
 #include <sys/resource.h>
 #include <unistd.h>
@@ -14,7 +12,7 @@ constexpr std::uint64_t kGibibyte = std::uint64_t{1} << 30;
 
 }  // namespace
 
-std::optional<std::uint64_t> bound_memory(std::optional<int> gibibytes) {
+std::optional<MemoryBound> bound_memory(std::optional<int> gibibytes) {
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
   const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGE_SIZE);
   if (!gibibytes && (pages <= 0 || size <= 0)) return std::nullopt;
@@ -22,23 +20,25 @@ std::optional<std::uint64_t> bound_memory(std::optional<int> gibibytes) {
   std::uint64_t bytes = gibibytes ? static_cast<std::uint64_t>(*gibibytes) * kGibibyte : machine / 2;
   rlimit limit{};
   if (getrlimit(RLIMIT_DATA, &limit) != 0) return std::nullopt;
-  if (limit.rlim_cur != RLIM_INFINITY) bytes = std::min(bytes, static_cast<std::uint64_t>(limit.rlim_cur));
+  const bool of_user = limit.rlim_cur != RLIM_INFINITY && static_cast<std::uint64_t>(limit.rlim_cur) < bytes;
+  if (of_user) bytes = static_cast<std::uint64_t>(limit.rlim_cur);
   limit.rlim_cur = static_cast<rlim_t>(bytes);
   if (setrlimit(RLIMIT_DATA, &limit) != 0) return std::nullopt;
-  return bytes;
+  return MemoryBound{bytes, of_user};
 #else
   static_cast<void>(gibibytes);
   return std::nullopt;
 #endif
 }
 
-std::string explain_bound(const std::string& error, std::optional<std::uint64_t> bytes) {
+std::string explain_bound(const std::string& error, const std::optional<MemoryBound>& bound) {
   const bool of_memory = error.find("bad_alloc") != std::string::npos || error.find("allocate") != std::string::npos ||
                          error.find("enough memory") != std::string::npos;
-  if (!bytes || !of_memory) return "";
-  const std::uint64_t tenths = *bytes * 10 / kGibibyte;
+  if (!bound || !of_memory) return "";
+  const std::uint64_t tenths = bound->bytes * 10 / kGibibyte;
   return " The program may take " + std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) +
-         " GiB; --memory GIB gives it more, for an artifact whose maker you trust.";
+         (bound->of_user ? " GiB, by a limit of your own; raise `ulimit -d`" : " GiB; --memory GIB gives it more") +
+         ", for an artifact whose maker you trust.";
 }
 
 }  // namespace explainable

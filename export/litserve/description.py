@@ -16,7 +16,7 @@ REFUSALS = {
 OPTIONS = {
     "class": "Of a classifier: the number or name of the class to explain; by default the predicted class.",
     "box": "Of a detector: the rank of the box to explain; by default the best boxes.",
-    "top": "How many of the best classes or boxes to list; by default 5.",
+    "top": "How many of the best classes or boxes to list; by default 5 classes, or all boxes.",
     "window": "LOW,HIGH: the values of a picture of more than 8 bits that become black and white.",
     "accept": "application/json or image/png, for clients that cannot set the header Accept.",
 }

@@ -107,3 +107,11 @@ def test_nothing_is_written_without_a_box(tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="found no box in the example"):
         export(explainable, tmp_path / "fcos.ts", photos(1))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_detector_that_gets_boxes_takes_no_reference(tmp_path: Path) -> None:
+    explainable: Any = ExplainableModel(tiny_retinanet(), task="detection", method="hirescam", by_box=True)
+    box = torch.tensor([[[10.0, 10.0, 40.0, 50.0]]])
+    with pytest.raises(InputError, match="records no answer; leave out reference"):
+        export(explainable, tmp_path / "retinanet.ts", photos(1), box, reference=photos(1))
+    assert not list(tmp_path.iterdir())

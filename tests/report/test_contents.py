@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from explainable_model.batch import explain_data_set
+from explainable_model.errors import ArtifactError
 from tests.report.test_write_report import write
 
 BEFORE = Path(__file__).parents[1] / "data" / "before.onnx"
@@ -79,3 +80,15 @@ def test_a_table_that_changed(sources: dict[str, str], tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"bytes": [encode(COLORS["red"])]}), sources["parquet"])
     missing = sorted(row.get("missing", "") for row in write(run)[1]["rows"])
     assert missing == ["", *["the photo cannot be read from photos.parquet, which held it"] * 3]
+
+
+def test_a_list_of_other_columns(sources: dict[str, str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    explain_data_set(BEFORE, sources["tar"], run, processes=0)
+    listed = run / "manifest.parquet"
+    table = parquet.read_table(listed)
+    parquet.write_table(table.set_column(0, "id", pyarrow.array(range(4))), listed)
+    assert [row["missing"] for row in write(run)[1]["rows"]] == ["the photo was not found"] * 4
+    parquet.write_table(table.drop_columns(["uri"]), listed)
+    with pytest.raises(ArtifactError, match=r"manifest\.parquet is damaged"):
+        write(run)

@@ -6,12 +6,14 @@ They are packages of the extra ``boards``: ``pip install -e '.[test,boards]'``, 
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from explainable_model.errors import InputError, MissingRuntimeError
+from explainable_model.errors import ArtifactError, InputError, MissingRuntimeError
 from explainable_model.report import (
     iterate_pictures,
     make_label_config,
@@ -52,6 +54,35 @@ def test_photos_under_their_maps(run: Path) -> None:
     assert [photo.id for photo in iterate_pictures(run, limit=1)] == ["wrong.png"]
     with pytest.raises(InputError, match="limit is 0; expected"):
         list(iterate_pictures(run, limit=0))
+
+
+def test_photos_that_changed_since_the_run(run: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (200, 100), (255, 0, 0)).save(tmp_path / "wrong.png")
+    assert [photo.id for photo in iterate_pictures(run)] == ["right.png"]
+    (tmp_path / "right.png").write_bytes(b"no picture")
+    assert list(iterate_pictures(run)) == []
+
+
+def test_a_photo_that_does_not_decode_does_not_end_the_others(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{name}.png")
+    rows = [make_row(f"{name}.png", blob(3, 3), photo=tmp_path / f"{name}.png") for name in ("first", "second")]
+    rows[0]["sha256"] = None
+    (tmp_path / "first.png").write_bytes(b"no picture")
+    assert [photo.id for photo in iterate_pictures(write_run(tmp_path / "run", rows))] == ["second.png"]
+
+
+@pytest.mark.parametrize(("folder", "options"), [("run", {"limit": 0}), ("run", {"side": -1}), ("none", {})])
+def test_a_mistake_leaves_no_log(
+    run: Path, folder: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(folder: str) -> None:
+        Path(folder).mkdir()
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=start))
+    with pytest.raises((InputError, ArtifactError)):
+        write_tensorboard(run.parent / folder, tmp_path / "events", **options)
+    assert not (tmp_path / "events").exists()
 
 
 def test_tensorboard_reads_the_pictures(run: Path, tmp_path: Path) -> None:

@@ -221,3 +221,10 @@ def test_signed_maps_are_drawn_around_zero(tmp_path: Path) -> None:
 )
 def test_accept(accept: str, picture: bool) -> None:
     assert wants_picture(accept) is picture
+
+
+@pytest.mark.parametrize("box", ["0", "-1", "abc"])
+def test_a_classifier_has_no_boxes(service: Service, box: str) -> None:
+    refused, fine = ask(service, Request({"image": GOOD["png"], "box": box}), Request({"image": GOOD["png"]}))
+    assert (refused.status, fine.status) == (400, 200)
+    assert "box is of detectors" in json.loads(refused.body)["message"]

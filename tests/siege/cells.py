@@ -14,6 +14,7 @@ from explainable_model.errors import ExplainableModelError
 
 SECONDS = 30.0  # of one item
 MIB = 1 << 20
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -140,8 +141,14 @@ def _try(handle: Callable[[Any], Any], item: Any, accepted: tuple[type[Exception
         return "memory", "MemoryError"
     except BaseException as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return "foreign", f"{type(error).__name__}: {str(error)[:200]} ({place.filename}:{place.lineno})"
+        return "foreign", f"{type(error).__name__}: {str(error)[:200]} ({_shorten(place.filename)}:{place.lineno})"
     return ("answered", "") if problem is None else ("wrong", str(problem))
+
+
+def _shorten(file: str) -> str:
+    """The path of a file in the repository, or in the folder of packages."""
+    inside = Path(file).is_relative_to(ROOT)
+    return Path(file).relative_to(ROOT).as_posix() if inside else file.rpartition("site-packages/")[2]
 
 
 def _read_peak() -> float:

@@ -81,6 +81,7 @@ def test_cells_see_crashes_hangs_memory_and_foreign_errors() -> None:
     expected = dict.fromkeys(("refused", "foreign", "crash", "hang", "memory", "wrong"), 1)
     assert tally.outcomes == {"answered": 2, **expected}
     assert [line.split(":")[0] for line in tally.harm] == ["foreign", "crash", "hang", "memory", "wrong"]
+    assert "(tests/siege/test_siege.py:" in tally.harm[0]
 
 
 def make_misbehaving() -> Any:
