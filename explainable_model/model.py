@@ -122,7 +122,7 @@ class ExplainableModel(nn.Module):
         self._plan = Plan.from_arguments(self.model, row, names, find_fusion(fusion), **arguments)
         self._taps: dict[str, LayerTap] = {}
         self._graphs, self._randomness = GraphCache(), Randomness(self.model)
-        self._checked: set[tuple[int, ...]] = set()
+        self._checked, self._watched = set[tuple[int, ...]](), set[tuple[int, ...]]()
         checks.refuse_training_mode(self.model)
         if example is not None:
             with torch.no_grad():
@@ -169,7 +169,7 @@ class ExplainableModel(nn.Module):
             LayerError: the target layer did not run or has no spatial map.
             ModelError: training mode, NaN logits, or the prediction does not depend on the layer.
         """
-        watch, signed = ConvolutionWatch(image, is_active=not self._checked), list[Tensor]()
+        watch, signed = ConvolutionWatch(image, self._watched), list[Tensor]()
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
             with checks.explained_shape_errors(self.model, image), self._randomness.refused(plan, image, inputs), watch:
