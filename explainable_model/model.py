@@ -213,7 +213,7 @@ class ExplainableModel(nn.Module):
         self, image: Tensor, class_idx: ClassIdx, inputs: tuple[Tensor, ...]
     ) -> tuple[DifferentiableNetwork, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
         checks.refuse_tracing(image)
-        checks.refuse_training_mode(self.model, image)
+        checks.refuse_training_mode(self.model, image, self._plan)
         checks.check_image_for(self.model, image)
         plan, classes = self._plan, as_class_idx(class_idx, image, self._plan.top_k)
         check_frames(image.shape, plan.frames)
@@ -291,7 +291,7 @@ def lower(
         plan = with_rounded_means(*explainable._ready(image.clone(), None, inputs))
     example = tuple(tensor.detach() for tensor in (image, *inputs))
     request = explainable.model, plan, image, inputs
-    dynamic_batch = dynamic_batch and profile == "full"
+    dynamic_batch = checks.opens_batch(explainable.model, wanted=dynamic_batch and profile == "full")
     with named_functions(*request):
         lowered = lower_with_open_dims(
             explainable.model, plan, example, table, profile, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch
