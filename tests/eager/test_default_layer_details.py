@@ -106,7 +106,7 @@ def test_batch_norm_without_running_statistics_explains_one_image_at_a_time() ->
     torch.testing.assert_close(alone, nn.functional.interpolate(wanted, image.shape[2:], mode="bilinear")[:, 0])
     for options in ({"augment": True}, {"smooth": 4}, {"method": "smoothgrad"}):
         with pytest.raises(ModelError, match="'1' has no running statistics .* the copies of the image that .* would"):
-            ExplainableModel(network, "0", **options)(image[:1])  # type: ignore[arg-type]
+            ExplainableModel(network, "0", **options)(image[:1])
     explainable = ExplainableModel(network, "2", "layercam", normalize="none")
     with pytest.raises(ModelError, match="would mix the images of a batch. .* for one image, with dynamic_batch=False"):
         lower(explainable, image[:1])
