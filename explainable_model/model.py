@@ -122,7 +122,7 @@ class ExplainableModel(nn.Module):
         self._plan = Plan.from_arguments(self.model, row, names, find_fusion(fusion), **arguments)
         self._taps: dict[str, LayerTap] = {}
         self._graphs, self._randomness = GraphCache(), Randomness(self.model)
-        self._checked: set[tuple[int, ...]] = set()
+        self._checked, self._watched = set[tuple[int, ...]](), set[tuple[int, ...]]()
         checks.refuse_training_mode(self.model)
         if example is not None:
             with torch.no_grad():
@@ -169,7 +169,7 @@ class ExplainableModel(nn.Module):
             LayerError: the target layer did not run or has no spatial map.
             ModelError: training mode, NaN logits, or the prediction does not depend on the layer.
         """
-        watch, signed = ConvolutionWatch(image, is_active=not self._checked), list[Tensor]()
+        watch, signed = ConvolutionWatch(image, self._watched), list[Tensor]()
         with torch.inference_mode(False), torch.no_grad():
             network, plan, image, class_idx, inputs = self._ready(image, class_idx, inputs)
             with checks.explained_shape_errors(self.model, image), self._randomness.refused(plan, image, inputs), watch:
@@ -213,7 +213,7 @@ class ExplainableModel(nn.Module):
         self, image: Tensor, class_idx: ClassIdx, inputs: tuple[Tensor, ...]
     ) -> tuple[DifferentiableNetwork, Plan, Tensor, Tensor, tuple[Tensor, ...]]:
         checks.refuse_tracing(image)
-        checks.refuse_training_mode(self.model, image)
+        checks.refuse_training_mode(self.model, image, self._plan)
         checks.check_image_for(self.model, image)
         plan, classes = self._plan, as_class_idx(class_idx, image, self._plan.top_k)
         check_frames(image.shape, plan.frames)
@@ -291,7 +291,7 @@ def lower(
         plan = with_rounded_means(*explainable._ready(image.clone(), None, inputs))
     example = tuple(tensor.detach() for tensor in (image, *inputs))
     request = explainable.model, plan, image, inputs
-    dynamic_batch = dynamic_batch and profile == "full"
+    dynamic_batch = checks.opens_batch(explainable.model, wanted=dynamic_batch and profile == "full")
     with named_functions(*request):
         lowered = lower_with_open_dims(
             explainable.model, plan, example, table, profile, dynamic_size=dynamic_size, dynamic_batch=dynamic_batch

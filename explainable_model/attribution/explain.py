@@ -50,7 +50,7 @@ def explain(
         inputs: the extra inputs.
         progress: called with the number of copies that are done, by methods that run many.
         signed: receives the map ``(N, k, *grid)`` before it is rectified, where one layer of one image makes it; of a
-            method that adds up products, then the sum of their magnitudes.
+            method that adds up products, in host memory, then the sum of their magnitudes.
 
     Returns:
         ``logits``, ``class_idx`` shaped like the argument, and ``cam`` ``(N, *size)`` or ``(N, top_k, *size)``.
@@ -127,7 +127,7 @@ def _finished(context: MethodContext, signed: list[Tensor] | None = None) -> Ten
         cam = cam.to(logits.dtype)
     if signed is not None and len(maps) == 1:
         signed.append(cam)
-        if plan.method.adds_products and plan.smooth is None:
+        if plan.method.adds_products and plan.smooth is None and cam.device.type == "cpu":  # where it is read
             at_layer = replace(context, layer=0)
             signed.append((at_layer.activations.unsqueeze(1) * at_layer.gradients()).abs().sum(2))
     return finish(cam, context.size, plan.postprocess)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model.attribution.inputs import check_image
+from explainable_model.attribution.plan import Plan
 from explainable_model.eager.signature import container_advice, ids_advice
 from explainable_model.errors import ExplainableModelError, InputError, LoweringError, ModelError
 
@@ -40,18 +41,28 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
-def refuse_training_mode(model: nn.Module, image: object = None) -> None:
+def refuse_training_mode(model: nn.Module, image: object = None, plan: Plan | None = None) -> None:
     """Refuse a network whose answer depends on the batch or on chance.
 
     Args:
         model: the network.
         image: ``(N, C, *spatial)``; of several images, the statistics of their batch are refused as well.
+        plan: what is explained; the statistics of a batch of copies are refused, too.
 
     Raises:
         ModelError: the network, or a norm or dropout in it, is in training mode, or a norm has no running statistics.
     """
     if isinstance(image, Tensor) and image.ndim > 0 and len(image) > 1:
-        _refuse_batch_statistics(model, image)
+        _refuse_batch_statistics(
+            model,
+            f"each of the {len(image)} maps would depend on the other images. Explain one image at a time",
+        )
+    elif plan is not None and (plan.augment or plan.smooth is not None or plan.method.copies):
+        _refuse_batch_statistics(
+            model,
+            f"the copies of the image that augment, smooth and method {plan.method.name!r} run would depend on each "
+            "other. Choose a method without copies, such as gradcam, and leave augment and smooth out",
+        )
     if model.training or _trains(model):
         name = getattr(model, "network_name", type(model).__name__)
         raise ModelError(
@@ -71,14 +82,28 @@ def _trains(model: nn.Module) -> bool:
     return False
 
 
-def _refuse_batch_statistics(model: nn.Module, image: Tensor) -> None:
+def opens_batch(model: nn.Module, *, wanted: bool) -> bool:
+    """Whether a graph leaves the batch size open.
+
+    Raises:
+        ModelError: it should, and a norm without running statistics would mix the images.
+    """
+    if wanted:
+        _refuse_batch_statistics(
+            model,
+            "a graph with an open batch size would mix the images of a batch. Lower or export it for one image, with "
+            "dynamic_batch=False and a target layer after the norm",
+        )
+    return wanted
+
+
+def _refuse_batch_statistics(model: nn.Module, consequence: str) -> None:
     """A batch norm without running statistics mixes the images of a batch in evaluation mode, too."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise ModelError(
                 f"{type(module).__name__} {name!r} has no running statistics (track_running_stats=False), so it uses "
-                f"those of the batch after .eval() as well, and each of the {len(image)} maps would depend on the "
-                "other images. Explain one image at a time, or give the norm running statistics."
+                f"those of the batch after .eval() as well, and {consequence}, or give the norm running statistics."
             )
 
 

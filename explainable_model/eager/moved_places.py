@@ -40,16 +40,19 @@ class ConvolutionWatch(TorchFunctionMode):
 
     Args:
         image: what the network is given.
-        is_active: whether to look at all; each operator costs some microseconds.
+        watched: shapes of images without their batch that need no look, for each operator costs some microseconds;
+            ``warn_of_moves`` adds the image's.
 
     Attributes:
+        is_active: whether it looks at all.
         takes_image: whether the first convolution was given the image as it is; ``None`` where none ran.
         repeats: whether a convolution ran twice.
     """
 
-    def __init__(self, image: Tensor, *, is_active: bool = True) -> None:
+    def __init__(self, image: Tensor, watched: set[tuple[int, ...]]) -> None:
         super().__init__()
-        self.is_active = is_active
+        self.is_active = isinstance(image, Tensor) and tuple(image.shape[1:]) not in watched
+        self.watched = watched
         self.takes_image: bool | None = None
         self.repeats = False
         self._image, self._weights = image, set[int]()
@@ -71,7 +74,8 @@ class ConvolutionWatch(TorchFunctionMode):
             self.repeats |= id(weight) in self._weights
             self._weights.add(id(weight))
             if self.takes_image is None:
-                self.takes_image = given.shape == self._image.shape and bool((given == self._image).all())
+                image = self._image  # the network may have moved it to another device
+                self.takes_image = given.shape == image.shape and bool((given == image.to(given.device)).all())
         return func(*args, **kwargs or {})
 
 
@@ -84,6 +88,15 @@ def warn_of_moves(model: nn.Module, arguments: tuple[Tensor, ...], plan: Plan, w
         plan: names the layers.
         watch: what the first run showed; without a reason in it, nothing is run again.
     """
+    if not watch.is_active:
+        return
+    _warn(model, arguments, plan, watch)
+    pixels = arguments[0].flatten(2)
+    if bool((pixels != pixels[..., :1]).any()):  # an image of one color is the same after it was moved
+        watch.watched.add(tuple(arguments[0].shape[1:]))
+
+
+def _warn(model: nn.Module, arguments: tuple[Tensor, ...], plan: Plan, watch: ConvolutionWatch) -> None:
     if watch.takes_image is not False and not (watch.repeats and plan.call is None):
         return
     if not plan.layers or plan.frames is not None or plan.reshape_transform is not None:
@@ -99,7 +112,7 @@ def warn_of_moves(model: nn.Module, arguments: tuple[Tensor, ...], plan: Plan, w
             continue
         doubt = find_move(model, name, entry.layout, example.image.detach(), partial(run_copies, example))
         if doubt is not None:
-            warnings.warn(doubt, DoubtfulPlacesWarning, stacklevel=4)
+            warnings.warn(doubt, DoubtfulPlacesWarning, stacklevel=5)
 
 
 def find_move(

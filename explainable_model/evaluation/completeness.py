@@ -27,12 +27,13 @@ def convergence_gap(explainable: "ExplainableModel", image: "Tensor", class_idx:
         ``(N,)``: the gap in units of the score.
 
     Raises:
-        InputError: another method, or a target that is not the score of a class.
+        InputError: another method, several classes (``top_k``), or a target that is not the score of a class.
 
     Source: completeness, Sundararajan et al. 2017, arXiv 1703.01365, proposition 1; captum calls it convergence delta.
     """
     import torch
 
+    from explainable_model.attribution.scores import class_scores
     from explainable_model.attribution.targets import ClassScore
     from explainable_model.methods.image_adapters import find_baselines
     from explainable_model.methods.input_gradient import integration_path
@@ -43,6 +44,8 @@ def convergence_gap(explainable: "ExplainableModel", image: "Tensor", class_idx:
             f"convergence_gap is of method={METHOD!r} and the score of a class; got {plan.method.name!r} and the "
             f"target {type(plan.target).__name__}."
         )
+    if plan.top_k is not None:
+        raise InputError(f"convergence_gap is of one class for each image; got top_k={plan.top_k}. Leave out top_k=.")
     options = {**plan.method.options, **plan.options}
     start = find_baselines(image, options["baseline"])[:1]
     logits, classes, *_ = explainable.attribute(image, class_idx)
@@ -52,6 +55,6 @@ def convergence_gap(explainable: "ExplainableModel", image: "Tensor", class_idx:
         total = total + explainable.attribute(step, classes).gradients
     sums = ((image - start) * total / options["steps"]).flatten(1).sum(1)
     of_baseline = explainable.attribute(start.expand_as(image), classes).logits
-    differences = (logits - of_baseline).gather(1, classes[:, None])[:, 0]
+    differences = class_scores(logits - of_baseline, len(image)).gather(1, classes[:, None])[:, 0]
     gap: Tensor = sums - differences
     return gap

@@ -46,14 +46,19 @@ class OutputEnding:
 
 
 def find_ending(logits: fx.Node) -> OutputEnding:
-    """Walk back from the node of the prediction to the last layers with weights."""
+    """Walk back from the node of the prediction to the last layers with weights, along what the image reaches.
+
+    Args:
+        logits: the prediction, in a graph whose first input is the image.
+    """
+    of_image = _reached(next(node for node in logits.graph.nodes if node.op == "placeholder"))
     activations: set[str] = set()
     passed: set[str] = set()
     raw, stack, seen = False, [logits], set[fx.Node]()
     while stack:
         node = stack.pop()
         value = value_of(node)
-        if node in seen or node.op == "get_attr" or value is None or not value.is_floating_point():
+        if node in seen or node not in of_image or value is None or not value.is_floating_point():
             continue
         seen.add(node)
         name = str(node.target).split(".")[1] if node.op == "call_function" and "." in str(node.target) else ""
@@ -65,6 +70,16 @@ def find_ending(logits: fx.Node) -> OutputEnding:
             passed.add(name)
             stack += node.all_input_nodes
     return OutputEnding(frozenset(activations), frozenset(passed), raw)
+
+
+def _reached(start: fx.Node) -> set[fx.Node]:
+    reached, stack = set[fx.Node](), [start]
+    while stack:
+        node = stack.pop()
+        if node not in reached:
+            reached.add(node)
+            stack += node.users
+    return reached
 
 
 def classify_output(ending: OutputEnding | None, logits: Tensor) -> OutputKind:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explainable_model import ExplainableModel
+from explainable_model import ExplainableModel, lower
 from explainable_model.eager.find_layer import default_layer
 from explainable_model.errors import DoubtfulPlacesWarning, LayerError, ModelError
 from tests.eager.test_small_grids import Reader
@@ -104,3 +104,11 @@ def test_batch_norm_without_running_statistics_explains_one_image_at_a_time() ->
     (gradient,) = torch.autograd.grad(network[1:](kept)[0, 1], kept)
     wanted = (gradient.relu() * kept).sum(1, keepdim=True).relu()
     torch.testing.assert_close(alone, nn.functional.interpolate(wanted, image.shape[2:], mode="bilinear")[:, 0])
+    for options in ({"augment": True}, {"smooth": 4}, {"method": "smoothgrad"}):
+        with pytest.raises(ModelError, match="'1' has no running statistics .* the copies of the image that .* would"):
+            ExplainableModel(network, "0", **options)(image[:1])
+    explainable = ExplainableModel(network, "2", "layercam", normalize="none")
+    with pytest.raises(ModelError, match="would mix the images of a batch. .* for one image, with dynamic_batch=False"):
+        lower(explainable, image[:1])
+    closed = lower(explainable, image[:1], dynamic_batch=False)
+    torch.testing.assert_close(closed(image[:1]).cam, explainable(image[:1]).cam)

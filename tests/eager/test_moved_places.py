@@ -1,8 +1,10 @@
 """A map of a network that crops, pads, mirrors or turns the image itself lies elsewhere, and a warning says where."""
 
+import copy
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explainable_model import ExplainableModel
-from explainable_model.errors import DoubtfulPlacesWarning, LayerError, RepeatedLayerWarning
+from explainable_model.errors import DoubtfulPlacesWarning, ExplainableModelError, LayerError, RepeatedLayerWarning
 from tests.support.nets import images, seeded
 
 
@@ -134,6 +136,27 @@ def test_the_look_at_the_places_leaves_no_trace() -> None:
     before = network.calls.clone()
     ExplainableModel(network, "body")(image)
     assert network.calls == before + 1
+
+
+def test_the_first_calls_may_show_nothing() -> None:
+    """A preparation, another size, an image of one color and a call that fails leave the look to a later call."""
+    image = images(2, (3, 64, 64))
+    network = seeded(Prepares(lambda x: x[..., :48, :48].flip(-1) if x.shape[-1] > 48 else x))
+    for first in (
+        lambda explainable: explainable.prepare(image),
+        lambda explainable: explainable.attribute(image),
+        lambda explainable: explainable(images(2, (3, 48, 48))),
+        lambda explainable: explainable(image, 99),
+    ):
+        explainable = ExplainableModel(network, "body")
+        with suppress(ExplainableModelError):
+            first(explainable)
+        explainable = copy.deepcopy(explainable)
+        with pytest.warns(DoubtfulPlacesWarning, match="its width mirrored"):
+            explainable(image)
+    mirrored = ExplainableModel(seeded(Prepares(lambda x: x.flip(-1))), "body", example=torch.ones(1, 3, 64, 64))
+    with pytest.warns(DoubtfulPlacesWarning, match="its width mirrored"):
+        mirrored(image)
 
 
 class Mirrored(Prepares):

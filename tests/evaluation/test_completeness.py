@@ -54,3 +54,18 @@ def test_what_has_no_gap() -> None:
     other = ExplainableModel(seeded(SmallNet()), None, "integrated_gradients", target=targets.Difference(other=1))
     with pytest.raises(InputError, match="the target Difference"):
         convergence_gap(other, image)
+    several = ExplainableModel(seeded(SmallNet()), None, "integrated_gradients", top_k=2)
+    with pytest.raises(InputError, match="one class for each image; got top_k=2"):
+        convergence_gap(several, image)
+
+
+@pytest.mark.parametrize("shape", ["dense", "none"])
+def test_outputs_of_other_shapes(shape: str) -> None:
+    class Cubed(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return image**3 if shape == "dense" else (image**3)[:, 0].flatten(1).sum(1)
+
+    image = images(2, (3, 4, 4)).double()
+    explainable = ExplainableModel(Cubed().eval(), None, "integrated_gradients", options={"steps": 4})
+    gap = convergence_gap(explainable, image, 0)
+    assert (gap + (image[:, 0] ** 3).flatten(1).sum(1) / 64).abs().max() < 1e-12

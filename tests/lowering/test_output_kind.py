@@ -81,6 +81,17 @@ def test_the_kind_is_found_without_a_graph(name: str) -> None:
     assert find_output_kind(seeded(Ending(end, classes)), 3 * images(2, SHAPE)) == kind
 
 
+def test_what_is_made_of_parameters_alone_is_no_ending() -> None:
+    class Scaled(Ending):
+        def __init__(self) -> None:
+            super().__init__(lambda x: x * self.logit_scale.exp() + self.logit_scale.abs().pow(2), 1)
+            self.logit_scale = nn.Parameter(torch.tensor(0.5))
+
+    network = seeded(Scaled())
+    assert lower(ExplainableModel(network, "conv"), images(2, SHAPE)).output_kind == "binary_logits"
+    assert find_output_kind(network, images(2, SHAPE)) == "binary_logits"
+
+
 @pytest.mark.parametrize(
     ("end", "classes", "kind"),
     [
