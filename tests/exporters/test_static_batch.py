@@ -87,4 +87,4 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     for wrong in ("0", "-1", "two"):
         run = Run(capsys, "export", "--model", NAMED, f"--batch={wrong}", "-o", path)
         assert run.code == 2
-        assert f"'{wrong}' is not a number of images; expected 1 or more" in run.err
+        assert f"'{wrong}' is no count; expected a whole number from 1 on" in run.err

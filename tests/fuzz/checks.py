@@ -6,7 +6,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from explainable_model import LoweredModel
-from explainable_model.errors import DoubtfulPlacesWarning, ExplainableModelError, RepeatedLayerWarning, ZeroMapWarning
+from explainable_model.errors import (
+    CancelledMapWarning,
+    DoubtfulPlacesWarning,
+    ExplainableModelError,
+    RepeatedLayerWarning,
+    ZeroMapWarning,
+)
 from tests.fuzz.attention import TokenMixer
 from tests.fuzz.cases import Case, Wrong
 from tests.fuzz.eager import check_eager
@@ -61,7 +67,7 @@ def check_case(case: Case, formats: Sequence[str] = FORMATS, *, lowers: bool = T
     """Make every comparison of a case."""
     outcome = Outcome(case.seed, case.method)
     with warnings.catch_warnings():
-        for expected in (ZeroMapWarning, RepeatedLayerWarning, DoubtfulPlacesWarning):
+        for expected in (ZeroMapWarning, CancelledMapWarning, RepeatedLayerWarning, DoubtfulPlacesWarning):
             warnings.simplefilter("ignore", expected)
         if _stage(outcome, "eager", case, lambda: check_eager(case)) and lowers:
             graphs: list[LoweredModel] = []
