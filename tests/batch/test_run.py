@@ -217,11 +217,10 @@ def test_rows_that_an_engine_lost_are_noticed(
         explain_data_set(quick, data, tmp_path / "run", **HERE)
 
 
-@pytest.mark.parametrize("processes", [0, 2])
-def test_a_full_disk(quick: Path, data: Path, mounted: Callable[..., Path], processes: int) -> None:  # noqa: F811
+def test_a_full_disk(quick: Path, data: Path, mounted: Callable[..., Path]) -> None:  # noqa: F811
     disk = mounted("size=44k")
     with pytest.raises(ArtifactError, match=r"could not be written \(No space left on device\); nothing was left"):
-        explain_data_set(quick, data, disk / "run", processes=processes, part_rows=3)
+        explain_data_set(quick, data, disk / "run", processes=0, part_rows=3)
     made = [path.name for path in (disk / "run").rglob("*") if path.is_file() and path.stat().st_size]
     assert not [name for name in made if name.startswith(".part")]
     os.system(f"mount -o remount,size=10m {disk}")
