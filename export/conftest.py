@@ -14,8 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from cells import NAMES, Cells, draw_squares, find_candidates
 
 from explainable_model import ExplainableModel, Explanation, Preprocess, export
 from explainable_model.demo import demo_photos, efficientnet_lite0
@@ -78,34 +77,10 @@ def eager(network: Any) -> Callable[..., Explanation[np.ndarray]]:
     return explain
 
 
-class Cells(nn.Module):
-    """Finds red and green squares of 16 pixels in a grid of an image of 64 x 96."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.colors = nn.Conv2d(3, 2, 1, bias=False)
-        weights = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]])
-        self.colors.weight = nn.Parameter(weights.reshape(2, 3, 1, 1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        return nn.functional.avg_pool2d(self.colors(image).relu(), 16)
-
-    @staticmethod
-    def find_candidates(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, boxes and labels of all cells."""
-        scores, labels = (8 * network(image) - 4).flatten(2).max(1)
-        rows, columns = torch.meshgrid(torch.arange(4) * 16.0, torch.arange(6) * 16.0, indexing="ij")
-        boxes = torch.stack([columns, rows, columns + 16, rows + 16], -1).reshape(1, -1, 4)
-        return scores, boxes.expand(image.shape[0], -1, -1), labels
-
-
 @pytest.fixture
 def squares(tmp_path: Path) -> Path:
     """A photo of 192 x 96 pixels with three squares of 32, which are cells of ``Cells`` in a letterbox."""
-    photo = Image.new("RGB", (192, 96), (90, 90, 90))
-    for corner, color in {(32, 16): (230, 25, 0), (96, 48): (30, 220, 0), (128, 16): (15, 235, 0)}.items():
-        photo.paste(color, (*corner, corner[0] + 32, corner[1] + 32))
-    photo.save(tmp_path / "squares.png")
+    draw_squares().save(tmp_path / "squares.png")
     return tmp_path / "squares.png"
 
 
@@ -117,12 +92,11 @@ def cells(squares: Path, tmp_path: Path) -> Callable[..., Path]:
         preprocess = Preprocess((64, 96), mean=(0.0,) * 3, std=(1.0,) * 3, resize=None, pad=pad)
         image = torch.from_numpy(preprocess(open_photo(squares)))
         explainable = ExplainableModel(
-            Cells().eval(), "colors", task="detection", candidates=Cells.find_candidates, method="hirescam", top_k=3,
+            Cells().eval(), "colors", task="detection", candidates=find_candidates, method="hirescam", top_k=3,
             max_boxes=4,
         )  # fmt: skip
-        names = ["red", "green"]
         return export(
-            explainable, tmp_path / f"cells{suffix}", image, preprocess=preprocess, class_names=names, reference=image
+            explainable, tmp_path / f"cells{suffix}", image, preprocess=preprocess, class_names=NAMES, reference=image
         )
 
     return make
