@@ -40,7 +40,10 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
         try:
             converted = litert_torch.convert(lowered.exported_program.module(), lowered.inputs).model_content()
         except Exception as error:  # of the converter and of MLIR, which share no class
-            raise LoweringError(f"{lowered.plan.model} cannot be translated to LiteRT: {first_line(error)}") from error
+            advice = "" if lowered.profile == "portable" else " Try profile='portable', which has fewer operators."
+            raise LoweringError(
+                f"{lowered.plan.model} cannot be translated to LiteRT: {first_line(error)}.{advice}"
+            ) from error
     path.write_bytes(_name_and_describe(converted, metadata, names))
 
 

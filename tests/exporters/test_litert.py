@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from explainable_model import ExplainableModel, export, load, lower, read_metadata
+from explainable_model.artifact.metadata import Profile
 from explainable_model.errors import InputError, LoweringError, MissingRuntimeError
 from tests.support.hostile import GOOD
 from tests.support.nets import TinyResNet, images, seeded
@@ -91,13 +92,11 @@ def test_without_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @needs_converter
-@pytest.mark.parametrize(
-    ("network", "layer"),
-    [(TinyResNet, "layer2")],
-)
-def test_exports(network: type[nn.Module], layer: str, tmp_path: Path) -> None:
-    explainable = ExplainableModel(seeded(network()), layer)
-    session = load(export(explainable, tmp_path / "net.tflite", images(2)), threads=1, check=True)
+@pytest.mark.parametrize(("layer", "profile"), [("layer2", "full"), ("stem", "portable")])
+def test_exports(layer: str, profile: Profile, tmp_path: Path) -> None:
+    explainable = ExplainableModel(seeded(TinyResNet()), layer)
+    path = export(explainable, tmp_path / "net.tflite", images(2), profile=profile)
+    session = load(path, threads=1, check=True)
     for seed in range(3):
         image, asked = images(2, seed=seed), torch.tensor([-1, 3])
         want, got = explainable(image, asked), session(image, asked)
@@ -126,6 +125,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
     wide = ExplainableModel(seeded(TinyResNet()).double(), "layer2")
     with pytest.raises(LoweringError, match=r"LiteRT computes in float32 and int32; TinyResNet computes in float64"):
         export(wide, tmp_path / "net.tflite", images(1).double())
+    with pytest.raises(LoweringError, match=r"TinyResNet cannot be translated to LiteRT: .*Try profile='portable'"):
+        export(ExplainableModel(seeded(TinyResNet()), "stem"), tmp_path / "net.tflite", images(1))
     with pytest.raises(LoweringError, match=r"Scaled takes int64"):
         export(ExplainableModel(seeded(Scaled()), "conv"), tmp_path / "net.tflite", images(1), torch.tensor([2]))
     assert list(tmp_path.iterdir()) == []
