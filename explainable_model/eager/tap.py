@@ -88,6 +88,22 @@ class ActivationCapture:
         return self.activations.clone()
 
 
+class ActivationShift:
+    """Adds a tensor to one output of a layer.
+
+    Args:
+        call: which call of the layer, counted from 0.
+        change: what is added.
+    """
+
+    def __init__(self, call: int, change: Tensor) -> None:
+        self._left, self._change = call, change
+
+    def __call__(self, output: Tensor, inputs: tuple[Any, ...]) -> Tensor:
+        self._left -= 1
+        return output + self._change if self._left == -1 else output
+
+
 def _shares_storage(output: Tensor, inputs: tuple[Any, ...]) -> bool:
     return any(
         isinstance(value, Tensor)
