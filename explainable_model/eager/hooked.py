@@ -11,6 +11,7 @@ from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from explainable_model.attribution.calling import call_network
+from explainable_model.attribution.containers import Path
 from explainable_model.attribution.network import DifferentiableNetwork, ForwardRun
 from explainable_model.attribution.plan import IMAGE_LAYER, Plan
 from explainable_model.attribution.targets import Scores, score_output
@@ -66,9 +67,24 @@ class HookedNetwork:
                 with ExactSigmoid():
                     scores, captures = run_with_tail(self._model, names, self._taps, image, score, plan.call)
         self._warn_of_saturation(scores)
+        self._refuse_several(scores, dict(zip(names, captures, strict=True)))
         self._calls = {name: capture.calls for name, capture in zip(names, captures, strict=True)}
         activations = [self._captured(name, capture) for name, capture in zip(names, captures, strict=True)]
         return detached_run(image, inputs, Graph(scores, activations, names))
+
+    def _refuse_several(self, scores: Scores, captures: dict[str, ActivationCapture]) -> None:
+        """Refuse a layer of which the prediction reads several maps, unless the user says how its output is read."""
+        for name in self._plan.layers if self._plan.reshape_transform is None else ():
+            capture = captures[name]
+            read = capture.find_read(explained_score(scores)) if capture.others else []
+            if read and capture.activations is not None:
+                shapes = [f"[{path_text(path)}] {tuple(capture.others[path].shape)}" for path in read]
+                raise LayerError(
+                    f"target_layer {name!r} returns several maps that the prediction of {type(self._model).__name__} "
+                    f"depends on: {tuple(capture.activations.shape)}, {', '.join(shapes)}. Name the layer inside of it "
+                    "that makes the one to explain, or several (find_layers(model, image) lists them), or say with "
+                    "reshape_transform=lambda maps: maps that the first is meant."
+                )
 
     def _exported(self, image: Tensor, inputs: Sequence[Tensor], error: RuntimeError) -> DifferentiableNetwork:
         """The network as a graph, where autograd refused its operations in place; any other error is raised."""
@@ -170,6 +186,17 @@ class HookedNetwork:
             return autograd.curvature(self._plan, run, tap)
         except RuntimeError as error:
             return autograd.curvature(self._plan, self._run_again(run, error), tap)
+
+
+def explained_score(scores: Scores) -> Tensor:
+    """The sum of the scores that are explained first, with its graph."""
+    with torch.enable_grad():
+        return scores.values.gather(1, scores.columns[:, :1]).sum()
+
+
+def path_text(path: Path) -> str:
+    """The place of a tensor in a container, as it is written."""
+    return "][".join(map(repr, path))
 
 
 def is_in_place_refusal(error: RuntimeError) -> bool:
