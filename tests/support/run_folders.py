@@ -58,7 +58,7 @@ def make_box(edges: Sequence[float], values: NDArray[Any] | None = None, label: 
     return {**found, **encode_map(values, signed=False), **described, "half_max_box": [0.0, 0.0, 9.0, 9.0], **changes}
 
 
-def make_box_row(name: str, boxes: Sequence[Row] = (), **options: Any) -> Row:
+def make_box_row(name: str, boxes: Sequence[Row | None] = (), **options: Any) -> Row:
     """The row of a detector's photo; options as of ``make_row``."""
     row = make_row(name, **options)
     kept = ("id", "uri", "sha256", "label", "width", "height", "crop", "milliseconds", "error", "artifact", "version")
