@@ -74,8 +74,8 @@ function showBoxTexts() {
   byId("classes-lead").textContent = "How often each class was found. Right and wrong, groups of similar maps and average maps need " +
     "one answer for each photo, so a page of boxes has none of them.";
   byId("strengths-title").textContent = "Heat inside the box";
-  byId("strengths-lead").textContent = "The share of each map that lies inside its box. A box with little of it was found by its surroundings, " +
-    "or by a mark beside it: look at the photo.";
+  byId("strengths-lead").textContent = "The share of each map that lies inside its box. Where it is little, the network looked at the surroundings, " +
+    "or at a mark beside the box: look at the photo.";
 }
 
 const BOX_ORDERS = {
