@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from explainable_model.batch.batches import split_into_batches
 from explainable_model.batch.map_measures import compute_share_in_box, describe_map
 from explainable_model.batch.prepared import Prepared
-from explainable_model.batch.small_maps import CELL, MOST_CELLS, average_cells, count_cells
+from explainable_model.batch.small_maps import CELL, MOST_CELLS, average_cells, count_cells, fit_cells
 from explainable_model.errors import InputError
 from explainable_model.explainer.detection_defaults import DETECTION
 from explainable_model.explainer.detector import session_detector
@@ -96,11 +96,7 @@ class BoxRows:
     def _reduce(self, found: FoundBoxes) -> NDArray[Any]:
         """Maps of at most 64 cells a side."""
         size = found.cam.shape[1:]
-        if self._is_small:
-            rows, columns = (max(1, round(side / max(1.0, max(size) / MOST_CELLS))) for side in size)
-            grid = rows, columns
-        else:
-            grid = count_cells(size)
+        grid = fit_cells(size) if self._is_small else count_cells(size)
         if not len(found) or grid == size:
             return found.cam.astype(np.float64)
         return np.stack([average_cells(cam, grid) for cam in found.cam])

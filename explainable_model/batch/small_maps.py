@@ -61,7 +61,8 @@ def find_small_maps(metadata: Metadata, run: Run) -> SmallMaps:
     """Find how an artifact's maps become small.
 
     A map that was resized bilinearly from few values is determined by them: the smallest grid from which the artifact's
-    answers to made-up images follow is the layer's. Where no such grid exists, cells of 16 pixels are averaged.
+    answers to made-up images follow is the layer's. Where no such grid exists, cells of 16 pixels are averaged. Of a map
+    at the layer's own resolution with a side of more than 64 cells, means over 64 cells are taken.
 
     Args:
         metadata: of the artifact.
@@ -80,7 +81,7 @@ def find_small_maps(metadata: Metadata, run: Run) -> SmallMaps:
     )
     if grid is not None:
         return SmallMaps(f"bilinear resizing inverted: {grid[0]} x {grid[1]} from {full}", grid, inverse=True)
-    rows, columns = count_cells(size)
+    rows, columns = fit_cells(size) if metadata.upsample == "none" else count_cells(size)
     return SmallMaps(f"means over {rows} x {columns} cells of {full}", (rows, columns))
 
 
@@ -136,6 +137,13 @@ def _invert(full: int, small: int) -> NDArray[np.float64]:
 def count_cells(size: tuple[int, ...]) -> tuple[int, int]:
     """Count rows and columns of cells of 16 pixels of an image; 7 to 64, where it has as many pixels."""
     rows, columns = (min(max(side // CELL, min(side, FEWEST_CELLS)), MOST_CELLS) for side in size)
+    return rows, columns
+
+
+def fit_cells(size: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a layer's own map, as they are where no side is longer than 64, and else in its shape."""
+    shrink = max(1.0, max(size) / MOST_CELLS)
+    rows, columns = (max(1, round(side / shrink)) for side in size)
     return rows, columns
 
 
