@@ -61,8 +61,8 @@ def find_small_maps(metadata: Metadata, run: Run) -> SmallMaps:
     """Find how an artifact's maps become small.
 
     A map that was resized bilinearly from few values is determined by them: the smallest grid from which the artifact's
-    answers to made-up images follow is the layer's. Where no such grid exists, cells of 16 pixels are averaged. Of a map
-    at the layer's own resolution with a side of more than 64 cells, means over 64 cells are taken.
+    answers to made-up images follow is the layer's. Where no such grid exists, cells of 16 pixels are averaged. A
+    layer's own map with a side of more than 64 cells is averaged to 64.
 
     Args:
         metadata: of the artifact.
