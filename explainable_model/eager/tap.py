@@ -100,7 +100,7 @@ class ActivationCapture:
             return output
         self.others = {}
         for path, tensor in list(named_tensors(output)):
-            if tensor is not first and tensor.ndim == first.ndim > 2 and tensor.shape[0] == first.shape[0]:
+            if tensor is not first and _may_be_a_map(tensor, first):
                 kept = tensor.clone() if tensor.requires_grad else tensor.detach().clone().requires_grad_()
                 self.others[path] = kept
                 output = replace_tensor(output, tensor, kept.clone())
@@ -129,6 +129,12 @@ class ActivationShift:
     def __call__(self, output: Tensor, inputs: tuple[Any, ...]) -> Tensor:
         self._left -= 1
         return output + self._change if self._left == -1 else output
+
+
+def _may_be_a_map(tensor: Tensor, first: Tensor) -> bool:
+    """Whether a tensor beside a map may be one; the last state of an LSTM beside all its steps is none."""
+    has_rank = tensor.ndim == first.ndim > 2 and tensor.shape[0] == first.shape[0]
+    return has_rank and (tensor.ndim > 3 or tensor.shape[1] == first.shape[1])
 
 
 def _shares_storage(output: Tensor, inputs: tuple[Any, ...]) -> bool:
