@@ -57,6 +57,10 @@ class ShallowLayerWarning(ExplainableModelWarning):
     """The automatic choice is the patch embedding, for no later layer's output is known to be a grid."""
 
 
+class OneNetworkWarning(ExplainableModelWarning):
+    """The automatic choice lies in one of several networks side by side, and the map shows that one alone."""
+
+
 class LowRangeWarning(ExplainableModelWarning):
     """A picture of 16 bits uses few of its values: it becomes nearly black, and the answer may not help."""
 

@@ -74,6 +74,7 @@ PRESENT = 0.5
 
 OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 PROBABILITY_KINDS: tuple[OutputKind, ...] = ("softmax", "sigmoid", "binary")  # the values are probabilities already
+INDEPENDENT_KINDS: tuple[OutputKind, ...] = ("sigmoid", "sigmoid_logits", "binary", "binary_logits")  # present or not
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done (``"reading"``, ``"copies"``), how many are done, and how many there are."""
@@ -216,6 +217,20 @@ def check_threshold(threshold: float) -> float:
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
         raise ValueError(f"threshold is {threshold!r}; expected a probability between 0 and 1, such as 0.5.")
     return float(threshold)
+
+
+def check_presence(threshold: float, kind: OutputKind | None) -> None:
+    """Refuse a threshold that nothing is compared with.
+
+    Raises:
+        ValueError: a threshold of the user's, and an output whose classes are not present or absent by themselves.
+    """
+    if threshold != PRESENT and kind not in INDEPENDENT_KINDS:
+        raise ValueError(
+            f"threshold is {threshold:.3g}, and the output is read as {kind or 'an unknown kind'}: no class is "
+            "present or absent by itself. Leave the threshold out, or write output_kind='binary_logits' (of several "
+            "classes 'sigmoid_logits') where a sigmoid of the output is a probability."
+        )
 
 
 def to_probabilities(logits: ArrayT, kind: OutputKind | None) -> ArrayT:

@@ -181,7 +181,7 @@ class ExplainableModel(nn.Module):
                 return cast(Explanation[Tensor], read_detections(answer))
             refuse_embedding(self.model, plan, image, inputs, answer.logits)
         own = inputs[: len(inputs) - plan.target.inputs]
-        return answer.with_kind(partial(find_output_kind, self.model, image, own, plan.output, plan.forward))
+        return answer.with_kind(partial(find_output_kind, self.model, image, own, plan))
 
     if TYPE_CHECKING:  # for nn.Module, a call returns anything
 

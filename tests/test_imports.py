@@ -33,6 +33,7 @@ cli
 """
 LOWERING = """
 graph shapes
+output_ending
 output_kind
 eager_kind
 rules

@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explainable_model import ExplainableModel, NamedModel, Preprocess, export, load, lower, read_metadata
+from explainable_model import ExplainableModel, NamedModel, Preprocess, export, load, lower, read_metadata, targets
 from explainable_model.artifact.metadata import parse_metadata
 from explainable_model.explainer.answers import describe_classes, label_class
-from explainable_model.explainer.explainer import artifact_explainer
+from explainable_model.explainer.explainer import artifact_explainer, model_explainer
 from explainable_model.explanation import Explanation, to_probabilities
 from tests.support.nets import images, seeded
 
@@ -45,7 +46,8 @@ KINDS: dict[str, tuple[Callable[[Tensor], Tensor], int, Callable[[Tensor], Tenso
 def test_the_probabilities_are_those_of_the_network(kind: str, tmp_path: Path) -> None:
     end, classes, expected = KINDS[kind]
     network, image = seeded(Ending(end, classes)), images(2, SIZE)
-    explainable = ExplainableModel(network, "conv")
+    target = targets.Binary() if kind == "binary_logits" else None
+    explainable = ExplainableModel(network, "conv", target=target)
     with torch.no_grad():
         wanted = expected(network.head(network.conv(image).tanh().mean((2, 3))))
     answer = explainable(image)
@@ -120,6 +122,18 @@ def test_the_artifact_knows_the_threshold(tmp_path: Path) -> None:
     assert explainer.describe(answer)["present"] == bool(answer.logits[0, 0] >= 0.9)
     record = {key: value for key, value in read_metadata(path).to_dict().items() if key != "threshold"}
     assert parse_metadata(json.dumps(record), path).threshold == 0.5, "as in artifacts of earlier versions"
+
+
+def test_a_threshold_that_nothing_is_compared_with_is_refused(tmp_path: Path) -> None:
+    network = seeded(Ending(lambda z: z, 1))
+    refused = "threshold is 0.2, and the output is read as scores: .* output_kind='binary_logits'"
+    with pytest.raises(ValueError, match=refused):
+        export(ExplainableModel(network, "conv"), tmp_path / "net.ts", images(1, SIZE), threshold=0.2)
+    assert not list(tmp_path.iterdir())
+    named = NamedModel(network, Preprocess(SIZE[1:]), threshold=0.2)
+    with pytest.raises(ValueError, match=refused):
+        model_explainer(named)
+    assert model_explainer(replace(named, output_kind="binary_logits")).threshold == 0.2
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.1, float("nan"), True, "0.5"])

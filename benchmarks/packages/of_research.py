@@ -127,7 +127,7 @@ CASES = [
         ("uplayer_top",),
         (224, 224),
         "the reconstruction, summed over all pixels",
-        kind="binary_logits",  # nothing tells a picture of one channel from the logits of a mask
+        kind="scores",  # nothing tells a picture of one channel from the logits of a mask
         shape=(1, 224, 224),
     ),
     case_of(

@@ -49,6 +49,8 @@ def show_warnings(console: Console) -> Iterator[None]:
 
 def describe_agreement(metadata: "Metadata") -> str:
     """Describe how an artifact of less precision agrees with the one in float32, by class."""
+    from explainable_model.verify.agreement import is_number
+
     agreement = metadata.agreement or {}
     names = metadata.class_names
 
@@ -56,7 +58,8 @@ def describe_agreement(metadata: "Metadata") -> str:
         return name, str(share["images"]), f"{share['classes']:.0%}", f"{share['correlation']:.4f}"
 
     images = "photos" if agreement["photos"] else "made-up images"
-    rows = [("predicted in float32", images, f"same class in {metadata.precision}", "correlation of the maps")]
+    same = "nearly the same score" if is_number(metadata.output_kind, metadata.classes) else "same class"
+    rows = [("predicted in float32", images, f"{same} in {metadata.precision}", "correlation of the maps")]
     for share in agreement["by_class"]:
         index = share["class_idx"]
         rows.append(format_row(names[index] if names else str(index), share))

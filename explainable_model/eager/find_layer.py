@@ -30,10 +30,11 @@ from explainable_model.eager.layer_candidates import (
     list_candidates,
     reaches_the_map,
 )
+from explainable_model.eager.parallel_networks import describe_layers, find_parallel_layers
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
 from explainable_model.eager.token_places import check_places
-from explainable_model.errors import LayerError, ModelError, ShallowLayerWarning
+from explainable_model.errors import LayerError, ModelError, OneNetworkWarning, ShallowLayerWarning
 
 # The automatic choice looks at this many images of a batch: two, which tell a batch from a table of one row.
 FEW_IMAGES = 2
@@ -143,6 +144,15 @@ def planned_layer(model: nn.Module, plan: Plan, image: Tensor, inputs: Sequence[
     target = plan.target or ClassScore()
     example = Example(model, (image, *inputs), plan.output, target, plan.frames, plan.forward)
     layer, record = _find_default(example)
+    others = find_parallel_layers(example, record, layer) if plan.frames is None else []
+    if others:
+        warnings.warn(
+            f"The automatic choice is {layer!r}, and {type(model).__name__} has {len(others) + 1} networks side by "
+            f"side that see the image: the map shows one of them. Name a layer of each, "
+            f"target_layer={describe_layers([*others, layer])}, whose maps are averaged, or the one to explain.",
+            OneNetworkWarning,
+            stacklevel=4,
+        )
     if is_embedding(record, layer):
         warnings.warn(
             f"The automatic choice is {layer!r}, which cuts the image into patches before all attention of "
@@ -210,7 +220,12 @@ def _first_with_gradient(example: Example, candidates: Sequence[LayerCandidate])
     found = [(c, capture.activations) for c, capture in zip(candidates, captures, strict=True)]
     ran = [(candidate, tensor) for candidate, tensor in found if tensor is not None]
 
+    containers = {c.name: capture for c, capture in zip(candidates, captures, strict=True) if capture.others}
+
     def is_explained(candidate: LayerCandidate, tensor: Tensor) -> bool:
+        score = scores.values.gather(1, scores.columns[:, :1]).sum()
+        if candidate.name in containers and containers[candidate.name].find_read(score):
+            return False  # several maps, of which the layers inside make one each
         (gradients,) = score_gradient(
             scores.logits, scores.values, seed, [tensor], through_final=through_final, keep_graph=True
         )

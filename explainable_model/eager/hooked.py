@@ -2,22 +2,26 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from explainable_model.attribution.calling import call_network
+from explainable_model.attribution.containers import Path
 from explainable_model.attribution.network import DifferentiableNetwork, ForwardRun
-from explainable_model.attribution.plan import Plan
+from explainable_model.attribution.plan import IMAGE_LAYER, Plan
 from explainable_model.attribution.targets import Scores, score_output
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
+from explainable_model.eager.custom_functions import refuse_reversed
+from explainable_model.eager.kept_tensors import without_graphs_left
 from explainable_model.eager.rounding import without_rounding
 from explainable_model.eager.saturation import ExactSigmoid, has_saturated_sigmoid, warn_of_saturation
-from explainable_model.eager.tap import ActivationCapture, LayerTap, run_with_tail
+from explainable_model.eager.tap import ActivationCapture, ActivationShift, LayerTap, run_with_tail
 from explainable_model.errors import LayerError, ModelError, RepeatedLayerWarning
 
 Capture = Callable[[Tensor, Sequence[Tensor]], DifferentiableNetwork]  # (image, inputs) -> the network as a graph
@@ -38,6 +42,7 @@ class HookedNetwork:
 
     def __init__(self, model: nn.Module, plan: Plan, taps: Sequence[LayerTap], capture: Capture | None = None) -> None:
         self._model, self._plan, self._taps, self._capture = model, plan, taps, capture
+        self._calls: dict[str, int] = {}
 
     def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> ForwardRun:
         """See ``DifferentiableNetwork.run``."""
@@ -62,8 +67,24 @@ class HookedNetwork:
                 with ExactSigmoid():
                     scores, captures = run_with_tail(self._model, names, self._taps, image, score, plan.call)
         self._warn_of_saturation(scores)
+        self._refuse_several(scores, dict(zip(names, captures, strict=True)))
+        self._calls = {name: capture.calls for name, capture in zip(names, captures, strict=True)}
         activations = [self._captured(name, capture) for name, capture in zip(names, captures, strict=True)]
         return detached_run(image, inputs, Graph(scores, activations, names))
+
+    def _refuse_several(self, scores: Scores, captures: dict[str, ActivationCapture]) -> None:
+        """Refuse a layer of which the prediction reads several maps, unless the user says how its output is read."""
+        for name in self._plan.layers if self._plan.reshape_transform is None else ():
+            capture = captures[name]
+            read = capture.find_read(explained_score(scores)) if capture.others else []
+            if read and capture.activations is not None:
+                shapes = [f"[{path_text(path)}] {tuple(capture.others[path].shape)}" for path in read]
+                raise LayerError(
+                    f"target_layer {name!r} returns several maps that the prediction of {type(self._model).__name__} "
+                    f"depends on: {tuple(capture.activations.shape)}, {', '.join(shapes)}. Name the layer inside of it "
+                    "that makes the one to explain, or several (find_layers(model, image) lists them), or say with "
+                    "reshape_transform=lambda maps: maps that the first is meant."
+                )
 
     def _exported(self, image: Tensor, inputs: Sequence[Tensor], error: RuntimeError) -> DifferentiableNetwork:
         """The network as a graph, where autograd refused its operations in place; any other error is raised."""
@@ -120,6 +141,7 @@ class HookedNetwork:
     def gradients(self, run: ForwardRun, weights: Tensor | None = None) -> list[Tensor]:
         """See ``DifferentiableNetwork.gradients``."""
         try:
+            self._refuse_reversed(run)
             found = autograd.gradients(self._plan, run, weights)
             if weights is not None or run.image.device.type != "cpu":
                 return found
@@ -129,12 +151,52 @@ class HookedNetwork:
         except RuntimeError as error:
             return autograd.gradients(self._plan, self._run_again(run, error), weights)
 
+    def _refuse_reversed(self, run: ForwardRun) -> None:
+        """See ``refuse_reversed``; the network runs again only where it has functions of the user's."""
+        graph: Graph = run.state
+        scores, count = graph.scores, len(run.inputs) - self._plan.target.inputs
+        if not scores.values.requires_grad:
+            return
+
+        def score_at(tap: int, change: Tensor) -> Tensor:
+            name, image = graph.names[tap], run.image
+            listening: AbstractContextManager[None] = nullcontext()
+            if name == IMAGE_LAYER:
+                image = image + change
+            else:
+                call = self._plan.call if self._plan.call is not None else -1
+                shift = ActivationShift(call if call >= 0 else self._calls[name] - 1, change)
+                taps = dict(zip(self._plan.named_taps, self._taps, strict=True))
+                listening = taps[name].listen(self._model.get_submodule(name), shift)
+            with without_graphs_left(self._model), torch.no_grad(), listening:
+                output = call_network(self._model, self._plan.forward, image.clone(), run.inputs[:count])
+                asked = run.scores.class_idx
+                class_idx = asked.squeeze(1) if self._plan.top_k is None else asked
+                target, select = self._plan.target, self._plan.output
+                again = score_output(target, output, select, class_idx, run.inputs[count:], run.image.shape)
+            return again.values.gather(1, scores.columns[:, :1]).sum()
+
+        with torch.enable_grad():
+            explained = scores.values.gather(1, scores.columns[:, :1]).squeeze(1)
+        refuse_reversed(explained, graph.activations, score_at, type(self._model).__name__)
+
     def curvature(self, run: ForwardRun, tap: int) -> Tensor:
         """See ``CurvedNetwork.curvature``."""
         try:
             return autograd.curvature(self._plan, run, tap)
         except RuntimeError as error:
             return autograd.curvature(self._plan, self._run_again(run, error), tap)
+
+
+def explained_score(scores: Scores) -> Tensor:
+    """The sum of the scores that are explained first, with its graph."""
+    with torch.enable_grad():
+        return scores.values.gather(1, scores.columns[:, :1]).sum()
+
+
+def path_text(path: Path) -> str:
+    """The place of a tensor in a container, as it is written."""
+    return "][".join(map(repr, path))
 
 
 def is_in_place_refusal(error: RuntimeError) -> bool:

@@ -143,12 +143,12 @@ def find_coarser_branches(
     parallel = [
         candidate
         for candidate, tensor in coarser
-        if not _depends_on(activations, tensor) and not _depends_on(tensor, activations)
+        if not depends_on(activations, tensor) and not depends_on(tensor, activations)
     ]
     return sorted(parallel, key=lambda candidate: math.prod(size(candidate)))
 
 
-def _depends_on(result: Tensor, source: Tensor) -> bool:
+def depends_on(result: Tensor, source: Tensor) -> bool:
     """Whether autograd's graph leads from one tensor to another."""
     if result.grad_fn is None:
         return False

@@ -55,6 +55,7 @@ class OutputRecord:
             cut out of the image, and of tokens that were merged from such a grid.
         model: the network.
         image_shape: ``(N, C, *spatial)``, with the frames as the first spatial dimension.
+        stems: convolutions of as many channels as the image has, as the first of a network is.
         token_counts: how many tokens the sequences ``(N, tokens, K)`` of the run have.
     """
 
@@ -66,6 +67,7 @@ class OutputRecord:
         # For each number of values and grid of a map: the sum of the channels in the last such map of the first image.
         self._map_sums = {(math.prod(self.image_shape), size): _sum_channels(image, frames)}
         self.token_counts: set[int] = set()
+        self.stems: set[str] = set()
         self.model = model
         self._given_shape, self._frames = tuple(image.shape), frames
         self._patches: PatchEmbedding | None = patch_embedding(model)
@@ -104,6 +106,8 @@ class OutputRecord:
             tensor, numbers = tensors[0], [self.number(tensor) for tensor in tensors]
             layout = self.layout_of(tensor, module)
             self._record_grid(module, inputs, tensor, layout)
+            if isinstance(module, nn.modules.conv._ConvNd) and module.in_channels == self.image_shape[1]:
+                self.stems.add(name)
             earlier = self.outputs.pop(name, None)  # keep the order of the last calls
             # An output that is only handed on belongs to another layer, unless the layer wrote to it in place.
             is_handed_on = any(tensor is value for value in inputs)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from explainable_model.attribution.containers import Change, first_tensor, replace_tensor
+from explainable_model.attribution.containers import Change, Path, first_tensor, named_tensors, replace_tensor
 from explainable_model.attribution.plan import IMAGE_LAYER
 from explainable_model.attribution.targets import Scores
 from explainable_model.eager.kept_tensors import without_graphs_left
@@ -55,7 +55,9 @@ class LayerTap:
         activations = first_tensor(output)
         if change is None or activations is None:
             return None
-        return replace_tensor(output, activations, change(activations, inputs))
+        changed = change(activations, inputs)
+        output = replace_tensor(output, activations, changed)
+        return change.follow(output, changed) if isinstance(change, ActivationCapture) else output
 
 
 class ActivationCapture:
@@ -64,12 +66,17 @@ class ActivationCapture:
     An output that already hangs on a graph (that of a tap further up) stays on it. What the layer itself computed from
     its output before it returned does not count: the gradient is taken through what is handed on.
 
+    Attributes:
+        activations: what is captured, the first tensor of the output; ``None`` before the layer ran.
+        others: what else of the output may be a map, by its place.
+
     Args:
         call: which call of the layer is captured, counted from 0; ``-1`` or ``None`` for the last.
     """
 
     def __init__(self, call: int | None = None) -> None:
         self.activations: Tensor | None = None
+        self.others: dict[Path, Tensor] = {}
         self.calls = 0
         self._call = -1 if call is None else call
 
@@ -86,6 +93,48 @@ class ActivationCapture:
         torch.set_grad_enabled(True)
         # In-place operations after the layer must not overwrite what was captured.
         return self.activations.clone()
+
+    def follow(self, output: Any, first: Tensor) -> Any:
+        """Let autograd see the other maps of an output, too, whose first tensor may have been captured."""
+        if self._call not in (-1, self.calls - 1):
+            return output
+        self.others = {}
+        for path, tensor in list(named_tensors(output)):
+            if tensor is not first and _may_be_a_map(tensor, first):
+                kept = tensor.clone() if tensor.requires_grad else tensor.detach().clone().requires_grad_()
+                self.others[path] = kept
+                output = replace_tensor(output, tensor, kept.clone())
+        return output
+
+    def find_read(self, score: Tensor) -> list[Path]:
+        """The places of the other maps on which a score depends, where it depends on the captured one as well."""
+        if not self.others or self.activations is None or not score.requires_grad:
+            return []
+        maps = [self.activations, *self.others.values()]
+        first, *rest = torch.autograd.grad([score], maps, retain_graph=True, allow_unused=True)
+        return [] if first is None else [p for p, grad in zip(self.others, rest, strict=True) if grad is not None]
+
+
+class ActivationShift:
+    """Adds a tensor to one output of a layer.
+
+    Args:
+        call: which call of the layer, counted from 0.
+        change: what is added.
+    """
+
+    def __init__(self, call: int, change: Tensor) -> None:
+        self._left, self._change = call, change
+
+    def __call__(self, output: Tensor, inputs: tuple[Any, ...]) -> Tensor:
+        self._left -= 1
+        return output + self._change if self._left == -1 else output
+
+
+def _may_be_a_map(tensor: Tensor, first: Tensor) -> bool:
+    """Whether a tensor beside a map may be one; the last state of an LSTM beside all its steps is none."""
+    has_rank = tensor.ndim == first.ndim > 2 and tensor.shape[0] == first.shape[0]
+    return has_rank and (tensor.ndim > 3 or tensor.shape[1] == first.shape[1])
 
 
 def _shares_storage(output: Tensor, inputs: tuple[Any, ...]) -> bool:

@@ -58,7 +58,8 @@ class Subject:
         if kind not in (None, "scores"):
             scores = np.asarray(to_probabilities(scores, kind))
         if scores.shape[1] == 1 and self.explainer.classes == 2:
-            scores = np.concatenate([1 - scores, scores], 1)
+            other = -scores if kind in (None, "scores") else 1 - scores
+            scores = np.concatenate([other, scores], 1)
         return scores
 
     def explain(self, image: Image, class_idx: int) -> Floats:

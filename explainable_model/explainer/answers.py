@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainable_model.errors import InputError
-from explainable_model.explanation import PREDICTED, PRESENT, Explanation, OutputKind
+from explainable_model.explanation import INDEPENDENT_KINDS, PREDICTED, PRESENT, Explanation, OutputKind
 
 Answer: TypeAlias = Explanation[NDArray[Any]]
 
 TOP = 5
 MAX_DIGITS, MAX_NAME = 20, 1000
 BINARY = ("binary", "binary_logits")
-INDEPENDENT = (*BINARY, "sigmoid", "sigmoid_logits")  # each class is present or absent by itself
 
 
 def resolve_class(text: str | None, class_names: Sequence[str] | None) -> int | None:
@@ -118,7 +117,7 @@ def describe_classes(
             "score": float(scores[column]) if column < len(scores) else None,
             "probability": probability,
         }
-        if kind in INDEPENDENT and probability is not None and not two_sided:
+        if kind in INDEPENDENT_KINDS and probability is not None and not two_sided:
             record["present"] = probability >= threshold
         return record
 

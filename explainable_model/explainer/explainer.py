@@ -20,7 +20,7 @@ from explainable_model.explainer.answers import (
     take_first,
 )
 from explainable_model.explainer.refusals import refuse_border, refuse_boxes
-from explainable_model.explanation import PRESENT, Explanation, OutputKind
+from explainable_model.explanation import PRESENT, Explanation, OutputKind, check_presence
 from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.preprocess import Preprocess
 from explainable_model.imaging.volumes import VolumePreprocess
@@ -212,6 +212,7 @@ def _wrap(
         return torch.cat(found).numpy()
 
     kind = named.output_kind or _find_kind(named, plan, shape)
+    check_presence(named.threshold, kind)
     classes = 2 if isinstance(plan.target, Binary) else None
     return Explainer(
         run,
@@ -259,7 +260,7 @@ def _find_kind(named: "NamedModel", plan: "Plan", shape: Sequence[int]) -> Outpu
     image = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(find_dtype(named.model))
     try:
         with wrap_network_errors(named.model, tuple(image.shape)):
-            return find_output_kind(named.model, image, output=plan.output, forward=plan.forward)
+            return find_output_kind(named.model, image, (), plan)
     except ModelError:  # told where the network explains its first photo, unless its target reads the output itself
         return None
 

@@ -15,7 +15,7 @@ from explainable_model.artifact.shapes import PIXEL_DTYPES, shape_problem
 from explainable_model.artifact.tolerances import tolerance_of
 from explainable_model.attribution.boxes import BoxScore
 from explainable_model.errors import InputError
-from explainable_model.explanation import OUTPUT_KINDS, PRESENT, PROBABILITY_KINDS, OutputKind
+from explainable_model.explanation import OUTPUT_KINDS, PRESENT, PROBABILITY_KINDS, OutputKind, check_presence
 from explainable_model.exporters import FORMATS
 from explainable_model.exporters.box_reference import answer_box_reference
 from explainable_model.imaging.preprocess import Preprocess
@@ -45,7 +45,8 @@ def describe(
 
     Raises:
         InputError: ``output_kind`` does not fit the output, the number of class names is not the number of classes,
-            or the preprocessing makes an input of another shape than the example.
+            ``threshold`` has nothing to be compared with, or the preprocessing makes an input of another shape than the
+            example.
     """
     has_boxes = isinstance(lowered.plan.target, BoxScore)
     if class_names is not None and not has_boxes and len(class_names) != lowered.classes:
@@ -53,7 +54,8 @@ def describe(
     if preprocess is not None and preprocess.pad is not None and not has_boxes:
         raise InputError(f"pad={preprocess.pad:.3g} puts a border around the photo; it is for detectors: leave it out.")
     image_shape, logits_shape, cam_shape = _find_open_shapes(lowered)
-    photo_io = lowered.photo_io
+    photo_io, kind = lowered.photo_io, _choose_output_kind(lowered, output_kind)
+    check_presence(threshold, kind)
     if photo_io is None and preprocess is not None:
         _check_preprocess(preprocess, lowered, image_shape)
     return Metadata(
@@ -78,7 +80,7 @@ def describe(
         reference=answer_box_reference(lowered, reference) if has_boxes else answer_reference(lowered),
         precision=lowered.precision,
         profile=lowered.profile,
-        output_kind=_choose_output_kind(lowered, output_kind),
+        output_kind=kind,
         threshold=threshold,
         versions=_find_versions(),
     )

@@ -19,7 +19,14 @@ from explainable_model.errors import InputError
 from explainable_model.explanation import CLASS_IDX, LOGITS, PREDICTED, Progress
 from explainable_model.exporters.onnx import name_companion, open_
 from explainable_model.telemetry import import_onnxruntime
-from explainable_model.verify.agreement import Agreement, measure_agreement, require_agreement
+from explainable_model.verify.agreement import (
+    SAME_CLASS,
+    SAME_NUMBER,
+    Agreement,
+    is_number,
+    measure_agreement,
+    require_agreement,
+)
 
 QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool")
 PRODUCTS = ("Conv", "Gemm", "MatMul")  # the first of them reads the prepared image
@@ -77,7 +84,8 @@ def reduce_precision(
         threshold=metadata.threshold,
         progress=progress,
     )
-    require_agreement(agreement, precision, metadata.class_names)
+    of_number = is_number(metadata.output_kind, metadata.classes)
+    require_agreement(agreement, precision, metadata.class_names, SAME_NUMBER if of_number else SAME_CLASS)
     _record_precision(reduced, path, metadata, precision, agreement, runner)
     return agreement
 

@@ -28,7 +28,8 @@ from explainable_model.lowering.capture.export import quiet_export, without_auto
 from explainable_model.lowering.capture.leftovers import release_inputs
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes, share_batch
 from explainable_model.lowering.imaging import PhotoIO
-from explainable_model.lowering.output_kind import OutputEnding, classify_output
+from explainable_model.lowering.output_ending import OutputEnding
+from explainable_model.lowering.output_kind import classify_output
 from explainable_model.networks.onnx.kept import find_kept
 
 

@@ -1,92 +1,65 @@
-"""Finds how a network's output is to be read as probabilities, from its graph and its answer to the example."""
+"""Finds how a network's output is to be read as probabilities, from its ending and its answer to the example."""
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, nn
 
-from explainable_model.explanation import OutputKind
-from explainable_model.lowering.graph import value_of
+from explainable_model.attribution.targets import Binary
+from explainable_model.explanation import OUTPUT_KINDS, OutputKind
+from explainable_model.lowering.output_ending import DISTANCES, PASSIVE, OutputEnding
 
-LAYERS = (
-    "conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "einsum", "bilinear", "embedding", "attention",
-    "norm", "lstm", "gru", "rnn",
-)  # fmt: skip
-"""Parts of the names of operators that have weights; the search for the last activation ends there."""
-
-PROBABILITIES = ("softmax", "_softmax", "_safe_softmax", "sigmoid", "hardsigmoid")
-BY_HAND = ({"exp", "reciprocal"}, {"exp", "div"}, {"tanh"})
+BY_HAND = ({"exp", "reciprocal"}, {"exp", "div"})
 """Operators that a sigmoid is written with where no operator of that name is used."""
 
 POSITIVE = {"relu", "softplus", "abs", "exp", "pow", "square"}
 """Operators that end a count, an age or a density: of one logit they would leave the half that says yes."""
 
-EVIDENCE = {
-    "softplus"
-}  # of several classes, as parameters of a Dirichlet distribution; a rectified map is averaged, too
-DISTANCES = {"cdist", "_cdist_forward", "cdistforward", "_euclidean_dist", "euclideandist"}
+EVIDENCE = {"softplus"}  # of classes, as parameters of a Dirichlet distribution; a rectified map is averaged, too
 TURNED = {"neg", "mul", "sub", "rsub", "div", "exp", "reciprocal"}  # which make the nearest class the largest
+SHIFTS, SCALES = {"add", "sub", "rsub"}, {"mul", "div"}
+KEEPING = PASSIVE | SHIFTS | {"neg", "amax", "max", "mean"}  # under which cosines stay within a range of two
 
 TOLERANCE = 1e-2  # float16 and bfloat16 probabilities do not sum to exactly one
 
+PROBLEMS: dict[Any, OutputKind] = {"regression": "scores", "multi_label_classification": "sigmoid_logits"}
+"""The kinds of values without activation by ``config.problem_type`` of transformers."""
 
-@dataclass(frozen=True)
-class OutputEnding:
-    """The operators between the last layers with weights and the output.
-
-    Attributes:
-        activations: the first activations that make probabilities on the ways back from the output.
-        passed: names of all other operators on these ways.
-        raw: whether a way leads to a layer without passing such an activation.
-    """
-
-    activations: frozenset[str]
-    passed: frozenset[str]
-    raw: bool
+LOSSES: dict[type[nn.Module], OutputKind] = {
+    nn.BCEWithLogitsLoss: "sigmoid_logits",
+    nn.MultiLabelSoftMarginLoss: "sigmoid_logits",
+    nn.MSELoss: "scores",
+    nn.L1Loss: "scores",
+    nn.SmoothL1Loss: "scores",
+    nn.HuberLoss: "scores",
+    nn.PoissonNLLLoss: "scores",
+    nn.GaussianNLLLoss: "scores",
+}
+"""The kinds of values without activation by the loss that a network keeps."""
 
 
-def find_ending(logits: fx.Node) -> OutputEnding:
-    """Walk back from the node of the prediction to the last layers with weights, along what the image reaches.
+def declared_kind(model: nn.Module, target: Any) -> OutputKind | None:
+    """How values without activation are read, as far as the network or the target tells; ``None`` where neither does.
 
     Args:
-        logits: the prediction, in a graph whose first input is the image.
+        model: its ``output_kind``, the ``problem_type`` of its configuration and the loss that it keeps are read.
+        target: ``Binary()`` says that the one value is a logit; with another threshold it may be anything.
     """
-    of_image = _reached(next(node for node in logits.graph.nodes if node.op == "placeholder"))
-    activations: set[str] = set()
-    passed: set[str] = set()
-    raw, stack, seen = False, [logits], set[fx.Node]()
-    while stack:
-        node = stack.pop()
-        value = value_of(node)
-        if node in seen or node not in of_image or value is None or not value.is_floating_point():
-            continue
-        seen.add(node)
-        name = str(node.target).split(".")[1] if node.op == "call_function" and "." in str(node.target) else ""
-        if name in PROBABILITIES:
-            activations.add(name)
-        elif node.op != "call_function" or any(layer in name for layer in LAYERS):
-            raw = True
-        else:
-            passed.add(name)
-            stack += node.all_input_nodes
-    return OutputEnding(frozenset(activations), frozenset(passed), raw)
-
-
-def _reached(start: fx.Node) -> set[fx.Node]:
-    reached, stack = set[fx.Node](), [start]
-    while stack:
-        node = stack.pop()
-        if node not in reached:
-            reached.add(node)
-            stack += node.users
-    return reached
+    if isinstance(target, Binary):
+        return "binary_logits" if target.threshold == 0 else None
+    said = next((kind for kind in OUTPUT_KINDS if kind == getattr(model, "output_kind", None)), None)
+    problem = getattr(getattr(model, "config", None), "problem_type", None)
+    losses = {LOSSES.get(type(child)) for child in model.children() if isinstance(child, nn.modules.loss._Loss)}
+    of_loss = losses.pop() if len(losses) == 1 else None  # several mean several tasks
+    return said or (PROBLEMS.get(problem) if isinstance(problem, str) else of_loss)
 
 
 def classify_output(ending: OutputEnding | None, logits: Tensor) -> OutputKind:
     """The kind of a prediction.
 
     The graph says which activation comes last, and the values say whether the operators after it keep probabilities:
-    ``softmax(x) * 100`` is none.
+    ``softmax(x) * 100`` is none. One value without activation may be a logit or an age: it is a score unless the
+    network or the target tells.
 
     Args:
         ending: from ``find_ending``; ``None`` where a score of the user's stands for the prediction.
@@ -99,20 +72,50 @@ def classify_output(ending: OutputEnding | None, logits: Tensor) -> OutputKind:
     in_unit = bool(((values >= -TOLERANCE) & (values <= 1 + TOLERANCE)).all())
     if classes > 1 and in_unit and _sums_to_one(values):
         return "softmax"
-    by_hand = any(names <= ending.passed for names in BY_HAND)
-    if ending.raw and not (by_hand and in_unit):
-        return "scores" if _is_no_logit(ending, classes) else "logits" if classes > 1 else "binary_logits"
+    if ending.raw and not (in_unit and _is_sigmoid_by_hand(ending)):
+        return _classify_raw(ending, values, classes, in_unit)
     if in_unit and not (logits.ndim > 2 and classes > 1 and any("softmax" in name for name in ending.activations)):
         return "sigmoid" if classes > 1 else "binary"
     return "logits" if classes > 1 and _sums_to_one(values.exp()) else "scores"
 
 
+def _is_sigmoid_by_hand(ending: OutputEnding) -> bool:
+    after = ending.passed.get("tanh", frozenset())  # (tanh(x / 2) + 1) / 2, and not an angle that is positive by chance
+    return any(names <= ending.passed.keys() for names in BY_HAND) or bool(SHIFTS & after and SCALES & after)
+
+
+def _classify_raw(ending: OutputEnding, values: Tensor, classes: int, in_unit: bool) -> OutputKind:
+    """The kind of values that no activation made probabilities of."""
+    if classes == 1:
+        is_logit = ending.declared in ("binary_logits", "sigmoid_logits") and not _is_no_logit(ending, classes)
+        return "binary_logits" if is_logit else "scores"
+    if ending.declared in ("logits", "sigmoid_logits", "scores"):
+        return ending.declared
+    # Of a number with a shift for each class, softmax would be the same for every image.
+    is_score = ending.is_shifted or _is_no_logit(ending, classes) or _are_cosines(ending, values, in_unit)
+    return "scores" if is_score else "logits"
+
+
 def _is_no_logit(ending: OutputEnding, classes: int) -> bool:
     """Whether what follows the last layer makes values of which no sigmoid or softmax is a probability."""
     passed = ending.passed
-    if DISTANCES & passed and not TURNED & passed:
+    distances = [above for name, above in passed.items() if name in DISTANCES]
+    squares = passed.get("pow", frozenset()) | passed.get("square", frozenset()) | passed.get("abs", frozenset())
+    distances += [squares] if classes > 1 and "sum" in squares else []
+    is_bounded = "tanh" in passed and passed["tanh"] <= PASSIVE
+    if is_bounded or any(not TURNED & above for above in distances):
         return True
-    return bool((EVIDENCE if classes > 1 else POSITIVE) & passed)
+    return bool((EVIDENCE if classes > 1 else POSITIVE) & passed.keys())
+
+
+def _are_cosines(ending: OutputEnding, values: Tensor, in_unit: bool) -> bool:
+    """Whether the values are cosines, or distances between angles, that no scale makes logits of."""
+    if ending.cosine is None:
+        return False
+    moved = ending.cosine - KEEPING
+    if not moved:
+        return bool(((values >= -1 - TOLERANCE) & (values <= 2 + TOLERANCE)).all())
+    return moved <= SCALES and bool(SHIFTS & ending.cosine) and in_unit  # (1 + cosine) / 2
 
 
 def _sums_to_one(values: Tensor) -> bool:

@@ -34,7 +34,8 @@ from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes
 from explainable_model.lowering.graph import get_attribute, layer_of, output_nodes
 from explainable_model.lowering.imaging import PhotoIO, PhotoModel, fresh_photos, photo_sizes
 from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
-from explainable_model.lowering.output_kind import OutputEnding, find_ending
+from explainable_model.lowering.output_ending import OutputEnding, find_ending
+from explainable_model.lowering.output_kind import declared_kind
 from explainable_model.lowering.passes.average_early import average_early
 from explainable_model.lowering.passes.contiguous import copy_transposed_factors
 from explainable_model.lowering.passes.devices import free_of_devices
@@ -126,16 +127,16 @@ def lower_network(
         dynamic_batch=dims.batch,
         sizes=find_sizes([captured, program], arguments, batches) if dims.size else None,
         profile=profile,
-        ending=_ending_of(captured, plan),
+        ending=_ending_of(captured, model, plan),
         notes=model.notes if isinstance(model, OnnxNetwork) else None,
         input_names=model.kept_names if isinstance(model, OnnxNetwork) else None,
     )
 
 
-def _ending_of(captured: ExportedProgram, plan: Plan) -> OutputEnding | None:
+def _ending_of(captured: ExportedProgram, model: nn.Module, plan: Plan) -> OutputEnding | None:
     logits, _, values, _ = output_nodes(graph_of(captured).graph)
     is_score = isinstance(plan.target, Custom) and logits is values  # the output holds no class scores
-    return None if is_score else find_ending(logits)
+    return None if is_score else replace(find_ending(logits), declared=declared_kind(model, plan.target))
 
 
 def _differentiable_network(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from explainable_model.errors import ModelError
+from explainable_model.explanation import OutputKind
 
 TEMPLATE = "a photo of a {}."
 
@@ -17,7 +18,8 @@ class ZeroShotClassifier(nn.Module):
 
     ``logits = s cos(e, t_c) + b`` with ``e`` the image's embedding, ``t_c`` that of class ``c``, and the network's own
     scale ``s`` and, of SigLIP, bias ``b``. Softmax over the classes makes CLIP's probabilities, a sigmoid of each makes
-    SigLIP's. The network's part for texts does not run with the image, and an artifact does not hold it.
+    SigLIP's; the cosines of a network without a scale have no probabilities. The network's part for texts does not run
+    with the image, and an artifact does not hold it.
 
     Args:
         network: of transformers (``get_image_features``) or of open_clip (``encode_image``), in evaluation mode.
@@ -41,6 +43,7 @@ class ZeroShotClassifier(nn.Module):
         scale, bias = getattr(network, "logit_scale", None), getattr(network, "logit_bias", None)
         self.register_buffer("scale", torch.ones(()) if scale is None else scale.detach().exp())
         self.register_buffer("bias", torch.zeros(()) if bias is None else bias.detach().clone())
+        self.output_kind: OutputKind = "sigmoid_logits" if bias is not None else "scores" if scale is None else "logits"
         self.train(network.training)
 
     @classmethod

@@ -10,11 +10,12 @@ import numpy as np
 from explainable_model.artifact.runner import Array, Runner
 from explainable_model.artifact.tolerances import AGREEMENTS
 from explainable_model.errors import AgreementWarning, VerificationError
-from explainable_model.explanation import PREDICTED, PRESENT, OutputKind, Progress, to_probabilities
+from explainable_model.explanation import INDEPENDENT_KINDS, PREDICTED, PRESENT, OutputKind, Progress, to_probabilities
 from explainable_model.verify.parity import correlation
 
 NAMED_CLASSES = 10
-INDEPENDENT = ("sigmoid", "sigmoid_logits", "binary", "binary_logits")  # each class is present or absent by itself
+SAME_CLASS, SAME_NUMBER = "the same class", "nearly the same score"
+NEAR = 0.1  # of the largest score in full precision; one number that differs by less counts as the same
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Agreement:
         images: number of compared images.
         photos: whether the images are the user's; made up otherwise.
         classes: share of images whose predicted class is the same; where each class is present or absent by itself,
-            the mean share of the classes present in either answer that are present in both.
+            the mean share of the classes present in either answer that are present in both. Of one number that is no
+            probability, the share of images whose number is nearly the same.
         correlation: mean correlation of the two maps of the class that full precision predicts.
         min_correlation: smallest of these correlations.
         by_class: the same for the images of each predicted or present class: ``class_idx``, ``images``, ``classes``,
@@ -58,7 +60,7 @@ def measure_agreement(
     """Compare the predicted class of each image, and the two maps of the class that ``full`` predicts.
 
     Where each class is present or absent by itself, the present classes are compared: a network with one logit predicts
-    class 0 of every image.
+    class 0 of every image. One number that is no probability is the same where it differs by less than ``NEAR``.
 
     Args:
         full: the artifact in full precision.
@@ -71,29 +73,53 @@ def measure_agreement(
         progress: called after each image.
     """
     ask_for_predicted = np.full(class_idx_shape, PREDICTED, np.int64)
-    rows: dict[int, list[tuple[float, float]]] = {}
-    all_rows: list[tuple[float, float]] = []
+    compared: list[tuple[float, dict[int, float], float]] = []  # share, share by class, correlation of the maps
+    numbers: list[tuple[float, float]] = []
     for number, image in enumerate(images, 1):
         logits, class_idx, full_cam = full(image, ask_for_predicted)[:3]
         other_logits, other_idx = reduced(image, ask_for_predicted)[:2]
         reduced_cam = reduced(image, class_idx)[2][0]
         similarity = correlation(reduced_cam, full_cam[0]) if np.isfinite(reduced_cam).all() else 0.0
-        if kind in INDEPENDENT:
+        if kind in INDEPENDENT_KINDS:
             found, other = (_find_present(each[0], kind, threshold) for each in (logits, other_logits))
-            shares = {index: float(index in other) for index in found}
-            all_rows.append((len(found & other) / len(found | other) if found | other else 1.0, similarity))
+            share = len(found & other) / len(found | other) if found | other else 1.0
+            compared.append((share, {index: float(index in other) for index in found}, similarity))
         else:
-            shares = {int(np.ravel(class_idx[0])[0]): float(np.array_equal(other_idx[0], class_idx[0]))}
-            all_rows += [(share, similarity) for share in shares.values()]
-        for index, share in shares.items():
-            rows.setdefault(index, []).append((share, similarity))
+            share = float(np.array_equal(other_idx[0], class_idx[0]))
+            compared.append((share, {int(np.ravel(class_idx[0])[0]): share}, similarity))
+            if is_number(kind, logits.shape[1] if logits.ndim > 1 else 1):
+                numbers.append((float(np.abs(other_logits[0] - logits[0]).mean()), float(np.abs(logits[0]).mean())))
         if progress is not None:
             progress("comparing", number, len(images))
+    return _summarize(_compare_numbers(compared, numbers) if numbers else compared, photos)
+
+
+def is_number(kind: OutputKind | None, channels: int | None) -> bool:
+    """Whether a network answers with one number that is no probability, and so with the same class for every image."""
+    return channels == 1 and kind in (None, "scores")
+
+
+def _compare_numbers(
+    compared: Sequence[tuple[float, dict[int, float], float]], numbers: Sequence[tuple[float, float]]
+) -> list[tuple[float, dict[int, float], float]]:
+    largest = max(size for _, size in numbers)
+    near = [float(difference <= NEAR * largest) for difference, _ in numbers]
+    return [
+        (share * same, {index: each * same for index, each in shares.items()}, similarity)
+        for (share, shares, similarity), same in zip(compared, near, strict=True)
+    ]
+
+
+def _summarize(compared: Sequence[tuple[float, dict[int, float], float]], photos: bool) -> Agreement:
+    rows: dict[int, list[tuple[float, float]]] = {}
+    for _, shares, similarity in compared:
+        for index, share in shares.items():
+            rows.setdefault(index, []).append((share, similarity))
     return Agreement(
-        images=len(all_rows),
+        images=len(compared),
         photos=photos,
-        **_average(all_rows),
-        min_correlation=min(similarity for _, similarity in all_rows),
+        **_average([(share, similarity) for share, _, similarity in compared]),
+        min_correlation=min(similarity for _, _, similarity in compared),
         by_class=[
             {"class_idx": index, "images": len(of_class), **_average(of_class)}
             for index, of_class in sorted(rows.items())
@@ -113,20 +139,23 @@ def _average(rows: Sequence[tuple[float, float]]) -> dict[str, float]:
     return {"classes": float(np.mean(same_class)), "correlation": float(np.mean(similarity))}
 
 
-def require_agreement(agreement: Agreement, precision: str, class_names: Sequence[str] | None = None) -> None:
+def require_agreement(
+    agreement: Agreement, precision: str, class_names: Sequence[str] | None = None, same: str = SAME_CLASS
+) -> None:
     """Refuse an artifact that answers differently, and warn of one that often predicts another class.
 
     Args:
         agreement: of the artifact with the one in float32.
         precision: key of ``AGREEMENTS``.
         class_names: one name per class, if known.
+        same: what the share counts, ``SAME_CLASS`` or ``SAME_NUMBER``.
 
     Raises:
         VerificationError: the share of equal classes or the correlation is below the bound in ``AGREEMENTS``.
     """
     bound = AGREEMENTS[precision]
     images = "photos" if agreement.photos else "made-up images (give photos with calibration=)"
-    figures = f"In {precision} the network predicts the same class for {agreement.classes:.0%} of {agreement.images} "
+    figures = f"In {precision} the network predicts {same} for {agreement.classes:.0%} of {agreement.images} "
     figures += f"{images}{_name_lost_classes(agreement, class_names)}"
     advice = "Calibrate with more photos of the kind that the network will see, explain a later layer, or export in "
     advice += "another precision."

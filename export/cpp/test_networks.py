@@ -85,7 +85,7 @@ def test_probabilities_follow_the_kind_of_output(kind: str, quick_kit: Kit, phot
     path = tmp_path / f"kind{quick_kit.suffix}"
     names = ["ill"] if "binary" in kind else None
     image, preprocess = torch.zeros(1, 3, 40, 40), Preprocess((40, 40))
-    option = "scores" if kind == "scores" else None
+    option = kind if kind in ("scores", "binary_logits") else None  # which only the user can know
     export(ExplainableModel(network, "1"), path, image, preprocess=preprocess, class_names=names, output_kind=option)
     found = quick_kit.explain(photos[0], path)
     output = network(torch.from_numpy(preprocess(open_photo(photos[0]))))[0].detach().double().numpy()

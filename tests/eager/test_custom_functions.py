@@ -36,6 +36,22 @@ class Reversed(torch.autograd.Function):
         return -grad
 
 
+class PartlyReversed(Reversed):
+    """Turns the sign of every other channel."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return torch.cat([grad[:, n : n + 1] * (-1) ** n for n in range(grad.shape[1])], 1)
+
+
+class Bent(Reversed):
+    """Weighs the channels by other numbers."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad * torch.linspace(0.5, 2, grad.shape[1])[:, None, None]
+
+
 class Swish(torch.autograd.Function):
     """Its backward is the derivative, as in networks that save memory."""
 
@@ -62,12 +78,35 @@ class Net(nn.Module):
 
 
 def test_a_backward_that_is_no_derivative_is_named(tmp_path: Path) -> None:
-    explainable = ExplainableModel(seeded(Net(Reversed)), "body", signed=True)
-    with pytest.raises(LoweringError, match="map of the lowered graph differs.*Function Reversed.*straight-through"):
+    explainable = ExplainableModel(seeded(Net(Bent)), "body", signed=True)
+    with pytest.raises(LoweringError, match="map of the lowered graph differs.*Function Bent.*straight-through"):
         lower(explainable, images(2))
-    with pytest.raises(LoweringError, match="Function Reversed"):
+    with pytest.raises(LoweringError, match="Function Bent"):
         export(explainable, tmp_path / "network.onnx", images(2))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "layer", "method"),
+    [
+        (Reversed, "body", "gradcam"),
+        (Reversed, "body", "layercam"),
+        (Reversed, None, "saliency"),
+        (PartlyReversed, "head", "gradcam"),
+    ],
+)
+def test_a_gradient_that_is_turned_round_is_refused(
+    function: type[torch.autograd.Function], layer: str | None, method: str
+) -> None:
+    """Its map would show what speaks against the class."""
+    explainable = ExplainableModel(seeded(Net(function)), layer, method)
+    refused = rf"gradient of Net points against the change of its score: .*Function {function.__name__}.*scorecam"
+    with pytest.raises(ModelError, match=refused):
+        explainable(images(2))
+    with pytest.raises(ModelError, match=refused):
+        lower(explainable, images(2))
+    scored = ExplainableModel(seeded(Net(function)), "body", method="scorecam")
+    assert scored(images(1)).cam.max() > 0.5, "a method without gradients"
 
 
 @pytest.mark.parametrize("method", ["gradcam", "ablationcam"])

@@ -68,6 +68,20 @@ def test_scores_have_no_percentage(capsys: pytest.CaptureFixture[str], photos: l
     assert "%" not in words
 
 
+def test_one_number_has_no_percentage(capsys: pytest.CaptureFixture[str], photos: list[Path], tmp_path: Path) -> None:
+    """An age, a severity or a logit: nothing tells, and a percentage that nobody predicted would be wrong."""
+    arguments = ("explain", photos[0], "--model", "tests.support.cli_nets:age", "--out", tmp_path, "--overwrite")
+    (record,) = Run(capsys, *arguments, "--json").record["photos"]
+    assert (record["output_kind"], record["probability"]) == ("scores", None)
+    assert "present" not in record
+    words = Run(capsys, *arguments).out
+    assert f": age, score {record['score']:.3g} ->" in words
+    assert "%" not in words
+    refused = Run(capsys, *arguments, "--presence", "0.2")
+    assert refused.code != 0
+    assert "write output_kind='binary_logits'" in refused.err
+
+
 @pytest.mark.parametrize("class_idx", [0, 1])
 def test_both_sides_of_a_single_logit(class_idx: int, tmp_path: Path) -> None:
     model, image = cli_nets.binary_logits().model, torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))

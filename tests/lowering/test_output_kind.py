@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from explainable_model import ExplainableModel, Preprocess, export, lower, read_metadata
+from explainable_model import ExplainableModel, Preprocess, export, lower, read_metadata, targets
 from explainable_model.errors import InputError
 from explainable_model.explanation import OUTPUT_KINDS
 from explainable_model.lowering.eager_kind import find_output_kind
+from explainable_model.lowering.graph import output_nodes
+from explainable_model.lowering.output_ending import find_ending
+from explainable_model.lowering.output_kind import classify_output
 from tests.support.nets import images, seeded
 
 SHAPE = (3, 8, 8)
@@ -38,6 +43,21 @@ def identity(x: Tensor) -> Tensor:
     return x
 
 
+def lengths(x: Tensor) -> Tensor:
+    return (x[:, None] - torch.eye(3)).norm(dim=-1)
+
+
+def unit(x: Tensor) -> Tensor:
+    return nn.functional.normalize(x, dim=-1)
+
+
+DIRECTIONS = torch.tensor([[1.0, 2, -1], [0, -1, 1], [2, 0, 1], [-1, 1, 1]])  # of four classes
+
+
+def cosines(x: Tensor) -> Tensor:
+    return unit(x) @ unit(DIRECTIONS).t()
+
+
 ENDINGS: dict[str, tuple[Callable[[Tensor], Any], int, str]] = {
     "linear": (identity, 3, "logits"),
     "log_softmax": (lambda x: x.log_softmax(1), 3, "logits"),
@@ -58,17 +78,73 @@ ENDINGS: dict[str, tuple[Callable[[Tensor], Any], int, str]] = {
     "one hardsigmoid": (nn.functional.hardsigmoid, 1, "binary"),
     "one column of a softmax": (lambda x: x.softmax(1)[:, 1:], 2, "binary"),
     "one sigmoid without a channel": (lambda x: x.sigmoid().squeeze(1), 1, "binary"),
-    "one logit": (identity, 1, "binary_logits"),
+    "one number": (identity, 1, "scores"),
+    "an angle": (lambda x: 0.1 * x.tanh(), 1, "scores"),
+    "an angle that is positive by chance": (lambda x: x.abs().tanh(), 1, "scores"),
+    "one sigmoid by tanh": (lambda x: (1 + (x / 2).tanh()) / 2, 1, "binary"),
+    "several angles": (torch.tanh, 3, "scores"),
+    "logits with a soft cap": (lambda x: 30 * (x / 30).tanh(), 3, "logits"),
     "a count": (torch.relu, 1, "scores"),
     "an age": (lambda x: nn.functional.softplus(x) + 18, 1, "scores"),
     "a percentage by hand": (lambda x: 100 / (1 + torch.exp(-x)), 1, "scores"),
     "evidence": (lambda x: nn.functional.softplus(x) + 1, 3, "scores"),
     "distances": (lambda x: distances(x), 3, "scores"),
     "nearness": (lambda x: -distances(x), 3, "logits"),
+    "distances of centered features": (lambda x: distances((x - 0.5) * 2), 3, "scores"),
+    "distances by hand": (lengths, 3, "scores"),
+    "squared distances": (lambda x: lengths(x).pow(2), 3, "scores"),
+    "sums of squares": (lambda x: (x[:, None] - torch.eye(3)).pow(2).sum(-1), 3, "scores"),
+    "nearness by hand": (lambda x: -(x[:, None] - torch.eye(3)).pow(2).sum(-1), 3, "logits"),
+    "lengths of capsules": (lambda x: x.unflatten(1, (3, 2)).norm(dim=-1), 6, "scores"),
+    "ordered classes": (lambda x: x + torch.arange(4.0), 1, "scores"),
+    "ordered classes, turned": (lambda x: torch.arange(4.0) - x.expand(-1, 4), 1, "scores"),
+    "ordered classes with sigmoids": (lambda x: (x + torch.arange(4.0)).sigmoid(), 1, "sigmoid"),
+    "dueling heads": (lambda x: x[:, :1] + (x[:, 1:] - x[:, 1:].mean(1, keepdim=True)), 4, "logits"),
+    "cosines": (cosines, 3, "scores"),
+    "cosines by a function": (lambda x: nn.functional.cosine_similarity(x[:, None], DIRECTIONS, -1), 3, "scores"),
+    "cosines by einsum": (lambda x: torch.einsum("nd,cd->nc", unit(x), unit(DIRECTIONS)), 3, "scores"),
+    "cosines by products": (lambda x: (unit(x)[:, None] * unit(DIRECTIONS)).sum(-1), 3, "scores"),
+    "cosines, divided last": (lambda x: x @ unit(DIRECTIONS).t() / x.norm(dim=1, keepdim=True), 3, "scores"),
+    "cosines by hand": (lambda x: (x * x.pow(2).sum(1, keepdim=True).rsqrt()) @ unit(DIRECTIONS).t(), 3, "scores"),
+    "cosine distances": (lambda x: 1 - cosines(x), 3, "scores"),
+    "cosines in the unit interval": (lambda x: (1 + cosines(x)) / 2, 3, "scores"),
+    "best of two directions": (lambda x: cosines(x).unflatten(1, (2, 2)).amax(2), 3, "scores"),
+    "cosines with a scale": (lambda x: 16 * cosines(x), 3, "logits"),
+    "cosines of a longer direction": (lambda x: unit(x) @ (10 * DIRECTIONS).t(), 3, "logits"),
+    "logits of normalized features": (lambda x: nn.functional.linear(unit(x), DIRECTIONS, torch.zeros(4)), 3, "logits"),
+    "norm of channels": (lambda x: (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True), 3, "logits"),
 }
 
 
+class Ends(nn.Module):
+    """All of these endings behind one convolution: one graph for all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(seeded(Ending(end, classes)) for end, classes, _ in ENDINGS.values())
+
+    def forward(self, image: Tensor) -> list[Any]:
+        return [network(image) for network in self.networks]
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, str]:
+    network, image = Ends().eval(), 3 * images(2, SHAPE)
+    nodes = output_nodes(torch.export.export(network, (image,)).module().graph)
+    with torch.no_grad():
+        outputs = pytree.tree_leaves(network(image))
+    return {
+        name: classify_output(find_ending(node), logits.detach())
+        for name, node, logits in zip(ENDINGS, nodes, outputs, strict=True)
+    }
+
+
 @pytest.mark.parametrize("name", ENDINGS)
+def test_the_kind_is_found_in_a_graph(name: str, found: dict[str, str]) -> None:
+    assert found[name] == ENDINGS[name][2]
+
+
+@pytest.mark.parametrize("name", ["linear", "softmax", "one sigmoid", "one number", "cosines"])
 def test_the_kind_is_found(name: str) -> None:
     end, classes, kind = ENDINGS[name]
     explainable = ExplainableModel(seeded(Ending(end, classes)), "conv")
@@ -88,15 +164,16 @@ def test_what_is_made_of_parameters_alone_is_no_ending() -> None:
             self.logit_scale = nn.Parameter(torch.tensor(0.5))
 
     network = seeded(Scaled())
-    assert lower(ExplainableModel(network, "conv"), images(2, SHAPE)).output_kind == "binary_logits"
-    assert find_output_kind(network, images(2, SHAPE)) == "binary_logits"
+    explainable = ExplainableModel(network, "conv", target=targets.Binary())
+    assert lower(explainable, images(2, SHAPE)).output_kind == "binary_logits"
+    assert explainable(images(2, SHAPE)).output_kind == "binary_logits"
 
 
 @pytest.mark.parametrize(
     ("end", "classes", "kind"),
     [
         (torch.relu, 1, "scores"),
-        (identity, 1, "binary_logits"),
+        (identity, 1, "scores"),
         (torch.sigmoid, 1, "binary"),
         (lambda x: x.softmax(1), 3, "softmax"),
         (lambda x: x.flatten(2).softmax(2).unflatten(2, x.shape[2:]), 3, "scores"),
@@ -105,6 +182,52 @@ def test_what_is_made_of_parameters_alone_is_no_ending() -> None:
 def test_the_kind_of_a_segmentation(end: Callable[[Tensor], Tensor], classes: int, kind: str) -> None:
     explainable = ExplainableModel(seeded(Ending(end, classes, dense=True)), "conv")
     assert lower(explainable, images(2, SHAPE)).output_kind == kind
+
+
+class Declaring(Ending):
+    """A small network that tells what its values are."""
+
+    def __init__(self, classes: int, end: Callable[[Tensor], Any] = identity, **attributes: Any) -> None:
+        super().__init__(end, classes)
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+
+@pytest.mark.parametrize(
+    ("network", "target", "kind"),
+    [
+        (Declaring(1), targets.Binary(), "binary_logits"),
+        (Declaring(1), targets.Binary(threshold=40), "scores"),
+        (Declaring(1, torch.sigmoid), targets.Binary(threshold=0.5), "binary"),
+        (Declaring(1, torch.relu), targets.Binary(), "scores"),
+        (Declaring(1, loss=nn.BCEWithLogitsLoss()), None, "binary_logits"),
+        (Declaring(1, loss=nn.MSELoss()), None, "scores"),
+        (Declaring(3, loss=nn.BCEWithLogitsLoss()), None, "sigmoid_logits"),
+        (Declaring(3, loss=nn.SmoothL1Loss()), None, "scores"),
+        (Declaring(3, loss=nn.CrossEntropyLoss()), None, "logits"),
+        (Declaring(3, loss=nn.CrossEntropyLoss(), other=nn.MSELoss()), None, "logits"),
+        (Declaring(3, torch.sigmoid, loss=nn.MSELoss()), None, "sigmoid"),
+        (Declaring(3, config=SimpleNamespace(problem_type="multi_label_classification")), None, "sigmoid_logits"),
+        (Declaring(1, config=SimpleNamespace(problem_type="regression")), None, "scores"),
+        (Declaring(2, config=SimpleNamespace(problem_type="regression")), None, "scores"),
+        (Declaring(3, config=SimpleNamespace(problem_type=None)), None, "logits"),
+        (Declaring(3, output_kind="sigmoid_logits"), None, "sigmoid_logits"),
+        (Declaring(3, output_kind="of my own"), None, "logits"),
+    ],
+)
+def test_the_network_or_the_target_tells(network: nn.Module, target: Any, kind: str) -> None:
+    assert ExplainableModel(seeded(network), "conv", target=target)(images(1, SHAPE)).output_kind == kind
+
+
+@pytest.mark.parametrize(
+    ("network", "target", "kind"),
+    [
+        (Declaring(1), targets.Binary(), "binary_logits"),
+        (Declaring(3, loss=nn.BCEWithLogitsLoss()), None, "sigmoid_logits"),
+    ],
+)
+def test_a_lowered_network_tells_it_too(network: nn.Module, target: Any, kind: str) -> None:
+    assert lower(ExplainableModel(seeded(network), "conv", target=target), images(1, SHAPE)).output_kind == kind
 
 
 def test_the_metadata_records_it(tmp_path: Path) -> None:

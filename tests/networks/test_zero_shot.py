@@ -47,7 +47,19 @@ def test_the_logits_are_the_network_s_own(kind: str) -> None:
     with torch.no_grad():
         expected = model(**tokenizer(texts, "pt", "max_length", True), pixel_values=image).logits_per_image
         assert (classifier(image) - expected).abs().max() < 1e-5
+    odds = expected.softmax(1) if kind == "clip" else expected.sigmoid()
+    assert (ExplainableModel(classifier)(image).probabilities - odds).abs().max() < 1e-5
     assert classifier.class_names == tuple(NAMES)
+
+
+def test_cosines_without_a_scale_are_no_probabilities() -> None:
+    class Encoder(nn.Sequential):
+        def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+            return self(image)
+
+    body = Encoder(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    classifier = ZeroShotClassifier(body, torch.randn(3, 8, generator=torch.Generator().manual_seed(0)))
+    assert ExplainableModel(classifier, "network.1")(images(1)).output_kind == "scores"
 
 
 def test_several_templates_are_averaged_on_the_unit_sphere() -> None:

@@ -60,8 +60,14 @@ def binary() -> NamedModel:
 
 
 def binary_logits() -> NamedModel:
-    """One logit, of a present class."""
-    return NamedModel(nn.Sequential(seeded(TinyResNet(1)), Shift(1.0)).eval(), PREPROCESS, ("pneumonia",))
+    """One logit, of a present class, which only the user can know."""
+    model = nn.Sequential(seeded(TinyResNet(1)), Shift(1.0)).eval()
+    return NamedModel(model, PREPROCESS, ("pneumonia",), "binary_logits")
+
+
+def age() -> NamedModel:
+    """One number, of which nothing says what it means."""
+    return NamedModel(binary_logits().model, PREPROCESS, ("age",))
 
 
 def sigmoid_logits() -> NamedModel:

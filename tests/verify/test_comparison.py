@@ -15,7 +15,13 @@ from explainable_model.artifact.shapes import SizeRange
 from explainable_model.artifact.tolerances import AGREEMENTS, FLIP_SHARE, TOLERANCES
 from explainable_model.errors import AgreementWarning, InputError, VerificationError
 from explainable_model.verify import parity as comparison
-from explainable_model.verify.agreement import NAMED_CLASSES, Agreement, measure_agreement, require_agreement
+from explainable_model.verify.agreement import (
+    NAMED_CLASSES,
+    SAME_NUMBER,
+    Agreement,
+    measure_agreement,
+    require_agreement,
+)
 from explainable_model.verify.calibration import MINIMUM, calibration_images, check_calibration
 from explainable_model.verify.network_answer import answer_network, map_difference
 from explainable_model.verify.parity import check_parity, correlation
@@ -266,3 +272,24 @@ def test_present_classes_are_compared_where_each_is_by_itself(kind: str) -> None
     assert (strict.classes, strict.by_class) == (1.0, []), "nothing is present in any image"
     at = measure_agreement(answering([[0.0]] * 4), answering([no[:1]] * 4), batches, [1], kind=kind)  # type: ignore[arg-type]
     assert [row["images"] for row in at.by_class] == [4], "a probability that is the threshold itself is present"
+
+
+@pytest.mark.parametrize("kind", ["scores", None])
+def test_one_number_is_compared_itself(kind: Any) -> None:
+    """A network that answers with an age predicts class 0 of every image, whatever age it says."""
+    ramp = np.arange(4.0).reshape(1, 2, 2)
+
+    def answering(numbers: list[float]) -> Any:
+        turn = iter(numbers)
+
+        def run(image: Any, asked: Any) -> Any:
+            return np.array([[next(turn) if asked.min() < 0 else 0.0]]), np.zeros_like(asked), ramp
+
+        return run
+
+    full, other = [20.0, 40.0, 80.0, 60.0], [20.0, 48.0, 71.0, 60.0]
+    got = measure_agreement(answering(full), answering(other), [np.zeros((1, 1, 2, 2))] * 4, [1], kind=kind)
+    assert got.classes == 0.75, "8 years of at most 80 are near, 9 are not"
+    assert got.by_class == [{"class_idx": 0, "images": 4, "classes": 0.75, "correlation": pytest.approx(1.0)}]
+    with pytest.raises(VerificationError, match="predicts nearly the same score for 50% of 4 photos"):
+        require_agreement(replace(got, classes=0.5), "int8", ["age"], SAME_NUMBER)

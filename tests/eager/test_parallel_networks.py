@@ -1,0 +1,89 @@
+"""The automatic choice in an ensemble, or in several streams: it is one of several networks, and says so."""
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explainable_model import ExplainableModel
+from explainable_model.errors import OneNetworkWarning
+from tests.support.nets import TinyResNet, images, seeded
+
+
+def member(width: int = 6) -> nn.Module:
+    layers = nn.Conv2d(3, width, 3, 2), nn.ReLU(), nn.Conv2d(width, width, 3), nn.ReLU()
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 4))
+
+
+class Ensemble(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(member() for _ in range(3))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.stack([network(image).softmax(1) for network in self.members]).mean(0)
+
+
+class TwoStreams(nn.Module):
+    """Two other networks, whose features are joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.small = TinyResNet(5), member()
+        self.fc = nn.Linear(9, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.fc(torch.cat([self.wide(image), self.small(nn.functional.avg_pool2d(image, 2))], 1))
+
+
+class Unread(TwoStreams):
+    """The prediction reads one of the two alone."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.wide(image)
+        return self.small(image)
+
+
+class Shortcut(nn.Module):
+    """Two convolutions see the image, and one network follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.shortcut = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(3, 8, 1, 2)
+        self.body, self.fc = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU()), nn.Linear(8, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.fc(self.body(self.first(image).relu() + self.shortcut(image)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("build", "layers"),
+    [
+        (Ensemble, "['members.0.3', 'members.1.3', 'members.2.3']"),
+        (TwoStreams, "['small.3', 'wide.layer2']"),
+    ],
+)
+def test_one_of_several_networks_is_told(build: Callable[[], nn.Module], layers: str) -> None:
+    network, image = seeded(build()), images(2)
+    words = rf"networks side by side that see the image: .*target_layer=\{layers[:-1]}\]"
+    with pytest.warns(OneNetworkWarning, match=words):
+        ExplainableModel(network)(image)
+
+
+def test_the_members_that_the_warning_names_are_averaged() -> None:
+    network, image = seeded(Ensemble()), images(2)
+    names = [f"members.{n}.3" for n in range(3)]
+    together = ExplainableModel(network, names)(image).cam
+    apart = torch.stack([ExplainableModel(network, name)(image).cam for name in names]).mean(0)
+    assert together.shape == apart.shape
+    similar = torch.corrcoef(torch.stack([together.flatten(), apart.flatten()]))[0, 1]
+    assert similar > 0.95, "each map is scaled before the mean, and the mean once more"
+
+
+@pytest.mark.parametrize("build", [Unread, Shortcut, member, lambda: TinyResNet(3)])
+def test_a_single_network_is_not_told(build: Callable[[], nn.Module]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OneNetworkWarning)
+        ExplainableModel(seeded(build()))(images(2))
