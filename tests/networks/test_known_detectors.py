@@ -18,7 +18,7 @@ BARE: Any = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
 
 def yolo(kind: str, parent: type[nn.Module] = nn.Module, **attributes: Any) -> nn.Module:
     """A network of a class that is called as ultralytics calls its own."""
-    network = type(kind, (parent,), {"__module__": "ultralytics.nn.tasks"})()
+    network: nn.Module = type(kind, (parent,), {"__module__": "ultralytics.nn.tasks"})()
     for name, value in attributes.items():
         setattr(network, name, value)
     return network
