@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 
+from explainable_model.artifact.detecting import Detecting
 from explainable_model.artifact.metadata import Profile
 from explainable_model.attribution.boxes import BoxScore, read_detections
 from explainable_model.attribution.explain import Attribution, attribute, explain, with_rounded_means
@@ -44,7 +45,7 @@ from explainable_model.methods.fusion import find_fusion
 from explainable_model.progress import ProgressLike, as_progress
 
 
-class ExplainableModel(nn.Module):
+class ExplainableModel(nn.Module, Detecting[Tensor]):
     """Wraps a trained network so that one call returns its prediction and the map that explains it.
 
     A forward hook captures the activations ``A`` of the target layer and starts a new graph there, so

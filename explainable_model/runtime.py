@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from explainable_model.artifact.detecting import Detecting
 from explainable_model.artifact.limits import refuse_holes
 from explainable_model.artifact.metadata import Metadata, parse_metadata
 from explainable_model.artifact.runner import Array, PredictingRunner, Runner
@@ -20,7 +21,7 @@ from explainable_model.imaging.arrays import as_array
 from explainable_model.paths import as_path
 
 
-class Session:
+class Session(Detecting[NDArray[Any]]):
     """An artifact in its own runtime, which is called like ``ExplainableModel``, with NumPy arrays. Made by ``load``.
 
     A pickled session is the path and the options of ``load``: the other process opens the file again.

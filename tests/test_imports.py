@@ -41,7 +41,9 @@ dynamic_shapes scripted
 capture
 size_ranges
 passes sampling pixels
+box_imaging
 imaging
+example_photos photo_model
 backward
 lowered
 scriptable pipeline

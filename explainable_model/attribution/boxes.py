@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from explainable_model.errors import InputError
 from explainable_model.explanation import PREDICTED, DetectionExplanation, Detections, Explanation
 
+CUSTOM = "custom"  # the family of a user's own detector
 ANY_LEVEL = -1  # of a box that lies on no level of its own
 
 
@@ -55,7 +56,7 @@ class BoxScore:
     """What is explained of a detector's boxes, and how the boxes are chosen.
 
     Attributes:
-        family: key of ``DETECTORS``, or ``custom``.
+        family: key of ``DETECTORS``, or ``CUSTOM``.
         score: ``class``, ``objectness``, or a coordinate: ``x1``, ``y1``, ``x2``, ``y2``.
         score_threshold: boxes of a lower score are no boxes.
         iou_threshold: of two boxes of one class that overlap more, the better one stays; ``None`` for no suppression.
@@ -92,6 +93,23 @@ class BoxScore:
             "region": self.region,
             "by_box": self.by_box,
         }
+
+
+def read_box_arguments(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The arguments of ``ExplainableModel`` that the choice of boxes was made with; none where nothing is recorded.
+
+    Args:
+        record: from ``BoxScore.to_record``.
+
+    Raises:
+        ValueError: the candidates come from a function of the user.
+    """
+    if record is None:
+        return {}
+    if record["family"] == CUSTOM:
+        raise ValueError("The record names a function, candidates=, which finds the boxes.")
+    names = ("task", "score_threshold", "iou_threshold", "max_boxes", "region", "by_box")
+    return {"box_score": record["score"], **{name: record[name] for name in names}}
 
 
 def resolve_ranks(class_idx: Tensor, count: int) -> Tensor:

@@ -16,7 +16,7 @@ from explainable_model.attribution.argument_values import (
     as_whole,
     describe,
 )
-from explainable_model.attribution.boxes import BoxScore, DetectionArguments
+from explainable_model.attribution.boxes import BoxScore, DetectionArguments, read_box_arguments
 from explainable_model.attribution.calling import Caller, Forward, as_caller, record_caller
 from explainable_model.attribution.layout import Order, PatchEmbedding, ReshapeTransform, find_orders, patch_embedding
 from explainable_model.attribution.method import Fusion, Method
@@ -243,14 +243,15 @@ def arguments_of(record: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: the plan explains something that a record cannot say, such as a function of one's own.
     """
-    if record["target"] != target_name(ClassScore()):
+    boxes = read_box_arguments(record.get("detection"))
+    if not boxes and record["target"] != target_name(ClassScore()):
         raise ValueError(f"The record explains {record['target']}, which only the code that made it can make again.")
     if isinstance(record["forward"], str):
         raise ValueError(f"The record names a function, forward={record['forward']}, which calls the network.")
     if any(is_record_of_images(value) for value in record["options"].values()):
         raise ValueError(f"The record has options that are images, {record['options']}, which it does not hold.")
     arguments = {name: record[name] for name in RECORDED_ARGUMENTS}
-    return {"target_layer": list(record["target_layers"]) or None, **arguments}
+    return {"target_layer": list(record["target_layers"]) or None, **arguments, **boxes}
 
 
 def _refuse_unknown(arguments: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from explainable_model.explainer.detection_defaults import DETECTION
 
 if TYPE_CHECKING:
     from explainable_model.explainer.explainer import Explainer
+    from explainable_model.explainer.pictures import PhotoRequest
     from explainable_model.imaging.overlay import OverlayStyle
     from explainable_model.imaging.window import Window
     from explainable_model.networks.named import NamedModel
@@ -29,7 +30,7 @@ class PhotoCommand:
     """How the command explains each photo.
 
     Attributes:
-        run: ``(photo, path, class_idx, style, target) -> record``; writes the pictures.
+        run: from a ``PhotoRequest`` to its record; writes the pictures.
         class_names: one per class, if known.
         window: of the network's preparation, see ``Preprocess``.
         describe: a record as text.
@@ -61,7 +62,7 @@ def explain(arguments: argparse.Namespace, console: Console) -> Outcome:
     failures: list[dict[str, Any]] = []
     with Table(arguments.csv, append=arguments.skip_existing, boxes=command.has_boxes) as table:
         for task in console.iterate(chosen, "explaining"):
-            record = _explain_task(task, command, class_idx, style, arguments.window, console)
+            record = _explain_task(task, command, class_idx, style, arguments, console)
             table.add(record)
             (failures if "error" in record else records).append(record)
             if "error" in record:
@@ -88,19 +89,21 @@ def _explain_task(
     command: PhotoCommand,
     class_idx: int | None,
     style: "OverlayStyle",
-    window: "Window | None",
+    arguments: argparse.Namespace,
     console: Console,
 ) -> dict[str, Any]:
     """Explain one photo; the record of a photo that cannot be read has an error instead."""
+    from explainable_model.explainer.pictures import PhotoRequest
     from explainable_model.imaging.preprocess import open_photo
 
     try:
         with show_warnings(console):
-            photo = open_photo(task.photo, window or command.window)
+            photo = open_photo(task.photo, arguments.window or command.window)
     except InputError as error:
         return {"photo": str(task.photo), "error": str(error)}
     make_folder(task.target.parent)
-    return command.run(photo, task.photo, class_idx, style, task.target)
+    ending, keep_patient = f".{arguments.picture}", arguments.keep_patient
+    return command.run(PhotoRequest(photo, task.photo, class_idx, style, task.target, ending, keep_patient))
 
 
 def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCommand:
@@ -133,8 +136,7 @@ def _choose_command(arguments: argparse.Namespace, console: Console) -> PhotoCom
         return _explain_with_all(arguments, console)
     else:
         explainer = _make_explainer(arguments, load_network(arguments, console))
-    ending, keep_patient = f".{arguments.picture}", arguments.keep_patient
-    run = functools.partial(explain_photo, explainer, ending=ending, keep_patient=keep_patient)
+    run = functools.partial(explain_photo, explainer)
     return PhotoCommand(run, explainer.class_names, explainer.preprocess.window, _describe_record)
 
 
@@ -151,8 +153,7 @@ def _explain_detector(arguments: argparse.Namespace, source: "Session | NamedMod
     if arguments.artifact is None:
         options = {name: value for name, value in wrapper_arguments(arguments).items() if name != "task"}
     explainer = open_detector(source, **options)
-    ending, keep_patient = f".{arguments.picture}", arguments.keep_patient
-    run = functools.partial(explain_photo_boxes, explainer, ending=ending, keep_patient=keep_patient)
+    run = functools.partial(explain_photo_boxes, explainer)
     return PhotoCommand(run, explainer.class_names, explainer.preprocess.window, _describe_boxes, has_boxes=True)
 
 
@@ -195,8 +196,8 @@ def _explain_with_all(arguments: argparse.Namespace, console: Console) -> PhotoC
         console.say(f"{METHODS[method].title} ({list(METHODS).index(method) + 1} of {len(METHODS)})")
         return _make_explainer(arguments, named, method)
 
-    def run(*photo: Any) -> dict[str, Any]:
-        record = explain_with_all(make_explainer, *photo, ending=f".{arguments.picture}")
+    def run(request: "PhotoRequest") -> dict[str, Any]:
+        record = explain_with_all(make_explainer, request)
         for failure in record["failures"]:
             console.warn(f"{METHODS[failure['method']].title} does not fit this network: {failure['error']}")
         return record

@@ -13,6 +13,7 @@ from explainable_model.errors import InputError
 if TYPE_CHECKING:
     from explainable_model.artifact.metadata import Metadata
     from explainable_model.artifact.runner import Runner
+    from explainable_model.model import ExplainableModel
     from explainable_model.verify.parity import Parity
 
 
@@ -93,6 +94,8 @@ def _compare_with_network(
         )
     named = load_network(arguments, console)
     explainable = ExplainableModel(named.model, **restore_arguments(metadata))
+    if metadata.detection is not None:
+        return _compare_boxes(explainable, arguments.file, console, metadata, runner)
     shape = [metadata.batch or 1, *metadata.network_shape]
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(getattr(torch, metadata.dtype))
     with wrap_network_errors(named.model, image.shape):
@@ -108,6 +111,34 @@ def _compare_with_network(
             lower(explainable, image), metadata.preprocess, metadata.pixels, metadata.look, metadata.pixel_dtype
         )
     return check_parity(explainable, lowered, metadata, runner)
+
+
+def _compare_boxes(
+    explainable: "ExplainableModel", path: Path, console: Console, metadata: "Metadata", runner: "Runner"
+) -> "Parity":
+    """Compare a detector's artifact with the detector, in the recorded photo and in photos like it."""
+    import torch
+
+    from explainable_model.artifact.reference import reference_arrays
+    from explainable_model.exporters.pipeline import with_pixels
+    from explainable_model.lowering.imaging import PhotoIO
+    from explainable_model.model import lower
+    from explainable_model.verify.detections import check_detections
+
+    if metadata.reference is None or metadata.reference.photo is None:
+        raise InputError(
+            f"{path} holds no photo with boxes in it, so that no map can be compared; export it with --reference "
+            "street.jpg, or leave out --model."
+        )
+    image = torch.from_numpy(reference_arrays(metadata)[0][: metadata.batch or 1])
+    prepare, pixels, dtype = metadata.preprocess, metadata.pixels, getattr(torch, metadata.dtype)
+    if prepare is not None and pixels is not None:
+        image = PhotoIO(prepare, pixels, dtype=dtype, pixel_dtype=metadata.pixel_dtype).image(image)
+    console.say("comparing with the network")
+    with show_warnings(console):
+        lowered = lower(explainable, image, dynamic_batch=metadata.batch is None)
+        lowered = with_pixels(lowered, prepare, pixels, None, metadata.pixel_dtype)
+    return check_detections(explainable, lowered, metadata, runner)
 
 
 def restore_arguments(metadata: "Metadata") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from explainable_model.attribution.argument_values import MAX_TOP_K, as_flag, as_whole, describe
 from explainable_model.attribution.box_maps import LEVELS, REGIONS
-from explainable_model.attribution.boxes import DETECTION_ARGUMENTS, BoxScore
+from explainable_model.attribution.boxes import CUSTOM, DETECTION_ARGUMENTS, BoxScore
 from explainable_model.attribution.method import Method
 from explainable_model.detection.candidates import COORDINATES, Candidates
 from explainable_model.detection.family import Family, Tap, Thresholds, is_of
@@ -113,7 +113,7 @@ def _custom_family(function: Callable[[nn.Module, Tensor], Any]) -> Family:
             coordinates=lambda chosen: boxes.gather(1, chosen.unsqueeze(2).expand(-1, -1, 4)),
         )
 
-    return Family("custom", "the user's own", (), candidates, lambda network: 0, lambda network: CUSTOM_THRESHOLDS)
+    return Family(CUSTOM, "the user's own", (), candidates, lambda network: 0, lambda network: CUSTOM_THRESHOLDS)
 
 
 def _check_candidates(found: Any, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

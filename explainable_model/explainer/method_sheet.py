@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from explainable_model.errors import ExplainableModelError, InputError
 from explainable_model.explainer.answers import Answer, label_class
 from explainable_model.explainer.explainer import Explainer
 from explainable_model.explainer.photo_pictures import draw_overlay
-from explainable_model.imaging.overlay import OverlayStyle, hottest_point
+from explainable_model.explainer.pictures import PhotoRequest
+from explainable_model.imaging.overlay import hottest_point
 from explainable_model.imaging.sheets import save_picture
 from explainable_model.imaging.tiles import Tile, tile_sheet
 from explainable_model.methods import METHODS
@@ -55,27 +55,14 @@ def try_method(
 
 
 def explain_with_all(
-    make_explainer: ExplainerMaker,
-    photo: "Image",
-    path: Path,
-    class_idx: int | None,
-    style: OverlayStyle,
-    target: Path,
-    methods: Iterable[str] = SHEET_METHODS,
-    *,
-    ending: str = ".png",
+    make_explainer: ExplainerMaker, request: PhotoRequest, methods: Iterable[str] = SHEET_METHODS
 ) -> dict[str, Any]:
     """Explain one photo with every method that does not take minutes, and write ``<target>-methods.png``.
 
     Args:
         make_explainer: makes the explainer of a method.
-        photo: as from ``open_photo``.
-        path: where it came from.
-        class_idx: the class to explain; ``None`` for the predicted.
-        style: how the overlays are drawn.
-        target: an existing folder and the beginning of the file name.
+        request: the photo and the picture.
         methods: keys of ``METHODS``.
-        ending: of the picture.
 
     Returns:
         The record for JSON: the sheet, the methods and their seconds, and why other methods do not fit.
@@ -83,7 +70,8 @@ def explain_with_all(
     Raises:
         InputError: no method fits.
     """
-    classes = None if class_idx is None else np.asarray([class_idx], np.int64)
+    photo, path = request.photo, request.path
+    classes = None if request.class_idx is None else np.asarray([request.class_idx], np.int64)
     record: dict[str, Any] = {}
     rows, failures, tiles = [], [], [Tile(photo, "Photo")]
     for method in methods:
@@ -93,7 +81,7 @@ def explain_with_all(
             continue
         record = record or explainer.describe(attempt.answer)
         box = explainer.preprocess.box(*photo.size)
-        picture = draw_overlay(photo, attempt.answer.cam[0], box, style, signed=explainer.signed)
+        picture = draw_overlay(photo, attempt.answer.cam[0], box, request.style, signed=explainer.signed)
         tiles.append(Tile(picture, METHODS[method].title, f"{attempt.seconds:.2f} s"))
         hottest = list(hottest_point(attempt.answer.cam[0], box))
         rows.append({"method": method, "seconds": attempt.seconds, "hottest": hottest})
@@ -103,7 +91,7 @@ def explain_with_all(
     heading = f"{path.name}: {label_class(record)}" + (
         f" (not for this network: {', '.join(left_out)})" if left_out else ""
     )
-    sheet = save_picture(tile_sheet(tiles, heading), target.with_name(f"{target.name}-methods{ending}"))
+    sheet = save_picture(tile_sheet(tiles, heading), request.name_file("methods"))
     return {"photo": str(path), **record, "sheet": str(sheet), "methods": rows, "failures": failures}
 
 

@@ -15,9 +15,8 @@ from explainable_model.explainer.detection_defaults import DETECTION
 from explainable_model.explainer.detector import DetectorExplainer
 from explainable_model.explainer.found_boxes import FoundBoxes, find_boxes
 from explainable_model.explainer.photos import OpenedPhoto
-from explainable_model.explainer.pictures import DICOM, save_answer, show_picture
+from explainable_model.explainer.pictures import DICOM, PhotoRequest, save_answer, show_picture
 from explainable_model.imaging.boxes import overlay_boxes, sheet_boxes
-from explainable_model.imaging.overlay import OverlayStyle
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -125,28 +124,18 @@ def explain_boxes(
     return PhotoDetections(**vars(found), photo=opened.picture, name=opened.name, path=opened.path)
 
 
-def explain_photo_boxes(
-    explainer: DetectorExplainer,
-    photo: "Image",
-    path: Path,
-    class_idx: int | None,
-    style: OverlayStyle,
-    target: Path,
-    *,
-    ending: str = ".png",
-    keep_patient: bool = False,
-) -> dict[str, Any]:
-    """Explain the boxes of one photo and write both pictures; arguments and files as of ``explain_photo``.
+def explain_photo_boxes(explainer: DetectorExplainer, request: PhotoRequest) -> dict[str, Any]:
+    """Explain the boxes of one photo and write both pictures, as ``explain_photo``.
 
     Raises:
         InputError: a class was asked for.
     """
-    if class_idx is not None:
+    if request.class_idx is not None:
         raise InputError("A class was asked for; a detector explains the boxes that it finds. Leave out --class.")
-    found = explain_boxes(explainer, OpenedPhoto(photo, path, path.name))
+    found, style = explain_boxes(explainer, OpenedPhoto(request.photo, request.path, request.path.name)), request.style
     drawing = {"alpha": style.alpha, "threshold": style.threshold, "hide": style.hide, "colormap": style.colormap}
     files = {
-        kind: found.save(target.with_name(f"{target.name}-{kind}{ending}"), kind, keep_patient=keep_patient, **drawing)
+        kind: found.save(request.name_file(kind), kind, keep_patient=request.keep_patient, **drawing)
         for kind in PICTURES
     }
     return {**found.to_dict(), **{kind: str(file) for kind, file in files.items()}}

@@ -1,7 +1,6 @@
 """Explains one photo and writes its pictures."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from explainable_model.explainer.answers import Answer, label_class, make_caption, split_classes
 from explainable_model.explainer.explainer import Explainer
-from explainable_model.explainer.pictures import DICOM, save_answer
+from explainable_model.explainer.pictures import DICOM, PhotoRequest, save_answer
 from explainable_model.imaging.overlay import OverlayStyle, hottest_point, overlay
 from explainable_model.imaging.preprocess import Box
 from explainable_model.imaging.sheets import panel
@@ -19,33 +18,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def explain_photo(
-    explainer: Explainer,
-    photo: "Image",
-    path: Path,
-    class_idx: int | None,
-    style: OverlayStyle,
-    target: Path,
-    *,
-    ending: str = ".png",
-    keep_patient: bool = False,
-) -> dict[str, Any]:
+def explain_photo(explainer: Explainer, request: PhotoRequest) -> dict[str, Any]:
     """Explain one photo and write its panel and its overlay: ``<target>-panel.png`` and ``<target>-overlay.png``.
 
     Args:
         explainer: what explains it.
-        photo: as from ``open_photo``.
-        path: where it came from.
-        class_idx: the class to explain, the first of several; ``None`` for the predicted.
-        style: how the pictures are drawn.
-        target: an existing folder and the beginning of the file names.
-        ending: of the pictures.
-        keep_patient: whether DICOM files say whose they are, see ``save_secondary_capture``.
+        request: the photo and the pictures.
 
     Returns:
         The record for JSON; with ``top_k``, the record of each class as ``explained``.
     """
-    classes = None if class_idx is None else np.asarray([class_idx], np.int64)
+    photo, path = request.photo, request.path
+    classes = None if request.class_idx is None else np.asarray([request.class_idx], np.int64)
     answers = split_classes(explainer.run(explainer.preprocess(photo), classes))
     box = explainer.preprocess.box(*photo.size)
     records = [
@@ -55,16 +39,12 @@ def explain_photo(
         }
         for answer in answers
     ]
-    caption = path.name if ending != DICOM or keep_patient else ""
-    pictures = _draw(photo, caption, answers, records, box, style, explainer)
+    caption = path.name if request.ending != DICOM or request.keep_patient else ""
+    pictures = _draw(photo, caption, answers, records, box, request.style, explainer)
     comment = f"{'; '.join(map(label_class, records))}; {explainer.describe_method()}."
     files = {
         kind: save_answer(
-            picture,
-            target.with_name(f"{target.name}-{kind}{ending}"),
-            source=path,
-            keep_patient=keep_patient,
-            comment=comment,
+            picture, request.name_file(kind), source=path, keep_patient=request.keep_patient, comment=comment
         )
         for kind, picture in pictures.items()
     }

@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explainable_model.errors import InputError
+from explainable_model.imaging.overlay import OverlayStyle
 from explainable_model.imaging.secondary_capture import save_secondary_capture
 from explainable_model.imaging.sheets import PICTURE_FORMATS, save_picture
 
@@ -13,6 +15,33 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DICOM = ".dcm"
+
+
+@dataclass(frozen=True)
+class PhotoRequest:
+    """One photo to explain, and the pictures to write of it.
+
+    Attributes:
+        photo: as from ``open_photo``.
+        path: where it came from.
+        class_idx: the class to explain, the first of several; ``None`` for the predicted.
+        style: how the pictures are drawn.
+        target: an existing folder and the beginning of the file names.
+        ending: of the pictures.
+        keep_patient: whether DICOM files say whose they are, see ``save_secondary_capture``.
+    """
+
+    photo: "Image"
+    path: Path
+    class_idx: int | None
+    style: OverlayStyle
+    target: Path
+    ending: str = ".png"
+    keep_patient: bool = False
+
+    def name_file(self, kind: str) -> Path:
+        """The file of a picture: ``<target>-panel.png``."""
+        return self.target.with_name(f"{self.target.name}-{kind}{self.ending}")
 
 
 def show_picture(picture: "Image") -> None:

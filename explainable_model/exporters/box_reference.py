@@ -8,8 +8,10 @@ from explainable_model.artifact.answer import Reference
 from explainable_model.artifact.coarse_photo import MAX_BYTES, CoarsePhoto, expand_coarse, make_coarse
 from explainable_model.artifact.reference import REFERENCE_BATCH, make_box_reference, reference_array, sample_boxes
 from explainable_model.artifact.runner import Array, as_array
+from explainable_model.artifact.shapes import spatial
 from explainable_model.artifact.tolerances import tolerance_of
 from explainable_model.errors import InputError
+from explainable_model.lowering.example_photos import make_photos_like
 from explainable_model.lowering.lowered import LoweredModel
 
 SIDES = (8, 4, 2, 1)  # pixels of a square, the coarsest copy first
@@ -42,12 +44,7 @@ def answer_box_reference(lowered: LoweredModel, photo: Tensor | None = None) -> 
     if photo is None:
         shape = [None, *lowered.example.shape[1:]]
         return _record(lowered, reference_array(shape, _name_dtype(lowered), _count_images(lowered)), None)
-    if photo.shape[1:] != lowered.example.shape[1:] or not len(photo):
-        raise InputError(
-            f"reference has shape {tuple(photo.shape)}; expected one image like the example: "
-            f"(1, {', '.join(map(str, lowered.example.shape[1:]))})."
-        )
-    image = as_array(photo[0].to(lowered.example))
+    image = as_array(_as_example(photo, lowered)[0])
     for side in SIDES:
         coarse = make_coarse(image, side, lowered.pixels)
         if len(coarse.values) > MAX_BYTES:
@@ -63,16 +60,29 @@ def answer_box_reference(lowered: LoweredModel, photo: Tensor | None = None) -> 
     )
 
 
+def _as_example(photo: Tensor, lowered: LoweredModel) -> Tensor:
+    """A prepared photo as the graph takes it."""
+    photo_io = lowered.photo_io
+    expected = tuple(lowered.example.shape[1:]) if photo_io is None else photo_io.image_shape
+    if tuple(photo.shape[1:]) != expected or not len(photo):
+        raise InputError(
+            f"reference has shape {tuple(photo.shape)}; expected one image like the example: "
+            f"(1, {', '.join(map(str, expected))})."
+        )
+    return photo[:1].to(lowered.example) if photo_io is None else make_photos_like(photo[:1], photo_io)
+
+
 def _record(lowered: LoweredModel, image: Array, photo: CoarsePhoto | None) -> Reference | None:
     """The answer to an image; ``None`` where a little noise changes which boxes are found."""
     outputs, others = _run(lowered, image), _run(lowered, _add_noise(image))
     if not np.array_equal(outputs[2], others[2]):
         return None
-    before, after = (sample_boxes(each[0], each[1], lowered.size) for each in (outputs, others))
+    size = spatial(image.shape, lowered.pixels)
+    before, after = (sample_boxes(each[0], each[1], size) for each in (outputs, others))
     if np.abs(np.asarray(before) - np.asarray(after)).max(initial=0) > ROOM:
         return None
     tolerance = tolerance_of(lowered.precision, photos=lowered.photo_io is not None)
-    return make_box_reference(outputs, tolerance, lowered.size, photo)
+    return make_box_reference(outputs, tolerance, size, photo)
 
 
 def _run(lowered: LoweredModel, image: Array) -> list[Array]:
@@ -82,10 +92,12 @@ def _run(lowered: LoweredModel, image: Array) -> list[Array]:
 
 
 def _add_noise(image: Array) -> Array:
-    noise = np.random.default_rng(0).uniform(-1, 1, image.shape)
-    if np.issubdtype(image.dtype, np.integer):
+    generator = np.random.default_rng(0)
+    noise = generator.uniform(-1, 1, image.shape)
+    if np.issubdtype(image.dtype, np.integer):  # of less than a level: some pixels change by one
         top = np.iinfo(image.dtype).max
-        return np.clip(image + np.round(noise), 0, top).astype(image.dtype)
+        levels = np.round(NOISE * top * noise + generator.uniform(-0.5, 0.5, image.shape))
+        return np.clip(image + levels, 0, top).astype(image.dtype)
     return (image + NOISE * float(np.ptp(image)) * noise).astype(image.dtype)
 
 

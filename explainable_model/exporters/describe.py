@@ -15,7 +15,14 @@ from explainable_model.artifact.shapes import PIXEL_DTYPES, shape_problem
 from explainable_model.artifact.tolerances import tolerance_of
 from explainable_model.attribution.boxes import BoxScore
 from explainable_model.errors import InputError
-from explainable_model.explanation import OUTPUT_KINDS, PRESENT, PROBABILITY_KINDS, OutputKind, check_presence
+from explainable_model.explanation import (
+    OUTPUT_KINDS,
+    PRESENT,
+    PROBABILITY_KINDS,
+    OutputKind,
+    check_presence,
+    list_outputs,
+)
 from explainable_model.exporters import FORMATS
 from explainable_model.exporters.box_reference import answer_box_reference
 from explainable_model.imaging.preprocess import Preprocess
@@ -123,8 +130,9 @@ def _find_open_shapes(lowered: LoweredModel) -> list[list[int | None]]:
     if lowered.sizes:
         image = example_like(lowered, lowered.example.shape[0], 0, tested_sizes(lowered)[1])
         with torch.no_grad():
-            logits, _, cam, *_ = lowered(image, None, *lowered.example_inputs)
-        others = [list(logits.shape), list(cam.shape)]
+            outputs = list_outputs(lowered(image, None, *lowered.example_inputs))
+        cam = outputs[-1 if isinstance(lowered.plan.target, BoxScore) else 2]
+        others = [list(outputs[0].shape), list(cam.shape)]
     batch = lowered.image_shape[0]
     outputs = [
         [batch, *(n if n == other else None for n, other in zip(shape[1:], changed[1:], strict=True))]

@@ -11,16 +11,16 @@ BOX_FORMATS = ("onnx", "torchscript", "pt2")
 
 
 def check_detector(
-    fmt: Format, path: Path, *, dynamic_size: bool, pixels: str | None, profile: Profile, precision: str | None
+    fmt: Format, path: Path, *, dynamic_size: bool, render: object, profile: Profile, precision: str | None
 ) -> None:
     """Refuse what artifacts of detectors do not have yet, before any work is done.
 
     Raises:
         InputError: the option to leave out, or the formats to choose from.
     """
-    asked = {"dynamic_size": dynamic_size, "pixels": pixels, "precision": precision, "profile": profile != "full"}
+    asked = {"dynamic_size": dynamic_size, "render": render, "precision": precision, "profile": profile != "full"}
     name = next((name for name, value in asked.items() if value), None)
     if name is not None:
-        raise InputError(f"{name}= is not for detectors yet: leave it out, and prepare photos outside of the artifact.")
+        raise InputError(f"{name}= is not for detectors yet: leave it out.")
     if fmt.name not in BOX_FORMATS:
         raise InputError(f"{path.name}: detectors are written as {', '.join(BOX_FORMATS)} for now, not as {fmt.name}.")

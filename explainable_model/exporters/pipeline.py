@@ -87,8 +87,8 @@ def export(
             Formats of fixed size always have a fixed batch.
         pixels: ``"NCHW"`` or ``"NHWC"``: the artifact takes photos in that layout, RGB of any size (``"NHW"``: gray
             ones), and prepares them by ``preprocess`` itself. Its maps have the photo's size and are zero outside of
-            the crop. The photo is resized as Pillow resizes it, and differs by one level only where a value rounds
-            half-way.
+            the crop; boxes are in the photo's pixels. The photo is resized as Pillow resizes it, and differs by one
+            level only where a value rounds half-way.
         pixel_dtype: type of the photos, ``"uint8"``; or ``"uint16"``, of gray ones of 9 to 16 bits, to which the
             artifact applies ``preprocess.window``.
         render: ``"overlay"`` (or an ``OverlayStyle``: colormap, alpha, threshold) adds a fourth output, uint8: the map
@@ -101,7 +101,7 @@ def export(
         calibration: images to calibrate int8 with, and to compare both artifacts on: a folder of photos, their paths,
             or an array ``(M, C, *spatial)`` of what the artifact takes (with ``pixels``, photos of one size in that
             layout); at least 8, better some hundred.
-        reference: of a detector a photo with objects, shaped like the example. A coarse copy of it is stored in the
+        reference: of a detector a photo with objects, prepared like the example. A coarse copy of it is stored in the
             file, with the boxes in it, so that a server or a page can compare its own boxes when it starts. Without,
             they compare the answer to waves, in which a trained detector finds nothing.
         progress: ``True`` for bars, or a function that is called with the step (``"reading"``, ``"calibrating"``,
@@ -133,7 +133,7 @@ def export(
     check_opset(fmt, path, opset)
     check_precision(fmt, precision, calibration, preparation)
     if isinstance(explainable.plan.target, BoxScore):
-        check_detector(fmt, path, dynamic_size=dynamic_size, pixels=pixels, profile=profile, precision=precision)
+        check_detector(fmt, path, dynamic_size=dynamic_size, render=render, profile=profile, precision=precision)
     elif reference is not None:
         raise InputError("reference= is of detectors; others record their answer to waves. Leave it out.")
     with StagedOutput(path) as staged:

@@ -13,7 +13,6 @@ from explainable_model.imaging.arrays import as_array
 from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import (
     ALPHA,
-    COLORMAP,
     Seen,
     check_style,
     find_box,
@@ -124,7 +123,7 @@ def overlay_boxes(
     if colormap is not None or style.get("signed") or style.get("hide") == "photo":
         strongest = np.take_along_axis(maps, np.abs(maps).argmax(0)[None], 0)[0]
         return draw_boxes(overlay(photo, strongest, box=box, colormap=colormap, alpha=alpha, **style), boxes)
-    check_style(COLORMAP, alpha, style.get("threshold", 0.0))
+    check_style(None, alpha, style.get("threshold", 0.0))
     return draw_boxes(_paint(photo, maps, boxes, box, alpha, style.get("threshold", 0.0)), boxes)
 
 

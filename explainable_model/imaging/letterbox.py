@@ -1,6 +1,7 @@
 """A photo in the middle of an image, with a border: the letterbox of detectors."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -10,13 +11,29 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Size = tuple[int, int]  # (height, width) of an image
+Choose: TypeAlias = Callable[[Any, Any], Any]
 
 
-def find_place(size: Size, width: int, height: int) -> tuple[int, int, int, int]:
-    """Find where a photo of this width and height lies in the image: left, top, columns, rows."""
-    scale = min(size[0] / height, size[1] / width)
-    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+def find_place(
+    size: Size, width: Any, height: Any, smaller: Choose = min, larger: Choose = max
+) -> tuple[Any, Any, Any, Any]:
+    """Find where a photo lies in the image: left, top, columns, rows.
+
+    Args:
+        size: of the image.
+        width, height: of the photo, whole numbers, which may be symbolic.
+        smaller, larger: minimum and maximum of two such numbers.
+    """
+    rows = smaller(size[0], _divide(height * size[1], width, smaller))
+    columns = smaller(size[1], _divide(width * size[0], height, smaller))
+    rows, columns = larger(1, rows), larger(1, columns)
     return (size[1] - columns) // 2, (size[0] - rows) // 2, columns, rows
+
+
+def _divide(numerator: Any, denominator: Any, smaller: Choose) -> Any:
+    """Divide whole numbers and round, a half to the even neighbor."""
+    whole, rest = (2 * numerator + denominator) // (2 * denominator), (2 * numerator + denominator) % (2 * denominator)
+    return whole - (1 - smaller(1, rest)) * (whole % 2)
 
 
 def find_edges(size: Size, width: int, height: int) -> tuple[float, float, float, float]:

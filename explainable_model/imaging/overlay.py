@@ -130,14 +130,18 @@ def palette(colormap: Colormap = COLORMAP) -> Pixels:
     return colors
 
 
-def check_style(colormap: Colormap, alpha: float, threshold: float = 0.0, hide: str = HIDE[0]) -> None:
+def check_style(colormap: Colormap | None, alpha: float, threshold: float = 0.0, hide: str = HIDE[0]) -> None:
     """Refuse a style that ``heatmap`` or ``overlay`` would refuse, before any work is done.
+
+    Args:
+        colormap, alpha, threshold, hide: as of ``overlay``; ``None`` where no colormap is used.
 
     Raises:
         InputError: an unknown colormap (the nearest are listed), an alpha or a threshold outside [0, 1], or something
             else to hide.
     """
-    palette(colormap)
+    if colormap is not None:
+        palette(colormap)
     if hide not in HIDE:
         raise InputError(f"hide is {hide!r}; expected {' or '.join(map(repr, HIDE))}.")
     for name, value in (("threshold", threshold), ("alpha", alpha)):

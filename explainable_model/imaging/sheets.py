@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -168,10 +168,17 @@ def _fit_pane(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def load_font(size: int = CAPTION_SIZE, text: str = "") -> "FreeTypeFont":
-    """Load DejaVu Sans from matplotlib, or a font of the system where the text has other letters, such as Chinese."""
+    """Load DejaVu Sans from matplotlib, or a font of the system where the text has other letters, such as Chinese.
+
+    Servers have no matplotlib: there it is the font that is part of Pillow.
+    """
     from PIL import ImageFont
 
-    return ImageFont.truetype(_find_font(frozenset(text)), size)
+    try:
+        path = _find_font(frozenset(text))
+    except ModuleNotFoundError:
+        return cast("FreeTypeFont", ImageFont.load_default(size))
+    return ImageFont.truetype(path, size)
 
 
 @lru_cache(maxsize=64)

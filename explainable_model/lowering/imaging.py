@@ -1,30 +1,32 @@
 """Preparation of photos and drawing on them, as parts of the graph of an artifact that takes photos of any size."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from explainable_model.artifact.shapes import NCHW, spatial
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.postprocess import resize_maps
 from explainable_model.errors import InputError
+from explainable_model.imaging.letterbox import find_place
 from explainable_model.imaging.overlay import UNSEEN, OverlayStyle, palette
 from explainable_model.imaging.preprocess import Preprocess
-from explainable_model.lowering.pixels import check_pixels, look_up, make_photos, read_levels
-from explainable_model.lowering.sampling import blend, find_taps, locate, pick, pick_around
-
-Explained: TypeAlias = Callable[..., Any]
-"""``(image, class_idx, *inputs) -> (logits, class_idx, cam)``."""
+from explainable_model.lowering.box_imaging import cut_border, draw_border, place_boxes, return_boxes
+from explainable_model.lowering.pixels import check_pixels, look_up, read_levels
+from explainable_model.lowering.sampling import (
+    LAST_BIT,
+    blend,
+    find_taps,
+    locate,
+    pick,
+    pick_around,
+    round_levels,
+    shrink,
+)
 
 LUMA = (19595, 38470, 7471)  # ITU-R 601-2 in 16-bit fixed point, as Pillow's mode L
-# Sizes in simple ratios make many values exactly half a level, which Pillow rounds up in its integers. A little more
-# than a half is added before rounding down, so that the last bit of a runtime's floating point number decides nothing.
-LAST_BIT = 2**-11
-HALF_UP = 0.5 + LAST_BIT
 COLORS = 256
 BLANK, BARE = COLORS, COLORS + 1  # rows of the tables: no photo, and the photo without a color over it
 RESIZABLE = ("nearest", "bilinear", "bicubic")
@@ -55,11 +57,6 @@ class PhotoIO:
 
     def __post_init__(self) -> None:
         check_pixels(self.pixels, self.pixel_dtype, self.preprocess.window)
-        if self.preprocess.pad is not None:
-            raise InputError(
-                f"pixels={self.pixels!r} prepares photos without a border; leave out pad={self.preprocess.pad:.3g}, or "
-                "leave out pixels and prepare photos outside of the artifact."
-            )
         if self.preprocess.interpolation not in RESIZABLE:
             raise InputError(
                 f"The photo is resized by {self.preprocess.interpolation}, for which graphs have no operator; expected "
@@ -72,6 +69,11 @@ class PhotoIO:
                 "inside of it: raise resize, or leave it out."
             )
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """``(C, h, w)`` of the network's input."""
+        return len(self.preprocess.mean), *self.preprocess.size
+
     def image(self, photo: Tensor) -> Tensor:
         """The network's input ``(N, C, h, w)``, scaled and normalized; gray photos go into each of its channels."""
         levels = self._levels(photo).to(torch.promote_types(self.dtype, torch.float32))
@@ -79,6 +81,8 @@ class PhotoIO:
             red, green, blue = levels.unbind(1)
             levels = ((LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue + 2**15) / 2**16).floor().unsqueeze(1)
         small = self._resize(levels, self._size(photo))
+        if self.preprocess.pad is not None:
+            small = draw_border(small, self._place(*self._size(photo)), self.preprocess.pad)
         mean, std = (
             levels.new_tensor(values).reshape(-1, 1, 1) for values in (self.preprocess.mean, self.preprocess.std)
         )
@@ -89,7 +93,9 @@ class PhotoIO:
         full = cam if cam.ndim == 4 else cam.unsqueeze(1)
         size = self._size(photo)
         seen = self._find_seen(photo)
-        if seen is None:
+        if self.preprocess.pad is not None:
+            full = cut_border(full, size, self._place(*size))
+        elif seen is None:
             full = resize_maps(full, size)
         else:
             resized, corner = self._resized(*size), self._corner(*size)
@@ -99,6 +105,16 @@ class PhotoIO:
                 taps = find_taps(place, size[axis], self.preprocess.size[axis] - 1, full.dtype, first=corner[axis])
                 full = blend(full, dim, [(pixel, weight * seen[axis]) for pixel, weight in taps])
         return full if cam.ndim == 4 else full.squeeze(1)
+
+    def boxes(self, boxes: Tensor, photo: Tensor) -> Tensor:
+        """Boxes ``(..., 4)`` in pixels of the photo, of boxes in pixels of the image."""
+        size = self._size(photo)
+        return place_boxes(boxes, size, self._resized(*size), self._corner(*size))
+
+    def given_boxes(self, boxes: Tensor, photo: Tensor) -> Tensor:
+        """Boxes ``(..., 4)`` in pixels of the image, of boxes in pixels of the photo."""
+        size = self._size(photo)
+        return return_boxes(boxes, size, self._resized(*size), self._corner(*size))
 
     def overlay(self, cam: Tensor, photo: Tensor) -> Tensor:
         """The photo under its maps: uint8 RGB in the photo's layout, ``(N, k, ...)`` for maps ``(N, k, H, W)``.
@@ -148,14 +164,15 @@ class PhotoIO:
         starts = (0, 0) if top is None else (top, left)
         if mode != "nearest":
             # Pillow resizes rows first (some versions start with columns for portraits), and rounds after each step.
-            levels = _round(_shrink(_round(_shrink(levels, (size[0], middle[1]), mode)), middle, mode))
+            levels = round_levels(shrink(round_levels(shrink(levels, (size[0], middle[1]), mode)), middle, mode))
         source, count = levels.shape[2:], self.preprocess.size
         places = [locate(count[n], starts[n], source[n], resized[n], levels.device) for n in (0, 1)]
         if mode == "nearest":
-            return pick(pick(levels, 2, places[0]), 3, places[1])
+            inside = [(place[0].clamp(0, source[n] - 1), place[1]) for n, place in enumerate(places)]
+            return pick(pick(levels, 2, inside[0]), 3, inside[1])
         rows, columns = (find_taps(places[n], resized[n], source[n] - 1, levels.dtype, mode) for n in (0, 1))
         levels, rows = pick_around(levels, 2, rows, count[0])
-        return _round(blend(_round(blend(levels, 3, columns)), 2, rows))
+        return round_levels(blend(round_levels(blend(levels, 3, columns)), 2, rows))
 
     def _middle(self, height: Any, width: Any) -> tuple[Any, Any]:
         """Height and width of the resized photo, or of the photo where that is smaller; 2 at least.
@@ -163,7 +180,10 @@ class PhotoIO:
         A side of 1 would become a condition of its own, under which ``torch.export`` takes another path.
         """
         resize, size = self.preprocess.resize, self.preprocess.size
-        if resize is None:
+        if self.preprocess.pad is not None:
+            rows, columns = self._resized(height, width)
+            middle = torch.sym_min(height, rows), torch.sym_min(width, columns)
+        elif resize is None:
             middle = torch.sym_min(height, size[0]), torch.sym_min(width, size[1])
         else:
             shorter = torch.sym_max(torch.sym_min(height, width), resize)
@@ -188,11 +208,20 @@ class PhotoIO:
         height, width = spatial(photo.shape, self.pixels)
         return height, width
 
+    def _place(self, height: Any, width: Any) -> tuple[Any, Any, Any, Any]:
+        return find_place(self.preprocess.size, width, height, torch.sym_min, torch.sym_max)
+
     def _resized(self, height: Any, width: Any) -> tuple[Any, Any]:
+        if self.preprocess.pad is not None:
+            _, _, columns, rows = self._place(height, width)
+            return rows, columns
         return self.preprocess.resized(height, width, torch.sym_min)
 
     def _corner(self, height: Any, width: Any) -> tuple[Any, Any]:
-        """Top and left of the crop in the resized photo; ``None`` where nothing is cropped."""
+        """Top and left of the image in the resized photo, below zero for a border; ``None`` where it is the photo."""
+        if self.preprocess.pad is not None:
+            left, top, _, _ = self._place(height, width)
+            return -top, -left
         if self.preprocess.resize is None:
             return None, None
         return self.preprocess.corner(height, width, torch.sym_min)
@@ -204,42 +233,13 @@ class PhotoIO:
         """
         size = self._size(photo)
         corner, resized = self._corner(*size), self._resized(*size)
-        if corner[0] is None:
+        if corner[0] is None or self.preprocess.pad is not None:
             return None
         inside = []
         for axis in (0, 1):
             pixel = locate(size[axis], 0, resized[axis], size[axis], photo.device)[0]
             inside.append((pixel >= corner[axis]) & (pixel < corner[axis] + self.preprocess.size[axis]))
         return inside[0], inside[1]
-
-
-def _shrink(levels: Tensor, size: tuple[Any, Any], mode: str) -> Tensor:
-    """Resize with an antialiasing filter, to sizes that are not larger."""
-    return functional.interpolate(levels, size=list(size), mode=mode, antialias=True)
-
-
-def _round(levels: Tensor) -> Tensor:
-    """Round to whole levels, half up; a bicubic filter overshoots."""
-    return (levels + HALF_UP).floor().clamp(0, 255)
-
-
-class PhotoModel(nn.Module):
-    """``(photo, class_idx, *inputs) -> (logits, class_idx, cam)``, or with ``overlay`` as the last."""
-
-    def __init__(self, explained: Explained, photo_io: PhotoIO) -> None:
-        super().__init__()
-        self.explained = explained
-        self.photo_io = photo_io
-
-    def forward(self, photo: Tensor, class_idx: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        photo_io = self.photo_io
-        logits, class_idx, cam = self.explained(photo_io.image(photo), class_idx, *inputs)
-        maps = photo_io.maps(cam, photo)
-        return (
-            (logits, class_idx, maps)
-            if photo_io.look is None
-            else (logits, class_idx, maps, photo_io.overlay(maps, photo))
-        )
 
 
 def make_photo_io(
@@ -277,14 +277,3 @@ def make_photo_io(
     signed = postprocess.diverging
     drawn = None if look is None else look.suited(signed=signed)
     return PhotoIO(preprocess, pixels, drawn, signed, example.dtype, pixel_dtype)
-
-
-def fresh_photos(photo_io: PhotoIO, batch: int, size: tuple[int, int], seed: int) -> Tensor:
-    """Photos of that size, as ``make_photos``."""
-    return make_photos(photo_io.pixels, photo_io.pixel_dtype, photo_io.preprocess.window, batch, size, seed)
-
-
-def photo_sizes(photo_io: PhotoIO) -> list[tuple[int, int]]:
-    """Sizes of three photos: a landscape, a portrait and a small one."""
-    height, width = photo_io.preprocess.size
-    return [(height * 5 // 4 + 3, width * 3 // 2 + 2), (height * 2 + 1, width), (height // 3 + 1, width // 2 + 1)]

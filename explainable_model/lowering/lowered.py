@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.traceback import preserve_node_meta
 
+from explainable_model.artifact.detecting import Detecting
 from explainable_model.artifact.metadata import Profile
 from explainable_model.artifact.shapes import SizeRange, format_shape, shape_problem, spatial
 from explainable_model.attribution.boxes import BoxScore, detection_outputs
@@ -48,7 +49,7 @@ class TracedExplanation(nn.Module):
             return detection_outputs(*answer) if isinstance(self._plan.target, BoxScore) else answer
 
 
-class LoweredModel(nn.Module):
+class LoweredModel(nn.Module, Detecting[Tensor]):
     """A forward-only ATen graph that predicts and explains: no autograd, no hook, no state.
 
     ``lower`` makes it. It is called like ``ExplainableModel``.

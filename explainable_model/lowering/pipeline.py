@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 
 from explainable_model.artifact.metadata import Profile
 from explainable_model.artifact.shapes import SizeRange
+from explainable_model.attribution.boxes import BoxScore
 from explainable_model.attribution.inputs import predicted_class_idx
 from explainable_model.attribution.plan import Plan
 from explainable_model.attribution.targets import Custom
@@ -31,8 +32,9 @@ from explainable_model.lowering.capture.export import (
 from explainable_model.lowering.capture.fake_quant import fixed_scales
 from explainable_model.lowering.capture.trace_errors import reason_of
 from explainable_model.lowering.dynamic_shapes import DynamicDims, open_shapes
+from explainable_model.lowering.example_photos import fresh_photos, make_photos_like, photo_sizes
 from explainable_model.lowering.graph import get_attribute, layer_of, output_nodes
-from explainable_model.lowering.imaging import PhotoIO, PhotoModel, fresh_photos, photo_sizes
+from explainable_model.lowering.imaging import PhotoIO
 from explainable_model.lowering.lowered import LoweredModel, Retraced, TracedExplanation
 from explainable_model.lowering.output_ending import OutputEnding, find_ending
 from explainable_model.lowering.output_kind import declared_kind
@@ -43,6 +45,7 @@ from explainable_model.lowering.passes.fold import fold_batch_norm, fold_constan
 from explainable_model.lowering.passes.narrow import narrow_early
 from explainable_model.lowering.passes.portable import PortableGraph, check_portable, unshare_weights
 from explainable_model.lowering.passes.simplify import simplify
+from explainable_model.lowering.photo_model import PhotoModel, map_last
 from explainable_model.lowering.rules.call import Lowering
 from explainable_model.lowering.rules.missing import missing_lowering
 from explainable_model.lowering.size_ranges import BATCHES, find_sizes
@@ -65,15 +68,21 @@ def with_photo_io(lowered: LoweredModel, photo_io: PhotoIO) -> LoweredModel:
             f"({photo_io.preprocess.size}): leave it out; photos may be of any size."
         )
     batch = lowered.example.shape[0]
-    photo = fresh_photos(photo_io, batch, photo_sizes(photo_io)[0], seed=0).to(lowered.example.device)
-    arguments = (photo, predicted_class_idx(photo, lowered.plan.top_k), *lowered.example_inputs)
+    size, inputs, given = photo_sizes(photo_io)[0], lowered.example_inputs, 0
+    if isinstance(lowered.plan.target, BoxScore):
+        photo = make_photos_like(lowered.example, photo_io, size).to(lowered.example.device)
+        given = lowered.plan.target.inputs
+        inputs = map_last(photo_io.boxes, inputs, given, photo)
+    else:
+        photo = fresh_photos(photo_io, batch, size, seed=0).to(lowered.example.device)
+    arguments = (photo, predicted_class_idx(photo, lowered.plan.top_k), *inputs)
     dims = DynamicDims(lowered.dynamic_batch, True, photo_io.pixels)
-    program = _trace(PhotoModel(Retraced(lowered.graph_module), photo_io), arguments, dims)
+    program = _trace(PhotoModel(Retraced(lowered.graph_module), photo_io, given), arguments, dims)
     return LoweredModel(
         _finished(program),
         lowered.plan,
         photo,
-        lowered.example_inputs,
+        inputs,
         classes=lowered.classes,
         dynamic_batch=lowered.dynamic_batch,
         sizes=(SizeRange(1), SizeRange(1)),

@@ -4,12 +4,17 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Place: TypeAlias = tuple[Tensor, Tensor]
 """``(whole, rest)``: pixels before a point, and the rest of the way in units of a pixel over twice the new size."""
 
 Tap: TypeAlias = tuple[Tensor, Tensor]
 
+# Sizes in simple ratios make many values exactly half a level, which Pillow rounds up in its integers. A little more
+# than a half is added before rounding down, so that the last bit of a runtime's floating point number decides nothing.
+LAST_BIT = 2**-11
+HALF_UP = 0.5 + LAST_BIT
 CUBIC = -0.5  # Pillow's and ATen's coefficient where they antialias
 CUBIC_OFFSETS = (-1, 0, 1, 2)
 
@@ -99,3 +104,13 @@ def pick_around(values: Tensor, dim: int, taps: list[Tap], count: int) -> tuple[
 def pick(values: Tensor, dim: int, place: Place) -> Tensor:
     """Read the pixel of an axis in which each sample lies."""
     return values.index_select(dim, place[0])
+
+
+def shrink(levels: Tensor, size: tuple[Any, Any], mode: str) -> Tensor:
+    """Resize with an antialiasing filter, to sizes that are not larger."""
+    return functional.interpolate(levels, size=list(size), mode=mode, antialias=True)
+
+
+def round_levels(levels: Tensor) -> Tensor:
+    """Round to whole levels, half up; a bicubic filter overshoots."""
+    return (levels + HALF_UP).floor().clamp(0, 255)

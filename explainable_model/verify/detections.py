@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.artifact.runner import Array, Runner, as_array
 from explainable_model.artifact.tolerances import FLIP_CORRELATION, Tolerance, tolerance_of
-from explainable_model.explanation import PREDICTED
+from explainable_model.explanation import PREDICTED, list_outputs
 from explainable_model.verify.network_answer import map_difference
 from explainable_model.verify.parity import BATCHES, ImageComparison, Parity, correlation, summarize
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from explainable_model.attribution.boxes import BoxScore
     from explainable_model.explanation import DetectionExplanation
+    from explainable_model.lowering.imaging import PhotoIO
     from explainable_model.lowering.lowered import LoweredModel
     from explainable_model.model import ExplainableModel
 
@@ -46,15 +48,36 @@ def check_detections(
     """
     batches = list(BATCHES) if metadata.batch is None else [metadata.batch] * 2
     inputs = lowered.example_inputs
-    tolerance = tolerance_of(lowered.precision, metadata.format)
-    rows = list(_compare(explainable, lowered.example, inputs, runner, tolerance, shift=False))
+    photo_io = lowered.photo_io
+    tolerance = tolerance_of(lowered.precision, metadata.format, photos=photo_io is not None)
+    rows = list(_compare(explainable, lowered.example, inputs, runner, tolerance, photo_io, shift=False))
     for seed, batch in enumerate(batches):
-        image = similar_images(lowered.example, batch, seed)
-        rows += _compare(explainable, image, inputs, runner, tolerance, shift=seed == 1 and not inputs)
+        image, others = _similar(lowered, batch, seed)
+        rows += _compare(explainable, image, others, runner, tolerance, photo_io, shift=seed == 1 and not inputs)
     parity = summarize(rows, [len(lowered.example), *batches], NO_BOX)
     if parity.flipped > SWAPPED_SHARE * len(rows):
         return replace(parity, passed=False, reason=f"it finds other boxes in {parity.flipped} of {len(rows)} images")
     return parity
+
+
+def _similar(lowered: "LoweredModel", batch: int, seed: int) -> "tuple[Tensor, tuple[Tensor, ...]]":
+    """Images like the example and the extra inputs; for a graph that prepares photos, photos of other sizes."""
+    photo_io, inputs = lowered.photo_io, lowered.example_inputs
+    if photo_io is None:
+        return similar_images(lowered.example, batch, seed), inputs
+    from explainable_model.lowering.example_photos import make_photos_like, photo_sizes
+    from explainable_model.lowering.photo_model import map_last
+
+    image = similar_images(photo_io.image(lowered.example), batch, seed)
+    photos = make_photos_like(image, photo_io, photo_sizes(photo_io)[1 + seed % 2]).to(lowered.example.device)
+    given = _count_given(lowered)
+    inputs = map_last(photo_io.given_boxes, inputs, given, lowered.example)
+    return photos, map_last(photo_io.boxes, inputs, given, photos)
+
+
+def _count_given(explainable: "ExplainableModel | LoweredModel") -> int:
+    """How many of the last inputs are boxes."""
+    return cast("BoxScore", explainable.plan.target).inputs
 
 
 def similar_images(example: "Tensor", batch: int, seed: int) -> "Tensor":
@@ -77,6 +100,7 @@ def _compare(
     inputs: "Sequence[Tensor]",
     runner: Runner,
     tolerance: Tolerance,
+    photo_io: "PhotoIO | None",
     *,
     shift: bool,
 ) -> Iterator[ImageComparison]:
@@ -84,11 +108,11 @@ def _compare(
     import torch
 
     boxes = [values[[n % len(values) for n in range(len(image))]] for values in inputs]
-    want = _answer(explainable, image, None, boxes)
+    want = _answer(explainable, image, None, boxes, photo_io)
     ranks: NDArray[np.int64] = np.full(want[1].shape, PREDICTED, np.int64)
     if shift and ranks.shape[1] > 1:
         ranks[:] = np.arange(ranks.shape[1])[::-1]
-        want = _answer(explainable, image, torch.from_numpy(ranks).to(image.device), boxes)
+        want = _answer(explainable, image, torch.from_numpy(ranks).to(image.device), boxes, photo_io)
     asked = ranks if explainable.plan.top_k is not None else ranks[:, 0]
     got = runner(as_array(image), asked, *map(as_array, boxes))
     for number, (one, other) in enumerate(zip(want, got, strict=True)):
@@ -101,13 +125,25 @@ def _compare(
 
 
 def _answer(
-    explainable: "ExplainableModel | LoweredModel", image: "Tensor", ranks: "Tensor | None", boxes: "Sequence[Tensor]"
+    explainable: "ExplainableModel | LoweredModel",
+    image: "Tensor",
+    ranks: "Tensor | None",
+    boxes: "Sequence[Tensor]",
+    photo_io: "PhotoIO | None",
 ) -> list[Array]:
+    """The network's own answer; ``image`` holds photos where ``photo_io`` prepares them."""
     if ranks is not None and explainable.plan.top_k is None:
         ranks = ranks[:, 0]
-    answer = cast("DetectionExplanation[Tensor]", explainable(image.clone(), ranks, *boxes))
-    detections, cam = answer
-    return [as_array(output) for output in (*detections, cam)]
+    prepared = image.clone()
+    if photo_io is not None:
+        from explainable_model.lowering.photo_model import in_photo, map_last
+
+        prepared, boxes = photo_io.image(image), map_last(photo_io.given_boxes, boxes, _count_given(explainable), image)
+    answer = cast("DetectionExplanation[Tensor]", explainable(prepared, ranks, *boxes))
+    outputs: Sequence[Tensor] = list_outputs(answer)
+    if photo_io is not None:
+        outputs = in_photo(outputs, photo_io, image)
+    return [as_array(output) for output in outputs]
 
 
 def _compare_image(

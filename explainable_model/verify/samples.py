@@ -15,7 +15,7 @@ def tested_sizes(lowered: "LoweredModel") -> list[list[int]]:
     """The spatial sizes to verify: the example's and, where the size is open, others."""
     if lowered.photo_io is None:
         return other_sizes(lowered.size, lowered.sizes)
-    from explainable_model.lowering.imaging import photo_sizes
+    from explainable_model.lowering.example_photos import photo_sizes
 
     return [list(size) for size in photo_sizes(lowered.photo_io)]
 
@@ -24,7 +24,7 @@ def example_like(lowered: "LoweredModel", batch: int, seed: int, size: Sequence[
     """Make new images of that size, or photos for a graph that prepares them."""
     if lowered.photo_io is None:
         return fresh_images(lowered.example, batch, seed, size)
-    from explainable_model.lowering.imaging import fresh_photos
+    from explainable_model.lowering.example_photos import fresh_photos
 
     return fresh_photos(lowered.photo_io, batch, (size[0], size[1]), seed + 1).to(lowered.example.device)
 

@@ -29,6 +29,12 @@ Box shrink_box(const Preprocess& preprocess, int width, int height) {
   return {left, top, left + crop_width, top + crop_height};
 }
 
+// Divides whole numbers and rounds, a half to the even neighbor.
+int divide(std::int64_t numerator, std::int64_t denominator) {
+  const std::int64_t twice = 2 * numerator + denominator, whole = twice / (2 * denominator);
+  return static_cast<int>(twice % (2 * denominator) == 0 ? whole - whole % 2 : whole);
+}
+
 // Lays a photo into an image of gray.
 Picture add_border(const Picture& small, const Place& place, const Preprocess& preprocess) {
   Picture whole = small;
@@ -59,10 +65,9 @@ Box find_box(const Preprocess& preprocess, int width, int height) {
 
 Place find_place(const Preprocess& preprocess, int width, int height) {
   if (!preprocess.pad) return {0, 0, preprocess.width, preprocess.height};
-  const double scale = std::min(static_cast<double>(preprocess.height) / height,
-                                static_cast<double>(preprocess.width) / width);
-  const int rows = std::max(1, static_cast<int>(std::nearbyint(height * scale)));  // a half to the even neighbor
-  const int columns = std::max(1, static_cast<int>(std::nearbyint(width * scale)));
+  const std::int64_t high = height, wide = width;
+  const int rows = std::max(1, std::min(preprocess.height, divide(high * preprocess.width, wide)));
+  const int columns = std::max(1, std::min(preprocess.width, divide(wide * preprocess.height, high)));
   return {(preprocess.width - columns) / 2, (preprocess.height - rows) / 2, columns, rows};
 }
 

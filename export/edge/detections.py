@@ -103,9 +103,9 @@ def draw_boxes(photo, found, diverging=False):
     return drawn
 
 
-def make_coarse_image(photo, shape, dtype, batch):
+def make_coarse_image(photo, shape, dtype, batch, pixels=None):
     """The image of a coarse photo in the record, one color for each square; every second image is mirrored."""
-    axes = (0, 1) if dtype == "uint8" and shape[-1] == 3 else (1, 2)
+    axes = (0, 1) if pixels in ("NHWC", "NHW") else (1, 2)
     small = [-(-n // photo["side"]) if axis in axes else n for axis, n in enumerate(shape)]
     stored = base64.b64decode(photo["values"][:COARSE])
     if len(stored) != np.prod(small, dtype=float):
@@ -123,10 +123,11 @@ def measure_box_parity(model, record):
     reference = record["reference"]
     if reference is None:
         raise ValueError("the artifact has no recorded answer to compare with; export it with reference=.")
-    shape, dtype = record["image_shape"][1:], record["inputs"]["image"]["dtype"]
+    sizes, dtype = list(reference["size"]), record["inputs"]["image"]["dtype"]
+    shape = [int(sizes.pop(0) if n is None else n) for n in record["image_shape"][1:]]
     expected, maps = np.array(reference["logits"]), np.array(reference["cam"])
     if reference.get("photo"):
-        image = make_coarse_image(reference["photo"], shape, dtype, len(expected))
+        image = make_coarse_image(reference["photo"], shape, dtype, len(expected), record["pixels"])
     else:
         image = make_reference_image([len(expected), *shape], dtype)
     ranks = np.full([len(image), *record["inputs"]["class_idx"]["shape"][1:]], -1, np.int64)

@@ -109,9 +109,15 @@ def find_place(size, preprocess):
     rows, columns = preprocess["size"]
     if preprocess.get("pad") is None:
         return 0, 0, columns, rows
-    scale = min(rows / size[1], columns / size[0])
-    high, wide = (max(1, round(length * scale)) for length in size[::-1])
+    high = max(1, min(rows, divide(size[1] * columns, size[0])))
+    wide = max(1, min(columns, divide(size[0] * rows, size[1])))
     return (columns - wide) // 2, (rows - high) // 2, wide, high
+
+
+def divide(numerator, denominator):
+    """The rounded quotient of whole numbers, a half to the even neighbor."""
+    whole, rest = divmod(2 * numerator + denominator, 2 * denominator)
+    return whole - whole % 2 if rest == 0 else whole
 
 
 def prepare_image(photo, record):

@@ -33,8 +33,9 @@ class ExplainHandler:
         torch.backends.cudnn.allow_tf32 = False  # the artifact must reproduce its recorded answer
         threads = options.pop("threads", None)
         session = load(path, threads=threads, device=device)
-        boxed = session.metadata.detection is not None  # each map has the color of its box
-        settings = Settings(colormap=None if boxed else np.load(folder / "palette.npy"), **options)
+        boxed = session.metadata.detection is not None and not session.metadata.diverging
+        colormap = None if boxed else np.load(folder / "palette.npy")  # of boxes, each map has the color of its box
+        settings = Settings(colormap=colormap, **options)
         self.service = Service(session, session.metadata, settings)
         log.info("%s explained at %s is ready on %s", session.metadata.model, session.metadata.target_layer, device)
 

@@ -25,7 +25,7 @@ from make import KIT, make_archive
 
 from explainable_model.errors import ArtifactError
 
-NAME, FOREIGN = "lite0", "foreign"
+NAME, FOREIGN, DETECTOR = "lite0", "foreign", "detector"
 MAX_BODY = 20_000_000
 PATHS = (
     "/",
@@ -97,13 +97,13 @@ class TorchServe:
 
 
 @contextmanager
-def serve(store: Path, folder: Path) -> Iterator[TorchServe]:
-    """Run TorchServe on free ports, with both models."""
+def serve(store: Path, folder: Path, names: Sequence[str]) -> Iterator[TorchServe]:
+    """Run TorchServe on free ports, with these models."""
     text, ports = choose_free_ports((KIT / "config.properties").read_text())
     (folder / "config.properties").write_text(text)
     command = [shutil.which("torchserve") or "torchserve", "--start", "--foreground", "--ncs"]
     command += ["--ts-config", "config.properties", "--model-store", str(store)]
-    command += ["--models", f"{NAME}.mar", f"{FOREIGN}.mar"]
+    command += ["--models", *(f"{name}.mar" for name in names)]
     environment = {"TMPDIR": str(folder), "TEMP": str(folder), "PYTHONPATH": str(hide(ABSENT, folder / "absent"))}
     with run_server(command, folder, environment) as server:
         yield TorchServe(server, ports)
@@ -211,15 +211,15 @@ def check_foreign(server: TorchServe) -> None:
     require(server.is_ready(NAME), "a foreign artifact took the other model with it")
 
 
-def check_contract(server: TorchServe) -> None:
+def check_contract(server: TorchServe, name: str = NAME, *options: str, artifact: Path | None = None) -> None:
     """Require that the HTTP contract holds, and that no worker restarts meanwhile."""
-    before = [(worker["pid"], worker["startTime"]) for worker in server.list_workers(NAME)]
+    before = [(worker["pid"], worker["startTime"]) for worker in server.list_workers(name)]
     url, header = (
         f"http://127.0.0.1:{server.ports['inference_address']}",
         f"Authorization: Bearer {server.read_key('inference')}",
     )
-    server.running.require_contract(url, NAME, header)
-    after = [(worker["pid"], worker["startTime"]) for worker in server.list_workers(NAME)]
+    server.running.require_contract(url, name, header, *options, artifact=artifact)
+    after = [(worker["pid"], worker["startTime"]) for worker in server.list_workers(name)]
     require(before == after, f"workers were restarted: {before}, {after}")
 
 
@@ -244,15 +244,20 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("artifact", type=Path)
-    artifact = parser.parse_args().artifact.resolve()
+    parser.add_argument("--detector", type=Path, help="a TorchScript artifact of a detector, served beside it")
+    arguments = parser.parse_args()
+    artifact, names = arguments.artifact.resolve(), [NAME, FOREIGN]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         broken = write_broken_artifacts(artifact, work)
         check_refusals(broken, work)
         archive = make_archive(artifact, work / "store", NAME)
         write_foreign_archive(archive, archive.with_name(f"{FOREIGN}.mar"), work / "foreign.ts")
+        if arguments.detector is not None:
+            make_archive(arguments.detector.resolve(), work / "store", DETECTOR)
+            names.append(DETECTOR)
         (work / "server").mkdir()
-        with serve(work / "store", work / "server") as server:
+        with serve(work / "store", work / "server", names) as server:
             server.running.wait_for(lambda: server.is_ready(NAME), "loading")
             check_closed(server)
             check_open(server)
@@ -260,6 +265,9 @@ def main() -> int:
             check_health(server)
             check_contract(server)
             check_metrics(server)
+            if arguments.detector is not None:
+                server.running.wait_for(lambda: server.is_ready(DETECTOR), "loading the detector")
+                check_contract(server, DETECTOR, "--requests", "10", artifact=arguments.detector.resolve())
             check_crash(server)
     print("torchserve: passed")
     return 0

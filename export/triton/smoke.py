@@ -188,7 +188,8 @@ def serve(venv: Path, repository: Path, folder: Path) -> Iterator[tuple[Running,
     libraries = [str(packages / "nvidia_pytriton.libs"), str(sysconfig.get_config_var("LIBDIR"))]
     # Triton's Python uses the environment of the first python3 on the path.
     path = f"{venv / 'bin'}:{os.environ['PATH']}"
-    environment = {"LD_LIBRARY_PATH": ":".join(libraries), "PATH": path}
+    # The stand-in imports ONNX Runtime itself, which looks up its maker's host after a while: docs/privacy.md.
+    environment = {"LD_LIBRARY_PATH": ":".join(libraries), "PATH": path, "ORT_DISABLE_TELEMETRY": "1"}
     with run_server(command, folder, environment) as server:
         url = f"http://127.0.0.1:{http}"
         server.wait_for(lambda: urllib.request.urlopen(f"{url}/v2/health/ready").status == 200, "loading")

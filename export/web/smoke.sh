@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests the page's modules in Node and the page in headless Chromium, against the network in Python. Then runs the
 # benchmark of artifacts in Node: one pair, whose map is compared with the eager network's.
+# Absolute paths of ONNX artifacts of detectors may follow, which the page then shows, too.
 # Needs python with explainable_model[demo], Node 20 or newer with npm, and Chromium (the script installs a missing one).
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -14,7 +15,7 @@ python make.py
 
 expected=$(mktemp -d)
 trap 'rm -rf "$expected"' EXIT
-python test/expected.py "$expected"
+python test/expected.py "$expected" "$@"
 EXPECTED="$expected" npm test
 
 cd ../..

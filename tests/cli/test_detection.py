@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
+from explainable_model import ExplainableModel, export
+from explainable_model.attribution.plan import arguments_of
 from explainable_model.cli.main import main
 from explainable_model.demo.files import find_in_package
+from tests.support.detectors import ColoredCells, colored_candidates, photos, randomize, tiny_ssd
 
 MODEL = "explainable_model.demo.detector:load_detector"
 
@@ -105,3 +109,27 @@ def test_a_classifier_is_no_detector(photo: Path, tmp_path: Path, capsys: pytest
     code, _, errors = run(capsys, "explain", photo, "--model", network, "--task", "detection", "--out", tmp_path)
     assert code == 2
     assert "leave out task='detection'" in errors
+
+
+def test_an_artifact_is_compared_with_the_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = ExplainableModel(tiny_ssd(), task="detection", method="hirescam", top_k=2, max_boxes=4, region="gaussian")
+    path = tmp_path / "ssd.ts"
+    export(made, path, photos(1), reference=photos(1))
+    model = ["--model", "tests.support.detectors:tiny_ssd"]
+    code, out, errors = run(capsys, "verify", path, *model, "--json")
+    assert code == 0, errors
+    assert json.loads(out)["parity"]["passed"]
+    torch.save(randomize(tiny_ssd(), 1.5, seed=1).state_dict(), tmp_path / "other.pth")
+    code, out, _ = run(capsys, "verify", path, *model, "--checkpoint", tmp_path / "other.pth", "--json")
+    assert code == 1
+    assert not json.loads(out)["passed"]
+
+
+def test_what_a_record_says_of_boxes_makes_the_same_wrapper() -> None:
+    options: Any = {"box_score": "x1", "region": "box", "score_threshold": 0.3, "iou_threshold": 0.4, "max_boxes": 7}
+    made = ExplainableModel(tiny_ssd(), task="detection", method="layercam", top_k=2, by_box=True, **options)
+    again = ExplainableModel(tiny_ssd(), **arguments_of(made.plan.to_record()))
+    assert again.plan.to_record() == made.plan.to_record()
+    own = ExplainableModel(ColoredCells().eval(), "colors", task="detection", candidates=colored_candidates)
+    with pytest.raises(ValueError, match="candidates="):
+        arguments_of(own.plan.to_record())

@@ -13,7 +13,8 @@ from explainable_model.errors import InputError
 from explainable_model.explanation import DrawnExplanation
 from explainable_model.imaging.as_decoded import AsDecoded
 from explainable_model.imaging.overlay import OverlayStyle, overlay
-from explainable_model.lowering.imaging import PhotoIO, fresh_photos
+from explainable_model.lowering.example_photos import fresh_photos
+from explainable_model.lowering.imaging import PhotoIO
 
 SIZE = (24, 32)
 CROP = Preprocess(SIZE, resize=36)

@@ -1,5 +1,7 @@
 """Boxes over photos: where lines, texts and maps lie, and in which colors."""
 
+import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ from PIL import Image
 
 from explainable_model.errors import InputError
 from explainable_model.imaging import boxes as module
+from explainable_model.imaging import sheets
 from explainable_model.imaging.boxes import DrawnBox, choose_color, draw_boxes, overlay_boxes, sheet_boxes
 from explainable_model.imaging.sheets import MARGIN
 from explainable_model.imaging.tiles import SIDE
@@ -30,6 +33,21 @@ def pixel(picture: Image.Image, column: int, row: int) -> tuple[int, ...]:
     value = picture.getpixel((column, row))
     assert isinstance(value, tuple)
     return value
+
+
+def test_a_server_without_matplotlib_draws_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines and maps are the same; the letters are those of Pillow's own font."""
+    named = [replace(LEFT, text="cup 94%"), RIGHT]
+    want = np.asarray(overlay_boxes(GRAY, CAMS, named, box=WHOLE))
+    sheets._find_font.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    got = np.asarray(overlay_boxes(GRAY, CAMS, named, box=WHOLE))
+    plate = np.zeros(got.shape[:2], bool)
+    plate[:41] = True  # above the first box
+    assert not (got != want)[~plate].any()
+    assert (got[plate] == choose_color(0)).all(-1).sum() > 100
+    assert (got[plate][:, 1] > 120).any()  # the letters, on red beside dim gray
 
 
 def test_a_box_is_drawn_at_its_edges() -> None:

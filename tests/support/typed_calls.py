@@ -22,6 +22,11 @@ def calls(network: nn.Module, image: Tensor, array: NDArray[np.float32]) -> None
     assert_type(session, xm.Session)
     assert_type(session(array).cam, NDArray[Any])
     assert_type(session(array).logits, NDArray[Any])
+    (boxes, _, _, _), cam = explainable.detect(image)
+    assert_type(boxes, Tensor)
+    assert_type(cam, Tensor)
+    assert_type(xm.lower(explainable, image).detect(image).detections.labels, Tensor)
+    assert_type(session.detect(array, [[0, 1]]).detections.valid, NDArray[Any])
 
 
 def answers(network: nn.Module, picture: Image.Image) -> None:

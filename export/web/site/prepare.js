@@ -23,9 +23,15 @@ export function prepare(photo, metadata) {
 
 /** Find where the photo lies in an input with a border: left, top, columns, rows. */
 export function findPlace([height, width], photoWidth, photoHeight) {
-  const scale = Math.min(height / photoHeight, width / photoWidth);
-  const [rows, columns] = [photoHeight, photoWidth].map((length) => Math.max(1, roundHalfEven(length * scale)));
+  const rows = Math.max(1, Math.min(height, divide(photoHeight * width, photoWidth)));
+  const columns = Math.max(1, Math.min(width, divide(photoWidth * height, photoHeight)));
   return [Math.floor((width - columns) / 2), Math.floor((height - rows) / 2), columns, rows];
+}
+
+/** Divide whole numbers and round, a half to the even neighbor. */
+function divide(numerator, denominator) {
+  const whole = Math.floor((2 * numerator + denominator) / (2 * denominator));
+  return (2 * numerator + denominator) % (2 * denominator) === 0 ? whole - whole % 2 : whole;
 }
 
 function addBorder(levels, [left, top, columns, rows], { size: [height, width], pad }, channels) {
