@@ -75,6 +75,7 @@ SOME = (*CHEAP, *OF_MASKS, *CURVES)
 STAGES: Mapping[str, Stage] = {
     "layers": Stage(AT_LAYERS, (LAST, EARLIER), QUICK, 8),
     "default": Stage(AT_DEFAULT, (), QUICK, 8),
+    "concepts": Stage(("dff",), (), QUICK, 8),
     "layers-curves": Stage(AT_LAYERS, (LAST, EARLIER), SLOW, 2),
     "default-curves": Stage(AT_DEFAULT, (), SLOW, 2),
     "copies": Stage(OF_COPIES, (), SOME, 1),
