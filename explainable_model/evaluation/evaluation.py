@@ -111,7 +111,11 @@ class Evaluation:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
         ]
         left_out = f"; {len(self.errors)} left out" if self.errors else ""
-        lines.append(f"Means of {self._count_photos()} photos with 95 % intervals{left_out}.")
+        count = self._count_photos()
+        means = (
+            f"Means of {count} photos with 95 % intervals" if count > 1 else "Values of one photo, without intervals"
+        )
+        lines.append(f"{means}{left_out}.")
         return "\n".join(lines)
 
     __repr__ = __str__
