@@ -66,9 +66,10 @@ def test_a_measure_of_networks_is_refused_without_torch(artifact: Path, photos: 
 
 
 def test_one_photo_has_no_interval(artifact: Path, photos: list[Path]) -> None:
-    found = evaluate(artifact, photos[0], measures=["complexity"])
-    assert " to " not in str(found)
-    assert "Values of one photo, without intervals." in str(found)
+    found = evaluate(artifact, photos[0], measures=["complexity", "grid_pointing"])
+    assert " to " not in str(found).split("Values")[0]
+    assert "No value of grid_pointing: no 4 photos of different classes to join." in str(found)
+    assert "Values of one photo, no intervals." in str(found)
     assert "95 %" in str(evaluate(artifact, photos[:2], measures=["complexity"]))
     assert "1 photo (1 left out): the same class in 100.0%" in str(compare(artifact, artifact, [photos[0], "none.png"]))
 
