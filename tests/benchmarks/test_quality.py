@@ -93,11 +93,11 @@ def test_results_join_the_parts(tmp_path: Path) -> None:
 def test_the_cost_of_a_measure_stands_beside_the_least() -> None:
     page = measures.to_markdown(
         {
-            "explainable_model, ONNX Runtime": {"seconds": 0.4, "areas": [0.5, 0.25]},
-            "Quantus, PyTorch": {"seconds": 6.0, "areas": [0.504, 0.25], "version": "0.6.0"},
+            "explainable_model, ONNX Runtime": {"seconds": 0.4, "area": 0.5},
+            "Quantus, PyTorch": {"seconds": 6.0, "area": 0.504, "version": "0.6.0"},
             "explainable_model, PyTorch": {"failed": "broken"},
         }
     )
-    assert "| explainable_model, ONNX Runtime | 0.40 | 1.0 | 0.500, 0.250 |" in page
-    assert "| Quantus, PyTorch | 6.00 | 15.0 | 0.504, 0.250 |" in page
+    assert "| explainable_model, ONNX Runtime | 0.40 | 1.0 | 0.500 |" in page
+    assert "| Quantus, PyTorch | 6.00 | 15.0 | 0.504 |" in page
     assert "- explainable_model, PyTorch: broken" in page
