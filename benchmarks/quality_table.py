@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.tables import make_table
+from explainable_model import METHODS
 from explainable_model.evaluation import MEASURES
 
 ARROWS = {"larger": "↑", "smaller": "↓", "neither": ""}
@@ -45,6 +46,10 @@ def to_markdown(found: Mapping[str, Any]) -> str:
         if rows:
             heads = [f"{measure} {ARROWS[MEASURES[measure].better]}".strip() for measure in measures]
             parts += [f"## {title}\n", make_table(["", *heads, "photos"], rows)]
+    measured = {name.partition(" at ")[0] for name in found["rows"]}
+    missing = [name for name, method in METHODS.items() if not method.needs_tokens and name not in measured]
+    if missing:
+        parts.append(f"Without a figure: {', '.join(f'`{name}`' for name in missing)}.\n")
     versions = found["environment"]
     parts.append(
         f"torch {versions['torch']}, timm {versions['timm']}, onnxruntime {versions['onnxruntime']}; seed 0.\n"

@@ -88,6 +88,7 @@ def test_results_join_the_parts(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "quality.md").read_text()
     assert "| gradcam at bn2 |  |  | 0.50 (0.25 to 0.75) | 2 |" in page
     assert "| gradcam at bn2 | 0.50 (0.50 to 0.50) |" in page
+    assert "Without a figure: `gradcam++`, " in page
 
 
 def test_the_cost_of_a_measure_stands_beside_the_least() -> None:
