@@ -26,6 +26,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     interactive = option.usepdb or option.capture == "no" or option.collectonly
     if undecided and not interactive and not hasattr(config, "workerinput") and _whole_suite(config):
         option.numprocesses, option.dist = PROCESSES, "loadfile"
+        option.maxworkerrestart = "0"  # loadfile gives a new process the finished files again, and then waits for ever
 
 
 def _whole_suite(config: pytest.Config) -> bool:

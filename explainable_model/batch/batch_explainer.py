@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from explainable_model.batch.columns import read_columns, write_columns
-from explainable_model.batch.opened import Opened, Prepared, open_once
+from explainable_model.batch.opened import Opened, open_once
 from explainable_model.batch.photos import PARQUET, Photo, PhotoReader
+from explainable_model.batch.prepared import Prepared
 from explainable_model.batch.schema import make_empty_row
 from explainable_model.errors import ExplainableModelError, InputError, first_line
 from explainable_model.explainer.answers import TOP
@@ -38,7 +39,8 @@ class BatchExplainer:
 
     Args:
         artifact: a file made by ``export``; with ``upsample="none"`` its maps are small already.
-        class_idx: the class to explain, by number or by name; ``None`` for the predicted class.
+        class_idx: the class to explain, by number or by name; ``None`` for the predicted class, and for a detector,
+            whose row holds every box that the artifact explains.
         top: how many of the best classes a row lists.
         batch: how many photos the network gets at once.
         threads: of the runtime.
@@ -48,7 +50,7 @@ class BatchExplainer:
 
     Raises:
         ArtifactError, InputError, MissingRuntimeError: at the first call, as ``load``; or nothing says how a photo
-            becomes the artifact's input, or it is a detector.
+            becomes the artifact's input; or a class for an artifact that finds boxes.
 
     Example:
         >>> rows = BatchExplainer("lite0.onnx")({"uri": ["cat.jpg"]})  # doctest: +SKIP

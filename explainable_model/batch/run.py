@@ -89,7 +89,7 @@ def explain_data_set(
         artifact: a file made by ``export``.
         sources: folders, patterns, files, tables of paths (``.csv``), WebDataset tars, Parquet files of bytes, stores.
         out: the run folder, new, empty or of the same artifact and options.
-        class_idx: the class to explain, by number or name; ``None`` for the predicted class.
+        class_idx: the class to explain, by number or name; ``None`` for the predicted class, and for a detector.
         top: how many of the best classes a row lists.
         labels: a CSV file with the columns ``path`` (or ``id``) and ``label``.
         folder_labels: whether the name of a photo's folder is its label.

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from explainable_model.batch.schema import (
+    NAMES,
     SCHEMA_VERSION,
+    add_new_columns,
     check_size,
     count_rows_at_once,
     import_pyarrow,
@@ -66,11 +68,12 @@ class RunFolder:
         for part in self.parts:
             try:
                 with parquet.ParquetFile(part) as file:
-                    read_file_metadata(file.metadata.metadata, part)
+                    version = read_file_metadata(file.metadata.metadata, part)["schema_version"]
                     for number in range(file.num_row_groups):
                         check_size(file.metadata, part, number)
                     rows = count_rows_at_once(file.metadata, batch_rows)
-                    yield from file.iter_batches(rows, columns=None if columns is None else list(columns))
+                    for batch in file.iter_batches(rows, columns=None if columns is None else list(columns)):
+                        yield add_new_columns(batch, version, NAMES if columns is None else columns)
             except ArtifactError:
                 raise
             except (OSError, ValueError, KeyError) as error:

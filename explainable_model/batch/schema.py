@@ -1,7 +1,7 @@
 """The rows of a batch: their columns, and what the file's metadata say. Needs pyarrow only for ``make_schema``."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from explainable_model.errors import ArtifactError, MissingRuntimeError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MOST_VALUES = 100_000  # of a list in a row
 MOST_UNPACKED = 100  # times the bytes of the file: repeated names compress well
 FEW_UNPACKED = 2**30
@@ -31,14 +31,33 @@ class Column:
         type: of Arrow, as ``make_schema`` reads it.
         meaning: one sentence.
         nullable: whether a row may lack it; rows with an error lack what was not found.
+        since: the schema that added it; null in rows of an older one.
     """
 
     name: str
     type: str
     meaning: str
     nullable: bool = True
+    since: int = 1
 
 
+BOX_COLUMNS = (
+    Column("box", "box", "Left, top, right, bottom in pixels of the upright photo."),
+    Column("class", "int32", "Its class, as the detector counts."),
+    Column("name", "string", "Name of the class, where names are known."),
+    Column("score", "float32", "As the detector says it: 0 to 1."),
+    Column("cam", "binary", "The map of this box; as `cam` of a row, over the part of the photo in `crop`."),
+    Column("cam_height", "int16", "Rows of the map."),
+    Column("cam_width", "int16", "Columns of the map."),
+    Column("cam_scale", "float32", "What one step of a byte is worth."),
+    Column("cam_zero", "uint8", "The byte that stands for zero."),
+    Column("peak_x", "float32", "Column in the photo of the center of the map's hottest cell."),
+    Column("peak_y", "float32", "Row in the photo of the center of the map's hottest cell."),
+    Column("entropy", "float32", "As of a row."),
+    Column("hottest_tenth", "float32", "As of a row."),
+    Column("half_max_box", "box", "Where the network looked, as of a row; not the box that it found."),
+    Column("inside", "float32", "Share of the map's sum inside `box`; null for a zero map."),
+)
 COLUMNS = (
     Column("id", "string", "Names the photo; no other row of the run has it.", False),
     Column("uri", "string", "Where the photo lies: an absolute path; of a tar `FILE.tar#MEMBER`."),
@@ -62,6 +81,7 @@ COLUMNS = (
     Column("entropy", "float32", "How spread the map is: 0 for one cell, 1 for equal cells; null for a zero map."),
     Column("hottest_tenth", "float32", "Share of the map's sum in its hottest tenth of cells; null for a zero map."),
     Column("half_max_box", "box", "Box in the photo around every cell of at least half the maximum; null: zero map."),
+    Column("boxes", "boxes", "Of a detector: the boxes, best first; empty where it found none.", since=2),
     Column("milliseconds", "float32", "Time for this photo: its decoding, and its share of its batch."),
     Column("error", "string", "Why there is no answer; null where there is one."),
     Column("artifact", "string", "SHA-256 of the artifact's file.", False),
@@ -92,8 +112,26 @@ def make_schema() -> Any:
     simple = {name: getattr(arrow, name)() for name in ("string", "int32", "int16", "uint8", "float32", "binary")}
     top = arrow.struct([("class", arrow.int32()), ("name", arrow.string()), ("score", arrow.float32())])
     types = {**simple, "top": arrow.list_(top), "box": arrow.list_(arrow.float32(), 4)}
+    types["boxes"] = arrow.list_(arrow.struct([(column.name, types[column.type]) for column in BOX_COLUMNS]))
     fields = [arrow.field(column.name, types[column.type], column.nullable) for column in COLUMNS]
     return arrow.schema(fields)
+
+
+def add_new_columns(batch: Any, version: int, columns: Sequence[str]) -> Any:
+    """Add to rows of an older schema the columns that it lacks, as nulls, so that every reader finds them.
+
+    Args:
+        batch: ``pyarrow.RecordBatch``.
+        version: the schema of its file.
+        columns: names of those that are read.
+    """
+    arrow = import_pyarrow()
+    new = [column.name for column in COLUMNS if column.since > version and column.name in columns]
+    new = [name for name in new if name not in batch.schema.names]
+    for name in new:
+        field = make_schema().field(name)
+        batch = batch.append_column(field, arrow.nulls(batch.num_rows, field.type))
+    return batch.select([*filter(set(batch.schema.names).__contains__, NAMES)]) if new else batch
 
 
 def describe_rows(record: Mapping[str, Any]) -> dict[bytes, bytes]:
@@ -195,20 +233,22 @@ def encode_map(values: NDArray[Any], *, signed: bool) -> dict[str, Any]:
 
 
 def decode_map(row: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Read the map of a row: ``(cam_height, cam_width)`` float32.
+    """Read the map of a row, or of one of its boxes: ``(cam_height, cam_width)`` float32.
 
     Args:
-        row: a row as a mapping, for example of ``table.to_pylist()``.
+        row: a row as a mapping, for example of ``table.to_pylist()``; of a detector ``row["boxes"][0]`` and so on.
 
     Raises:
-        ArtifactError: the row has no map, or its bytes are not as many as its height and width say.
+        ArtifactError: it has no map, or its bytes are not as many as its height and width say.
     """
+    name = row.get("id", "The box")
     if row["cam"] is None:
-        raise ArtifactError(f"{row['id']} has no map: {row['error']}")
+        boxes = "its boxes have one each: decode_map(row['boxes'][0])" if row.get("boxes") else None
+        raise ArtifactError(f"{name} has no map: {boxes or row.get('error') or 'there is no box'}")
     levels = np.frombuffer(row["cam"], np.uint8)
     height, width = row["cam_height"], row["cam_width"]
     if len(levels) != height * width:
-        raise ArtifactError(f"{row['id']} has a map of {len(levels)} bytes; expected {height} x {width}.")
+        raise ArtifactError(f"{name} has a map of {len(levels)} bytes; expected {height} x {width}.")
     signed = levels.reshape(height, width).astype(np.float32) - np.float32(row["cam_zero"])
     scaled: NDArray[np.float32] = signed * np.float32(row["cam_scale"])
     return scaled
@@ -223,12 +263,15 @@ def make_spark_schema() -> str:
     """Write the schema of the rows as ``mapInPandas`` of Spark takes it."""
     names = {"int32": "int", "int16": "smallint", "uint8": "smallint", "float32": "float", "box": "array<float>"}
     names["top"] = "array<struct<class:int,name:string,score:float>>"
+    inner = ",".join(f"{column.name}:{names.get(column.type, column.type)}" for column in BOX_COLUMNS)
+    names["boxes"] = f"array<struct<{inner}>>"
     return ", ".join(f"`{column.name}` {names.get(column.type, column.type)}" for column in COLUMNS)
 
 
-def describe_columns() -> str:
-    """Write the columns as a table in Markdown, for docs/batch.md."""
+def describe_columns(columns: Sequence[Column] = COLUMNS) -> str:
+    """Write columns as a table in Markdown, for docs/batch.md."""
     lines = ["| column | type | meaning |", "|---|---|---|"]
     shown = {"top": "list<struct<class int32, name string, score float32>>", "box": "list<float32>[4]"}
-    lines += [f"| `{c.name}` | {shown.get(c.type, c.type)} | {c.meaning} |" for c in COLUMNS]
+    shown["boxes"] = "list<struct<box, class, ...>>"
+    lines += [f"| `{c.name}` | {shown.get(c.type, c.type)} | {c.meaning} |" for c in columns]
     return "\n".join(lines)

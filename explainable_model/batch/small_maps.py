@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from explainable_model.artifact.metadata import Metadata
 from explainable_model.explanation import PREDICTED
+from explainable_model.imaging.overlay import round_box
 from explainable_model.imaging.preprocess import Box
 
 Maps = NDArray[np.floating[Any]]
@@ -52,21 +54,22 @@ class SmallMaps:
         if self.inverse:
             rows, columns = (_invert(full, small) for full, small in zip(maps.shape[1:], self.grid, strict=True))
             return np.asarray(rows @ values @ columns.T)
-        return np.stack([_average(each, self.grid, box) for each, box in zip(values, boxes, strict=True)])
+        return np.stack([average_cells(each, self.grid, box) for each, box in zip(values, boxes, strict=True)])
 
 
 def find_small_maps(metadata: Metadata, run: Run) -> SmallMaps:
     """Find how an artifact's maps become small.
 
     A map that was resized bilinearly from few values is determined by them: the smallest grid from which the artifact's
-    answers to made-up images follow is the layer's. Where no such grid exists, cells of 16 pixels are averaged.
+    answers to made-up images follow is the layer's. Where no such grid exists, cells of 16 pixels are averaged. A
+    layer's own map with a side of more than 64 cells is averaged to 64.
 
     Args:
         metadata: of the artifact.
         run: ``(images (N, C, H, W), class_idx (N,)) -> maps (N, H, W)``.
     """
     if metadata.pixels is not None:
-        rows, columns = _count_cells(tuple(metadata.network_shape[-2:]))
+        rows, columns = count_cells(tuple(metadata.network_shape[-2:]))
         return SmallMaps(f"means over {rows} x {columns} cells of maps of the photo's size", (rows, columns))
     maps = _probe(metadata, run)
     size = (int(maps.shape[1]), int(maps.shape[2]))
@@ -78,7 +81,7 @@ def find_small_maps(metadata: Metadata, run: Run) -> SmallMaps:
     )
     if grid is not None:
         return SmallMaps(f"bilinear resizing inverted: {grid[0]} x {grid[1]} from {full}", grid, inverse=True)
-    rows, columns = _count_cells(size)
+    rows, columns = fit_cells(size) if metadata.upsample == "none" else count_cells(size)
     return SmallMaps(f"means over {rows} x {columns} cells of {full}", (rows, columns))
 
 
@@ -131,16 +134,38 @@ def _invert(full: int, small: int) -> NDArray[np.float64]:
     return np.asarray(np.linalg.pinv(_stretch(full, small)), np.float64)
 
 
-def _count_cells(size: tuple[int, ...]) -> tuple[int, int]:
+def count_cells(size: tuple[int, ...]) -> tuple[int, int]:
+    """Count rows and columns of cells of 16 pixels of an image; 7 to 64, where it has as many pixels."""
     rows, columns = (min(max(side // CELL, min(side, FEWEST_CELLS)), MOST_CELLS) for side in size)
     return rows, columns
 
 
-def _average(cam: Maps, grid: tuple[int, int], box: Box | None) -> Maps:
-    from PIL import Image
+def fit_cells(size: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a layer's own map, as they are where no side is longer than 64, and else in its shape."""
+    shrink = max(1.0, max(size) / MOST_CELLS)
+    rows, columns = (max(1, round(side / shrink)) for side in size)
+    return rows, columns
 
-    height, width = cam.shape
-    part = box or (0.0, 0.0, float(width), float(height))
-    picture = Image.fromarray(cam.astype(np.float32))
-    means: Maps = np.asarray(picture.resize(grid[::-1], Image.Resampling.BOX, box=part), np.float64)
+
+def average_cells(cam: Maps, grid: tuple[int, int], box: Box | None = None) -> Maps:
+    """Average a map ``(H, W)``, or the part of it that a box names, over the cells of a grid.
+
+    A value on the edge of a cell counts with the share that lies inside. The edges of the box are rounded to whole
+    values, since a value beyond the part that the network saw is zero.
+    """
+    size = (cam.shape[1], cam.shape[0])
+    left, top, right, bottom = (0, 0, *size) if box is None else round_box(box, size)
+    rows = _sum_rows(cam, np.linspace(top, bottom, grid[0] + 1))
+    sums = _sum_rows(rows.T, np.linspace(left, right, grid[1] + 1)).T
+    means: Maps = sums * (grid[0] * grid[1] / ((right - left) * (bottom - top)))
     return means
+
+
+def _sum_rows(values: Maps, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum the rows between each two edges, of which one may lie inside a row."""
+    first = np.floor(edges).astype(int).clip(0, len(values) - 1)
+    share = edges - first
+    sums = np.empty((len(edges) - 1, values.shape[1]))
+    for n, (low, high) in enumerate(pairwise(first)):
+        sums[n] = values[low:high].sum(0, dtype=np.float64) - share[n] * values[low] + share[n + 1] * values[high]
+    return sums

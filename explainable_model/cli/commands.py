@@ -235,6 +235,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], tuple[
             "batch lite0.onnx photos -o run",
             "batch lite0.onnx 'shards/*.tar' -o run --processes 4",
             "batch lite0.onnx photos -o run --labels labels.csv --json",
+            "batch detector.onnx photos -o boxes",
         ),
     ),
     "compare": (

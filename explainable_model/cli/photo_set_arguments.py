@@ -38,7 +38,10 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
     )
     add_trusted(parser)
     parser.add_argument(
-        "--class", dest="class_name", metavar="N|NAME", help="default: the predicted class of each photo"
+        "--class",
+        dest="class_name",
+        metavar="N|NAME",
+        help="default: the predicted class of each photo; not for detectors",
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="best classes in a row; default: %(default)s")
     labels = parser.add_mutually_exclusive_group()
@@ -78,6 +81,8 @@ def add_report(parser: argparse.ArgumentParser) -> None:
         "--limit", type=parse_count, default=5000, metavar="N", help="most photos on the page; default: %(default)s"
     )
     parser.add_argument("--title", metavar="TEXT", help="of the page; default: the name of the folder")
-    parser.add_argument("--coco", type=Path, metavar="FILE", help="also write where maps are hot, as boxes of COCO")
+    parser.add_argument(
+        "--coco", type=Path, metavar="FILE", help="also write boxes of COCO: a detector's, or where maps are hot"
+    )
     parser.add_argument("--label-studio", type=Path, metavar="FILE", help="also write tasks with pre-annotations")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the page, ending in .html")

@@ -42,6 +42,8 @@ def report(arguments: argparse.Namespace, console: Console) -> Outcome:
 def _describe(found: "Report") -> str:
     shown = f"{found.shown:,} of {found.photos:,} photos" if found.shown < found.photos else f"{found.photos:,} photos"
     lines = [str(cluster) for cluster in found.alarms] or ["No group of maps looks like a shortcut."]
+    if found.boxes is not None:
+        lines = [f"{found.boxes:,} boxes in {found.photos:,} photos."]
     return "\n".join([*lines, f"-> {found.path} ({shown}, {format_bytes(found.size)})"])
 
 
@@ -51,6 +53,7 @@ def _record(found: "Report") -> dict[str, Any]:
         "photos": found.photos,
         "shown": found.shown,
         "bytes": found.size,
+        "boxes": found.boxes,
         "notes": list(found.notes),
         "clusters": [_describe_cluster(cluster) for cluster in found.clusters],
     }

@@ -3,6 +3,7 @@
 import tempfile
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         translated = Path(folder) / "network.onnx"
         onnx.write(lowered, translated, metadata)
-        model = openvino.Core().read_model(translated)
+        model = _keep_core().read_model(translated)
         _separate_weights_of_transposed_convolutions(model)
         _separate_weights_of_sums(model)
         _separate_weights_of_square_products(model)
@@ -196,8 +197,8 @@ def open_trusted(path: Path, threads: int | None) -> tuple[Runner, str]:
 def _open(path: Path, threads: int | None, *, trusted: bool) -> tuple[Runner, str]:
     text = read_metadata(path)
     metadata = parse_metadata(text, path)
-    openvino = _import_openvino(str(path))
-    core = openvino.Core()
+    _import_openvino(str(path))
+    core = _keep_core()
     model = _read(core, path)
     try:
         if not trusted:
@@ -258,6 +259,17 @@ def _read(core: Any, path: Path) -> Any:
         raise ArtifactError(
             f"{path} is damaged or not a model OpenVINO can read, or {weights.name} is another's: {_find_reason(error)}"
         ) from error
+
+
+@cache
+def _keep_core() -> Any:
+    """OpenVINO's ``Core``, one for the process and until its end.
+
+    Its plugin for the CPU gives the thread that loads it another stack for signals, and takes that memory back with the
+    last ``Core``. In another thread it would take it without a word to the first, whose next signal, as of a child that
+    ends, would end the process: Python's handlers run on that stack.
+    """
+    return import_openvino().Core()
 
 
 def _import_openvino(purpose: str) -> Any:

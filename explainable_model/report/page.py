@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PARTS = Path(__file__).parent / "page"
-SCRIPTS = ("maps.js", "cards.js", "sections.js", "photos.js", "start.js")
+SCRIPTS = ("maps.js", "boxes.js", "cards.js", "sections.js", "photos.js", "start.js")
 # In a script of HTML these could end the script, or open a comment in it.
 ESCAPES: dict[str, str | int | None] = {
     "<": "\\u003c",

@@ -31,17 +31,24 @@ def describe_run(table: RunTable, title: str) -> Record:
     """Describe the whole run: counts, accuracy, classes, strengths."""
     answered = ~table.failed
     return {
+        **describe_head(table, title),
+        "empty": int((answered & ~table.has_map()).sum()),
+        "unsure": int((answered & (table.score < 0.5)).sum()) if table.is_probability else None,
+        "accuracy": _share(_measure(table, answered)),
+        "classes": _describe_classes(table),
+        "strengths": _count_strengths(table),
+    }
+
+
+def describe_head(table: RunTable, title: str) -> Record:
+    """Describe what every run has."""
+    return {
         "title": title,
         "artifact": table.artifact,
         "photos": len(table),
         "failed": int(table.failed.sum()),
-        "empty": int((answered & ~table.has_map()).sum()),
         "probability": table.is_probability,
-        "unsure": int((answered & (table.score < 0.5)).sum()) if table.is_probability else None,
-        "accuracy": _share(_measure(table, answered)),
         "palettes": [encode(palette(COLORMAP)), encode(palette(SIGNED_COLORMAP))],
-        "classes": _describe_classes(table),
-        "strengths": _count_strengths(table),
     }
 
 
@@ -72,7 +79,7 @@ def _describe_classes(table: RunTable) -> list[Record]:
                 "name": table.name(class_idx),
                 "photos": len(rows),
                 "accuracy": _share(accuracy),
-                "score": _round(float(table.score[rows].mean(dtype=np.float64))),
+                "score": round_number(float(table.score[rows].mean(dtype=np.float64))),
                 "strength": float(f"{np.median(table.strength[rows]):.4g}"),
                 "empty": len(rows) - len(drawn),
                 "map": encode(average_maps(table.maps[drawn])) if len(drawn) else None,
@@ -138,29 +145,30 @@ def describe_row(table: RunTable, number: int, row: Mapping[str, Any], picture: 
     if table.failed[number]:
         return {**found, "error": cut(table.damaged.get(number) or row["error"] or "no answer")}
     predicted, explained = int(table.predicted[number]), int(table.explained[number])
-    found |= {"class": table.name(predicted), "score": _round(row["score"])}
+    found |= {"class": table.name(predicted), "score": round_number(row["score"])}
     if predicted != explained:
         found["explained"] = table.name(explained)
     if len(top := [one for one in row["top_k"] or [] if one and one["class"] is not None]) > 1:
         found["top"] = [
-            [cut(one["name"]) if one["name"] else table.name(one["class"]), _round(one["score"])] for one in top[:5]
+            [cut(one["name"]) if one["name"] else table.name(one["class"]), round_number(one["score"])]
+            for one in top[:5]
         ]
-    found |= {"strength": float(f"{table.strength[number]:.4g}"), "crop": _round_all(table.crop[number])}
-    found |= {key: _round(row[key]) for key in ("entropy", "hottest_tenth") if row[key] is not None}
+    found |= {"strength": float(f"{table.strength[number]:.4g}"), "crop": round_all(table.crop[number])}
+    found |= {key: round_number(row[key]) for key in ("entropy", "hottest_tenth") if row[key] is not None}
     if row["width"] and row["height"] and min(row["width"], row["height"]) > 0:
         found["size"] = [row["width"], row["height"]]
     if table.maps[number].any() or table.signed:
-        found |= _pack_map(row)
+        found |= pack_map(row)
     return {**found, "picture": picture} if picture else {**found, "missing": missing}
 
 
-def _pack_map(row: Mapping[str, Any]) -> Record:
-    """The bytes of a map, of at most 20 cells a side."""
+def pack_map(row: Mapping[str, Any], finest: int = FINEST_MAP) -> Record:
+    """The bytes of a map, of at most so many cells a side."""
     from PIL import Image
 
     levels = np.frombuffer(row["cam"], np.uint8).reshape(row["cam_height"], row["cam_width"])
-    if max(levels.shape) > FINEST_MAP:
-        shrink = FINEST_MAP / max(levels.shape)
+    if max(levels.shape) > finest:
+        shrink = finest / max(levels.shape)
         height, width = (max(1, round(side * shrink)) for side in levels.shape)
         levels = np.asarray(Image.fromarray(levels).resize((width, height), Image.Resampling.BILINEAR))
     return {"map": encode(levels), "grid": levels.shape, "zero": int(row["cam_zero"] or 0)}
@@ -209,9 +217,11 @@ def describe_other(table: RunTable, number: int, row: Mapping[str, Any], flipped
     }
 
 
-def _round(value: float | None) -> float | None:
+def round_number(value: float | None) -> float | None:
+    """Round to four digits; ``None`` for what is no number."""
     return None if value is None or not np.isfinite(value) else float(f"{value:.4g}")
 
 
-def _round_all(values: NDArray[np.float32]) -> list[float]:
+def round_all(values: NDArray[np.floating[Any]]) -> list[float]:
+    """Round shares to four decimals."""
     return [round(float(value), 4) for value in values]

@@ -15,7 +15,8 @@ from explainable_model.imaging.overlay import overlay
 from explainable_model.imaging.preprocess import decode_photo
 from explainable_model.paths import as_path
 from explainable_model.report.contents import ContentFinder, Missing, find_listed
-from explainable_model.report.run_table import RIGHT, UNKNOWN, RunTable, read_run
+from explainable_model.report.run_reader import read_run
+from explainable_model.report.run_table import RIGHT, UNKNOWN, RunTable
 from explainable_model.report.selection import sort_rows
 
 if TYPE_CHECKING:
@@ -67,12 +68,17 @@ def iterate_pictures(
         side: the longest side of a picture, in pixels.
 
     Raises:
-        InputError, ArtifactError, MissingRuntimeError: as ``write_report``.
+        InputError, ArtifactError, MissingRuntimeError: as ``write_report``; or the run of a detector.
     """
     for name, number in (("limit", limit), ("side", side)):
         if type(number) is not int or number < 1:
             raise InputError(f"{name} is {number!r}; expected a whole number from 1 on.")
     table = read_run(run)
+    if table.boxes is not None:
+        raise InputError(
+            f"{table.folder.path} is the run of a detector, and a picture here shows one class; explain(photos, "
+            "artifact) draws the boxes of photos: answer.overlay()."
+        )
     order = sort_rows(table)
     order = order[~table.failed[order]][:limit]
     rows = dict(table.read_rows(order))

@@ -71,6 +71,11 @@ def describe_choice(table: RunTable, shown: Rows) -> str:
     """Say which photos a page leaves out; nothing where it shows all."""
     if len(shown) == len(table):
         return ""
+    if table.boxes is not None:
+        return (
+            f"The page shows {len(shown):,} of {len(table):,} photos: those without a box, those whose best box is "
+            "least sure, and photos drawn at random. Every figure is of all photos."
+        )
     parts = [
         f"{int((table.verdict[shown] == verdict).sum()):,} of {int((table.verdict == verdict).sum()):,} {name}"
         for verdict, name in ((WRONG, "wrong ones"), (RIGHT, "right ones"), (UNKNOWN, "others"))

@@ -7,11 +7,13 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from explainable_model.errors import InputError
 from explainable_model.progress import ProgressLike, as_progress
 from explainable_model.report.clusters import check_scikit_learn, cluster_maps
 from explainable_model.report.grids import Levels, Place, as_shares, average_maps, find_hottest, is_near
 from explainable_model.report.proportions import Difference, Proportion, subtract
-from explainable_model.report.run_table import RIGHT, UNKNOWN, RunTable, read_run
+from explainable_model.report.run_reader import read_run
+from explainable_model.report.run_table import RIGHT, UNKNOWN, RunTable
 
 SMALLEST_GRID = 4  # cells a side; on a coarser grid every map looks into a corner
 SMALLEST_CLUSTER = 5  # photos
@@ -93,7 +95,7 @@ def find_shortcuts(run: str | Path | RunTable, progress: ProgressLike = None) ->
         Every cluster of at least five photos; none where the maps have fewer than four cells a side.
 
     Raises:
-        InputError, ArtifactError: as ``read_run``.
+        InputError, ArtifactError: as ``read_run``; or the run of a detector.
         MissingRuntimeError: pyarrow or scikit-learn is not installed.
 
     Source: spectral relevance analysis (SpRAy), Lapuschkin et al. 2019, arXiv 1902.10178.
@@ -101,6 +103,11 @@ def find_shortcuts(run: str | Path | RunTable, progress: ProgressLike = None) ->
     check_scikit_learn()
     tell = as_progress(progress)
     table = run if isinstance(run, RunTable) else read_run(run, tell)
+    if table.boxes is not None:
+        raise InputError(
+            f"{table.folder.path} is the run of a detector, whose photos have no class and no map of their own to be "
+            "grouped by; look at the share of each map inside its box."
+        )
     found: list[Cluster] = []
     if min(table.grid) < SMALLEST_GRID:
         return found

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MOST_BYTES = 5300  # of one picture: a thousand of them, written as text, leave room in 8 MB
+MOST_BESIDE_BOXES = 3900  # the same, beside the maps of five boxes
 STEPS = ((200, 62), (200, 40), (160, 35), (120, 25), (96, 10), (48, 5))  # longest side and quality, until it fits
 
 
@@ -29,6 +30,7 @@ def make_thumbnails(
     listed: Mapping[str, Photo],
     folder: Path | None = None,
     progress: Progress | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> list[tuple[str, str]]:
     """Make the picture of each row as ``data:`` URL, or say why there is none.
 
@@ -37,6 +39,7 @@ def make_thumbnails(
         listed: where the run read the photos, by their ids.
         folder: where the photos lie now; their names are looked for there before their places of then.
         progress: called with the step, how many are done, and how many there are.
+        most_bytes: of a picture.
 
     Returns:
         The URL and the reason of each row; one of them is empty.
@@ -46,7 +49,7 @@ def make_thumbnails(
     done = 0
     with warnings.catch_warnings(), quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # of pictures of 16 bits; nobody diagnoses on a thumbnail
-        for group in pool.map(partial(_draw_group, rows, finder), finder.group(rows)):
+        for group in pool.map(partial(_draw_group, rows, finder, most_bytes), finder.group(rows)):
             for number, picture in group:
                 found[number] = picture
             done += len(group)
@@ -56,15 +59,15 @@ def make_thumbnails(
 
 
 def _draw_group(
-    rows: Sequence[Mapping[str, Any]], finder: ContentFinder, group: Sequence[int]
+    rows: Sequence[Mapping[str, Any]], finder: ContentFinder, most_bytes: int, group: Sequence[int]
 ) -> list[tuple[int, tuple[str, str]]]:
     reader = PhotoReader(finder.stores)  # reads a row group once, from its first row to its last
-    return [(number, _try(rows[number], finder, reader)) for number in group]
+    return [(number, _try(rows[number], finder, reader, most_bytes)) for number in group]
 
 
-def _try(row: Mapping[str, Any], finder: ContentFinder, reader: PhotoReader) -> tuple[str, str]:
+def _try(row: Mapping[str, Any], finder: ContentFinder, reader: PhotoReader, most_bytes: int) -> tuple[str, str]:
     try:
-        return _encode(_open(*finder.read(row, reader))), ""
+        return _encode(_open(*finder.read(row, reader)), most_bytes), ""
     except Missing as error:
         return "", str(error)
     except Exception as error:  # Pillow's decoders raise errors of many types on damaged files
@@ -83,7 +86,7 @@ def _open(path: Path | None, content: bytes) -> "Image":
     return upright_rgb(picture)
 
 
-def _encode(picture: "Image") -> str:
+def _encode(picture: "Image", most_bytes: int) -> str:
     from PIL import Image, features
 
     kind = "WEBP" if features.check("webp") else "JPEG"
@@ -94,6 +97,6 @@ def _encode(picture: "Image") -> str:
         stream = io.BytesIO()
         small.save(stream, kind, quality=quality, method=2)
         content = stream.getvalue()
-        if len(content) <= MOST_BYTES:
+        if len(content) <= most_bytes:
             break
     return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"

@@ -12,6 +12,7 @@ from explainable_model.explanation import Progress
 from explainable_model.paths import as_path
 from explainable_model.progress import ProgressLike, as_progress
 from explainable_model.report.against import Pairs, pair_runs
+from explainable_model.report.box_payload import describe_box_row, describe_box_run
 from explainable_model.report.contents import find_listed
 from explainable_model.report.page import draw_page
 from explainable_model.report.payload import (
@@ -22,10 +23,11 @@ from explainable_model.report.payload import (
     describe_row,
     describe_run,
 )
-from explainable_model.report.run_table import RunTable, read_run
+from explainable_model.report.run_reader import read_run
+from explainable_model.report.run_table import RunTable
 from explainable_model.report.selection import MOST_PHOTOS, Rows, choose_rows, describe_choice
 from explainable_model.report.shortcuts import SMALLEST_GRID, Cluster, find_shortcuts
-from explainable_model.report.thumbnails import make_thumbnails
+from explainable_model.report.thumbnails import MOST_BESIDE_BOXES, MOST_BYTES, make_thumbnails
 from explainable_model.writing import resolve_target, write_bytes
 
 
@@ -40,6 +42,7 @@ class Report:
         clusters: as of ``find_shortcuts``, the most suspicious first.
         notes: what the page tells its reader before all else.
         size: bytes of the file.
+        boxes: how many a detector found; ``None`` for a run of classes.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Report:
     clusters: Sequence[Cluster]
     notes: Sequence[str]
     size: int
+    boxes: int | None = None
 
     @property
     def alarms(self) -> list[Cluster]:
@@ -71,7 +75,7 @@ def write_report(
     Args:
         run: the folder that ``explainable-model batch`` wrote.
         path: where to write, ending in ``.html``.
-        against: another run of the same photos: the page shows flipped classes and moved maps.
+        against: another run of the same photos: the page shows flipped classes and moved maps. Not for boxes.
         photos: a folder in which the photos lie now, where it is not the folder of then.
         thumbnails: whether the page holds small pictures of the photos.
         limit: how many photos the page shows at most. Of more, it shows the worst and a sample, and says so; its
@@ -83,18 +87,22 @@ def write_report(
         The file, the clusters and the notes.
 
     Raises:
-        InputError: no run, a run without rows, two runs without a common photo, or a limit below 1.
+        InputError: no run, a run without rows, two runs without a common photo, boxes beside another run, or a limit
+            below 1.
         ArtifactError: a damaged run, one of a newer schema, or a file that cannot be written.
         MissingRuntimeError: pyarrow is not installed. Without scikit-learn the page has no search for shortcuts.
     """
     target, folder = _check(path, photos, limit)
     tell = as_progress(progress)
     table = read_run(run, tell)
-    clusters, notes = _search(table, tell)
     other = None if against is None else read_run(against, tell)
+    _refuse_boxes(table, other)
+    clusters, notes = _search(table, tell)
     pairs = None if other is None else pair_runs(table, other)
     shown = choose_rows(table, limit, clusters, pairs)
-    content = describe_run(table, title or f"Explained photos: {table.folder.path.resolve().name}")
+    title = title or f"Explained photos: {table.folder.path.resolve().name}"
+    boxes = table.boxes
+    content = describe_run(table, title) if boxes is None else describe_box_run(table, boxes, title)
     content["rows"], lost = _describe_rows(table, shown, folder, thumbnails, tell)
     content["clusters"] = describe_clusters(table, clusters, shown)
     if other is not None and pairs is not None:
@@ -105,7 +113,7 @@ def write_report(
     content["notes"] = notes
     page = draw_page(content).encode("utf-8", "replace")
     write_bytes(target, page)
-    return Report(target, len(table), len(shown), clusters, notes, len(page))
+    return Report(target, len(table), len(shown), clusters, notes, len(page), None if boxes is None else len(boxes))
 
 
 def _check(path: str | Path, photos: str | Path | None, limit: int) -> tuple[Path, Path | None]:
@@ -121,7 +129,23 @@ def _check(path: str | Path, photos: str | Path | None, limit: int) -> tuple[Pat
     return target, folder
 
 
+def _refuse_boxes(*tables: RunTable | None) -> None:
+    """Refuse boxes side by side.
+
+    Raises:
+        InputError: there are two runs, and one is a detector's.
+    """
+    found = [table for table in tables if table is not None and table.boxes is not None]
+    if found and None not in tables:
+        raise InputError(
+            f"{found[0].folder.path} is the run of a detector; side by side are the one class and the one map of each "
+            "photo, which boxes do not have. Leave out the other run, and write a report of each."
+        )
+
+
 def _search(table: RunTable, tell: Progress | None) -> tuple[list[Cluster], list[str]]:
+    if table.boxes is not None:
+        return [], []
     try:
         clusters = find_shortcuts(table, tell)
     except MissingRuntimeError as error:
@@ -142,10 +166,13 @@ def _describe_rows(
     common = find_common_folder([row["id"] for row in rows.values()])
     for row in rows.values():
         row["name"] = row["id"].removeprefix(common)
+        row["error"] = hide_folders(row["error"], row["uri"])
     asked = [number for number in shown.tolist() if not table.failed[number]] if thumbnails else []
     listed = find_listed(table.folder.path, [rows[n]["id"] for n in asked])
-    pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], listed, folder, tell), strict=True))
-    described = [describe_row(table, n, rows[n], *pictures.get(n, ("", ""))) for n in shown.tolist()]
+    most = MOST_BYTES if table.boxes is None else MOST_BESIDE_BOXES
+    pictures = dict(zip(asked, make_thumbnails([rows[n] for n in asked], listed, folder, tell, most), strict=True))
+    describe = describe_row if table.boxes is None else describe_box_row
+    described = [describe(table, n, rows[n], *pictures.get(n, ("", ""))) for n in shown.tolist()]
     reasons: dict[str, int] = {}
     for picture, reason in pictures.values():
         if not picture:
@@ -155,6 +182,13 @@ def _describe_rows(
         f"{count:,} of {len(asked):,} photos have no picture here: {reason}.{hint if 'not found' in reason else ''}"
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:4]
     ]
+
+
+def hide_folders(error: str | None, uri: str | None) -> str | None:
+    """Leave out of an error the folders of its photo, which are of the machine that made the run."""
+    for path in filter(None, (uri or "", (uri or "").split("#")[0])):
+        error = None if error is None else error.replace(path, path.rpartition("/")[2])
+    return error
 
 
 def find_common_folder(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
-"""A small artifact whose maps have layer resolution, the same with maps of image size, and photos."""
+"""A small artifact whose maps have layer resolution, the same with maps of image size, a detector, and photos."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 import explainable_model as xm
+from tests.batch.box_photos import GREEN, draw_squares, export_cells
 from tests.support.cli_nets import CLASS_NAMES, PREPROCESS
 from tests.support.nets import TinyResNet, seeded
 
@@ -55,4 +57,21 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_photo(folder / ("cats" if number < 4 else "dogs") / f"{number}.png", number)
     whole = (folder / "cats" / "1.png").read_bytes()
     (folder / "cats" / "broken.png").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_cells(tmp_path_factory.mktemp("detector") / "cells.onnx")
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of three squares, of none, of one in a tall photo, a broken one, and a copy of the first."""
+    folder = tmp_path_factory.mktemp("squares")
+    first = draw_squares(folder / "0-three.png")
+    draw_squares(folder / "1-none.png", ())
+    draw_squares(folder / "2-tall.png", [((16, 32), GREEN)], (96, 128))
+    (folder / "3-broken.png").write_bytes(first.read_bytes()[:60])
+    shutil.copy(first, folder / "4-copy.png")
     return folder

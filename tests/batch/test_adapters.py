@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from explainable_model.batch import BatchExplainer, make_schema, make_spark_schema
 from explainable_model.batch.schema import COLUMNS, NAMES
 from tests.batch.conftest import PHOTOS
+from tests.batch.test_batch_explainer import to_rows
 
 
 @pytest.fixture
@@ -48,8 +49,26 @@ def test_the_loader_of_pytorch(
     assert not torch.is_tensor(batches[0]["cam"])
 
 
+def check_boxes(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The nested column of a row, whatever sequences an engine makes of it."""
+    assert (found["boxes"] is None) == (expected["boxes"] is None)
+    boxes, wanted = found["boxes"] or [], expected["boxes"] or []
+    assert len(boxes) == len(wanted)
+    for box, other in zip(boxes, wanted, strict=True):
+        assert (list(box["box"]), box["class"], box["name"]) == (other["box"], other["class"], other["name"])
+        assert (bytes(box["cam"]), box["cam_height"], box["cam_width"]) == (
+            other["cam"], other["cam_height"], other["cam_width"],
+        )  # fmt: skip
+        assert box["inside"] == pytest.approx(other["inside"])
+
+
 def test_datasets_of_hugging_face(
-    explainer: BatchExplainer, photos: Path, expected: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+    explainer: BatchExplainer,
+    photos: Path,
+    expected: dict[str, list[Any]],
+    detector: Path,
+    squares: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
@@ -66,11 +85,23 @@ def test_datasets_of_hugging_face(
             assert len(rows[name][:]) == PHOTOS + 1
         assert rows["cam"][:] == expected["cam"]
         assert rows["error"][:] == expected["error"]
+    found = datasets.Dataset.from_dict({"uri": list_paths(squares)}).map(
+        BatchExplainer(detector), **{**options, "remove_columns": ["uri"]}
+    )
+    wanted = to_rows(BatchExplainer(detector)({"uri": list_paths(squares)}))
+    assert [len(row["boxes"] or ()) for row in wanted] == [3, 0, 1, 0, 3]
+    for row, other in zip(found, wanted, strict=True):
+        check_boxes(row, other)
 
 
 @pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
 def test_spark(
-    explainer: BatchExplainer, photos: Path, expected: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+    explainer: BatchExplainer,
+    photos: Path,
+    expected: dict[str, list[Any]],
+    detector: Path,
+    squares: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)  # else the first python3 of the path
     sql = pytest.importorskip("pyspark.sql")
@@ -79,6 +110,8 @@ def test_spark(
         paths = [(path,) for path in list_paths(photos)]
         frame = session.createDataFrame(paths, "uri string").repartition(2)
         rows = frame.mapInPandas(explainer.explain_frames, schema=make_spark_schema()).collect()
+        frame = session.createDataFrame([(path,) for path in list_paths(squares)], "uri string")
+        boxes = frame.mapInPandas(BatchExplainer(detector).explain_frames, schema=make_spark_schema()).collect()
     finally:
         session.stop()
     found = {row["id"]: row for row in rows}
@@ -91,6 +124,9 @@ def test_spark(
         if row["error"] is None:
             best = [(each["class"], each["name"]) for each in row["top_k"]]
             assert best == [(each["class"], each["name"]) for each in expected["top_k"][place]]
+    by_id = {row["id"]: row.asDict(recursive=True) for row in boxes}
+    for wanted in to_rows(BatchExplainer(detector)({"uri": list_paths(squares)})):
+        check_boxes(by_id[wanted["id"]], wanted)
 
 
 def test_the_schema_of_spark_has_every_column() -> None:

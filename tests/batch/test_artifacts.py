@@ -10,15 +10,13 @@ from torch.nn import functional
 
 import explainable_model as xm
 from explainable_model import explain, targets
-from explainable_model.batch import BatchExplainer, decode_map, explain_data_set
+from explainable_model.batch import BatchExplainer, decode_map
 from explainable_model.batch.parts import PartWorker
 from explainable_model.batch.ray_engine import list_needs
 from explainable_model.errors import ArtifactError, InputError
 from tests.batch.conftest import export_net
 from tests.batch.test_batch_explainer import list_good, to_rows
 from tests.support.cli_nets import CLASS_NAMES, PREPROCESS
-from tests.support.detectors import photos as detector_photos
-from tests.support.detectors import tiny_fcos
 from tests.support.nets import TinyResNet, seeded
 
 
@@ -54,7 +52,7 @@ def test_signed_maps(photos: Path, tmp_path: Path) -> None:
 def test_photos_as_decoded(artifact: Path, photos: Path, tmp_path: Path) -> None:
     image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     made = export(tmp_path / "pixels.onnx", {}, image, preprocess=PREPROCESS, pixels="NHWC")
-    assert "means over 7 x 7 cells of maps of the photo's size" in BatchExplainer(made).open().small_maps.source
+    assert "means over 7 x 7 cells of maps of the photo's size" in BatchExplainer(made).open().rows.cam_source
     paths = list_good(photos)
     rows, expected = (to_rows(BatchExplainer(each)({"uri": paths})) for each in (made, artifact))
     for row, other in zip(rows, expected, strict=True):
@@ -110,11 +108,3 @@ def test_what_an_actor_of_ray_takes(quick: Path, tmp_path: Path) -> None:
         InputError, match="device is 'cuda:1'; on Ray each actor gets a GPU of its own: expected 'cuda'"
     ):
         list_of(device="cuda:1")
-
-
-def test_a_detector_is_refused(photos: Path, tmp_path: Path) -> None:
-    explainable = xm.ExplainableModel(tiny_fcos(), task="detection", top_k=2, method="hirescam")
-    made = xm.export(explainable, tmp_path / "detector.onnx", detector_photos(2))
-    with pytest.raises(InputError, match="detector.onnx finds boxes, each with a map"):
-        explain_data_set(made, photos, tmp_path / "run")
-    assert not (tmp_path / "run").exists()

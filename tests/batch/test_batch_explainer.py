@@ -52,7 +52,7 @@ def test_rows_say_what_explain_says(artifact: Path, photos: Path) -> None:
 def test_resized_maps_become_those_of_the_layer(artifact: Path, resized: Path, photos: Path) -> None:
     paths = list_good(photos)
     small, large = (to_rows(BatchExplainer(each)({"uri": paths})) for each in (artifact, resized))
-    assert "bilinear resizing inverted: 4 x 4 from maps of 32 x 32" in BatchExplainer(resized).open().small_maps.source
+    assert "bilinear resizing inverted: 4 x 4 from maps of 32 x 32" in BatchExplainer(resized).open().rows.cam_source
     for one, other in zip(small, large, strict=True):
         assert (one["cam_height"], one["cam_width"]) == (other["cam_height"], other["cam_width"]) == (4, 4)
         assert np.abs(decode_map(one) - decode_map(other)).max() <= 1.1 / 255

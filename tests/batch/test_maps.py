@@ -78,8 +78,11 @@ def test_maps_of_layer_resolution_stay() -> None:
     found = find_small_maps(Record(upsample="none"), lambda images, classes: maps)
     assert found == SmallMaps("the layer's own resolution")
     assert (found.reduce(maps, [None] * 8) == maps).all()
-    large = find_small_maps(Record(upsample="none"), lambda images, classes: np.zeros((8, 224, 160)))
-    assert large.grid == (14, 10)
+    rng = np.random.default_rng(0)
+    maps = rng.random((8, 128, 80))
+    large = find_small_maps(Record(upsample="none"), lambda images, classes: maps)
+    assert large == SmallMaps("means over 64 x 40 cells of maps of 128 x 80", (64, 40))
+    assert large.reduce(maps, [None] * 8) == pytest.approx(maps.reshape(8, 64, 2, 40, 2).mean((2, 4)))
 
 
 def test_measures_of_known_maps() -> None:

@@ -13,6 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
+from explainable_model.batch import BatchExplainer
+from tests.batch.test_adapters import list_paths
+from tests.batch.test_batch_explainer import to_rows
 from tests.batch.test_pool import count_parts, expected, many, wait_for  # noqa: F401
 from tests.batch.test_run import read_rows
 
@@ -31,7 +34,7 @@ from explainable_model.batch import BatchExplainer, explain_data_set
 from explainable_model.errors import InputError
 
 if __name__ == "__main__":
-    artifact, photos, run = sys.argv[1:]
+    artifact, photos, run, detector, *squares = sys.argv[1:]
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="warning")
     try:
         explain_data_set(artifact, photos, run + "-refused", engine="ray", processes=3)
@@ -42,6 +45,10 @@ if __name__ == "__main__":
         BatchExplainer, fn_constructor_args=(artifact,), batch_size=4, compute=ray.data.ActorPoolStrategy(size=2)
     )
     print(sorted((row["uri"], row["name"]) for row in made.iter_rows()))
+    found = ray.data.from_items([{"uri": path} for path in squares]).map_batches(
+        BatchExplainer, fn_constructor_args=(detector,), batch_size=2, compute=ray.data.ActorPoolStrategy(size=1)
+    )
+    print(sorted((row["uri"], [(*box["box"], box["name"]) for box in row["boxes"] or ()]) for row in found.iter_rows()))
     ray.shutdown()
 """
 
@@ -94,12 +101,15 @@ def test_a_pipeline_of_the_users_own(
     many: Path,  # noqa: F811
     tmp_path: Path,
     expected: list[dict[str, Any]],  # noqa: F811
+    detector: Path,
+    squares: Path,
 ) -> None:
     script = tmp_path / "job.py"
     script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, script, artifact, many, tmp_path / "run"], capture_output=True, text=True, check=True
-    )
-    refused, rows = done.stdout.strip().splitlines()[-2:]
+    words = [artifact, many, tmp_path / "run", detector, *list_paths(squares)]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=True)
+    refused, rows, boxes = done.stdout.strip().splitlines()[-3:]
     assert "3 actor(s) of 1 thread(s) were asked for; this cluster has room for 2" in refused
     assert rows == str(sorted((row["uri"], row["name"]) for row in expected[:8]))
+    wanted = to_rows(BatchExplainer(detector)({"uri": list_paths(squares)}))
+    assert boxes == str([(row["uri"], [(*box["box"], box["name"]) for box in row["boxes"] or ()]) for row in wanted])

@@ -11,6 +11,8 @@ import pytest
 
 from explainable_model.batch.run_folder import open_run
 from explainable_model.batch.schema import (
+    BOX_COLUMNS,
+    COLUMNS,
     METADATA_KEY,
     NAMES,
     SCHEMA_VERSION,
@@ -29,8 +31,10 @@ ALWAYS = {"id": "a", "artifact": "0", "version": "0"}
 
 
 def test_the_page_has_the_columns() -> None:
-    table = PAGE.read_text("utf-8").split("<!-- columns -->\n")[1].split("\n<!-- /columns -->")[0]
-    assert table == describe_columns()
+    page = PAGE.read_text("utf-8")
+    for name, columns in (("columns", COLUMNS), ("box columns", BOX_COLUMNS)):
+        table = page.split(f"<!-- {name} -->\n")[1].split(f"\n<!-- /{name} -->")[0]
+        assert table == describe_columns(columns)
 
 
 def test_rows_come_back_from_a_file() -> None:
@@ -76,7 +80,7 @@ def test_what_is_no_row() -> None:
     with pytest.raises(ArtifactError, match="holds no rows of a batch"):
         read_file_metadata(None, "some.parquet")
     newer = {METADATA_KEY: b'{"schema_version": 99}'}
-    with pytest.raises(ArtifactError, match="schema 99; this version reads up to 1"):
+    with pytest.raises(ArtifactError, match="schema 99; this version reads up to 2"):
         read_file_metadata(newer, "some.parquet")
 
 

@@ -52,6 +52,7 @@ with warnings.catch_warnings():
     "docs/batch.md": """
 import shutil
 import torch
+from pathlib import Path
 from torchvision.models.resnet import BasicBlock, ResNet
 from explainable_model import ExplainableModel, Preprocess, export
 from explainable_model.batch import explain_data_set
@@ -59,6 +60,8 @@ shutil.copy("cat.jpg", "dog.jpg")
 model = ExplainableModel(ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3).eval(), "layer3", upsample="none")
 export(model, "lite0.onnx", torch.randn(1, 3, 64, 64), preprocess=Preprocess((64, 64)))
 explain_data_set("lite0.onnx", ["cat.jpg", "dog.jpg"], "run", processes=0)
+from tests.support.run_folders import make_box, make_box_row, write_run
+write_run(Path("boxes"), [make_box_row("a.jpg", [make_box([0, 0, 9, 9])]), make_box_row("b.jpg")])
 """,
     "export/edge/README.md": """
 import torch, torchvision

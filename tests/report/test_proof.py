@@ -8,7 +8,8 @@ import pytest
 
 from explainable_model.batch import explain_data_set
 from explainable_model.report import Report, write_report
-from explainable_model.report.run_table import RunTable, read_run
+from explainable_model.report.run_reader import read_run
+from explainable_model.report.run_table import RunTable
 from tests.support.cli_run import Run
 from tests.support.marked_photos import draw_photos, export_trained
 

@@ -14,7 +14,8 @@ from explainable_model.batch.schema import make_schema
 from explainable_model.errors import ArtifactError, InputError
 from explainable_model.report.grids import Place, average_maps, find_hottest, fit_map, share_in_place
 from explainable_model.report.proportions import Proportion, subtract
-from explainable_model.report.run_table import RIGHT, UNKNOWN, WRONG, read_run
+from explainable_model.report.run_reader import read_run
+from explainable_model.report.run_table import RIGHT, UNKNOWN, WRONG
 from explainable_model.report.selection import choose_rows, describe_choice, sort_rows
 from tests.support.run_folders import blob, make_row, write_run
 

@@ -8,7 +8,7 @@ import pytest
 from explainable_model.errors import MissingRuntimeError
 from explainable_model.report import Cluster, find_shortcuts, write_report
 from explainable_model.report.clusters import cluster_maps
-from explainable_model.report.run_table import read_run
+from explainable_model.report.run_reader import read_run
 from tests.support.run_folders import Row, blob, make_row, write_run
 
 NAMES = ("cat", "dog", "owl")

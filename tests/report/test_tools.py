@@ -22,7 +22,7 @@ from explainable_model.report import (
     write_tensorboard,
 )
 from tests.support.cli_run import Run
-from tests.support.run_folders import blob, make_row, write_run
+from tests.support.run_folders import blob, make_box, make_box_row, make_row, write_run
 
 
 @pytest.fixture
@@ -136,6 +136,19 @@ def test_label_studio_accepts_the_tasks(run: Path, tmp_path: Path, capsys: pytes
     assert [place["value"][edge] for edge in ("x", "y", "width", "height")] == [0, 0, 25, 25]
     assert write_label_studio(run, path, root="/data/local-files/?d=") == 4
     assert json.loads(path.read_text())[0]["data"]["image"] == "/data/local-files/?d=right.png"
+
+
+def test_label_studio_accepts_the_boxes_of_a_detector(tmp_path: Path) -> None:
+    interface_of = pytest.importorskip("label_studio_sdk.label_interface").LabelInterface
+    boxes = [make_box([0, 0, 32, 24], label=1, score=0.75), make_box([8, 8, 64, 48], label=2, score=0.5)]
+    run = write_run(tmp_path / "run", [make_box_row("two.png", boxes), make_box_row("none.png")])
+    interface = interface_of(make_label_config(run))
+    interface.validate()
+    assert write_label_studio(run, tmp_path / "tasks.json") == 2
+    for task, scores in zip(json.loads((tmp_path / "tasks.json").read_text()), ([0.75, 0.5], []), strict=True):
+        (prediction,) = task["predictions"]
+        assert interface.validate_prediction(prediction, return_errors=True) == []
+        assert [result["score"] for result in prediction["result"]] == scores
 
 
 def test_tools_that_are_not_installed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,22 @@ def make_row(
     return {**row, **changes}
 
 
+def make_box(edges: Sequence[float], values: NDArray[Any] | None = None, label: int = 0, **changes: Any) -> Row:
+    """A box of a detector with a map of these values, of a class of ``make_row``."""
+    values = np.eye(7) if values is None else values
+    described = {"entropy": 0.5, "hottest_tenth": 0.4, "inside": 0.75, "peak_x": 1.0, "peak_y": 1.0}
+    found = {"box": list(edges), "class": label, "name": ("cat", "dog", "owl")[label], "score": 0.9}
+    return {**found, **encode_map(values, signed=False), **described, "half_max_box": [0.0, 0.0, 9.0, 9.0], **changes}
+
+
+def make_box_row(name: str, boxes: Sequence[Row | None] = (), **options: Any) -> Row:
+    """The row of a detector's photo; options as of ``make_row``."""
+    row = make_row(name, **options)
+    kept = ("id", "uri", "sha256", "label", "width", "height", "crop", "milliseconds", "error", "artifact", "version")
+    boxes_or_none = None if row["error"] is not None else [*boxes]
+    return {**make_empty_row(), **{key: row[key] for key in kept}, "boxes": boxes_or_none}
+
+
 def write_run(
     folder: Path,
     rows: Iterable[Row],

@@ -3,7 +3,7 @@
 const RIGHT = 1, WRONG = 0;
 
 /** Draw a photo under its map, or what there is of the two. */
-function drawFrame(row, answer, side = "") {
+function drawFrame(row, answer, side = "", outlines = []) {
   const frame = make("span", { className: "frame" });
   const [width, height] = row.size || [4, 3];
   const stage = make("span", { className: "stage" });
@@ -17,19 +17,23 @@ function drawFrame(row, answer, side = "") {
     Object.assign(canvas.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
     stage.append(canvas);
   }
+  stage.append(...outlines);
   frame.append(stage);
   if (side) frame.append(make("span", { className: "side" }, side));
   return frame;
 }
 
-function drawFrames(row) {
+function drawFrames(row, chosen = 0, choose = null) {
+  if (row.boxes) {
+    return make("span", { className: "frames" }, drawFrame(row, chooseAnswer(row, chosen), "", drawOutlines(row, chosen, choose)));
+  }
   const frames = make("span", { className: "frames" }, drawFrame(row, row, row.other ? "A" : ""));
   if (row.other) frames.append(drawFrame(row, row.other, "B"));
   return frames;
 }
 
 /** Say what the network answered: `tabby 83 %`. */
-const sayAnswer = (answer) => (answer.error ? "failed" : `${answer.class} ${showScore(answer.score)}`.trim());
+const sayAnswer = (answer) => (answer.error ? "failed" : answer.boxes ? sayBoxes(answer) : sayBox(answer));
 
 function sayVerdict(row) {
   if (row.label === undefined) return null;
@@ -59,9 +63,10 @@ function makeCard(row) {
     sayMove(row),
     make("span", { className: "id" }, row.id));
   const card = make("button", { type: "button", className: row.right === WRONG || row.error ? "card wrong" : "card" });
-  if (!row.error) card.append(drawFrames(row));
+  const chosen = findFitting(row);
+  if (!row.error) card.append(drawFrames(row, chosen));
   card.append(words);
-  card.addEventListener("click", () => openViewer(row));
+  card.addEventListener("click", () => openViewer(row, chosen));
   return make("li", {}, card);
 }
 
@@ -73,8 +78,8 @@ function makeThumbnail(row) {
   return make("li", {}, button);
 }
 
-function listFacts(row) {
-  const facts = [["Prediction", sayAnswer(row)], ["Label", row.label], ["Map of", row.explained], ["Error", row.error],
+function listFacts(row, chosen) {
+  const facts = row.boxes ? listBoxFacts(row, chosen) : [["Prediction", sayAnswer(row)], ["Label", row.label], ["Map of", row.explained], ["Error", row.error],
     ["Other run", row.other && sayAnswer(row.other)], ["Heat that moved", row.other && row.other.moved !== null && percent(row.other.moved)],
     ["Map strength", row.strength?.toPrecision(3)], ["Spread (0 one cell, 1 even)", row.entropy?.toFixed(2)],
     ["Heat in the hottest tenth", row.hottest_tenth !== undefined && row.hottest_tenth !== null && percent(row.hottest_tenth)],
@@ -84,14 +89,15 @@ function listFacts(row) {
   for (const [name, score] of row.top || []) {
     body.append(make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, showScore(score))));
   }
-  return make("table", {}, make("caption", {}, row.map || row.error ? "Answer" : "Answer (the map is zero everywhere)"), body);
+  return make("table", {}, make("caption", {}, row.map || row.error || row.boxes?.[chosen]?.map || row.boxes?.length === 0 ? "Answer" : "Answer (the map is zero everywhere)"), body);
 }
 
-function openViewer(row) {
+function openViewer(row, chosen = findFitting(row)) {
   const viewer = byId("viewer"), place = shown.indexOf(row);
   byId("viewer-title").textContent = row.id;
   byId("viewer-body").className = row.other ? "pair" : "";
-  byId("viewer-body").replaceChildren(...(row.error ? [] : [drawFrames(row)]), listFacts(row));
+  byId("viewer-body").replaceChildren(...(row.error ? [] : [drawFrames(row, chosen, choose)]),
+    ...(row.boxes?.length ? [make("div", {}, listBoxes(row, chosen, choose), listFacts(row, chosen))] : [listFacts(row)]));
   byId("position").textContent = place < 0 ? "" : `${count(place + 1)} of ${count(shown.length)}`;
   byId("previous").disabled = place < 1;
   byId("next").disabled = place < 0 || place + 1 >= shown.length;
@@ -101,6 +107,9 @@ function openViewer(row) {
     const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (way && place >= 0) step(way);
   };
+  function choose(number) {
+    openViewer(row, number);
+  }
   function step(way) {
     if (shown[place + way]) openViewer(shown[place + way]);
   }

@@ -4,19 +4,23 @@ const CHUNK = 60, MANY = 400;
 let shown = [];
 let drawn = 0;
 
-const ORDERS = {
+const ORDERS = DETECTION ? { ...BOX_ORDERS, "name": sortByName } : {
   "wrong and unsure first": null,
   "surest first": (a, b) => (b.score ?? -Infinity) - (a.score ?? -Infinity),
   "least sure first": (a, b) => (a.score ?? Infinity) - (b.score ?? Infinity),
   "weakest map first": (a, b) => (a.strength ?? Infinity) - (b.strength ?? Infinity),
   "strongest map first": (a, b) => (b.strength ?? -1) - (a.strength ?? -1),
   "most spread map first": (a, b) => (b.entropy ?? -1) - (a.entropy ?? -1),
-  "name": (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0),
+  "name": sortByName,
 };
+function sortByName(a, b) {
+  return a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
+}
 if (CONTENT.against) ORDERS["most moved map first"] = (a, b) => (b.other?.moved ?? -1) - (a.other?.moved ?? -1);
 
 const KINDS = {
   "all photos": () => true,
+  ...(DETECTION ? BOX_KINDS : {
   "wrong": (row) => row.right === WRONG && !row.error,
   "right": (row) => row.right === RIGHT,
   "without a verdict": (row) => row.right < 0 && !row.error,
@@ -24,6 +28,7 @@ const KINDS = {
   "empty maps": (row) => !row.map && !row.error,
   "flipped": (row) => Boolean(row.other?.flipped),
   "moved maps": (row) => (row.other?.moved ?? 0) > 0.5,
+  }),
 };
 CONTENT.clusters.forEach((cluster, number) => {
   const members = new Set(cluster.members.map((place) => CONTENT.rows[place]));
@@ -42,29 +47,34 @@ function fillMenu(id, all, values) {
 function countValues(read) {
   const found = new Map();
   for (const row of CONTENT.rows) {
-    const value = read(row);
-    if (value !== undefined) found.set(value, (found.get(value) || 0) + 1);
+    for (const value of new Set([read(row)].flat())) if (value !== undefined) found.set(value, (found.get(value) || 0) + 1);
   }
   return [...found].sort((a, b) => b[1] - a[1]).map(([value, number]) => [`=${value}`, value, number]);
 }
 
 function fillFilters() {
   fillMenu("kind", "", Object.entries(KINDS).map(([kind, test]) => [kind, sayKind(kind), CONTENT.rows.filter(test).length]));
-  fillMenu("class", "all", countValues((row) => row.class));
+  fillMenu("class", "all", countValues((row) => (row.boxes ? row.boxes.map((box) => box.class) : row.class)));
   fillMenu("label", "all", countValues((row) => row.label));
   fillMenu("order", "", Object.keys(ORDERS).map((order) => [order, order, -1]));
   byId("score-legend").textContent = CONTENT.probability ? "Confidence, in per cent" : "Score";
   if (CONTENT.probability) for (const id of ["low", "high"]) Object.assign(byId(id), { min: 0, max: 100, placeholder: id === "low" ? "0" : "100" });
 }
 
+/** Whether an answer, or a box, has the class and the score of the filters; every photo fits where none is set. */
+let fits = () => true, isFiltered = false;
+const findFitting = (row) => Math.max(0, row.boxes?.findIndex((box) => fits(box)) ?? 0);
+
 function filterRows() {
   const kind = KINDS[byId("kind").value], [className, label] = ["class", "label"].map((id) => byId(id).value.slice(1));
   const unit = CONTENT.probability ? 100 : 1, search = byId("search").value.trim().toLowerCase();
   const [low, high] = ["low", "high"].map((id) => (byId(id).value === "" ? null : byId(id).valueAsNumber / unit));
+  fits = (answer) => (!byId("class").value || answer.class === className)
+    && (low === null || answer.score >= low) && (high === null || answer.score <= high);
+  isFiltered = Boolean(byId("class").value) || low !== null || high !== null;
   const rows = CONTENT.rows.filter((row) => kind(row)
-    && (!byId("class").value || row.class === className)
+    && (row.boxes ? !isFiltered || row.boxes.some(fits) : fits(row))
     && (!byId("label").value || row.label === label)
-    && (low === null || row.score >= low) && (high === null || row.score <= high)
     && (!search || row.id.toLowerCase().includes(search)));
   const order = ORDERS[byId("order").value];
   return order ? [...rows].sort(order) : rows;
@@ -107,18 +117,23 @@ function quote(value) {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
+function writeTable(columns, lines) {
+  const texts = lines.map((line) => Object.values(columns).map((read) => quote(read(line))).join(","));
+  return [Object.keys(columns).join(","), ...texts, ""].join("\r\n");
+}
+
 function makeTable() {
+  if (DETECTION) return writeTable(BOX_COLUMNS, listLines(shown));
   const columns = { id: (row) => row.id, label: (row) => row.label, prediction: (row) => row.class, explained: (row) => row.explained ?? row.class,
     score: (row) => row.score, right: (row) => (row.error || row.right < 0 ? "" : row.right === RIGHT), strength: (row) => row.strength,
     entropy: (row) => row.entropy, hottest_tenth: (row) => row.hottest_tenth, error: (row) => row.error };
   if (CONTENT.against) Object.assign(columns, { other_prediction: (row) => row.other?.class, other_score: (row) => row.other?.score,
     flipped: (row) => row.other?.flipped, moved: (row) => row.other?.moved });
-  const lines = shown.map((row) => Object.values(columns).map((read) => quote(read(row))).join(","));
-  return [Object.keys(columns).join(","), ...lines, ""].join("\r\n");
+  return writeTable(columns, shown);
 }
 
 function downloadTable() {
   const url = URL.createObjectURL(new Blob(["\ufeff", makeTable()], { type: "text/csv" }));
-  make("a", { href: url, download: "photos.csv" }).click();
+  make("a", { href: url, download: DETECTION ? "boxes.csv" : "photos.csv" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

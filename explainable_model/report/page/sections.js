@@ -16,6 +16,9 @@ function showHead() {
     makeTile("Photos", count(CONTENT.photos)),
     share && makeTile("Right", percent(share[0] / share[1]), `95 % interval: ${percent(share[2])} to ${percent(share[3])}`),
     share && makeTile("Wrong", count(share[1] - share[0]), `of ${count(share[1])} with a label`),
+    DETECTION && makeTile("Boxes", count(DETECTION.boxes), `${(DETECTION.boxes / Math.max(CONTENT.photos - CONTENT.failed, 1)).toFixed(1)} in a photo`),
+    DETECTION && makeTile("Without a box", count(DETECTION.bare), DETECTION.bare ? "choose “without a box” below" : "every photo has one"),
+    DETECTION && makeTile("Heat mostly outside", count(DETECTION.outside), "boxes whose map lies elsewhere"),
     CONTENT.unsure !== null && makeTile("Unsure", count(CONTENT.unsure), "probability below 50 %"),
     makeTile("Failed", count(CONTENT.failed), CONTENT.failed ? "choose “failed” below" : "every photo has an answer"),
     CONTENT.empty > 0 && makeTile("Empty maps", count(CONTENT.empty), "zero everywhere"),
@@ -104,7 +107,8 @@ function showAgainst() {
 
 function showClasses() {
   byId("classes").hidden = CONTENT.classes.length === 0;
-  showFirst(CONTENT.classes, makeAverage, byId("averages"), FIRST_CLASSES, byId("more-classes"));
+  if (DETECTION) showBoxTexts();
+  showFirst(CONTENT.classes, DETECTION ? makeBoxClass : makeAverage, byId("averages"), FIRST_CLASSES, byId("more-classes"));
 }
 
 function makeAverage(one) {
@@ -132,7 +136,7 @@ function showStrengths() {
     return element;
   };
   const svg = makeSvg("svg", { viewBox: `0 0 ${bins} 100`, preserveAspectRatio: "none", role: "img",
-    "aria-label": `Histogram of the maps' strength, from ${strengths.low.toPrecision(2)} to ${strengths.high.toPrecision(2)} in ${bins} bins` });
+    "aria-label": `Histogram of ${DETECTION ? "the heat inside the boxes" : "the maps' strength"}, from ${strengths.low.toPrecision(2)} to ${strengths.high.toPrecision(2)} in ${bins} bins` });
   for (let bin = 0; bin < bins; bin++) {
     let y = 100;
     for (const [kind, counts] of [["right", right], ["unknown", unknown], ["wrong", wrong]]) {
@@ -142,7 +146,7 @@ function showStrengths() {
     }
   }
   const total = (counts) => counts.reduce((a, b) => a + b, 0);
-  const keys = [["right", right], ["wrong", wrong], ["without a verdict", unknown]].filter(([, counts]) => total(counts));
+  const keys = [["right", right], ["wrong", wrong], [DETECTION ? "boxes" : "without a verdict", unknown]].filter(([, counts]) => total(counts));
   byId("histogram").append(svg, make("p", {}, make("span", {}, strengths.low.toPrecision(2)),
     make("span", {}, ...keys.map(([name, counts]) => make("span", { className: `key ${name.split(" ")[0]}` }, `${name}: ${count(total(counts))}`))),
     make("span", {}, strengths.high.toPrecision(2))));

@@ -1,4 +1,4 @@
-"""Make the reports that ``report.test.mjs`` opens: ``python -m tests.report.browser.make FOLDER``."""
+"""Make the reports that the tests in this folder open: ``python -m tests.report.browser.make FOLDER``."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from explainable_model.report import write_report
-from tests.support.run_folders import Row, blob, make_row, write_run
+from tests.support.run_folders import Row, blob, make_box, make_box_row, make_row, write_run
 
 NAMES = ("cat", "dog", "<img src=x onerror=alert(1)>")
 HOSTILE = "</script><img src=x onerror=alert(1)>=1+1"
@@ -46,8 +46,30 @@ def make_rows(photos: list[Path], seed: int, shift: float) -> list[Row]:
     return rows
 
 
+def make_box_rows(photos: list[Path]) -> list[Row]:
+    """A thousand rows of five boxes, of which the second has no map and the third is hot outside; some have none."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(PHOTOS):
+        photo, name = photos[number % len(photos)], f"{number:04}{HOSTILE if number == 7 else ''}.jpg"
+        boxes = []
+        for rank in range(5):
+            left, top = rng.uniform(0, 400), rng.uniform(0, 300)
+            y, x = (top + 60) / 480 * 16 - 0.5, (left + 80) / 640 * 16 - 0.5
+            cam = np.zeros((16, 16)) if rank == 1 else blob(y, x if rank != 2 else 15.5 - x, side=16)
+            share = {1: None, 2: 0.2}.get(rank, 0.9)
+            score = float(0.95 - 0.1 * rank - rng.uniform(0, 0.1))
+            box = make_box([left, top, left + 160, top + 120], cam, rank % 3, score=score, inside=share)
+            boxes.append({**box, "name": NAMES[rank % 3]})
+        if number % 100 == 50:
+            rows.append(make_box_row(name, error="The photo is truncated.", photo=photo))
+        else:
+            rows.append(make_box_row(name, [] if number % 100 == 51 else boxes, photo=photo, label=NAMES[number % 3]))
+    return rows
+
+
 def main(folder: Path) -> None:
-    """Write two runs, and their reports."""
+    """Write three runs, and their reports."""
     rng = np.random.default_rng(0)
     photos = [draw_photo(folder / f"{number}.jpg", rng) for number in range(50)]
     for name, shift in (("run", 0.0), ("other", 0.2)):
@@ -55,6 +77,9 @@ def main(folder: Path) -> None:
     alone = write_report(folder / "run", folder / "alone.html")
     assert alone.size < 8_000_000, alone.size
     write_report(folder / "run", folder / "pair.html", against=folder / "other")
+    write_run(folder / "box-run", make_box_rows(photos), class_names=NAMES, artifact="detector.onnx")
+    found = write_report(folder / "box-run", folder / "boxes.html")
+    assert found.size < 8_000_000, found.size
     bare = [make_row("failed", error="broken"), make_row("zero", np.zeros((7, 7)))]
     write_report(write_run(folder / "bare-run", bare), folder / "bare.html")
 

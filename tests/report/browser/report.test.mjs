@@ -2,42 +2,10 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { pathToFileURL } from "node:url";
-import { measureChildren } from "./processor.mjs";
+import { test } from "node:test";
+import { open, said } from "./pages.mjs";
 
-const { chromium } = createRequire(new URL("../../../export/web/package.json", import.meta.url))("playwright-core");
-const FOLDER = process.env.REPORTS;
-const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"];
 const MOST_CPU_SECONDS = 2;
-const PATIENCE_MS = 60_000;
-
-let browser;
-before(async () => {
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
-});
-after(() => browser?.close());
-
-/** Open a report; `seen` has what it asked for and what went wrong. */
-async function open(name, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
-  const seen = { requests: [], errors: [] };
-  context.on("request", (request) => seen.requests.push(request.url()));
-  page.on("pageerror", (error) => seen.errors.push(error.message));
-  page.on("console", (message) => ["error", "warning"].includes(message.type()) && seen.errors.push(message.text()));
-  page.on("dialog", (dialog) => seen.errors.push(`dialog: ${dialog.message()}`) && dialog.dismiss());
-  const before = measureChildren();
-  await page.goto(pathToFileURL(join(FOLDER, name)).href);
-  await page.waitForSelector("body[data-ready]");
-  const seconds = measureChildren() - before;
-  return { page, seen, seconds, close: () => context.close() };
-}
-
-const said = (page) => page.innerText("#count");
 
 test("a thousand photos open in less than two seconds, and ask no host", async (context) => {
   const { page, seen, seconds, close } = await open("alone.html");
@@ -161,7 +129,7 @@ test("everything works from the keyboard", async () => {
 });
 
 test("every control has a name, every picture a text or none, and ids are unique", async () => {
-  for (const name of ["alone.html", "pair.html", "bare.html"]) {
+  for (const name of ["alone.html", "pair.html", "bare.html", "boxes.html"]) {
     const { page, seen, close } = await open(name);
     const problems = await page.evaluate(() => [
       ...[...document.querySelectorAll("select, input")].filter((control) => !control.labels.length).map((control) => control.id),
@@ -202,7 +170,7 @@ const findLeastContrast = () => {
 for (const colorScheme of ["light", "dark"]) {
   for (const width of [360, 1280]) {
     test(`${colorScheme}, ${width} pixels wide: enough contrast, and nothing runs out of the page`, async () => {
-      for (const name of ["alone.html", "pair.html"]) {
+      for (const name of ["alone.html", "pair.html", "boxes.html"]) {
         const { page, close } = await open(name, { colorScheme, viewport: { width, height: 800 } });
         const [ratio, where] = await page.evaluate(findLeastContrast);
         assert.ok(ratio >= 4.5, `${ratio} at ${where}`);

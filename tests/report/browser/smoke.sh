@@ -7,4 +7,4 @@ cd "$(dirname "$0")/../../.."
 reports=$(mktemp -d)
 trap 'rm -rf "$reports"' EXIT
 python -m tests.report.browser.make "$reports"
-REPORTS="$reports" node --test --test-reporter=spec tests/report/browser/report.test.mjs
+REPORTS="$reports" node --test --test-concurrency=1 --test-reporter=spec tests/report/browser/*.test.mjs
