@@ -86,7 +86,8 @@ def test_results_join_the_parts(tmp_path: Path) -> None:
     assert found["rows"]["gradcam at bn2"]["increase"]["photos"] == 1
     assert json.loads((tmp_path / "out" / "quality.json").read_text()) == found
     page = (tmp_path / "out" / "quality.md").read_text()
-    assert "| gradcam at bn2 |  |  | 0.50 (0.25 to 0.75) | 2 |" in page
+    assert "| gradcam at bn2 | 0.50 (0.25 to 0.75) | 2 |" in page
+    assert "pointing_game" not in page, "no empty column"
     assert "| gradcam at bn2 | 0.50 (0.50 to 0.50) |" in page
     assert "Without a figure: `gradcam++`, " in page
 
