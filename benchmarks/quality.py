@@ -69,12 +69,15 @@ OF_COPIES = (
     *("smoothgradcam++", "ablationcam"),
     *("smoothgrad", "smoothgrad_sq", "vargrad", "integrated_gradients", "expected_gradients"),
 )
+FIRST = ("gradcam", "gradcam++", "layercam", "eigencam", "saliency", "guided_backprop")
 QUICK = (*CHEAP, *OF_MAPS, *OF_MASKS)
 SLOW = (*CURVES, *MORE)
 SOME = (*CHEAP, *OF_MASKS, *CURVES)
 STAGES: Mapping[str, Stage] = {
+    "first": Stage(FIRST, (), (*CHEAP, "randomization", *OF_MASKS), 8),
     "layers": Stage(AT_LAYERS, (LAST, EARLIER), QUICK, 8),
     "default": Stage(AT_DEFAULT, (), QUICK, 8),
+    "concepts": Stage(("dff",), (), QUICK, 8),
     "layers-curves": Stage(AT_LAYERS, (LAST, EARLIER), SLOW, 2),
     "default-curves": Stage(AT_DEFAULT, (), SLOW, 2),
     "copies": Stage(OF_COPIES, (), SOME, 1),
@@ -87,7 +90,12 @@ STAGES: Mapping[str, Stage] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what the scratch folder lacks, and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks quality", description=__doc__)
-    parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this one; may be repeated")
+    parser.add_argument(
+        "--stage",
+        action="append",
+        choices=list(STAGES),
+        help="only this one; may be repeated; default: all but first, which has six methods of the others",
+    )
     parser.add_argument("--parts", type=int, metavar="N", help=f"at most so many parts of {PART} photos")
     parser.add_argument("--stamps", type=Path, default=STAMPS, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--scratch", type=Path, default=SCRATCH, metavar="DIR", help="default: %(default)s")
@@ -101,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         predictor = _open_predictor(named, given.scratch)
         photos = write_composites(given.stamps, given.scratch, lambda pictures: _predict(named, predictor, pictures))
         for part in range(max(stage.parts for stage in STAGES.values()) if given.parts is None else given.parts):
-            for name in given.stage or STAGES:
+            for name in given.stage or [name for name in STAGES if name != "first"]:
                 if part < STAGES[name].parts:
                     print(f"{name}, part {part + 1}", file=sys.stderr, flush=True)
                     chosen = photos[part * PART :][: STAGES[name].photos]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.tables import make_table
+from explainable_model import METHODS
 from explainable_model.evaluation import MEASURES
 
 ARROWS = {"larger": "↑", "smaller": "↓", "neither": ""}
@@ -33,18 +34,25 @@ A cell is the mean over photos and its 95 % bootstrap interval. The last column 
 four of them. ↑ larger is better, ↓ smaller is better. Intervals that overlap leave the order open. `random map` and
 `center map` know neither the photo nor the network: a method that does not beat them on a measure shows nothing by it.
 A row without a layer explains at the image, or at the default layer, `bn2`. `rise` draws 500 masks.
-[The measures](../../docs/evaluation.md#the-measures) have their formulas.
+[The measures](../../docs/evaluation.md#the-measures) have their formulas, [the methods](../../docs/methods.md) their
+cost. `randomization` permutes the weights of all layers, the first one too; how much the later ones alone matter,
+`randomize_by_layer` shows.
 """
 
 
 def to_markdown(found: Mapping[str, Any]) -> str:
     """Write the tables of ``quality.json``."""
     parts = [INTRODUCTION]
-    for title, measures in TABLES.items():
+    for title, every in TABLES.items():
+        measures = [measure for measure in every if any(measure in row for row in found["rows"].values())]
         rows = [_list_cells(name, row, measures) for name, row in found["rows"].items() if set(measures) & set(row)]
         if rows:
             heads = [f"{measure} {ARROWS[MEASURES[measure].better]}".strip() for measure in measures]
             parts += [f"## {title}\n", make_table(["", *heads, "photos"], rows)]
+    measured = {name.partition(" at ")[0] for name in found["rows"]}
+    missing = [name for name, method in METHODS.items() if not method.needs_tokens and name not in measured]
+    if missing:
+        parts.append(f"Without a figure: {', '.join(f'`{name}`' for name in missing)}.\n")
     versions = found["environment"]
     parts.append(
         f"torch {versions['torch']}, timm {versions['timm']}, onnxruntime {versions['onnxruntime']}; seed 0.\n"

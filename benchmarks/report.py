@@ -14,6 +14,7 @@ HEADINGS = {
     "runtimes": "Runtimes",
     "peers": "Other libraries",
     "methods": "Methods",
+    "measures": "Measures",
     "scaling": "Scaling",
     "photos": "Photos in, overlays out",
     "edge": "Small devices",

@@ -70,6 +70,7 @@ def test_refusals(options: dict[str, Any], error: type[Exception], message: str)
         ("reciprocam", "gaussian", 1, "is 1; expected True or False"),
         ("legrad", "first", 0.0, r"is 0.0; expected an integer\."),
         ("rollout", "heads", "median", r"'heads' of method 'rollout' is 'median'; expected 'mean', 'max', 'min'\."),
+        ("dff", "concept", -1, "is -1; expected an integer of at least 0"),
         ("rollout", "heads", 1, "is 1; expected 'mean'"),
         ("rollout", "discard", 1.0, r"is 1.0; expected a finite number of at least 0 and below 1\."),
     ],

@@ -8,7 +8,8 @@ from benchmarks.suites.suite import Settings, Suite, Task
 __all__ = ["SUITES", "Settings", "Suite", "Task", "find_suite"]
 
 SUITES: Mapping[str, str] = {
-    name: f"benchmarks.suites.{name}" for name in ("runtimes", "peers", "methods", "scaling", "photos", "edge", "gpu")
+    name: f"benchmarks.suites.{name}"
+    for name in (*("runtimes", "peers", "methods", "measures"), *("scaling", "photos", "edge", "gpu"))
 }
 """Name and module of each suite, in running order. Each is imported when it is used, since it needs other packages."""
 

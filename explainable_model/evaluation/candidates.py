@@ -15,6 +15,7 @@ from explainable_model.evaluation.measures import MEASURES, Measure
 from explainable_model.evaluation.subject import Explanations, Subject, explain_by_center, explain_by_chance
 from explainable_model.explainer.explainer import Explainer
 from explainable_model.explainer.open_explainer import open_explainer
+from explainable_model.runtime import Session
 
 UNNAMED: tuple[Any, ...] = (None,)  # whatever the explainer takes by itself
 RANDOM, CENTER = "random map", "center map"
@@ -49,6 +50,8 @@ def open_candidates(
     Returns:
         What predicts, and what explains.
     """
+    _check_list("methods", methods)
+    _check_list("layers", layers)
     from_network = any(row.needs == "network" for row in measures)
     random_model = _randomize(model, seed) if from_network else None
     subjects: list[Subject] = []
@@ -69,26 +72,44 @@ def open_candidates(
     ]
 
 
+def _check_list(argument: str, values: Any) -> None:
+    """Refuse a text, whose letters would be the values, and a list of nothing.
+
+    Raises:
+        InputError: no list, or an empty one.
+    """
+    if values is not None and (isinstance(values, str) or not values):
+        raise InputError(f"{argument} is {values!r}; expected a list, or None for the default.")
+
+
 def _randomize(model: Any, seed: int) -> Any:
     """Copy the network with random weights.
 
     Raises:
         InputError: there is an artifact instead of a network.
     """
+    if isinstance(model, str | Path | Session | Explainer):
+        raise _no_network(model)  # before torch is imported, which an artifact does not need
     from torch import nn
 
     from explainable_model.evaluation.randomization import randomize_network
     from explainable_model.networks.named import NamedModel
 
     if not isinstance(model, nn.Module | NamedModel):
-        possible = ", ".join(row.name for row in MEASURES.values() if row.needs != "network")
-        raise InputError(
-            f"randomization changes the weights of a network, and model is {type(model).__name__}; expected an "
-            f"nn.Module, an ExplainableModel or a NamedModel. Measures for any model: {possible}."
-        )
+        raise _no_network(model)
     if isinstance(model, NamedModel):
         return replace(model, model=randomize_network(model.model, seed=seed))
     return randomize_network(model, seed=seed)
+
+
+def _no_network(model: Any) -> InputError:
+    needed = ", ".join(row.name for row in MEASURES.values() if row.needs == "network")
+    possible = ", ".join(row.name for row in MEASURES.values() if row.needs != "network")
+    given = f"{str(model)!r}" if isinstance(model, str | Path) else f"a {type(model).__name__}"
+    return InputError(
+        f"{needed} changes the weights of a network, and model is {given}; expected an nn.Module, an ExplainableModel "
+        f"or a NamedModel. Measures for any model: {possible}."
+    )
 
 
 def open_predictor(predictor: Any, subject: Subject) -> Subject:

@@ -48,10 +48,14 @@ class Comparison:
         summary = {key: value._asdict() for key, value in self.summary.items()}
         return {"summary": summary, "worst": [dict(row) for row in self.worst], "errors": dict(self.errors)}
 
+    def _count(self) -> str:
+        left_out = f" ({len(self.errors)} left out)" if self.errors else ""
+        return f"{len(self.rows)} photo{'' if len(self.rows) == 1 else 's'}{left_out}"
+
     def __str__(self) -> str:
         found = self.summary
         lines = [
-            f"{len(self.rows)} photos: the same class in {found['same_class'].mean:.1%}; maps correlate at "
+            f"{self._count()}: the same class in {found['same_class'].mean:.1%}; maps correlate at "
             f"{found['correlation']}, and differ by at most {found['difference'].mean:.3f} in the mean.",
             "Worst photos:",
         ]

@@ -4,6 +4,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def evaluate(
         measures: keys of ``MEASURES``; ``None`` for the usual ones, and those of masks where there are masks.
         masks: where the class is to be seen: a folder of pictures or ``.npy`` files with the photos' stems, arrays by
             the photos' names or stems, or a function of the photo's name. Each has its photo's size; any value but zero
-            is inside.
+            is inside, and in a JPEG file any value from 128 on.
         methods, layers: each pair of them is measured; for networks alone.
         predictor: an artifact of the network, or its path, which predicts the changed images in its place: ONNX Runtime
             takes a third of eager PyTorch's time.
@@ -68,12 +69,15 @@ def evaluate(
 
     Raises:
         InputError: an unknown measure; one that needs a network, masks or more photos than there are; no photo that
-            can be used; a ``predictor`` with other scores than the network; or ``rows`` of another evaluation.
+            can be used; a ``predictor`` with other scores than the network; ``rows`` of another evaluation; or a
+            ``seed`` below 0.
         LayerError, ModelError, ArtifactError, MissingRuntimeError: as ``explain``.
 
     Example:
         >>> print(evaluate("lite0.onnx", "photos/"))                   # doctest: +SKIP
     """
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"seed is {seed!r}; expected an integer of at least 0.")
     chosen = choose_measures(measures, has_masks=masks is not None)
     subject, candidates = open_candidates(model, methods, layers, chosen, seed, options)
     scorer = open_predictor(predictor, subject)

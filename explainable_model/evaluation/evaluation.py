@@ -11,6 +11,7 @@ from typing import Any
 from explainable_model.errors import InputError
 from explainable_model.evaluation.intervals import Interval, average
 from explainable_model.evaluation.measures import MEASURES
+from explainable_model.evaluation.mosaics import CELLS
 from explainable_model.evaluation.page import draw_page
 from explainable_model.writing import write_bytes
 
@@ -110,9 +111,16 @@ class Evaluation:
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
         ]
+        return "\n".join([*lines, *self._list_remarks()])
+
+    def _list_remarks(self) -> list[str]:
         left_out = f"; {len(self.errors)} left out" if self.errors else ""
-        lines.append(f"Means of {self._count_photos()} photos with 95 % intervals{left_out}.")
-        return "\n".join(lines)
+        count = self._count_photos()
+        means = f"Means of {count} photos with 95 % intervals" if count > 1 else "Values of one photo, no intervals"
+        found = {measure for row in self.summary.values() for measure, value in row.items() if value is not None}
+        empty = [name for name in self.measures if name not in found and MEASURES[name].needs == "mosaic"]
+        remark = f"No value of {', '.join(empty)}: no {CELLS} photos of different classes to join." if empty else ""
+        return [f"{means}{left_out}.", *([remark] if remark else [])]
 
     __repr__ = __str__
 

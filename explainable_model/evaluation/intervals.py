@@ -15,7 +15,7 @@ class Interval(NamedTuple):
     Attributes:
         mean: of the values.
         low, high: the 95 % interval of the mean, by the percentiles of 2,000 resamples of the photos.
-        photos: how many values there were.
+        photos: how many values there were. One value has no interval: ``low`` and ``high`` are the value itself.
     """
 
     mean: float
@@ -24,7 +24,7 @@ class Interval(NamedTuple):
     photos: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})" if self.photos > 1 else f"{self.mean:.3f}"
 
 
 def average(values: Sequence[float], seed: int = 0) -> Interval:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from explainable_model.errors import InputError
@@ -17,6 +18,8 @@ Masks: TypeAlias = str | Path | Mapping[Any, Any] | Callable[[str], Any] | None
 """A folder of pictures or ``.npy`` files with the photos' stems; arrays by the photos' names, stems or paths; or a
 function of the photo's name. Photos that share a name have their masks by path, or in ``FOLDER/parent/stem.png``."""
 
+LOSSY = (".jpg", ".jpeg")
+HALF = 128
 ENDINGS = (".png", ".npy", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 
 
@@ -59,6 +62,8 @@ def _read(masks: Masks, photo: OpenedPhoto, label: str) -> Mask:
     stem = path.stem
     found: Any = None
     if isinstance(masks, str | Path):
+        if not Path(masks).is_dir():
+            raise InputError(f"There is no folder {masks}; expected a folder of masks.")
         folder = Path(masks, path.parent.name) if is_shared else Path(masks)
         files = [file for ending in ENDINGS if (file := folder / f"{stem}{ending}").is_file()]
         if not files:
@@ -69,11 +74,20 @@ def _read(masks: Masks, photo: OpenedPhoto, label: str) -> Mask:
         found = next((masks[key] for key in keys if key in masks), None)
     elif callable(masks):
         found = masks(label)
+    else:
+        raise InputError(f"masks is {type(masks).__name__}; expected a folder, a dictionary or a function.")
     if found is None:
         wanted = "its path, since another photo has its name" if is_shared else f"its name or its stem {stem!r}"
         raise InputError(f"There is no mask for {label}; expected one by {wanted}.")
-    inside: Mask = np.asarray(found) != 0
+    values = np.asarray(found)
+    if values.dtype.kind not in "biuf" or (values.dtype.kind == "f" and not np.isfinite(values).all()):
+        raise InputError(f"The mask of {label} holds {_describe(values)}; expected numbers, zero outside.")
+    inside: Mask = values != 0
     return inside
+
+
+def _describe(values: NDArray[Any]) -> str:
+    return "values that are not finite" if values.dtype.kind == "f" else f"{values.dtype}"
 
 
 def _read_file(path: Path) -> Any:
@@ -81,6 +95,7 @@ def _read_file(path: Path) -> Any:
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False)
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("L") if picture.mode in ("RGB", "RGBA") else picture)
+            values = np.asarray(picture.convert("L") if picture.mode in ("RGB", "RGBA") else picture)
+            return values >= HALF if path.suffix in LOSSY else values
     except (OSError, ValueError) as error:
         raise InputError(f"The mask {path} cannot be read: {error}.") from error

@@ -111,6 +111,8 @@ def _open_network(
     if isinstance(model, ExplainableModel):
         refuse_options(options, "an ExplainableModel has its layer, its method and their options inside")
         return wrapper_explainer(model, named)
+    if "layer" in options:
+        raise TypeError("There is no argument 'layer'. Did you mean 'target_layer'?")
     layer, method = options.pop("target_layer", None), options.pop("method", "gradcam")
     options.setdefault("upsample", SMOOTH)
     return model_explainer(named, layer, method, **options)

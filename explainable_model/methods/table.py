@@ -16,6 +16,7 @@ from explainable_model.methods import (
     layer_adapters,
     masking_adapters,
 )
+from explainable_model.methods.dff import dff
 from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam, segeigencam
 from explainable_model.methods.elementwise import elementwise, hirescam, layercam
 from explainable_model.methods.fem import fem
@@ -123,6 +124,14 @@ LAYER_ROWS = (
         "KPCA-CAM",
         "Karmani et al. 2024, arXiv 2410.00267",
         FromActivations(kpcacam),
+        NOTHING,
+        class_specific=False,
+    ),
+    Method(
+        "dff",
+        "Deep feature factorization",
+        "Collins et al. 2018, arXiv 1806.10206",
+        FromActivations(dff),
         NOTHING,
         class_specific=False,
     ),

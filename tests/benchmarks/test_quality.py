@@ -11,6 +11,7 @@ from PIL import Image
 
 from benchmarks import quality
 from benchmarks.quality_photos import SIZE, write_composites
+from benchmarks.suites import measures
 from explainable_model import METHODS
 from explainable_model.evaluation import MEASURES
 
@@ -85,5 +86,20 @@ def test_results_join_the_parts(tmp_path: Path) -> None:
     assert found["rows"]["gradcam at bn2"]["increase"]["photos"] == 1
     assert json.loads((tmp_path / "out" / "quality.json").read_text()) == found
     page = (tmp_path / "out" / "quality.md").read_text()
-    assert "| gradcam at bn2 |  |  | 0.50 (0.25 to 0.75) | 2 |" in page
+    assert "| gradcam at bn2 | 0.50 (0.25 to 0.75) | 2 |" in page
+    assert "pointing_game" not in page, "no empty column"
     assert "| gradcam at bn2 | 0.50 (0.50 to 0.50) |" in page
+    assert "Without a figure: `gradcam++`, " in page
+
+
+def test_the_cost_of_a_measure_stands_beside_the_least() -> None:
+    page = measures.to_markdown(
+        {
+            "explainable_model, ONNX Runtime": {"seconds": 0.4, "area": 0.5},
+            "Quantus, PyTorch": {"seconds": 6.0, "area": 0.504, "version": "0.6.0"},
+            "explainable_model, PyTorch": {"failed": "broken"},
+        }
+    )
+    assert "| explainable_model, ONNX Runtime | 0.40 | 1.0 | 0.500 |" in page
+    assert "| Quantus, PyTorch | 6.00 | 15.0 | 0.504 |" in page
+    assert "- explainable_model, PyTorch: broken" in page

@@ -27,40 +27,6 @@ from tests.support.nets import TinyResNet, seeded
 FEW = ("insertion", "average_drop", "class_sensitivity")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six photos with bright squares, their masks, and a file that is no photo."""
-    made = tmp_path_factory.mktemp("photos")
-    (made / "masks").mkdir()
-    for number in range(6):
-        rng = np.random.default_rng(number)
-        pixels = rng.integers(0, 90, (48, 64, 3), dtype=np.uint8)
-        mask = np.zeros((48, 64), np.uint8)
-        row, column = rng.integers(10, 20, 2)
-        mask[row : row + 14, column + 8 : column + 22] = 255
-        pixels[mask > 0] = rng.integers(150, 255, 3)
-        Image.fromarray(pixels).save(made / f"photo{number}.png")
-        Image.fromarray(mask).save(made / "masks" / f"photo{number}.png")
-    return made
-
-
-@pytest.fixture(scope="module")
-def photos(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.png"))
-
-
-@pytest.fixture(scope="module")
-def named() -> NamedModel:
-    return cli_nets.named()
-
-
-@pytest.fixture(scope="module")
-def artifact(named: NamedModel, folder: Path) -> Path:
-    image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    explainable = xm.ExplainableModel(named.model, "layer2", upsample="bicubic")
-    return xm.export(explainable, folder / "net.onnx", image, preprocess=named.preprocess)
-
-
 def test_a_file_has_the_figures_of_its_network(named: NamedModel, artifact: Path, photos: list[Path]) -> None:
     of_file = evaluate(artifact, photos, measures=FEW)
     of_network = evaluate(named, photos, measures=FEW, layers=["layer2"])
@@ -148,47 +114,6 @@ def test_masks_and_their_geometry(artifact: Path, folder: Path, photos: list[Pat
         left, top, right, bottom = cli_nets.PREPROCESS.box(64, 48)
         inside = arrays[path.stem][round(top) : round(bottom), round(left) : round(right)]
         assert row["values"]["energy_in_mask"] == pytest.approx((inside > 0).mean(), abs=0.03)
-
-
-def test_what_cannot_be_used_is_named_and_left_out(artifact: Path, photos: list[Path], tmp_path: Path) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
-    masks = {"photo0": np.zeros((48, 64)), "photo1": np.ones((3, 3)), "photo2": np.ones((48, 64))}
-    found = evaluate(artifact, [broken, *photos[:4]], measures=["iou"], masks=masks)
-    assert [row["photo"] for row in found.rows if row["candidate"] == "gradcam"] == ["photo2.png"]
-    errors = list(found.errors.values())
-    assert "not a picture" in errors[0]
-    assert "empty" in errors[1]
-    assert "shape (3, 3); expected (48, 64)" in errors[2]
-    assert "no mask for photo3.png" in errors[3]
-    assert "4 left out" in str(found)
-
-
-def test_no_photo_at_all(artifact: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"No photo could be measured: .*broken\.png is not a picture"):
-        evaluate(artifact, [broken])
-
-
-@pytest.mark.parametrize(
-    ("measures", "message"),
-    [
-        (["faithfulness"], "no measure 'faithfulness'; expected some of insertion, deletion"),
-        ([], "measures is \\[\\]; expected a list"),
-        ("insertion", "measures is 'insertion'; expected a list"),
-        (["iou"], "iou compare maps with masks; pass masks="),
-        (["randomization"], "randomization changes the weights of a network.*Measures for any model: insertion"),
-    ],
-)
-def test_measures_that_do_not_fit(measures: list[str], message: str, artifact: Path, photos: list[Path]) -> None:
-    with pytest.raises(InputError, match=message):
-        evaluate(artifact, photos, measures=measures)
-
-
-def test_mosaics_need_four_photos(artifact: Path, photos: list[Path]) -> None:
-    with pytest.raises(InputError, match="join 4 photos of different classes; got 2"):
-        evaluate(artifact, photos[:2], measures=["grid_pointing"])
 
 
 def test_a_second_run_continues(artifact: Path, photos: list[Path], tmp_path: Path) -> None:

@@ -5,11 +5,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from explainable_model.methods.dff import dff as dff_of_all_steps
 from explainable_model.methods.eigen import eigencam, eigengradcam, kpcacam, segeigencam
 from explainable_model.methods.fem import fem
 from tests.support import method_checks as checks
 
-METHODS = [eigencam, fem, kpcacam]
+
+def dff(activations: Tensor) -> Tensor:
+    """The graph repeats each step: few are enough here."""
+    return dff_of_all_steps(activations, steps=3)
+
+
+METHODS = [eigencam, fem, kpcacam, dff]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 # Fewer positions than channels, more, one dimension, three.
 SHAPES = [(8, 2, 3), (4, 5, 4), (4, 6), (3, 2, 3, 4)]
@@ -214,7 +221,7 @@ def test_hard_inputs(method: checks.Method, spatial: tuple[int, ...]) -> None:
 
 
 # The sigmoid kernel of kpcacam depends on the scale.
-@pytest.mark.parametrize("method", [eigencam, fem], ids=lambda method: method.__name__)
+@pytest.mark.parametrize("method", [eigencam, fem, dff], ids=lambda method: method.__name__)
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_scale_does_not_matter_in_float32(method: checks.Method, scale: float) -> None:
     activations = checks.normal(2, 4, 5, 4).relu()

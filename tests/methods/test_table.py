@@ -46,7 +46,7 @@ def test_unknown_method_lists_the_known() -> None:
 
 def test_the_methods_that_give_every_class_the_same_map() -> None:
     same = {name for name, method in methods.METHODS.items() if not method.class_specific}
-    assert same == {"eigencam", "fem", "kpcacam", "rollout"}
+    assert same == {"eigencam", "fem", "kpcacam", "dff", "rollout"}
 
 
 def test_the_defaults_are_those_of_the_papers_and_of_the_docs() -> None:
@@ -58,6 +58,7 @@ def test_the_defaults_are_those_of_the_papers_and_of_the_docs() -> None:
         "reciprocam": {"gaussian": False},
         "vitreciprocam": {"gaussian": True},
         "legrad": {"first": 0},
+        "dff": {"concepts": 4, "concept": 0, "steps": 50},
         "rollout": {"heads": "mean", "discard": 0.0},
         "smoothgrad": {"samples": 16, "noise": 0.15, "seed": 0},
         "smoothgrad_sq": {"samples": 16, "noise": 0.15, "seed": 0},

@@ -1,12 +1,15 @@
 """Where the methods of one layer differ from a peer's. Each test holds both libraries to the equation it follows."""
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 import pytorch_grad_cam
 import torch
+from pytorch_grad_cam import DeepFeatureFactorization
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from explainable_model.attribution import noise
@@ -118,6 +121,48 @@ def test_fem_adds_up_marks() -> None:
     assert largest_difference(ours(network, layer, "fem", image), expected) < 1e-5
     assert largest_difference(peer, expected) > VISIBLE
     assert largest_difference(peer, weighted(marks.flatten(2).mean(2), activations)) < 1e-5
+
+
+def parts(seed: int) -> Tensor:
+    """``(1, 24, 6, 6)``: four features at four places, a little of each everywhere, and zero at one position."""
+    torch.manual_seed(seed)
+    places = torch.eye(4).repeat_interleave(9, 1)[:, torch.randperm(36)] + 0.02 * torch.rand(4, 36)
+    activations = (torch.rand(24, 4) @ places).reshape(1, 24, 6, 6)
+    activations[:, :, 0, 0] = 0
+    return activations
+
+
+def peer_concepts(image: Tensor) -> list[Tensor]:
+    """The maps of pytorch-grad-cam: for each image, one for each of four concepts, in no order."""
+    network = nets.Linear(torch.ones(24, 6, 6)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        _, maps = DeepFeatureFactorization(network, network.features)(image.clone(), n_components=4)
+    return [torch.from_numpy(each) for each in maps]
+
+
+def worst_match(cams: Tensor, others: Tensor) -> float:
+    """The correlation of the map that has the least in common with its nearest."""
+    every = torch.corrcoef(torch.cat([cams, others]).flatten(1).double())
+    return float(every[: len(cams), len(cams) :].amax(1).min())
+
+
+@differs("dff", GRAD_CAM, right="both")
+def test_dff_factorizes_each_image_by_itself() -> None:
+    # The paper factorizes a set of images. So does the peer; here the map of an image does not depend on the others.
+    network = nets.Linear(torch.ones(24, 6, 6)).eval()
+    image = torch.cat([parts(0), parts(1)])
+    maps = [ours(network, "features", "dff", image, options={"concept": concept}) for concept in range(4)]
+    alone = [torch.stack([cam[n] for cam in maps]) for n in range(2)]
+    for n in range(2):
+        (peer,) = peer_concepts(image[n : n + 1])
+        assert worst_match(alone[n], peer) > 0.95
+    together = peer_concepts(image)
+    assert min(worst_match(alone[n], together[n]) for n in range(2)) < 0.8
+    # The peer moves each channel to a smallest value of zero; the paper's activations are rectified.
+    (moved,) = peer_concepts(image[:1] - 5)
+    assert worst_match(alone[0], moved) > 0.95
+    assert not ours(network, "features", "dff", image[:1] - 5).any()
 
 
 class References:
