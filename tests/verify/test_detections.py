@@ -57,7 +57,7 @@ class Detector:
 def compare(
     detector: Detector, change: Callable[..., Answer] = lambda *answer: answer, batch: int | None = None
 ) -> Any:
-    lowered = SimpleNamespace(example=images(2, (3, 8, 8)), example_inputs=(), precision="float32")
+    lowered = SimpleNamespace(example=images(2, (3, 8, 8)), example_inputs=(), precision="float32", photo_io=None)
     metadata: Any = SimpleNamespace(batch=batch, format="torchscript")
     network: Any = detector
     return check_detections(network, lowered, metadata, detector.artifact(change))  # type: ignore[arg-type]
