@@ -126,9 +126,10 @@ def _compare_boxes(
     from explainable_model.verify.detections import check_detections
 
     if metadata.reference is None or metadata.reference.photo is None:
+        takes_more = len(metadata.input_shapes) > 2  # the image, the ranks, and others
+        mend = "its calls take more than an image: " if takes_more else "export it with --reference street.jpg, or "
         raise InputError(
-            f"{path} holds no photo with boxes in it, so that no map can be compared; export it with --reference "
-            "street.jpg, or leave out --model."
+            f"{path} holds no photo with boxes in it, so that no map can be compared; {mend}leave out --model."
         )
     image = torch.from_numpy(reference_arrays(metadata)[0][: metadata.batch or 1])
     prepare, pixels, dtype = metadata.preprocess, metadata.pixels, getattr(torch, metadata.dtype)

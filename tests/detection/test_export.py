@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from explainable_model import ExplainableModel, export, load, lower, read_metadata
+from explainable_model.cli.main import main
 from explainable_model.errors import InputError, VerificationError
 from explainable_model.explanation import DETECTION_NAMES
 from tests.support.detectors import SIZE, photos, tiny_faster_rcnn, tiny_fcos, tiny_retinanet, tiny_ssd
@@ -87,7 +88,7 @@ def test_rt_detr_takes_one_batch_size(tmp_path: Path) -> None:
     compare(explainable, path, photos(2, DETR_SIZE, seed=7))
 
 
-def test_a_box_chooses_in_an_artifact(tmp_path: Path) -> None:
+def test_a_box_chooses_in_an_artifact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options: Any = {"top_k": 2, "method": "hirescam", "by_box": True}
     explainable: Any = ExplainableModel(tiny_retinanet(), task="detection", **options)
     wanted = torch.tensor([[[10.0, 10.0, 40.0, 50.0], [50.0, 20.0, 90.0, 70.0]]])
@@ -100,6 +101,8 @@ def test_a_box_chooses_in_an_artifact(tmp_path: Path) -> None:
     np.testing.assert_allclose(boxes, detections.boxes, atol=1e-3)
     np.testing.assert_allclose(maps, cam, atol=1e-4)
     assert np.array_equal(labels, detections.labels)
+    assert main(["verify", str(path), "--model", "tests.support.detectors:tiny_retinanet"]) == 2
+    assert "its calls take more than an image: leave out --model" in capsys.readouterr().err
 
 
 def test_nothing_is_written_without_a_box(tmp_path: Path) -> None:
