@@ -3,7 +3,6 @@
 import tempfile
 import threading
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from explainable_model.exporters.format import Format, foreign_file
 from explainable_model.exporters.guard.openvino_file import read_openvino
 from explainable_model.exporters.guard.openvino_graph import check_call, check_sizes
 from explainable_model.exporters.guard.refusal import Refusal, not_shown_harmless
+from explainable_model.exporters.signal_stack import kept_signal_stack
 from explainable_model.telemetry import import_openvino
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def write(lowered: "LoweredModel", path: Path, metadata: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         translated = Path(folder) / "network.onnx"
         onnx.write(lowered, translated, metadata)
-        model = _keep_core().read_model(translated)
+        model = openvino.Core().read_model(translated)
         _separate_weights_of_transposed_convolutions(model)
         _separate_weights_of_sums(model)
         _separate_weights_of_square_products(model)
@@ -197,8 +197,8 @@ def open_trusted(path: Path, threads: int | None) -> tuple[Runner, str]:
 def _open(path: Path, threads: int | None, *, trusted: bool) -> tuple[Runner, str]:
     text = read_metadata(path)
     metadata = parse_metadata(text, path)
-    _import_openvino(str(path))
-    core = _keep_core()
+    openvino = _import_openvino(str(path))
+    core = openvino.Core()
     model = _read(core, path)
     try:
         if not trusted:
@@ -210,7 +210,8 @@ def _open(path: Path, threads: int | None, *, trusted: bool) -> tuple[Runner, st
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     try:
-        compiled = core.compile_model(model, "CPU", config)
+        with kept_signal_stack():
+            compiled = core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise ArtifactError(f"OpenVINO cannot compile {path.name}: {_find_reason(error)}") from error
     check_declared(map(_declare, model.inputs), map(_declare, model.outputs), metadata, path.name)
@@ -259,17 +260,6 @@ def _read(core: Any, path: Path) -> Any:
         raise ArtifactError(
             f"{path} is damaged or not a model OpenVINO can read, or {weights.name} is another's: {_find_reason(error)}"
         ) from error
-
-
-@cache
-def _keep_core() -> Any:
-    """OpenVINO's ``Core``, one for the process and until its end.
-
-    Its plugin for the CPU gives the thread that loads it another stack for signals, and takes that memory back with the
-    last ``Core``. In another thread it would take it without a word to the first, whose next signal, as of a child that
-    ends, would end the process: Python's handlers run on that stack.
-    """
-    return import_openvino().Core()
 
 
 def _import_openvino(purpose: str) -> Any:

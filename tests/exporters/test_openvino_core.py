@@ -1,4 +1,4 @@
-"""OpenVINO's ``Core`` stays: a session that another thread lets go must not end the process at its next signal."""
+"""A session of OpenVINO leaves the process as it was: its signals are handled, and its children run."""
 
 import subprocess
 import sys
@@ -24,6 +24,10 @@ last = threading.Thread(target=held.clear)
 last.start()
 last.join()
 os.kill(os.getpid(), signal.SIGCHLD)
+if (child := os.fork()) == 0:  # as a server that loads its code before its processes
+    signal.alarm(60)
+    os._exit(0 if np.array_equal(load(sys.argv[1])(image).cam, answers[0]) else 1)
+assert os.waitpid(child, 0)[1] == 0
 again = load(sys.argv[1])(image).cam
 assert all(np.array_equal(answer, again) for answer in answers)
 os.kill(os.getpid(), signal.SIGCHLD)
@@ -37,4 +41,4 @@ def test_a_session_that_another_thread_lets_go(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CODE, str(path), str(tmp_path / "image.npy")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, (done.returncode, done.stderr)
-    assert done.stdout.splitlines() == ["a child has ended"] * 2
+    assert done.stdout.splitlines() == ["a child has ended"] * 3
