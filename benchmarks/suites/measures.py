@@ -38,11 +38,10 @@ def list_tasks(settings: Settings) -> list[Task]:
 def measure_file(threads: int, scratch: Path) -> Figures:
     """Measure an artifact in its own runtime."""
     path = scratch / "measured.onnx"
-    if not path.exists():
-        named = _load(threads)
-        scratch.mkdir(parents=True, exist_ok=True)
-        wrapper = ExplainableModel(named.model, LAYER, upsample="bicubic")
-        export(wrapper, path, _prepare(named), preprocess=named.preprocess)
+    named = _load(threads)
+    scratch.mkdir(parents=True, exist_ok=True)
+    wrapper = ExplainableModel(named.model, LAYER, upsample="bicubic")
+    export(wrapper, path, _prepare(named), preprocess=named.preprocess)
     session = load(path, threads=threads)
     return _time(lambda measure: evaluate(session, _photo(), measures=[measure]), "gradcam")
 

@@ -22,7 +22,8 @@ class CoarsePhoto:
     Attributes:
         values: base64 of one byte for each square, in the order of the image's dimensions, without the batch.
         side: pixels along the side of a square; squares at the right and lower edge may be cut.
-        low, high: what the bytes 0 and 255 stand for.
+        low, high: what the bytes 0 and 255 stand for; of a photo of 16 bits, whole numbers of its own range, which lie
+            a multiple of 255 apart.
     """
 
     values: str
@@ -46,9 +47,13 @@ def make_coarse(image: Array, side: int, pixels: str | None = None) -> CoarsePho
         widths = np.diff([*starts, coarse.shape[axis]])
         shape = [-1 if a == axis else 1 for a in range(coarse.ndim)]
         coarse = np.add.reduceat(coarse, starts, axis=axis) / widths.reshape(shape)
-    whole = np.issubdtype(image.dtype, np.integer)
-    low, high = (0.0, float(np.iinfo(image.dtype).max)) if whole else (float(coarse.min()), float(coarse.max()))
-    levels = np.round((coarse - low) / ((high - low) or 1.0) * 255).astype(np.uint8)
+    low, high = (float(coarse.min()), float(coarse.max())) if image.dtype != np.uint8 else (0.0, 255.0)
+    most = 255
+    if image.dtype == np.uint16:  # often 12 bits, of which a window shows a part
+        low = float(math.floor(low))
+        step = max(1, math.ceil((high - low) / 255))
+        high, most = low + 255 * step, min(255, int((np.iinfo(np.uint16).max - low) // step))
+    levels = np.round((coarse - low) / ((high - low) or 1.0) * 255).clip(0, most).astype(np.uint8)
     return CoarsePhoto(base64.b64encode(levels.tobytes()).decode(), side, low, high)
 
 

@@ -64,8 +64,11 @@ def apply_preparation(named: "NamedModel", arguments: argparse.Namespace) -> "Na
     Raises:
         InputError: half a preparation, or a file that holds no names.
     """
+    from explainable_model.networks.known import find_class_names
+
     names = arguments.class_names and read_class_names(arguments.class_names)
-    return replace(named, preprocess=_prepare(named, arguments), class_names=names or named.class_names)
+    names = names or named.class_names or find_class_names(named.model)
+    return replace(named, preprocess=_prepare(named, arguments), class_names=names)
 
 
 def require_preparation(named: "NamedModel") -> None:
@@ -104,8 +107,13 @@ def _prepare(named: "NamedModel", arguments: argparse.Namespace) -> "Preprocess 
         channels = max(len(mean), len(std), count_channels(named.model) or 1)
         mean, std = (values * (channels if len(values) == 1 else 1) for values in (mean, std))
         return Preprocess(size, mean, std, resize, pad=arguments.pad)
+    is_whole = None not in (size, mean, std)
+    if named.preprocess is None and (is_whole or resize is not None):
+        known = replace(known, pad=None)  # the numbers say another shape than the border that the detector names
     if size is not None:
         known = resize_preprocess(known, size)
+    for name, values in (("mean", mean), ("std", std)):
+        changed[name] = values * len(known.mean) if values is not None and len(values) == 1 else values
     return replace(known, **{name: value for name, value in changed.items() if value is not None})
 
 

@@ -55,7 +55,7 @@ def evaluate(
         measures: keys of ``MEASURES``; ``None`` for the usual ones, and those of masks where there are masks.
         masks: where the class is to be seen: a folder of pictures or ``.npy`` files with the photos' stems, arrays by
             the photos' names or stems, or a function of the photo's name. Each has its photo's size; any value but zero
-            is inside, and in a JPEG file any value from 128 on.
+            is inside, and in a JPEG or WebP file any value from 128 on.
         methods, layers: each pair of them is measured; for networks alone.
         predictor: an artifact of the network, or its path, which predicts the changed images in its place: ONNX Runtime
             takes a third of eager PyTorch's time.

@@ -18,7 +18,7 @@ Masks: TypeAlias = str | Path | Mapping[Any, Any] | Callable[[str], Any] | None
 """A folder of pictures or ``.npy`` files with the photos' stems; arrays by the photos' names, stems or paths; or a
 function of the photo's name. Photos that share a name have their masks by path, or in ``FOLDER/parent/stem.png``."""
 
-LOSSY = (".jpg", ".jpeg")
+LOSSY = (".jpg", ".jpeg", ".webp")
 HALF = 128
 ENDINGS = (".png", ".npy", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 

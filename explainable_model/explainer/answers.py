@@ -121,7 +121,7 @@ def describe_classes(
             record["present"] = probability >= threshold
         return record
 
-    one_per_class = answer.logits[0].size == len(scores) or two_sided
+    one_per_class = two_sided or (answer.logits[0].size == len(scores) and classes in (None, len(scores)))
     best = np.argsort(-(scores if odds is None else odds), kind="stable")[:top] if one_per_class else ()
     explained = describe(int(answer.class_idx[0]))
     return {"output_kind": kind, **explained, "top": [describe(int(class_idx)) for class_idx in best]}

@@ -13,7 +13,7 @@ from explainable_model.attribution.prediction import find_prediction
 from explainable_model.eager.buffers import frozen_parameters
 from explainable_model.eager.kept_tensors import without_graphs_left
 from explainable_model.explanation import OutputKind
-from explainable_model.lowering.output_ending import OutputEnding, Step, is_layer, walk_back
+from explainable_model.lowering.output_ending import OPAQUE, OutputEnding, Step, is_layer, walk_back
 from explainable_model.lowering.output_kind import classify_output, declared_kind
 
 
@@ -43,7 +43,7 @@ def find_output_kind(
         logits = find_prediction(call_network(model, call, seen, inputs), select).tensor
     if logits.grad_fn is None:
         return None
-    ending = replace(_find_ending(logits), declared=declared_kind(model, target))
+    ending = replace(_find_ending(logits), declared=declared_kind(model, target, select))
     return classify_output(ending, logits.detach())
 
 
@@ -54,9 +54,12 @@ def _find_ending(logits: Tensor) -> OutputEnding:
         node, number = edge
         if node is None or node.name().endswith("AccumulateGrad"):
             return None
+        sources = [edge for edge in node.next_functions if edge[0] is not None]  # others lead to numbers and weights
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return Step(OPAQUE, sources)
         name = re.sub(r"Backward\d*$", "", node.name())
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
         shape = node._input_metadata[number].shape
-        return Step(name, node.next_functions, int(shape[1]) if len(shape) > 1 else None, is_layer(name))
+        return Step(name, sources, int(shape[1]) if len(shape) > 1 else None, is_layer(name))
 
     return walk_back((logits.grad_fn, logits.output_nr), read)

@@ -20,6 +20,9 @@ LENGTHS = {"linalg_vector_norm", "norm", "frobenius_norm"}
 DISTANCES = {"cdist", "cdist_forward", "euclidean_dist", *LENGTHS}
 WITHOUT_BIAS = {"linear", "mm", "bmm", "matmul", "einsum"}  # a linear layer with a bias is "addmm" here
 
+OPAQUE = "custom function"
+"""The name of a ``torch.autograd.Function`` of the user's, which may be any operator."""
+
 # Operators that keep, move or copy the values of what they are given.
 PASSIVE = {
     "view", "unsafe_view", "reshape", "reshape_alias", "permute", "transpose", "t", "numpy_t", "squeeze", "unsqueeze",
@@ -173,7 +176,8 @@ def find_ending(logits: fx.Node) -> OutputEnding:
             name = "addmm"
         classes = value.shape[1] if value.ndim > 1 else None
         known = classes if isinstance(classes, int) else None
-        sources = node.all_input_nodes[:1] if name.endswith("_as") else node.all_input_nodes
+        given = node.all_input_nodes[:1] if name.endswith("_as") else node.all_input_nodes
+        sources = [source for source in given if source in of_image]
         return Step(name, sources, known, node.op != "call_function" or is_layer(name))
 
     return walk_back(logits, read)

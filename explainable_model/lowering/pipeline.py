@@ -145,7 +145,7 @@ def lower_network(
 def _ending_of(captured: ExportedProgram, model: nn.Module, plan: Plan) -> OutputEnding | None:
     logits, _, values, _ = output_nodes(graph_of(captured).graph)
     is_score = isinstance(plan.target, Custom) and logits is values  # the output holds no class scores
-    return None if is_score else replace(find_ending(logits), declared=declared_kind(model, plan.target))
+    return None if is_score else replace(find_ending(logits), declared=declared_kind(model, plan.target, plan.output))
 
 
 def _differentiable_network(

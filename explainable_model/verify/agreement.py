@@ -15,7 +15,7 @@ from explainable_model.verify.parity import correlation
 
 NAMED_CLASSES = 10
 SAME_CLASS, SAME_NUMBER = "the same class", "nearly the same score"
-NEAR = 0.1  # of the largest score in full precision; one number that differs by less counts as the same
+NEAR = 0.1  # one number that differs by less counts as the same: of the range of the photos' scores
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def measure_agreement(
     """Compare the predicted class of each image, and the two maps of the class that ``full`` predicts.
 
     Where each class is present or absent by itself, the present classes are compared: a network with one logit predicts
-    class 0 of every image. One number that is no probability is the same where it differs by less than ``NEAR``.
+    class 0 of every image. One number that is no probability is the same where it differs by less than ``NEAR`` of the
+    range of the scores, or, of made-up images and of a single one, of the largest.
 
     Args:
         full: the artifact in full precision.
@@ -88,10 +89,10 @@ def measure_agreement(
             share = float(np.array_equal(other_idx[0], class_idx[0]))
             compared.append((share, {int(np.ravel(class_idx[0])[0]): share}, similarity))
             if is_number(kind, logits.shape[1] if logits.ndim > 1 else 1):
-                numbers.append((float(np.abs(other_logits[0] - logits[0]).mean()), float(np.abs(logits[0]).mean())))
+                numbers.append((float(np.abs(other_logits[0] - logits[0]).mean()), float(logits[0].mean())))
         if progress is not None:
             progress("comparing", number, len(images))
-    return _summarize(_compare_numbers(compared, numbers) if numbers else compared, photos)
+    return _summarize(_compare_numbers(compared, numbers, photos) if numbers else compared, photos)
 
 
 def is_number(kind: OutputKind | None, channels: int | None) -> bool:
@@ -100,10 +101,12 @@ def is_number(kind: OutputKind | None, channels: int | None) -> bool:
 
 
 def _compare_numbers(
-    compared: Sequence[tuple[float, dict[int, float], float]], numbers: Sequence[tuple[float, float]]
+    compared: Sequence[tuple[float, dict[int, float], float]], numbers: Sequence[tuple[float, float]], photos: bool
 ) -> list[tuple[float, dict[int, float], float]]:
-    largest = max(size for _, size in numbers)
-    near = [float(difference <= NEAR * largest) for difference, _ in numbers]
+    values = [value for _, value in numbers]
+    spread = max(values) - min(values)
+    size = spread if photos and spread > 0 else max(map(abs, values))  # an age of 20 to 60, and not of 0 to 60
+    near = [float(difference <= NEAR * size) for difference, _ in numbers]
     return [
         (share * same, {index: each * same for index, each in shares.items()}, similarity)
         for (share, shares, similarity), same in zip(compared, near, strict=True)

@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from explainable_model import ExplainableModel, NamedModel, export, targets
-from explainable_model.explainer.answers import label_class
+from explainable_model.explainer.answers import describe_classes, label_class
 from explainable_model.explainer.explainer import artifact_explainer, model_explainer
+from explainable_model.explanation import Explanation
 from tests.support import cli_nets
 from tests.support.cli_run import NAMED, Run
 
@@ -115,3 +116,10 @@ def test_the_kind_of_output_is_an_option(
     assert record["probability"] == pytest.approx(1 / (1 + np.exp(-record["score"])))
     refused = Run(capsys, *arguments, "--artifact", tmp_path / "net.ts")
     assert (refused.code, "--output-kind belongs to --model" in refused.err) == (2, True)
+
+
+def test_a_score_that_explains_two_classes_has_no_list_of_the_best() -> None:
+    answer = Explanation(np.array([[60.0]]), np.array([1]), np.ones((1, 2, 2)))
+    record = describe_classes(answer, ["young", "old"], "scores", 5, classes=2)
+    assert (record["class_name"], record["score"], record["top"]) == ("old", 60.0, [])
+    assert describe_classes(answer, None, "scores", 5, classes=1)["top"][0]["score"] == 60.0

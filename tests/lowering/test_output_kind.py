@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,30 +16,12 @@ from explainable_model.lowering.eager_kind import find_output_kind
 from explainable_model.lowering.graph import output_nodes
 from explainable_model.lowering.output_ending import find_ending
 from explainable_model.lowering.output_kind import classify_output
+from tests.support.endings import SHAPE, Ending, identity
 from tests.support.nets import images, seeded
-
-SHAPE = (3, 8, 8)
-
-
-class Ending(nn.Module):
-    """A small network whose output ends as it is told."""
-
-    def __init__(self, end: Callable[[Tensor], Any], classes: int = 3, *, dense: bool = False) -> None:
-        super().__init__()
-        self.conv, self.dense, self.end = nn.Conv2d(3, 4, 3, padding=1), dense, end
-        self.head = nn.Conv2d(4, classes, 1) if dense else nn.Linear(4, classes)
-
-    def forward(self, image: Tensor) -> Any:
-        features = self.conv(image).relu()
-        return self.end(self.head(features if self.dense else features.mean((2, 3))))
 
 
 def distances(x: Tensor) -> Tensor:
     return torch.cdist(x, torch.eye(3), compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def identity(x: Tensor) -> Tensor:
-    return x
 
 
 def lengths(x: Tensor) -> Tensor:
@@ -103,6 +84,27 @@ ENDINGS: dict[str, tuple[Callable[[Tensor], Any], int, str]] = {
     "cosines": (cosines, 3, "scores"),
     "cosines by a function": (lambda x: nn.functional.cosine_similarity(x[:, None], DIRECTIONS, -1), 3, "scores"),
     "cosines by einsum": (lambda x: torch.einsum("nd,cd->nc", unit(x), unit(DIRECTIONS)), 3, "scores"),
+    "cosines, with a little in the divisor": (
+        lambda x: (x / (x.norm(dim=1, keepdim=True) + 1e-8)) @ unit(DIRECTIONS).t(),
+        3,
+        "scores",
+    ),
+    "cosines, with a little under the root": (
+        lambda x: (x / (x.pow(2).sum(1, keepdim=True) + 1e-8).sqrt()) @ unit(DIRECTIONS).t(),
+        3,
+        "scores",
+    ),
+    "cosines, by the inverse root": (
+        lambda x: (x * (x.pow(2).sum(1, keepdim=True) + 1e-8).rsqrt()) @ unit(DIRECTIONS).t(),
+        3,
+        "scores",
+    ),
+    "cosines, with a least length": (
+        lambda x: (x / torch.maximum(x.norm(dim=1, keepdim=True), torch.tensor(1e-8))) @ unit(DIRECTIONS).t(),
+        3,
+        "scores",
+    ),
+    "Mish by hand": (lambda x: x * nn.functional.softplus(x).tanh(), 3, "logits"),
     "cosines by products": (lambda x: (unit(x)[:, None] * unit(DIRECTIONS)).sum(-1), 3, "scores"),
     "cosines, divided last": (lambda x: x @ unit(DIRECTIONS).t() / x.norm(dim=1, keepdim=True), 3, "scores"),
     "cosines by hand": (lambda x: (x * x.pow(2).sum(1, keepdim=True).rsqrt()) @ unit(DIRECTIONS).t(), 3, "scores"),
@@ -182,52 +184,6 @@ def test_what_is_made_of_parameters_alone_is_no_ending() -> None:
 def test_the_kind_of_a_segmentation(end: Callable[[Tensor], Tensor], classes: int, kind: str) -> None:
     explainable = ExplainableModel(seeded(Ending(end, classes, dense=True)), "conv")
     assert lower(explainable, images(2, SHAPE)).output_kind == kind
-
-
-class Declaring(Ending):
-    """A small network that tells what its values are."""
-
-    def __init__(self, classes: int, end: Callable[[Tensor], Any] = identity, **attributes: Any) -> None:
-        super().__init__(end, classes)
-        for name, value in attributes.items():
-            setattr(self, name, value)
-
-
-@pytest.mark.parametrize(
-    ("network", "target", "kind"),
-    [
-        (Declaring(1), targets.Binary(), "binary_logits"),
-        (Declaring(1), targets.Binary(threshold=40), "scores"),
-        (Declaring(1, torch.sigmoid), targets.Binary(threshold=0.5), "binary"),
-        (Declaring(1, torch.relu), targets.Binary(), "scores"),
-        (Declaring(1, loss=nn.BCEWithLogitsLoss()), None, "binary_logits"),
-        (Declaring(1, loss=nn.MSELoss()), None, "scores"),
-        (Declaring(3, loss=nn.BCEWithLogitsLoss()), None, "sigmoid_logits"),
-        (Declaring(3, loss=nn.SmoothL1Loss()), None, "scores"),
-        (Declaring(3, loss=nn.CrossEntropyLoss()), None, "logits"),
-        (Declaring(3, loss=nn.CrossEntropyLoss(), other=nn.MSELoss()), None, "logits"),
-        (Declaring(3, torch.sigmoid, loss=nn.MSELoss()), None, "sigmoid"),
-        (Declaring(3, config=SimpleNamespace(problem_type="multi_label_classification")), None, "sigmoid_logits"),
-        (Declaring(1, config=SimpleNamespace(problem_type="regression")), None, "scores"),
-        (Declaring(2, config=SimpleNamespace(problem_type="regression")), None, "scores"),
-        (Declaring(3, config=SimpleNamespace(problem_type=None)), None, "logits"),
-        (Declaring(3, output_kind="sigmoid_logits"), None, "sigmoid_logits"),
-        (Declaring(3, output_kind="of my own"), None, "logits"),
-    ],
-)
-def test_the_network_or_the_target_tells(network: nn.Module, target: Any, kind: str) -> None:
-    assert ExplainableModel(seeded(network), "conv", target=target)(images(1, SHAPE)).output_kind == kind
-
-
-@pytest.mark.parametrize(
-    ("network", "target", "kind"),
-    [
-        (Declaring(1), targets.Binary(), "binary_logits"),
-        (Declaring(3, loss=nn.BCEWithLogitsLoss()), None, "sigmoid_logits"),
-    ],
-)
-def test_a_lowered_network_tells_it_too(network: nn.Module, target: Any, kind: str) -> None:
-    assert lower(ExplainableModel(seeded(network), "conv", target=target), images(1, SHAPE)).output_kind == kind
 
 
 def test_the_metadata_records_it(tmp_path: Path) -> None:

@@ -287,9 +287,12 @@ def test_one_number_is_compared_itself(kind: Any) -> None:
 
         return run
 
-    full, other = [20.0, 40.0, 80.0, 60.0], [20.0, 48.0, 71.0, 60.0]
+    full, other = [320.0, 340.0, 380.0, 360.0], [320.0, 346.0, 373.0, 360.0]
     got = measure_agreement(answering(full), answering(other), [np.zeros((1, 1, 2, 2))] * 4, [1], kind=kind)
-    assert got.classes == 0.75, "8 years of at most 80 are near, 9 are not"
+    assert got.classes == 0.75, "6 of a range of 60 are near, 7 are not"
     assert got.by_class == [{"class_idx": 0, "images": 4, "classes": 0.75, "correlation": pytest.approx(1.0)}]
+    noise = [np.zeros((1, 1, 2, 2))] * 4
+    loose = measure_agreement(answering(full), answering(other), noise, [1], kind=kind, photos=False)
+    assert loose.classes == 1, "made-up images have hardly a range"
     with pytest.raises(VerificationError, match="predicts nearly the same score for 50% of 4 photos"):
         require_agreement(replace(got, classes=0.5), "int8", ["age"], SAME_NUMBER)
