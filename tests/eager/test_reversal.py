@@ -136,24 +136,25 @@ def test_it_is_refused_in_other_precision(dtype: torch.dtype) -> None:
 
 def test_a_trained_binary_network_is_taken_for_every_image() -> None:
     generator, network = torch.Generator().manual_seed(0), seeded(make_steps(Sign, 8)).train()
-    optimizer = torch.optim.Adam(network.parameters(), 2e-2)
     for _ in range(25):
         photos, classes = make_photos(16, generator)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(photos), classes).backward()
-        optimizer.step()
+        loss = nn.functional.cross_entropy(network(photos), classes)
+        weights = list(network.parameters())
+        with torch.no_grad():
+            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+                weight -= 0.02 * gradient.sign()
     network.eval()
     photos, classes = make_photos(24, generator)
     assert (network(photos).argmax(1) == classes).float().mean() > 0.9
-    for layer, method in (("1", "gradcam"), (None, "saliency")):
-        for photo in photos.split(1):
+    for count, layer, method in ((24, "1", "gradcam"), (8, None, "saliency")):
+        for photo in photos[:count].split(1):
             fresh = ExplainableModel(network, layer, method)
             assert fresh(photo).cam.isfinite().all()
 
 
 @pytest.mark.parametrize("function", [Sign, Round])
 def test_an_untrained_step_function_is_taken(function: type[torch.autograd.Function]) -> None:
-    for seed in range(15):
+    for seed in range(12):
         torch.manual_seed(seed)
         network, photo = make_steps(function).eval(), torch.randn(1, 3, 16, 16)
         assert ExplainableModel(network, "2")(photo).cam.isfinite().all()
