@@ -29,6 +29,7 @@ from explainable_model.eager.layer_name import resolve_layers
 from explainable_model.eager.moved_places import ConvolutionWatch, warn_of_moves
 from explainable_model.eager.named_layers import check_layers
 from explainable_model.eager.randomness import Randomness
+from explainable_model.eager.reversal import ReversalCheck
 from explainable_model.eager.signature import check_signature
 from explainable_model.eager.tap import LayerTap
 from explainable_model.errors import InputError
@@ -122,7 +123,7 @@ class ExplainableModel(nn.Module, Detecting[Tensor]):
         names = resolve_layers(self.model, layer) if row.needs_layer else ()
         self._plan = Plan.from_arguments(self.model, row, names, find_fusion(fusion), **arguments)
         self._taps: dict[str, LayerTap] = {}
-        self._graphs, self._randomness = GraphCache(), Randomness(self.model)
+        self._graphs, self._randomness, self._reversal = GraphCache(), Randomness(self.model), ReversalCheck()
         self._checked, self._watched = set[tuple[int, ...]](), set[tuple[int, ...]]()
         checks.refuse_training_mode(self.model)
         if example is not None:
@@ -234,7 +235,7 @@ class ExplainableModel(nn.Module, Detecting[Tensor]):
         if plan.method.needs_graph:
             return self._captured(plan, image, inputs)
         taps = [self._taps.setdefault(name, LayerTap()) for name in plan.named_taps]
-        return HookedNetwork(self.model, plan, taps, partial(self._captured, plan))
+        return HookedNetwork(self.model, plan, taps, self._reversal, partial(self._captured, plan))
 
     def _captured(self, plan: Plan, image: Tensor, inputs: Sequence[Tensor]) -> DifferentiableNetwork:
         with self._randomness.refused(plan, image, inputs), named_functions(self.model, plan, image, inputs):

@@ -15,8 +15,6 @@ from explainable_model.eager.kept_tensors import without_graphs_left
 from explainable_model.errors import LoweringError, ModelError
 
 SAME_MAP = 0.02  # maps with one derivative differ by less, in units of the largest value
-STEPS = (5e-2, 5e-3, 5e-4)  # of the length of the activations; a step function needs a large one, a curve a small one
-AGAINST = 0.2  # of the slope that the gradient promises; a score that falls by more was differentiated the wrong way
 
 
 @contextmanager
@@ -89,58 +87,6 @@ def list_functions(tensors: Iterable[Tensor]) -> list[str]:
     made_here = __name__.partition(".")[0]
     foreign = [each for each in functions if each._forward_cls.__module__.partition(".")[0] != made_here]  # type: ignore[attr-defined]
     return sorted({each.__name__.removesuffix("Backward") for each in foreign})
-
-
-def refuse_reversed(
-    scores: Tensor, activations: Sequence[Tensor], score_at: Callable[[int, Tensor], Tensor], network: str
-) -> None:
-    """Refuse a gradient that points against the change of the score, as behind a gradient reversal.
-
-    Args:
-        scores: ``(N,)``, with the graph.
-        activations: of each tap.
-        score_at: the sum of the scores where the activations of a tap are changed by a tensor.
-        network: its name.
-
-    Raises:
-        ModelError: with the names of the functions.
-    """
-    names = list_functions([scores])
-    if not names:
-        return
-    ones = torch.ones_like(scores)
-    gradients = torch.autograd.grad([scores], list(activations), [ones], retain_graph=True, allow_unused=True)
-    for tap, (gradient, tensor) in enumerate(zip(gradients, activations, strict=True)):
-        if gradient is not None and any(_falls(each, tap, tensor, scores, score_at) for each in _directions(gradient)):
-            raise ModelError(
-                f"The gradient of {network} points against the change of its score: it has torch.autograd.Function "
-                f"{', '.join(names)}, and a backward of its own that turns the sign, as gradient reversal does, draws "
-                "what speaks against the class. Take it out of the network that is explained, explain a layer behind "
-                "it, or use a method without gradients, such as scorecam."
-            )
-
-
-def _directions(gradient: Tensor) -> list[Tensor]:
-    """The gradient, and the parts of it at every other place of dimension 1: another sign may be in a part of it."""
-    odd = torch.arange(gradient.shape[1], device=gradient.device) % 2 == 1
-    odd = odd.reshape(-1, *[1] * (gradient.ndim - 2))
-    return [gradient, gradient * odd, gradient * ~odd]
-
-
-def _falls(
-    direction: Tensor, tap: int, activations: Tensor, scores: Tensor, score_at: Callable[[int, Tensor], Tensor]
-) -> bool:
-    """Whether the score falls where the gradient says that it rises, for each of the steps."""
-    length, size = float(direction.norm()), float(activations.detach().norm())
-    if length == 0 or size == 0:
-        return False
-    before, slopes = float(scores.detach().sum()), list[float]()
-    for step in STEPS:
-        change = direction * (step * size / length)
-        slopes.append((float(score_at(tap, change)) - before) / (step * size * length))
-        if slopes[-1] > AGAINST:
-            return False
-    return min(slopes) < -AGAINST
 
 
 def _reason(names: list[str]) -> str:

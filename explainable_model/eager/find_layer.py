@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from explainable_model.eager.autograd import score_gradient
 from explainable_model.eager.checks import check_image_for, explained_shape_errors
 from explainable_model.eager.example import Example
 from explainable_model.eager.hooked import integer_hint, is_in_place_refusal
+from explainable_model.eager.image_dependence import find_blind_layers
 from explainable_model.eager.layer_candidates import (
     LayerCandidate,
     count_doubts,
@@ -206,7 +207,7 @@ def _try_first_with_gradient(example: Example, candidates: Sequence[LayerCandida
 
 
 def _first_with_gradient(example: Example, candidates: Sequence[LayerCandidate]) -> str | None:
-    """The first of these whose map has a gradient; only what follows them is differentiated."""
+    """The first of these that sees the image and has a gradient; only what follows them is differentiated."""
     if not candidates:
         return None
     names, taps = [candidate.name for candidate in candidates], [LayerTap() for _ in candidates]
@@ -220,6 +221,9 @@ def _first_with_gradient(example: Example, candidates: Sequence[LayerCandidate])
     found = [(c, capture.activations) for c, capture in zip(candidates, captures, strict=True)]
     ran = [(candidate, tensor) for candidate, tensor in found if tensor is not None]
 
+    # Of a layer with several calls, call= may choose one that sees the image.
+    once = {candidate.name: tensor for candidate, tensor in ran if candidate.calls == 1}
+    find_blind = cache(lambda: find_blind_layers(example, once))
     containers = {c.name: capture for c, capture in zip(candidates, captures, strict=True) if capture.others}
 
     def is_explained(candidate: LayerCandidate, tensor: Tensor) -> bool:
@@ -230,6 +234,8 @@ def _first_with_gradient(example: Example, candidates: Sequence[LayerCandidate])
             scores.logits, scores.values, seed, [tensor], through_final=through_final, keep_graph=True
         )
         if gradients is None or not reaches_the_map(candidate.layout.to_map(gradients)):
+            return False
+        if candidate.name in find_blind():
             return False
         with suppress(LayerError):
             check_layer(example, candidate.name, candidate.layout, is_map=True)

@@ -17,8 +17,8 @@ from explainable_model.attribution.plan import IMAGE_LAYER, Plan
 from explainable_model.attribution.targets import Scores, score_output
 from explainable_model.eager import autograd
 from explainable_model.eager.autograd import Graph, detached_run
-from explainable_model.eager.custom_functions import refuse_reversed
 from explainable_model.eager.kept_tensors import without_graphs_left
+from explainable_model.eager.reversal import ReversalCheck
 from explainable_model.eager.rounding import without_rounding
 from explainable_model.eager.saturation import ExactSigmoid, has_saturated_sigmoid, warn_of_saturation
 from explainable_model.eager.tap import ActivationCapture, ActivationShift, LayerTap, run_with_tail
@@ -37,11 +37,20 @@ class HookedNetwork:
         model: the network.
         plan: which layers are captured and what is explained.
         taps: one per layer of the plan, shared by all threads.
+        reversal: refuses gradients that a function of the user's has turned round; shared by all runs of the network.
         capture: exports the network; ``None`` where autograd's refusal is to be raised.
     """
 
-    def __init__(self, model: nn.Module, plan: Plan, taps: Sequence[LayerTap], capture: Capture | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        taps: Sequence[LayerTap],
+        reversal: ReversalCheck,
+        capture: Capture | None = None,
+    ) -> None:
         self._model, self._plan, self._taps, self._capture = model, plan, taps, capture
+        self._reversal = reversal
         self._calls: dict[str, int] = {}
 
     def run(self, image: Tensor, class_idx: Tensor, inputs: Sequence[Tensor]) -> ForwardRun:
@@ -152,7 +161,7 @@ class HookedNetwork:
             return autograd.gradients(self._plan, self._run_again(run, error), weights)
 
     def _refuse_reversed(self, run: ForwardRun) -> None:
-        """See ``refuse_reversed``; the network runs again only where it has functions of the user's."""
+        """See ``ReversalCheck``; the network runs again only where it has functions of the user's."""
         graph: Graph = run.state
         scores, count = graph.scores, len(run.inputs) - self._plan.target.inputs
         if not scores.values.requires_grad:
@@ -178,7 +187,8 @@ class HookedNetwork:
 
         with torch.enable_grad():
             explained = scores.values.gather(1, scores.columns[:, :1]).squeeze(1)
-        refuse_reversed(explained, graph.activations, score_at, type(self._model).__name__)
+        key = (*graph.names, self._plan.call, tuple(run.image.shape[1:]), run.image.dtype, run.image.device)
+        self._reversal.refuse(self._model, key, explained, graph.activations, score_at)
 
     def curvature(self, run: ForwardRun, tap: int) -> Tensor:
         """See ``CurvedNetwork.curvature``."""

@@ -1,14 +1,20 @@
 """Find out whether the automatic choice lies in one of several networks that see the image side by side."""
 
+import re
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node, get_gradient_edge
 
 from explainable_model.eager.example import Example
-from explainable_model.eager.layer_candidates import depends_on, is_passive
+from explainable_model.eager.image_dependence import find_blind_layers
+from explainable_model.eager.layer_candidates import is_passive
 from explainable_model.eager.record import OutputRecord
 from explainable_model.eager.tap import LayerTap, run_with_tail
+
+# Operations whose result is made of several side by side; a product lets one decide how much of another is seen.
+JOINTS = re.compile("(Add|Sub|Rsub|Cat|Stack|Maximum|Minimum|Lerp|Logaddexp)Backward|CopySlices")
 
 
 def find_parallel_layers(example: Example, record: OutputRecord, layer: str) -> list[str]:
@@ -57,7 +63,7 @@ def _find_end(record: OutputRecord, module: str, path: str) -> str | None:
 
 
 def _keep_parallel(example: Example, layer: str, ends: list[str]) -> list[str]:
-    """Those on which the prediction depends, and neither of which and of the layer depends on the other."""
+    """Those that see the image as the layer does, and whose results the prediction joins with the layer's."""
     if not ends:
         return []
     names = [*ends, layer]
@@ -74,12 +80,33 @@ def _keep_parallel(example: Example, layer: str, ends: list[str]) -> list[str]:
             return []
         with torch.enable_grad():
             score = scores.values.gather(1, scores.columns[:, :1]).sum()
-            found = [(name, capture.activations) for name, capture in zip(ends, captures, strict=False)]
-            return [name for name, tensor in found if tensor is not None and _is_parallel(score, chosen, tensor)]
+        found = {n: c.activations for n, c in zip(ends, captures, strict=False) if c.activations is not None}
+        blind = find_blind_layers(example, found) if found else set()
+        return [name for name, tensor in found.items() if name not in blind and _are_joined(score, chosen, tensor)]
 
 
-def _is_parallel(score: Tensor, chosen: Tensor, other: Tensor) -> bool:
-    return depends_on(score, other) and not depends_on(chosen, other) and not depends_on(other, chosen)
+def _are_joined(score: Tensor, chosen: Tensor, other: Tensor) -> bool:
+    """Whether neither of two maps depends on the other, and one operation of the score adds or stacks their results."""
+    ends = get_gradient_edge(chosen).node, get_gradient_edge(other).node
+    seen = dict[Node | None, int]()  # for each operation, which of the two it depends on: 1, 2 or both, 3
+    joints = list[Node]()
+    stack: list[tuple[Node, bool]] = [(get_gradient_edge(score).node, False)]
+    while stack:
+        node, is_expanded = stack.pop()
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        if is_expanded:
+            sides = [seen[parent] for parent in parents]
+            own = 1 * (node is ends[0]) + 2 * (node is ends[1])
+            if own and any(sides):
+                return False
+            seen[node] = own | (1 in sides or 3 in sides) | 2 * (2 in sides or 3 in sides)
+            if seen[node] == 3 and 3 not in sides:
+                joints.append(node)
+        elif node not in seen:
+            seen[node] = 0
+            stack.append((node, True))
+            stack += [(parent, False) for parent in parents]
+    return any(JOINTS.search(joint.name()) for joint in joints)
 
 
 def describe_layers(names: Iterable[str]) -> str:

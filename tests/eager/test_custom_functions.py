@@ -24,28 +24,12 @@ class Binarize(torch.autograd.Function):
         return grad
 
 
-class Reversed(torch.autograd.Function):
-    """Gradient reversal, as domain adaptation has it."""
+class Bent(torch.autograd.Function):
+    """Weighs the channels by other numbers."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:  # type: ignore[override]
         return values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        return -grad
-
-
-class PartlyReversed(Reversed):
-    """Turns the sign of every other channel."""
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        return torch.cat([grad[:, n : n + 1] * (-1) ** n for n in range(grad.shape[1])], 1)
-
-
-class Bent(Reversed):
-    """Weighs the channels by other numbers."""
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
@@ -84,29 +68,6 @@ def test_a_backward_that_is_no_derivative_is_named(tmp_path: Path) -> None:
     with pytest.raises(LoweringError, match="Function Bent"):
         export(explainable, tmp_path / "network.onnx", images(2))
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("function", "layer", "method"),
-    [
-        (Reversed, "body", "gradcam"),
-        (Reversed, "body", "layercam"),
-        (Reversed, None, "saliency"),
-        (PartlyReversed, "head", "gradcam"),
-    ],
-)
-def test_a_gradient_that_is_turned_round_is_refused(
-    function: type[torch.autograd.Function], layer: str | None, method: str
-) -> None:
-    """Its map would show what speaks against the class."""
-    explainable = ExplainableModel(seeded(Net(function)), layer, method)
-    refused = rf"gradient of Net points against the change of its score: .*Function {function.__name__}.*scorecam"
-    with pytest.raises(ModelError, match=refused):
-        explainable(images(2))
-    with pytest.raises(ModelError, match=refused):
-        lower(explainable, images(2))
-    scored = ExplainableModel(seeded(Net(function)), "body", method="scorecam")
-    assert scored(images(1)).cam.max() > 0.5, "a method without gradients"
 
 
 @pytest.mark.parametrize("method", ["gradcam", "ablationcam"])
