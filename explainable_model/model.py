@@ -97,8 +97,7 @@ class ExplainableModel(nn.Module, Detecting[Tensor]):
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2)).eval()
         >>> explainable = ExplainableModel(network, target_layer="0", example=torch.ones(1, 3, 8, 8))
-        >>> logits, class_idx, cam = explainable(torch.ones(1, 3, 8, 8))
-        >>> cam.shape
+        >>> explainable(torch.ones(1, 3, 8, 8)).cam.shape
         torch.Size([1, 8, 8])
     """
 
@@ -117,8 +116,7 @@ class ExplainableModel(nn.Module, Detecting[Tensor]):
         super().__init__()
         row = find_method((METHOD if task is None else BOX_METHOD) if method is None else method)
         self.model, layer = wrap_for_task(task, checks.unwrap(model), target_layer, row, arguments)
-        self.example = example
-        self.progress = as_progress(progress)
+        self.example, self.progress = example, as_progress(progress)
         self.training = self.model.training
         names = resolve_layers(self.model, layer) if row.needs_layer else ()
         self._plan = Plan.from_arguments(self.model, row, names, find_fusion(fusion), **arguments)
