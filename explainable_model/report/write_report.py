@@ -206,5 +206,6 @@ def _add_others(described: list[Record], shown: Rows, other: RunTable, pairs: Pa
     for place, pair in common.items():
         number = int(pairs.second[pair])
         described[place]["other"] = describe_other(
+        rows[number]["error"] = hide_folders(rows[number]["error"], rows[number]["uri"])
             other, number, rows[number], bool(pairs.flipped[pair]), float(pairs.moved[pair])
         )

@@ -192,7 +192,12 @@ def test_errors_name_no_folder(tmp_path: Path) -> None:
         make_row("b", error="/data/x.tar#b is no picture; /data/x.tar ends", uri="/data/x.tar#b"),
     ]
     _, content = write(write_run(tmp_path / "run", rows))
-    assert [row["error"] for row in content["rows"]] == ["a.png cannot be read", "x.tar#b is no picture; x.tar ends"]
+    said = ["a.png cannot be read", "x.tar#b is no picture; x.tar ends"]
+    assert [row["error"] for row in content["rows"]] == said
+    good = [make_row(row["id"], sha256=row["sha256"]) for row in rows]
+    report, content = write(write_run(tmp_path / "good", good), against=tmp_path / "run")
+    assert [row["other"]["error"] for row in content["rows"]] == said
+    assert "/home/me" not in report.path.read_text("utf-8")
 
 
 def test_the_column_is_one_list_for_each_photo(rows: list[Row]) -> None:
