@@ -141,7 +141,26 @@ def test_no_box_and_the_least_sure_come_first(tmp_path: Path) -> None:
     table = read_run(write_run(tmp_path / "run", [*rows, make_box_row("none"), make_box_row("bad", error="no")]))
     assert sort_rows(table).tolist() == [3, 1, 2, 0, 4]
     shown = choose_rows(table, 2)
-    assert describe_choice(table, shown).startswith("The page shows 2 of 5 photos: those without a box")
+    assert shown.tolist() == [3, 2]
+    assert describe_choice(table, shown) == (
+        "The page shows 2 of 5 photos: 1 of 1 without a box, 1 of 3 with boxes, 0 of 1 that failed. Those with boxes "
+        "were drawn at random. Every figure is of all photos."
+    )
+
+
+def test_photos_without_a_box_leave_room_for_unsure_ones(tmp_path: Path) -> None:
+    rows = [make_box_row(f"none{n}") for n in range(120)]
+    rows += [make_box_row(f"{n}", [make_box([0, 0, 9, 9], score=(n + 1) / 100)]) for n in range(70)]
+    table = read_run(write_run(tmp_path / "run", [*rows, *(make_box_row(f"bad{n}", error="no") for n in range(10))]))
+    shown = choose_rows(table, 50)
+    bare, unsure = int((shown < 120).sum()), [120, 121, 122, 123, 124]
+    assert set(unsure) < set(shown.tolist())
+    assert bare >= 12
+    said = describe_choice(table, shown)
+    assert said.startswith(
+        f"The page shows 50 of 200 photos: {bare} of 120 without a box, {48 - bare} of 70 with boxes, 2 of 10 that"
+    )
+    assert "Among them are the 5 whose best box is least sure. The others with boxes were drawn at random." in said
 
 
 def test_what_needs_one_answer_for_each_photo_is_refused(rows: list[Row], tmp_path: Path) -> None:
