@@ -96,6 +96,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no bytes": ({"cam": None}, "the map of a box has another number of bytes than of cells"),
     "no cells": ({"cam": b"", "cam_height": 0}, "the map of a box has another number of bytes than of cells"),
     "a scale": ({"cam_scale": float("inf")}, "a score or the scale of a map is no usable number"),
+    "a share": ({"inside": float("nan")}, "what a box says of its map is no number from 0 to 1"),
+    "a share above 1": ({"inside": 1.5}, "what a box says of its map is no number from 0 to 1"),
+    "a spread": ({"entropy": float("inf")}, "what a box says of its map is no number from 0 to 1"),
+    "a tenth": ({"hottest_tenth": float("nan")}, "what a box says of its map is no number from 0 to 1"),
     "a score": ({"score": None}, "a score or the scale of a map is no usable number"),
 }
 
