@@ -19,7 +19,7 @@ from explainable_model.report import (
     write_label_studio,
     write_report,
 )
-from explainable_model.report.box_payload import FINEST_BOX_MAP, MOST_BOXES
+from explainable_model.report.box_payload import FINEST_BOX_MAP, MOST_BOXES, MOST_MAPS
 from explainable_model.report.run_reader import read_run
 from explainable_model.report.selection import choose_rows, describe_choice, sort_rows
 from tests.report.test_write_report import write
@@ -134,10 +134,30 @@ def test_rows_that_hold_neither_boxes_nor_an_error(tmp_path: Path) -> None:
 
 def test_many_boxes_and_fine_maps_are_bounded(tmp_path: Path) -> None:
     fine = [make_box([0, 0, 9, 9], np.ones((40, 64))) for _ in range(MOST_BOXES + 3)]
-    _, content = write(write_run(tmp_path / "run", [make_box_row("a.png", fine)]))
-    (row,) = content["rows"]
-    assert (len(row["boxes"]), row["more"]) == (MOST_BOXES, 3)
+    report, content = write(write_run(tmp_path / "run", [make_box_row("a.png", fine), make_box_row("b.png", fine[:9])]))
+    few, row = sorted(content["rows"], key=lambda row: len(row["boxes"]))
+    assert (len(row["boxes"]), row["more"], "more" in few) == (MOST_BOXES, 3, False)
     assert row["boxes"][0]["grid"] == [10, FINEST_BOX_MAP]
+    assert ["map" in box for box in row["boxes"]] == [True] * MOST_MAPS + [False] * (MOST_BOXES - MOST_MAPS)
+    assert max(len(json.dumps(box)) for box in row["boxes"][MOST_MAPS:]) < 150
+    assert report.notes[0].startswith("1 of the photos have more than 300 boxes; this page, its filters and its CSV")
+
+
+def test_every_box_is_counted_on_the_page(tmp_path: Path) -> None:
+    """A box beyond those with a map has its class, its score and its measures; no map is not an empty map."""
+    boxes = [make_box([0, 0, 9, 9], score=0.9 - 0.01 * rank) for rank in range(MOST_MAPS + 1)]
+    boxes += [
+        make_box([1, 2, 32, 24], blob(3, 3), 2, score=0.3, inside=0.1),
+        make_box([0, 0, 9, 9], np.zeros((7, 7)), 1),
+    ]
+    report, content = write(write_run(tmp_path / "run", [make_box_row("a.png", boxes)]))
+    (row,) = content["rows"]
+    assert (len(row["boxes"]), "more" in row, "boxes" in report.notes[0]) == (MOST_MAPS + 3, False, False)
+    assert row["boxes"][-2] == {
+        "class": "owl", "score": 0.3, "box": [0.0156, 0.0417, 0.5, 0.5], "inside": 0.1, "entropy": 0.5,
+        "hottest_tenth": 0.4,
+    }  # fmt: skip
+    assert [number for number, box in enumerate(row["boxes"]) if box.get("empty")] == [MOST_MAPS + 2]
 
 
 def test_no_box_and_the_least_sure_come_first(tmp_path: Path) -> None:
