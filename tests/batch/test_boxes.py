@@ -13,7 +13,15 @@ import torch
 from PIL import Image
 
 from explainable_model import ExplainableModel, explain, export, load
-from explainable_model.batch import BatchExplainer, box_rows, decode_map, explain_data_set, make_schema, open_run
+from explainable_model.batch import (
+    BatchExplainer,
+    box_rows,
+    decode_map,
+    explain_data_set,
+    make_schema,
+    open_run,
+    small_maps,
+)
 from explainable_model.batch.schema import BOX_COLUMNS
 from explainable_model.errors import ArtifactError, InputError
 from tests.batch.box_photos import SIZE, THREE, draw_squares, export_cells, make_preprocess
@@ -164,7 +172,7 @@ def test_maps_that_were_not_resized(squares: Path, tmp_path: Path, monkeypatch: 
     path = list_paths(squares)[0]
     (answer,) = explain([path], made)
     (row,) = to_rows(BatchExplainer(made)({"uri": [path]}))
-    monkeypatch.setattr(box_rows, "MOST_CELLS", 3)
+    monkeypatch.setattr(small_maps, "MOST_CELLS", 3)
     (few,) = to_rows(BatchExplainer(made)({"uri": [path]}))
     assert len(row["boxes"]) == len(few["boxes"]) == len(answer.cam) > 0
     for box, coarse, cam in zip(row["boxes"], few["boxes"], answer.cam, strict=True):
