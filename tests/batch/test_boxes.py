@@ -24,7 +24,7 @@ from explainable_model.batch import (
 )
 from explainable_model.batch.schema import BOX_COLUMNS
 from explainable_model.errors import ArtifactError, InputError
-from tests.batch.box_photos import SIZE, THREE, draw_squares, export_cells, make_preprocess
+from tests.batch.box_photos import THREE, draw_squares, export_cells, make_preprocess
 from tests.batch.test_batch_explainer import to_rows
 from tests.support.detectors import ColoredCells, colored_candidates
 
@@ -204,14 +204,16 @@ def test_an_artifact_that_takes_photos(squares: Path, tmp_path: Path, monkeypatc
     for box, cam in zip(small["boxes"], answer.cam, strict=True):
         assert cam.shape == (96, 192)
         assert np.abs(decode_map(box) - average(cam, (7, 7))).max() <= 0.51 * box["cam_scale"]
-    assert BatchExplainer(made).open().cam_source.endswith("network's image, of maps of the photo's size")
+    assert BatchExplainer(made).open().rows.cam_source.endswith("network's image, of maps of the photo's size")
 
 
 def test_a_detector_of_given_boxes_is_refused(tmp_path: Path) -> None:
     explainable: Any = ExplainableModel(
         ColoredCells().eval(), "colors", task="detection", candidates=colored_candidates, method="hirescam", by_box=True
     )
-    image, box = torch.rand(1, 3, *SIZE), torch.tensor([[16.0, 16.0, 32.0, 32.0]])
+    with Image.open(draw_squares(tmp_path / "three.png")) as photo:
+        image = torch.from_numpy(make_preprocess()(photo))
+    box = torch.tensor([[16.0, 16.0, 32.0, 32.0]])
     made = export(explainable, tmp_path / "given.ts", image, box, preprocess=make_preprocess())
     with pytest.raises(InputError, match="does not have; export it again, and leave out by_box"):
         BatchExplainer(made).open()

@@ -70,7 +70,7 @@ def make_box_rows(photos: list[Path]) -> list[Row]:
 
 
 def make_crowded_rows() -> list[Row]:
-    """Photos of a dozen boxes each; the eleventh is hot outside and of another class. One photo has a class of its own."""
+    """Photos of a dozen boxes; the eleventh is hot outside and of another class. One photo has a class of its own."""
     rows = []
     for number in range(20):
         boxes = [make_box([rank, rank, rank + 9, rank + 9], score=0.9 - 0.05 * rank) for rank in range(12)]
