@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from explainable_model.artifact.metadata import Metadata
+from explainable_model.artifact.shapes import spatial
 from explainable_model.batch.batches import split_into_batches
 from explainable_model.batch.map_measures import compute_share_in_box, describe_map
 from explainable_model.batch.prepared import Prepared
@@ -38,13 +40,14 @@ class BoxRows:
         self._session = session
         self.explainer = session_detector(session)
         metadata = session.metadata
-        self._is_small = metadata.upsample == "none"
+        self._is_small = metadata.upsample == "none" and metadata.pixels is None
         if (shape := [side for side in metadata.cam_shape[-2:] if side is not None]) and len(shape) == 2:
             self.explainer.preprocess.crop(np.zeros(shape, np.float32), *shape[::-1])  # refuses maps of another size
         self.cam_source = (
             f"the layer's own resolution, at most {MOST_CELLS} cells a side"
             if self._is_small
             else f"means over cells of {CELL} pixels of the network's image"
+            + (", of maps of the photo's size" if metadata.pixels is not None else "")
         )
 
     def resolve(self, text: str | None) -> int | None:
@@ -63,9 +66,9 @@ class BoxRows:
     def explain(self, photos: Sequence[Prepared], classes: Sequence[int | None], top: int) -> list[dict[str, Any]]:
         """See ``Opened.explain``; neither ``classes`` nor ``top`` says anything of boxes."""
         images = np.concatenate([photo.image for photo in photos])
-        values = (self._session.metadata.top_k or 1) * images[0, 0].size  # of the maps of a photo
         rows: list[dict[str, Any]] = []
-        for (part,) in split_into_batches(self._session, images, most=max(1, MOST_VALUES // values)):
+        most = count_together(self._session.metadata, images.shape)
+        for (part,) in split_into_batches(self._session, images, most=most):
             *detections, maps = list_outputs(self._session(part))
             for n, photo in enumerate(photos[len(rows) : len(rows) + len(part)]):
                 rows.append(self._describe([found[n : n + 1] for found in detections], maps[n : n + 1], photo))
@@ -76,7 +79,7 @@ class BoxRows:
         found = find_boxes(self.explainer, answer, photo.image.shape, photo.size)
         if not all(np.isfinite(values).all() for values in (found.boxes, found.scores, found.cam)):
             raise InputError("The network's answer to this photo is not finite.")
-        small = self._reduce(found)
+        small = self._reduce(found, photo.size)
         boxes = [self._describe_box(found, n, record, small[n]) for n, record in enumerate(found.list_boxes())]
         return {"width": photo.size[0], "height": photo.size[1], "crop": list(found.box), "boxes": boxes}
 
@@ -93,10 +96,33 @@ class BoxRows:
             "inside": compute_share_in_box(found.cam[number], found.box, edges),
         }
 
-    def _reduce(self, found: FoundBoxes) -> NDArray[Any]:
+    def _reduce(self, found: FoundBoxes, photo_size: tuple[int, int]) -> NDArray[Any]:
         """Maps of at most 64 cells a side."""
-        size = found.cam.shape[1:]
-        grid = fit_cells(size) if self._is_small else count_cells(size)
+        size = (found.cam.shape[1], found.cam.shape[2])
+        grid = fit_cells(size) if self._is_small else count_cells(find_extent(self._session.metadata, size, photo_size))
+        grid = (min(grid[0], size[0]), min(grid[1], size[1]))
         if not len(found) or grid == size:
             return found.cam.astype(np.float64)
         return np.stack([average_cells(cam, grid) for cam in found.cam])
+
+
+def count_together(metadata: Metadata, shape: Sequence[int]) -> int:
+    """Count the images of ``shape`` whose maps, of the image's size, are in memory at once; at least one."""
+    height, width = spatial(shape, metadata.pixels)
+    return int(max(1, MOST_VALUES // ((metadata.top_k or 1) * height * width)))
+
+
+def find_extent(metadata: Metadata, size: tuple[int, int], photo_size: tuple[int, int]) -> tuple[int, int]:
+    """Find the height and width that a map has in the network's image, without the border.
+
+    Args:
+        metadata: of the artifact.
+        size: height and width of the map.
+        photo_size: width and height of the photo, which are the map's own where the artifact takes photos.
+    """
+    if metadata.pixels is None or metadata.preprocess is None:
+        return size
+    left, top, right, bottom = metadata.preprocess.image_box(*photo_size)
+    height, width = metadata.network_shape[-2:]
+    shares = (photo_size[1] / (bottom - top), photo_size[0] / (right - left))
+    return max(1, round(height * shares[0])), max(1, round(width * shares[1]))

@@ -35,9 +35,11 @@ class Opened:
         self.session: Session = load(path, threads=threads, device=device, trusted=trusted)
         metadata = self.session.metadata
         if metadata.extra_inputs:
+            by_box = metadata.detection is not None and metadata.detection.get("by_box")
+            advice = "export it again, and leave out by_box" if by_box else "export it with a target that takes none"
             raise InputError(
                 f"{path} takes {len(metadata.extra_inputs)} input(s) besides the photo, which a data set of photos "
-                "does not have; export it with a target that takes none."
+                f"does not have; {advice}."
             )
         self.rows: ClassRows | BoxRows = (
             ClassRows(self.session) if metadata.detection is None else BoxRows(self.session)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from explainable_model.batch.schema import import_pyarrow
 from explainable_model.report.columns import LARGEST_SCALE, cut
 
+MEASURES = ("inside", "entropy", "hottest_tenth")  # of the map of a box
+ROUNDING = 1e-3  # how far a share may lie beyond 0 or 1
+
 
 @dataclass(frozen=True, eq=False)
 class BoxColumns:
@@ -134,6 +137,14 @@ def _find_problems(boxes: Any, part: BoxColumns, sized: NDArray[np.bool_]) -> It
         (in_order, "the edges of a box are not in order"),
         ((cells >= 1).all(1) & (held == cells.prod(1)), "the map of a box has another number of bytes than of cells"),
         (usable, "a score or the scale of a map is no usable number"),
+        (_are_shares(boxes), "what a box says of its map is no number from 0 to 1"),
     )
     for fine, text in checks:
         yield from ((int(row), f"The row is damaged: {text}.") for row in part.row[~fine])
+
+
+def _are_shares(boxes: Any) -> NDArray[np.bool_]:
+    """Whether the measures of each map are null, or numbers from 0 to 1."""
+    values = np.stack([_read(boxes, name, 0) for name in MEASURES])
+    within: NDArray[np.bool_] = np.all(np.abs(values - 0.5) <= 0.5 + ROUNDING, axis=0)  # not of NaN
+    return within

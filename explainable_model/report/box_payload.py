@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from explainable_model.report.box_columns import BoxColumns
+from explainable_model.report.box_columns import MEASURES, BoxColumns
 from explainable_model.report.columns import cut
 from explainable_model.report.payload import (
     BINS,
@@ -17,7 +18,8 @@ from explainable_model.report.payload import (
 )
 from explainable_model.report.run_table import RunTable
 
-MOST_BOXES = 10  # of a photo on the page
+MOST_MAPS = 10  # of a photo on the page
+MOST_BOXES = 300  # of a photo on the page, in about 100 bytes each
 FINEST_BOX_MAP = 16  # cells a side, since a photo has several maps
 OUTSIDE = 0.5  # a map with a smaller share inside its box looks elsewhere
 
@@ -76,17 +78,29 @@ def describe_box_row(table: RunTable, number: int, row: Mapping[str, Any], pictu
         return {**found, "error": cut(table.damaged.get(number) or row["error"] or "no answer")}
     boxes = row["boxes"] or []
     found |= {"crop": round_all(table.crop[number]), "size": [row["width"] or 4, row["height"] or 3]}
-    found["boxes"] = [_describe_box(table, box, found["size"]) for box in boxes[:MOST_BOXES]]
+    found["boxes"] = [
+        _describe_box(table, box, found["size"], rank < MOST_MAPS) for rank, box in enumerate(boxes[:MOST_BOXES])
+    ]
     if len(boxes) > MOST_BOXES:
         found["more"] = len(boxes) - MOST_BOXES
     return {**found, "picture": picture} if picture else {**found, "missing": missing}
 
 
-def _describe_box(table: RunTable, box: Mapping[str, Any], size: list[int]) -> Record:
+def describe_cut(boxes: BoxColumns, shown: NDArray[np.int64]) -> list[str]:
+    """Say that photos of the page have more boxes than it holds; nothing where none has."""
+    counts = np.bincount(boxes.row, minlength=1)
+    many = int((counts[shown[shown < len(counts)]] > MOST_BOXES).sum())
+    return [
+        f"{many:,} of the photos have more than {MOST_BOXES} boxes; this page, its filters and its CSV have the best "
+        f"{MOST_BOXES} of each. The rows of the run and every figure have all."
+    ] * bool(many)
+
+
+def _describe_box(table: RunTable, box: Mapping[str, Any], size: list[int], has_map: bool) -> Record:
     edges = np.clip(np.array(box["box"], np.float64) / [*size, *size], 0, 1)
     found: Record = {"class": table.name(box["class"]), "score": round_number(box["score"]), "box": round_all(edges)}
-    found |= {key: round_number(box[key]) for key in ("inside", "entropy", "hottest_tenth") if box[key] is not None}
-    levels = np.frombuffer(box["cam"], np.uint8)
-    if (levels != (box["cam_zero"] or 0)).any():
-        found |= pack_map(box, FINEST_BOX_MAP)
-    return found
+    measures = ((key, round_number(box[key])) for key in MEASURES)
+    found |= {key: value for key, value in measures if value is not None}
+    if (np.frombuffer(box["cam"], np.uint8) == (box["cam_zero"] or 0)).all():
+        return {**found, "empty": True}
+    return {**found, **pack_map(box, FINEST_BOX_MAP)} if has_map else found

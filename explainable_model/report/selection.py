@@ -11,6 +11,7 @@ from explainable_model.report.shortcuts import Cluster
 
 MOST_PHOTOS = 5000
 OF_CLUSTERS, OF_PAIRS, OF_WRONG, OF_UNSURE, OF_FAILED = 0.25, 0.25, 0.25, 0.1, 0.05  # shares of a sample
+OF_BARE = OF_WRONG  # photos without a box, of a run that has no wrong ones
 Rows = NDArray[np.int64]
 
 
@@ -53,11 +54,19 @@ def choose_rows(
         take(_sort_pairs(pairs), OF_PAIRS)
     take(order[table.verdict[order] == WRONG], OF_WRONG)
     answered = order[~table.failed[order]]
-    take(answered[table.verdict[answered] != WRONG], OF_UNSURE)
+    bare = _is_bare(table)
+    take(answered[bare[answered]], OF_BARE)
+    take(answered[(table.verdict[answered] != WRONG) & ~bare[answered]], OF_UNSURE)
     take(order[table.failed[order]], OF_FAILED)
     take(np.random.default_rng(seed).permutation(answered), 1.0)
     take(order, 1.0)
     return order[chosen[order]]
+
+
+def _is_bare(table: RunTable) -> NDArray[np.bool_]:
+    """Which rows are of a detector that found no box."""
+    bare: NDArray[np.bool_] = (table.explained < 0) & ~table.failed & (table.boxes is not None)
+    return bare
 
 
 def _sort_pairs(pairs: Pairs) -> Rows:
@@ -72,10 +81,7 @@ def describe_choice(table: RunTable, shown: Rows) -> str:
     if len(shown) == len(table):
         return ""
     if table.boxes is not None:
-        return (
-            f"The page shows {len(shown):,} of {len(table):,} photos: those without a box, those whose best box is "
-            "least sure, and photos drawn at random. Every figure is of all photos."
-        )
+        return _describe_choice_of_boxes(table, shown)
     parts = [
         f"{int((table.verdict[shown] == verdict).sum()):,} of {int((table.verdict == verdict).sum()):,} {name}"
         for verdict, name in ((WRONG, "wrong ones"), (RIGHT, "right ones"), (UNKNOWN, "others"))
@@ -85,4 +91,20 @@ def describe_choice(table: RunTable, shown: Rows) -> str:
         f"The page shows {len(shown):,} of {len(table):,} photos: {', '.join(parts)}. They are the surest mistakes, "
         "the least sure answers, the most typical photos of suspicious groups, and photos drawn at random. Every "
         "figure, average and group is of all photos."
+    )
+
+
+def _describe_choice_of_boxes(table: RunTable, shown: Rows) -> str:
+    bare = _is_bare(table)
+    kinds = ((bare, "without a box"), (~bare & ~table.failed, "with boxes"), (table.failed, "that failed"))
+    parts = [f"{int(rows[shown].sum()):,} of {int(rows.sum()):,} {name}" for rows, name in kinds if rows.any()]
+    order = sort_rows(table)
+    found = np.isin(order[~bare[order] & ~table.failed[order]], shown)  # the least sure first
+    unsure = len(found) if found.all() else int(found.argmin())
+    known = f" Among them are the {unsure:,} whose best box is least sure." if unsure else ""
+    rest = "The others" if unsure else "Those"
+    drawn = f" {rest} with boxes were drawn at random." if unsure < int(found.sum()) else ""
+    return (
+        f"The page shows {len(shown):,} of {len(table):,} photos: {', '.join(parts)}.{known}{drawn} Every figure is of "
+        "all photos."
     )

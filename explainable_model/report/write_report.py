@@ -12,7 +12,7 @@ from explainable_model.explanation import Progress
 from explainable_model.paths import as_path
 from explainable_model.progress import ProgressLike, as_progress
 from explainable_model.report.against import Pairs, pair_runs
-from explainable_model.report.box_payload import describe_box_row, describe_box_run
+from explainable_model.report.box_payload import describe_box_row, describe_box_run, describe_cut
 from explainable_model.report.contents import find_listed
 from explainable_model.report.page import draw_page
 from explainable_model.report.payload import (
@@ -109,7 +109,8 @@ def write_report(
         content["against"] = describe_pairs(table, other, pairs)
         _add_others(content["rows"], shown, other, pairs)
         notes += [f"The other run: {note}" for note in other.notes]
-    notes = [*filter(None, [describe_choice(table, shown)]), *table.notes, *notes, *lost]
+    many = [] if boxes is None else describe_cut(boxes, shown)
+    notes = [*filter(None, [describe_choice(table, shown)]), *many, *table.notes, *notes, *lost]
     content["notes"] = notes
     page = draw_page(content).encode("utf-8", "replace")
     write_bytes(target, page)
@@ -205,6 +206,7 @@ def _add_others(described: list[Record], shown: Rows, other: RunTable, pairs: Pa
     rows = dict(other.read_rows(pairs.second[np.array(list(common.values()), np.int64)]))
     for place, pair in common.items():
         number = int(pairs.second[pair])
+        rows[number]["error"] = hide_folders(rows[number]["error"], rows[number]["uri"])
         described[place]["other"] = describe_other(
             other, number, rows[number], bool(pairs.flipped[pair]), float(pairs.moved[pair])
         )

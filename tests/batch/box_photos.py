@@ -48,7 +48,7 @@ def draw_squares(path: Path, squares: Squares = THREE, size: tuple[int, int] = (
 
 def export_cells(path: Path, *, pad: float | None = 0.5, images: int = 1, **options: Any) -> Path:
     """The detector as an artifact that explains three of four boxes."""
-    export = {name: options.pop(name) for name in ("dynamic_batch",) if name in options}
+    export = {name: options.pop(name) for name in ("dynamic_batch", "pixels") if name in options}
     network, layer = (PooledCells(), "pool") if "upsample" in options else (ColoredCells(), "colors")
     explainable = xm.ExplainableModel(
         network.eval(), layer, task="detection", candidates=colored_candidates, method="hirescam",

@@ -9,14 +9,24 @@ import pandas
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
+import torch
 from PIL import Image
 
-from explainable_model import explain, load
-from explainable_model.batch import BatchExplainer, box_rows, decode_map, explain_data_set, make_schema, open_run
+from explainable_model import ExplainableModel, explain, export, load
+from explainable_model.batch import (
+    BatchExplainer,
+    box_rows,
+    decode_map,
+    explain_data_set,
+    make_schema,
+    open_run,
+    small_maps,
+)
 from explainable_model.batch.schema import BOX_COLUMNS
 from explainable_model.errors import ArtifactError, InputError
-from tests.batch.box_photos import THREE, export_cells, make_preprocess
+from tests.batch.box_photos import THREE, draw_squares, export_cells, make_preprocess
 from tests.batch.test_batch_explainer import to_rows
+from tests.support.detectors import ColoredCells, colored_candidates
 
 CLASS_ALONE = ("class", "name", "score", "score_kind", "top_k", "cam", "peak_x", "half_max_box")
 
@@ -162,7 +172,7 @@ def test_maps_that_were_not_resized(squares: Path, tmp_path: Path, monkeypatch: 
     path = list_paths(squares)[0]
     (answer,) = explain([path], made)
     (row,) = to_rows(BatchExplainer(made)({"uri": [path]}))
-    monkeypatch.setattr(box_rows, "MOST_CELLS", 3)
+    monkeypatch.setattr(small_maps, "MOST_CELLS", 3)
     (few,) = to_rows(BatchExplainer(made)({"uri": [path]}))
     assert len(row["boxes"]) == len(few["boxes"]) == len(answer.cam) > 0
     for box, coarse, cam in zip(row["boxes"], few["boxes"], answer.cam, strict=True):
@@ -172,3 +182,38 @@ def test_maps_that_were_not_resized(squares: Path, tmp_path: Path, monkeypatch: 
     bordered = export_cells(tmp_path / "bordered.onnx", upsample="none")
     with pytest.raises(InputError, match="an image with a border has maps of its own size"):
         BatchExplainer(bordered).open()
+
+
+def test_an_artifact_that_takes_photos(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its maps have the photo's size; a cell is 16 pixels of the network's image, and few large maps are in memory."""
+    made = export_cells(tmp_path / "photos.onnx", pixels="NHWC")
+    large = draw_squares(tmp_path / "large.png", [((64, 64), THREE[0][1])], (1536, 1024))
+    paths = [list_paths(squares)[0], str(large)]
+    most: list[int | None] = []
+    split = box_rows.split_into_batches
+    monkeypatch.setattr(
+        box_rows,
+        "split_into_batches",
+        lambda *args, **options: [most.append(options["most"]), split(*args, **options)][1],
+    )
+    small, other = to_rows(BatchExplainer(made)({"uri": paths}))
+    assert most == [2**25 // (3 * 96 * 192), 2**25 // (3 * 1024 * 1536)]
+    assert (small["error"], other["error"], small["crop"]) == (None, None, [0, 0, 192, 96])
+    assert [decode_map(box).shape for box in small["boxes"]] == [(7, 7)] * 3
+    (answer,) = explain([paths[0]], made)
+    for box, cam in zip(small["boxes"], answer.cam, strict=True):
+        assert cam.shape == (96, 192)
+        assert np.abs(decode_map(box) - average(cam, (7, 7))).max() <= 0.51 * box["cam_scale"]
+    assert BatchExplainer(made).open().rows.cam_source.endswith("network's image, of maps of the photo's size")
+
+
+def test_a_detector_of_given_boxes_is_refused(tmp_path: Path) -> None:
+    explainable: Any = ExplainableModel(
+        ColoredCells().eval(), "colors", task="detection", candidates=colored_candidates, method="hirescam", by_box=True
+    )
+    with Image.open(draw_squares(tmp_path / "three.png")) as photo:
+        image = torch.from_numpy(make_preprocess()(photo))
+    box = torch.tensor([[16.0, 16.0, 32.0, 32.0]])
+    made = export(explainable, tmp_path / "given.ts", image, box, preprocess=make_preprocess())
+    with pytest.raises(InputError, match="does not have; export it again, and leave out by_box"):
+        BatchExplainer(made).open()

@@ -1,5 +1,6 @@
 """Maps become small, and what a row says of them."""
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from explainable_model import Preprocess
+from explainable_model.batch.box_rows import MOST_VALUES, count_together, find_extent
 from explainable_model.batch.map_measures import compute_entropy, compute_hottest_tenth, describe_map
 from explainable_model.batch.small_maps import SmallMaps, find_small_maps
 
@@ -109,3 +112,34 @@ def test_a_signed_map_keeps_what_speaks_against_the_class() -> None:
     assert (row["peak_x"], row["peak_y"]) == (15, 5)
     assert row["half_max_box"] == [10, 0, 20, 10]
     assert row["hottest_tenth"] == 1
+
+
+@pytest.mark.parametrize(
+    ("pixels", "shape"),
+    [(None, (8, 3, 1024, 640)), ("NCHW", (8, 3, 1024, 640)), ("NHWC", (8, 1024, 640, 3)), ("NHW", (8, 1024, 640))],
+)
+def test_maps_of_boxes_in_memory_are_bounded(pixels: str | None, shape: tuple[int, ...]) -> None:
+    def count(top_k: int | None, *sides: int) -> int:
+        metadata: Any = SimpleNamespace(pixels=pixels, top_k=top_k)
+        return count_together(metadata, sides)
+
+    assert count(10, *shape) == MOST_VALUES // (10 * 1024 * 640) == 5
+    assert count(None, *shape) == 51
+    assert count(100, *(8 * side for side in shape[:1]), *shape[1:]) == 1, "one photo at least"
+
+
+@pytest.mark.parametrize(
+    ("options", "extent"),
+    [
+        ({"resize": None, "pad": 0.5}, (480, 640)),
+        ({"resize": None}, (640, 640)),
+        ({"resize": 640}, (640, 853)),
+    ],
+)
+def test_the_extent_of_a_map_of_the_photo_size(options: dict[str, Any], extent: tuple[int, int]) -> None:
+    """Of a photo of 4000 x 3000: in a letterbox without the border, squeezed, and beyond a crop."""
+    preprocess = Preprocess((640, 640), mean=(0.0,) * 3, std=(1.0,) * 3, **options)
+    metadata: Any = SimpleNamespace(pixels="NHWC", preprocess=preprocess, network_shape=[3, 640, 640])
+    assert find_extent(metadata, (3000, 4000), (4000, 3000)) == extent
+    metadata.pixels = None
+    assert find_extent(metadata, (480, 640), (4000, 3000)) == (480, 640)

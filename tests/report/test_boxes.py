@@ -19,7 +19,7 @@ from explainable_model.report import (
     write_label_studio,
     write_report,
 )
-from explainable_model.report.box_payload import FINEST_BOX_MAP, MOST_BOXES
+from explainable_model.report.box_payload import FINEST_BOX_MAP, MOST_BOXES, MOST_MAPS
 from explainable_model.report.run_reader import read_run
 from explainable_model.report.selection import choose_rows, describe_choice, sort_rows
 from tests.report.test_write_report import write
@@ -96,6 +96,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no bytes": ({"cam": None}, "the map of a box has another number of bytes than of cells"),
     "no cells": ({"cam": b"", "cam_height": 0}, "the map of a box has another number of bytes than of cells"),
     "a scale": ({"cam_scale": float("inf")}, "a score or the scale of a map is no usable number"),
+    "a share": ({"inside": float("nan")}, "what a box says of its map is no number from 0 to 1"),
+    "a share above 1": ({"inside": 1.5}, "what a box says of its map is no number from 0 to 1"),
+    "a spread": ({"entropy": float("inf")}, "what a box says of its map is no number from 0 to 1"),
+    "a tenth": ({"hottest_tenth": float("nan")}, "what a box says of its map is no number from 0 to 1"),
     "a score": ({"score": None}, "a score or the scale of a map is no usable number"),
 }
 
@@ -130,10 +134,30 @@ def test_rows_that_hold_neither_boxes_nor_an_error(tmp_path: Path) -> None:
 
 def test_many_boxes_and_fine_maps_are_bounded(tmp_path: Path) -> None:
     fine = [make_box([0, 0, 9, 9], np.ones((40, 64))) for _ in range(MOST_BOXES + 3)]
-    _, content = write(write_run(tmp_path / "run", [make_box_row("a.png", fine)]))
-    (row,) = content["rows"]
-    assert (len(row["boxes"]), row["more"]) == (MOST_BOXES, 3)
+    report, content = write(write_run(tmp_path / "run", [make_box_row("a.png", fine), make_box_row("b.png", fine[:9])]))
+    few, row = sorted(content["rows"], key=lambda row: len(row["boxes"]))
+    assert (len(row["boxes"]), row["more"], "more" in few) == (MOST_BOXES, 3, False)
     assert row["boxes"][0]["grid"] == [10, FINEST_BOX_MAP]
+    assert ["map" in box for box in row["boxes"]] == [True] * MOST_MAPS + [False] * (MOST_BOXES - MOST_MAPS)
+    assert max(len(json.dumps(box)) for box in row["boxes"][MOST_MAPS:]) < 150
+    assert report.notes[0].startswith("1 of the photos have more than 300 boxes; this page, its filters and its CSV")
+
+
+def test_every_box_is_counted_on_the_page(tmp_path: Path) -> None:
+    """A box beyond those with a map has its class, its score and its measures; no map is not an empty map."""
+    boxes = [make_box([0, 0, 9, 9], score=0.9 - 0.01 * rank) for rank in range(MOST_MAPS + 1)]
+    boxes += [
+        make_box([1, 2, 32, 24], blob(3, 3), 2, score=0.3, inside=0.1),
+        make_box([0, 0, 9, 9], np.zeros((7, 7)), 1),
+    ]
+    report, content = write(write_run(tmp_path / "run", [make_box_row("a.png", boxes)]))
+    (row,) = content["rows"]
+    assert (len(row["boxes"]), "more" in row, "boxes" in report.notes[0]) == (MOST_MAPS + 3, False, False)
+    assert row["boxes"][-2] == {
+        "class": "owl", "score": 0.3, "box": [0.0156, 0.0417, 0.5, 0.5], "inside": 0.1, "entropy": 0.5,
+        "hottest_tenth": 0.4,
+    }  # fmt: skip
+    assert [number for number, box in enumerate(row["boxes"]) if box.get("empty")] == [MOST_MAPS + 2]
 
 
 def test_no_box_and_the_least_sure_come_first(tmp_path: Path) -> None:
@@ -141,7 +165,26 @@ def test_no_box_and_the_least_sure_come_first(tmp_path: Path) -> None:
     table = read_run(write_run(tmp_path / "run", [*rows, make_box_row("none"), make_box_row("bad", error="no")]))
     assert sort_rows(table).tolist() == [3, 1, 2, 0, 4]
     shown = choose_rows(table, 2)
-    assert describe_choice(table, shown).startswith("The page shows 2 of 5 photos: those without a box")
+    assert shown.tolist() == [3, 2]
+    assert describe_choice(table, shown) == (
+        "The page shows 2 of 5 photos: 1 of 1 without a box, 1 of 3 with boxes, 0 of 1 that failed. Those with boxes "
+        "were drawn at random. Every figure is of all photos."
+    )
+
+
+def test_photos_without_a_box_leave_room_for_unsure_ones(tmp_path: Path) -> None:
+    rows = [make_box_row(f"none{n}") for n in range(120)]
+    rows += [make_box_row(f"{n}", [make_box([0, 0, 9, 9], score=(n + 1) / 100)]) for n in range(70)]
+    table = read_run(write_run(tmp_path / "run", [*rows, *(make_box_row(f"bad{n}", error="no") for n in range(10))]))
+    shown = choose_rows(table, 50)
+    bare, unsure = int((shown < 120).sum()), [120, 121, 122, 123, 124]
+    assert set(unsure) < set(shown.tolist())
+    assert bare >= 12
+    said = describe_choice(table, shown)
+    assert said.startswith(
+        f"The page shows 50 of 200 photos: {bare} of 120 without a box, {48 - bare} of 70 with boxes, 2 of 10 that"
+    )
+    assert "Among them are the 5 whose best box is least sure. The others with boxes were drawn at random." in said
 
 
 def test_what_needs_one_answer_for_each_photo_is_refused(rows: list[Row], tmp_path: Path) -> None:
@@ -192,7 +235,12 @@ def test_errors_name_no_folder(tmp_path: Path) -> None:
         make_row("b", error="/data/x.tar#b is no picture; /data/x.tar ends", uri="/data/x.tar#b"),
     ]
     _, content = write(write_run(tmp_path / "run", rows))
-    assert [row["error"] for row in content["rows"]] == ["a.png cannot be read", "x.tar#b is no picture; x.tar ends"]
+    said = ["a.png cannot be read", "x.tar#b is no picture; x.tar ends"]
+    assert [row["error"] for row in content["rows"]] == said
+    good = [make_row(row["id"], sha256=row["sha256"]) for row in rows]
+    report, content = write(write_run(tmp_path / "good", good), against=tmp_path / "run")
+    assert [row["other"]["error"] for row in content["rows"]] == said
+    assert "/home/me" not in report.path.read_text("utf-8")
 
 
 def test_the_column_is_one_list_for_each_photo(rows: list[Row]) -> None:

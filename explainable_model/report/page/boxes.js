@@ -2,7 +2,7 @@
 
 const DETECTION = CONTENT.detection ?? null;
 const HUES = [0, 119, 209, 54, 299, 180, 29, 259, 90, 331]; // as the library colors boxes, here by class
-const FIRST_WORDS = 3;
+const FIRST_WORDS = 3, FIRST_OUTLINES = 10; // of a small picture
 const places = new Map(CONTENT.classes.map(({ name }, place) => [name, place]));
 const colorOf = (name) => `hsl(${HUES[(places.get(name) ?? 0) % HUES.length]} 90% 62%)`;
 
@@ -14,12 +14,14 @@ function sayBoxes({ boxes, more = 0 }) {
 
 /** What is drawn over a photo: the map of the chosen box, or nothing. */
 const chooseAnswer = (row, chosen) => ({ ...row.boxes[chosen], crop: row.crop });
+const countBoxes = ({ boxes, more = 0 }) => (boxes ? boxes.length + more : -1);
 const bestScore = (row) => (row.boxes ? row.boxes[0]?.score : row.score);
 const leastInside = (row) => Math.min(...(row.boxes ?? []).map((box) => box.inside ?? Infinity));
 
-/** Draw the outline of each box; smaller boxes lie on top, so that each can be tapped. */
+/** Draw the outline of each box, of a small picture those of the best ones; smaller boxes lie on top, so that each can be tapped. */
 function drawOutlines(row, chosen, choose) {
-  return row.boxes.map((box, number) => {
+  const drawn = row.boxes.map((box, number) => [box, number]).filter(([, number]) => choose || number < FIRST_OUTLINES || number === chosen);
+  return drawn.map(([box, number]) => {
     const [left, top, right, bottom] = box.box.map((share) => 100 * share);
     const outline = make("span", { className: number === chosen ? "outline chosen" : "outline", title: choose ? sayBox(box) : "" });
     Object.assign(outline.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%`,
@@ -49,8 +51,8 @@ function listBoxes(row, chosen, choose) {
 function listBoxFacts(row, chosen) {
   const box = row.boxes[chosen];
   return [["Box", box ? sayBox(box) : "none was found"], ["Label of the photo", row.label],
-    ["Heat inside the box", box?.inside !== undefined && percent(box.inside)],
-    ["Heat in the hottest tenth", box?.hottest_tenth !== undefined && percent(box.hottest_tenth)],
+    ["Heat inside the box", box?.inside != null && percent(box.inside)],
+    ["Heat in the hottest tenth", box?.hottest_tenth != null && percent(box.hottest_tenth)],
     ["Spread (0 one cell, 1 even)", box?.entropy?.toFixed(2)],
     ["Photo", `${row.size[0]} × ${row.size[1]} pixels`], ["Picture", row.missing]];
 }
@@ -82,13 +84,13 @@ const BOX_ORDERS = {
   "no box and least sure first": null,
   "surest first": (a, b) => (bestScore(b) ?? -Infinity) - (bestScore(a) ?? -Infinity),
   "least heat inside a box first": (a, b) => leastInside(a) - leastInside(b) || 0,
-  "most boxes first": (a, b) => (b.boxes?.length ?? -1) - (a.boxes?.length ?? -1),
+  "most boxes first": (a, b) => countBoxes(b) - countBoxes(a),
 };
 const BOX_KINDS = {
   "without a box": (row) => row.boxes?.length === 0,
   "failed": (row) => Boolean(row.error),
   "heat mostly outside a box": (row) => leastInside(row) < 0.5,
-  "empty maps": (row) => Boolean(row.boxes?.some((box) => !box.map)),
+  "empty maps": (row) => Boolean(row.boxes?.some((box) => box.empty)),
 };
 
 /** Columns of the table to download, which has a line for each box. */

@@ -89,7 +89,12 @@ function listFacts(row, chosen) {
   for (const [name, score] of row.top || []) {
     body.append(make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, showScore(score))));
   }
-  return make("table", {}, make("caption", {}, row.map || row.error || row.boxes?.[chosen]?.map || row.boxes?.length === 0 ? "Answer" : "Answer (the map is zero everywhere)"), body);
+  return make("table", {}, make("caption", {}, sayCaption(row, row.boxes?.[chosen])), body);
+}
+
+function sayCaption(row, box) {
+  if (row.boxes?.length && !box.map && !box.empty) return "Answer (the page has no map of this box, but the rows of the run do)";
+  return row.map || row.error || box?.map || row.boxes?.length === 0 ? "Answer" : "Answer (the map is zero everywhere)";
 }
 
 function openViewer(row, chosen = findFitting(row)) {

@@ -99,7 +99,10 @@ function showMore() {
 /** Set one filter, clear the others, and go to the photos. */
 function showOnly(id, value) {
   byId("filters").reset();
-  byId(id).value = id === "kind" ? value : `=${value}`;
+  const menu = byId(id), wanted = id === "kind" ? value : `=${value}`;
+  if (![...menu.options].some((option) => option.value === wanted)) menu.append(make("option", { value: wanted }, value)); // in the run, but not on the page
+  menu.disabled = false;
+  menu.value = wanted;
   setOpacity();
   showPhotos();
   byId("photos").scrollIntoView();

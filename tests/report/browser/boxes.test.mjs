@@ -99,3 +99,30 @@ test("the table that is downloaded has a line for each box, in pixels of the pho
   assert.ok(Math.abs(right - left - 160) < 0.3 && Math.abs(bottom - top - 120) < 0.3, lines[1]);
   await close();
 });
+
+test("boxes beyond those with a map are filtered, sorted and in the table, and a class that is not on the page shows no photo", async () => {
+  const { page, seen, close } = await open("crowd.html");
+  assert.equal(await said(page), "19 of 19 on this page (20 in the run)");
+  assert.equal(await page.evaluate(() => CONTENT.rows[0].boxes.filter(({ map }) => map).length), 10);
+  for (const [id, value, number] of [["kind", "heat mostly outside a box", 18], ["kind", "empty maps", 18], ["kind", "all photos", 19], ["class", "=dog", 18]]) {
+    await page.selectOption(`#${id}`, value);
+    assert.match(await said(page), new RegExp(`^${number} of 19 `), value);
+  }
+  assert.ok(await page.locator("#grid .card .outline.chosen").first().isVisible());
+  await page.locator("#grid .card").first().click();
+  assert.match(await page.innerText("#viewer caption"), /the page has no map of this box/);
+  assert.match(await page.innerText("#viewer table"), /Heat inside the box\s+10 %/);
+  assert.equal(await page.locator("#viewer .outline").count(), 12);
+  await page.click("#close");
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#csv")]);
+  assert.equal(readFileSync(await download.path(), "utf-8").trim().split("\r\n").length, 1 + 12 * 18);
+  await page.selectOption("#class", "");
+  await page.selectOption("#order", "most boxes first");
+  assert.equal(await page.evaluate(() => shown.at(-1).id), "19.jpg");
+  await page.locator("#averages button", { hasText: "owl" }).click();
+  assert.match(await said(page), /^0 of 19 /);
+  await page.locator("#averages button", { hasText: "cat" }).click();
+  assert.match(await said(page), /^19 of 19 /);
+  assert.deepEqual(seen.errors, []);
+  await close();
+});

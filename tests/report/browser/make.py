@@ -12,6 +12,7 @@ from tests.support.run_folders import Row, blob, make_box, make_box_row, make_ro
 NAMES = ("cat", "dog", "<img src=x onerror=alert(1)>")
 HOSTILE = "</script><img src=x onerror=alert(1)>=1+1"
 PHOTOS = 1000
+LEFT_OUT = 15  # by the limit
 
 
 def draw_photo(path: Path, rng: np.random.Generator) -> Path:
@@ -68,6 +69,20 @@ def make_box_rows(photos: list[Path]) -> list[Row]:
     return rows
 
 
+def make_crowded_rows() -> list[Row]:
+    """Photos of a dozen boxes; the eleventh is hot outside and of another class. One photo has a class of its own."""
+    rows = []
+    for number in range(20):
+        boxes = [make_box([rank, rank, rank + 9, rank + 9], score=0.9 - 0.05 * rank) for rank in range(12)]
+        boxes[10] = make_box([20, 20, 40, 40], blob(0, 0), 1, score=0.4, inside=0.1)
+        boxes[11] = make_box([0, 0, 9, 9], np.zeros((7, 7)), score=0.35, inside=None)
+        if number == 19:
+            boxes = boxes[:1]
+        rows.append(make_box_row(f"{number:02}.jpg", boxes))
+    rows[LEFT_OUT] = make_box_row(f"{LEFT_OUT:02}.jpg", [make_box([0, 0, 9, 9], label=2)])
+    return rows
+
+
 def main(folder: Path) -> None:
     """Write three runs, and their reports."""
     rng = np.random.default_rng(0)
@@ -80,6 +95,7 @@ def main(folder: Path) -> None:
     write_run(folder / "box-run", make_box_rows(photos), class_names=NAMES, artifact="detector.onnx")
     found = write_report(folder / "box-run", folder / "boxes.html")
     assert found.size < 8_000_000, found.size
+    write_report(write_run(folder / "crowd-run", make_crowded_rows()), folder / "crowd.html", limit=19)
     bare = [make_row("failed", error="broken"), make_row("zero", np.zeros((7, 7)))]
     write_report(write_run(folder / "bare-run", bare), folder / "bare.html")
 
