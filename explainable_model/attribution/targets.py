@@ -221,6 +221,11 @@ class Scores:
         """``(N, k)``: the score of each class that is explained."""
         return self.values.gather(1, self.columns)
 
+    @property
+    def first(self) -> Tensor:
+        """``(N,)``: the score of the class of each image that is explained first."""
+        return self.values.gather(1, self.columns[:, :1]).squeeze(1)
+
 
 def score_output(
     target: Target, output: Any, select: Select, class_idx: Tensor, inputs: Sequence[Tensor], image_shape: Sequence[Any]

@@ -227,8 +227,7 @@ def _first_with_gradient(example: Example, candidates: Sequence[LayerCandidate])
     containers = {c.name: capture for c, capture in zip(candidates, captures, strict=True) if capture.others}
 
     def is_explained(candidate: LayerCandidate, tensor: Tensor) -> bool:
-        score = scores.values.gather(1, scores.columns[:, :1]).sum()
-        if candidate.name in containers and containers[candidate.name].find_read(score):
+        if candidate.name in containers and containers[candidate.name].find_read(scores.first.sum()):
             return False  # several maps, of which the layers inside make one each
         (gradients,) = score_gradient(
             scores.logits, scores.values, seed, [tensor], through_final=through_final, keep_graph=True

@@ -85,7 +85,8 @@ class HookedNetwork:
         """Refuse a layer of which the prediction reads several maps, unless the user says how its output is read."""
         for name in self._plan.layers if self._plan.reshape_transform is None else ():
             capture = captures[name]
-            read = capture.find_read(explained_score(scores)) if capture.others else []
+            with torch.enable_grad():
+                read = capture.find_read(scores.first.sum()) if capture.others else []
             if read and capture.activations is not None:
                 shapes = [f"[{path_text(path)}] {tuple(capture.others[path].shape)}" for path in read]
                 raise LayerError(
@@ -186,7 +187,7 @@ class HookedNetwork:
             return again.values.gather(1, scores.columns[:, :1]).sum()
 
         with torch.enable_grad():
-            explained = scores.values.gather(1, scores.columns[:, :1]).squeeze(1)
+            explained = scores.first
         key = (*graph.names, self._plan.call, tuple(run.image.shape[1:]), run.image.dtype, run.image.device)
         self._reversal.refuse(self._model, key, explained, graph.activations, score_at)
 
@@ -196,12 +197,6 @@ class HookedNetwork:
             return autograd.curvature(self._plan, run, tap)
         except RuntimeError as error:
             return autograd.curvature(self._plan, self._run_again(run, error), tap)
-
-
-def explained_score(scores: Scores) -> Tensor:
-    """The sum of the scores that are explained first, with its graph."""
-    with torch.enable_grad():
-        return scores.values.gather(1, scores.columns[:, :1]).sum()
 
 
 def path_text(path: Path) -> str:

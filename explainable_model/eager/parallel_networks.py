@@ -79,7 +79,7 @@ def _keep_parallel(example: Example, layer: str, ends: list[str]) -> list[str]:
         if chosen is None or not scores.values.requires_grad:
             return []
         with torch.enable_grad():
-            score = scores.values.gather(1, scores.columns[:, :1]).sum()
+            score = scores.first.sum()
         found = {n: c.activations for n, c in zip(ends, captures, strict=False) if c.activations is not None}
         blind = find_blind_layers(example, found) if found else set()
         return [name for name, tensor in found.items() if name not in blind and _are_joined(score, chosen, tensor)]

@@ -170,7 +170,7 @@ def _fit_pane(size: tuple[int, int]) -> tuple[int, int]:
 def load_font(size: int = CAPTION_SIZE, text: str = "") -> "FreeTypeFont":
     """Load DejaVu Sans from matplotlib, or a font of the system where the text has other letters, such as Chinese.
 
-    Servers have no matplotlib: there it is the font that is part of Pillow, which has Latin letters alone.
+    Servers have no matplotlib: there it is the font that is part of Pillow, which has the letters of ASCII alone.
     """
     from PIL import ImageFont
 

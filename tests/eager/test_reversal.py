@@ -10,16 +10,12 @@ from torch import Tensor, nn
 
 from explainable_model import ExplainableModel, lower
 from explainable_model.errors import ModelError
-from tests.eager.test_custom_functions import Net, Swish
+from tests.eager.test_custom_functions import Copy, Net, Swish
 from tests.support.nets import images, seeded
 
 
-class Reversed(torch.autograd.Function):
+class Reversed(Copy):
     """Gradient reversal, as domain adaptation has it."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # type: ignore[override]
-        return values.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]

@@ -1,5 +1,7 @@
 """Photos with masks, a small network and its artifact."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,12 @@ from PIL import Image
 import explainable_model as xm
 from explainable_model.networks.named import NamedModel
 from tests.support import cli_nets
+
+
+def run_without_torch(code: str) -> "subprocess.CompletedProcess[str]":
+    """Run code that evaluates, in a process that has no PyTorch."""
+    script = f"import sys; sys.modules['torch'] = None\nfrom explainable_model.evaluation import evaluate\n{code}"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="package")

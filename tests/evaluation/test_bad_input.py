@@ -1,7 +1,5 @@
 """What ``evaluate`` cannot use: it says so, names it and measures the rest."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from PIL import Image
 from explainable_model.errors import InputError
 from explainable_model.evaluation import compare, evaluate
 from explainable_model.networks.named import NamedModel
+from tests.evaluation.conftest import run_without_torch
 
 
 def test_what_cannot_be_used_is_named_and_left_out(artifact: Path, photos: list[Path], tmp_path: Path) -> None:
@@ -56,12 +55,9 @@ def test_mosaics_need_four_photos(artifact: Path, photos: list[Path]) -> None:
 
 
 def test_a_measure_of_networks_is_refused_without_torch(artifact: Path, photos: list[Path]) -> None:
-    script = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from explainable_model.evaluation import evaluate\n"
+    done = run_without_torch(
         f"evaluate({str(artifact)!r}, {str(photos[0])!r}, measures=['insertion', 'randomization'])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "InputError: randomization changes the weights of a network" in done.stderr
 
 

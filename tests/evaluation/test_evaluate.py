@@ -1,8 +1,6 @@
 """``evaluate`` and ``compare`` on networks and on files."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from explainable_model.evaluation.mosaics import Photo, join_photos, measure_mos
 from explainable_model.evaluation.randomization import list_weighted, randomize_network
 from explainable_model.evaluation.subject import remember_scores
 from explainable_model.networks.named import NamedModel
+from tests.evaluation.conftest import run_without_torch
 from tests.support import cli_nets
 from tests.support.nets import TinyResNet, seeded
 
@@ -276,11 +275,6 @@ def test_compare(named: NamedModel, artifact: Path, photos: list[Path]) -> None:
 
 
 def test_a_file_of_onnx_is_measured_without_torch(artifact: Path, photos: list[Path]) -> None:
-    script = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from explainable_model.evaluation import evaluate\n"
-        f"print(evaluate({str(artifact)!r}, {[str(p) for p in photos[:1]]!r}, measures=['insertion', 'road']))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = run_without_torch(f"print(evaluate({str(artifact)!r}, {str(photos[0])!r}, measures=['insertion', 'road']))")
     assert done.returncode == 0, done.stderr
     assert "insertion" in done.stdout
